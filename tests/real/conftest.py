@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures that hand out real engines and the images in them; a test that uses one is skipped where it cannot run.
+
+`docker` holds `small_image` and `base_image` for the whole run: a test may tag and add, and removes what it added.
+`second_docker` and `podman` are empty at the start of each test, to do anything with.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.real import engines
+from tests.real.engines import Docker, Image, Podman, Program
+
+
+@pytest.fixture(scope="session")
+def engine_scratch() -> Iterator[Path]:
+    """Where the engines of this run have their roots."""
+    with engines.scratch() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def docker(engine_scratch: Path) -> Iterator[Docker]:
+    """A private daemon for the whole run."""
+    yield from _daemon(engine_scratch / "d1")
+
+
+@pytest.fixture(scope="session")
+def _second_daemon(engine_scratch: Path) -> Iterator[Docker]:
+    yield from _daemon(engine_scratch / "d2")
+
+
+@pytest.fixture
+def second_docker(_second_daemon: Docker) -> Docker:
+    """Another daemon, empty."""
+    _second_daemon.empty()
+    return _second_daemon
+
+
+@pytest.fixture(scope="session")
+def _podman(engine_scratch: Path) -> Podman:
+    engines.require("podman")
+    return Podman(engine_scratch / "p")
+
+
+@pytest.fixture
+def podman(_podman: Podman) -> Iterator[Podman]:
+    """Podman with a store of its own, empty."""
+    _podman.empty()
+    yield _podman
+    _podman.empty()
+
+
+@pytest.fixture(scope="session")
+def skopeo(engine_scratch: Path) -> Program:
+    """skopeo, which reaches a daemon by `--src-daemon-host` or `--dest-daemon-host`."""
+    engines.require("skopeo")
+    return engines.skopeo(engine_scratch / "s")
+
+
+@pytest.fixture(scope="session")
+def small_image(docker: Docker) -> Image:
+    """Three layers, about 2 MB."""
+    engines.require("busybox")
+    return engines.build_small(docker)
+
+
+@pytest.fixture(scope="session")
+def base_image(docker: Docker) -> Image:
+    """Three layers, one of them of 104 MiB that do not compress."""
+    engines.require("busybox")
+    return engines.build_base(docker)
+
+
+@pytest.fixture
+def variant_of(docker: Docker) -> Iterator[Callable[[Image, str], Image]]:
+    """`variant_of(image, reference)` builds the image with another top layer; removed again after the test."""
+    built = []
+
+    def variant_of(image: Image, reference: str) -> Image:
+        built.append(engines.build_variant(docker, image, reference))
+        return built[-1]
+
+    yield variant_of
+    for image in built:
+        docker.run("rmi", "--force", "--no-prune", image.reference, check=False)
+
+
+def _daemon(folder: Path) -> Iterator[Docker]:
+    engines.require("docker")
+    try:
+        daemon = Docker(folder)
+    except engines.EngineFailed as failed:
+        engines.unavailable(str(failed))
+    yield daemon
+    daemon.close()
