@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The site's own certificate authority and server certificate, made when HTTPS is first served.
+
+They pass the strict X.509 checks that Python 3.13 turns on: basic constraints, key usage and
+key identifiers as RFC 5280 wants them. The CA is constrained to loopback names, so that its
+key, should it leak, vouches for nothing else.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from ..errors import DiskError
+from . import clock
+from .files import write_private
+from .folder import SiteFolder, locked
+
+CA_YEARS = 20
+#: Some clients refuse server certificates that live longer than 825 days.
+SERVER_DAYS = 800
+#: A server certificate with less than this left is made anew.
+RENEW_DAYS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """The files that a server and its clients read."""
+
+    server_key: Path
+    server_chain: Path
+    #: This machine's CA bundle and the site's CA: for SSL_CERT_FILE.
+    bundle: Path
+
+
+def certificates(folder: SiteFolder) -> Certificates:
+    """The site's certificates, made or renewed where needed; raises DiskError."""
+    found = paths(folder)
+    try:
+        folder.tls.mkdir(mode=0o700, exist_ok=True)
+        with locked(folder):
+            authority = folder.tls / "ca.pem"
+            if not authority.exists():
+                _make_authority(folder)
+            if not _usable(found.server_chain):
+                _make_server(folder, found)
+            _write_bundle(found.bundle, authority)
+    except OSError as error:
+        raise DiskError(f"The certificates in {folder.tls} cannot be written.", detail=str(error)) from error
+    return found
+
+
+def paths(folder: SiteFolder) -> Certificates:
+    """Where the certificates lie, or will."""
+    return Certificates(folder.tls / "server.key", folder.tls / "server.pem", folder.root / "ca-bundle.pem")
+
+
+def system_bundle() -> Path | None:
+    """This machine's own CA bundle, None where there is none."""
+    known = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+    usual = ssl.get_default_verify_paths().openssl_cafile
+    return next((Path(name) for name in (*known, usual) if Path(name).is_file()), None)
+
+
+def _make_authority(folder: SiteFolder) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _name(f"arv-docker site {folder.root.name} CA")
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    builder = (
+        _builder(name, name, key.public_key(), timedelta(days=365 * CA_YEARS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .add_extension(identifier, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+        .add_extension(_loopback_only(), critical=True)
+    )
+    write_private(folder.tls / "ca.key", _pem_of_key(key))
+    write_private(folder.tls / "ca.pem", builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+
+
+def _make_server(folder: SiteFolder, found: Certificates) -> None:
+    authority = x509.load_pem_x509_certificate((folder.tls / "ca.pem").read_bytes())
+    signing_key = serialization.load_pem_private_key((folder.tls / "ca.key").read_bytes(), password=None)
+    assert isinstance(signing_key, ec.EllipticCurvePrivateKey)
+    key = ec.generate_private_key(ec.SECP256R1())
+    parent = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    builder = (
+        _builder(_name("localhost"), authority.subject, key.public_key(), timedelta(days=SERVER_DAYS))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(parent), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName(
+                [
+                    x509.DNSName("localhost"),
+                    x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+                    x509.IPAddress(ipaddress.ip_address("::1")),
+                ]
+            ),
+            critical=False,
+        )
+    )
+    write_private(found.server_key, _pem_of_key(key))
+    certificate = builder.sign(signing_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    write_private(found.server_chain, certificate)
+
+
+def _usable(chain: Path) -> bool:
+    """Whether there is a server certificate that will last a while."""
+    try:
+        certificate = x509.load_pem_x509_certificate(chain.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return False
+    return _end(certificate) - clock.now() > timedelta(days=RENEW_DAYS)
+
+
+def _end(certificate: x509.Certificate) -> datetime:
+    return certificate.not_valid_after_utc
+
+
+def _write_bundle(bundle: Path, authority: Path) -> None:
+    system = system_bundle()
+    content = (system.read_bytes().rstrip() + b"\n" if system else b"") + authority.read_bytes()
+    if not bundle.exists() or bundle.read_bytes() != content:
+        write_private(bundle, content)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, lifetime: timedelta
+) -> x509.CertificateBuilder:
+    start = clock.now() - timedelta(hours=1)  # clocks differ a little
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + lifetime)
+    )
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _loopback_only() -> x509.NameConstraints:
+    return x509.NameConstraints(
+        permitted_subtrees=[
+            x509.DNSName("localhost"),
+            x509.IPAddress(ipaddress.ip_network("127.0.0.0/8")),
+            x509.IPAddress(ipaddress.ip_network("::1/128")),
+        ],
+        excluded_subtrees=None,
+    )
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
+
+
+def _pem_of_key(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

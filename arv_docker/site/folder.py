@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder that a site is: where its parts lie, how it comes into being, and how files in it are written.
+
+```
+settings.json   who the site is, with its secrets (0600)
+vocabulary.json optional: the vocabulary of property keys
+site.db         records (SQLite)
+blocks/         Keep blocks, in folders of their first three digits
+tls/            the site's own CA and server certificate
+address         where it is served right now
+lock            held while the folder is created or its schema changes
+```
+
+Several processes may use one folder; whoever comes first creates it, under the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import getpass
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import BadSettings, DiskError
+from . import clock
+from .blocks import BlockStore
+from .database import Database, encoded
+from .files import write_private
+from .refusal import Json, Record
+from .resources import TOKENS, USERS, Resource
+from .settings import Settings, new_settings, parsed
+from .vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class SiteFolder:
+    """The paths inside one site folder."""
+
+    root: Path
+
+    @property
+    def settings(self) -> Path:
+        """The settings, secrets included."""
+        return self.root / "settings.json"
+
+    @property
+    def database(self) -> Path:
+        """The records."""
+        return self.root / "site.db"
+
+    @property
+    def blocks(self) -> Path:
+        """The blocks."""
+        return self.root / "blocks"
+
+    @property
+    def tls(self) -> Path:
+        """Keys and certificates."""
+        return self.root / "tls"
+
+    @property
+    def address(self) -> Path:
+        """Where the site is served, while it is."""
+        return self.root / "address"
+
+    @property
+    def vocabulary(self) -> Path:
+        """The vocabulary of property keys, where there is one."""
+        return self.root / "vocabulary.json"
+
+    @property
+    def lock(self) -> Path:
+        """Locked while the folder changes as a whole."""
+        return self.root / "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """An opened site."""
+
+    folder: SiteFolder
+    settings: Settings
+    vocabulary: Vocabulary
+    database: Database
+    blocks: BlockStore
+
+    def close(self) -> None:
+        """Let go of the database's files."""
+        self.database.close()
+
+
+def opened(root: Path) -> Site:
+    """The site in ``root``, created there if nothing is; raises DiskError and BadSettings."""
+    folder = SiteFolder(root.absolute())
+    try:
+        folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with locked(folder):
+            settings = _settings(folder)
+            database = Database(folder.database)
+            _private(folder.database)
+            database.migrate()
+            _enter_user(database, settings)
+            blocks = BlockStore(folder.blocks)
+            blocks.prepare()
+    except OSError as error:
+        raise DiskError(f"The site folder {folder.root} cannot be used.", detail=str(error)) from error
+    return Site(folder, settings, _vocabulary(folder), database, blocks)
+
+
+def existing_settings(root: Path) -> Settings | None:
+    """The settings of the site in ``root``, None where there is no site; raises DiskError and BadSettings."""
+    path = SiteFolder(root.absolute()).settings
+    try:
+        return parsed(path.read_text(), str(path))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DiskError(f"The site settings {path} cannot be read.", detail=str(error)) from error
+
+
+@contextlib.contextmanager
+def locked(folder: SiteFolder) -> Iterator[None]:
+    """Hold the folder's lock; the kernel drops it with the process, so it cannot be left behind."""
+    descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _settings(folder: SiteFolder) -> Settings:
+    found = existing_settings(folder.root)
+    if found:
+        return found
+    if folder.database.exists() or folder.blocks.exists():
+        # A fresh identity here would orphan what is stored: its records belong to another user.
+        raise BadSettings(
+            f"{folder.root} holds a site's data but no {folder.settings.name}. "
+            "Put that file back, or choose another folder."
+        )
+    _refuse_foreign(folder)
+    settings = new_settings(clock.text_of(clock.now()), _username())
+    write_private(folder.settings, settings.to_json().encode())
+    return settings
+
+
+def _refuse_foreign(folder: SiteFolder) -> None:
+    """A folder with other things in it is a mistyped path, not a new site."""
+    strangers = [item.name for item in folder.root.iterdir() if item != folder.lock and not item.name.startswith(".")]
+    strangers = [name for name in strangers if name != folder.vocabulary.name]
+    if strangers:
+        folder.lock.unlink(missing_ok=True)
+        raise BadSettings(
+            f"{folder.root} is not empty and is no site (it holds {sorted(strangers)[0]!r}, for one). "
+            "Give a site a folder of its own."
+        )
+
+
+def _username() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # no such user, as in some containers
+        return "user"
+
+
+def _private(path: Path) -> None:
+    """Create an empty file that only its owner reads: SQLite gives its log files the same mode."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _vocabulary(folder: SiteFolder) -> Vocabulary:
+    try:
+        document: Json = json.loads(folder.vocabulary.read_text())
+    except FileNotFoundError:
+        return Vocabulary()
+    except (OSError, ValueError) as error:
+        raise BadSettings(f"The vocabulary {folder.vocabulary} cannot be read.", detail=str(error)) from error
+    tags = document.get("tags") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or not isinstance(tags, dict):
+        raise BadSettings(f"The vocabulary {folder.vocabulary} is not an object with 'tags'.")
+    return Vocabulary(document.get("strict_tags") is True, tags)
+
+
+def _enter_user(database: Database, settings: Settings) -> None:
+    """Have the user, the system user and the token in the database; a second time changes nothing."""
+    stamp = settings.created_at
+    common: Record = {
+        "owner_uuid": settings.system_user_uuid,
+        "created_at": stamp,
+        "modified_at": stamp,
+        "modified_by_user_uuid": settings.system_user_uuid,
+    }
+    person: Record = common | {"is_active": True, "is_invited": True, "prefs": {}}
+    user = person | {
+        "uuid": settings.user_uuid,
+        "username": settings.username,
+        "email": f"{settings.username}@localhost",
+        "first_name": settings.username,
+        "last_name": "",
+        "is_admin": False,
+    }
+    system = person | {
+        "uuid": settings.system_user_uuid,
+        "username": None,
+        "email": "root@localhost",
+        "first_name": "root",
+        "last_name": "",
+        "is_admin": True,
+    }
+    token: Record = common | {
+        "uuid": settings.token_uuid,
+        "owner_uuid": settings.user_uuid,
+        "api_token": settings.token_secret,
+        "scopes": ["all"],
+    }
+    with database.writing() as connection:
+        for resource, record in ((USERS, user), (USERS, system), (TOKENS, token)):
+            connection.execute(_insertion(resource, record), [encoded(value) for value in record.values()])
+
+
+def _insertion(resource: Resource, record: Record) -> str:
+    return (
+        f"INSERT OR IGNORE INTO {resource.name} ({', '.join(record)}) "  # noqa: S608
+        f"VALUES ({', '.join('?' for _ in record)})"
+    )
