@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The canonical archive, layout 1: a tar that is a function of the image alone.
+
+It is at once a docker-archive and an OCI layout, holds no tags, and carries both names
+that engines know an image by (design §3). This module also holds the block rule (§4):
+where the archive is cut into blocks, so that equal layers become equal blocks. Pure
+functions of a config and the sizes of its layers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from ..image import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Config, Descriptor, Digest
+from .layer import Layer
+
+_TAR_BLOCK = 512
+_BLOB = "blobs/sha256/"
+
+#: A layer whose header, content and padding reach this many bytes begins a block of its own.
+ALIGNED_SPAN = 16 << 20
+#: Keep's largest block; each run is cut at every multiple of it.
+BLOCK_SIZE = 64 << 20
+#: What ends a tar.
+END = bytes(2 * _TAR_BLOCK)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A layer's place in the archive: its header starts at ``offset``, ``size`` bytes of content follow it."""
+
+    diff_id: Digest
+    size: int
+    offset: int
+
+    @property
+    def length(self) -> int:
+        """Bytes of header, content and padding."""
+        return span_length(self.size)
+
+    @property
+    def header(self) -> bytes:
+        """The 512 bytes before the content."""
+        return layer_header(self.diff_id, self.size)
+
+    @property
+    def aligned(self) -> bool:
+        """Whether the layer begins a block of its own."""
+        return self.length >= ALIGNED_SPAN
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A canonical archive without its layers' bytes.
+
+    ``head`` is entries 0 to 5 as bytes; ``spans`` are the layers in the order of the
+    archive, the packed ones before the aligned ones; ``manifest_digest`` is the name
+    by which an engine with a containerd store knows the image.
+    """
+
+    config: Config
+    manifest_digest: Digest
+    head: bytes
+    spans: tuple[Span, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole archive."""
+        return len(self.head) + sum(span.length for span in self.spans) + len(END)
+
+    @property
+    def packed(self) -> tuple[Span, ...]:
+        """The layers that share a run of blocks."""
+        return tuple(span for span in self.spans if not span.aligned)
+
+    @property
+    def aligned(self) -> tuple[Span, ...]:
+        """The layers that are runs of their own."""
+        return tuple(span for span in self.spans if span.aligned)
+
+    def block_sizes(self) -> tuple[int, ...]:
+        """The sizes of the archive's blocks, in order: the block rule of layout 1."""
+        runs = [len(self.head), sum(span.length for span in self.packed)]
+        runs += [span.length for span in self.aligned]
+        return tuple(size for run in [*runs, len(END)] for size in cut(run))
+
+
+def layout(config: Config, sizes: Mapping[Digest, int]) -> Layout:
+    """The canonical archive of the image, whose layers have ``sizes`` uncompressed bytes by diff_id."""
+    descriptor = Descriptor(OCI_CONFIG, config.digest, len(config.raw))
+    manifest = oci_manifest(descriptor, [Descriptor(OCI_LAYER, digest, sizes[digest]) for digest in config.diff_ids])
+    manifest_digest = Digest.of(manifest)
+    head = b"".join(
+        (
+            _header("blobs/", 0, folder=True),
+            _header(_BLOB, 0, folder=True),
+            _entry("oci-layout", _json({"imageLayoutVersion": "1.0.0"})),
+            _entry("index.json", _index(Descriptor(OCI_MANIFEST, manifest_digest, len(manifest)))),
+            _entry("manifest.json", _docker_manifest(config)),
+            _entry(_blob(manifest_digest), manifest),
+            _entry(_blob(config.digest), config.raw),
+        )
+    )
+    return Layout(config, manifest_digest, head, _spans(config, sizes, len(head)))
+
+
+def oci_manifest(config: Descriptor, layers: list[Descriptor]) -> bytes:
+    """The OCI manifest of the archive, byte for byte."""
+    return _json(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": config.as_json(),
+            "layers": [layer.as_json() for layer in layers],
+        }
+    )
+
+
+def content(archive: Layout, layer: Callable[[Digest], Layer]) -> Iterator[bytes]:
+    """The archive's bytes in order, each layer asked for when its turn comes.
+
+    What ``Layer.read`` raises for a layer that is not what it claims comes up before
+    that layer's last bytes are handed out, so whoever reads this never has a complete
+    archive of a wrong image.
+    """
+    yield archive.head
+    for span in archive.spans:
+        yield span.header
+        yield from _checked(layer(span.diff_id))
+        yield padding(span.size)
+    yield END
+
+
+def layer_header(diff_id: Digest, size: int) -> bytes:
+    """The tar header of a layer's entry."""
+    return _header(_blob(diff_id), size)
+
+
+def padding(size: int) -> bytes:
+    """The NUL bytes that follow ``size`` bytes of content in a tar."""
+    return bytes(-size % _TAR_BLOCK)
+
+
+def span_length(size: int) -> int:
+    """Bytes that ``size`` bytes of content take in a tar, with header and padding."""
+    return _TAR_BLOCK + size + -size % _TAR_BLOCK
+
+
+def cut(run: int) -> Iterator[int]:
+    """The block sizes of a run of ``run`` bytes; none for an empty run."""
+    for start in range(0, run, BLOCK_SIZE):
+        yield min(BLOCK_SIZE, run - start)
+
+
+def _spans(config: Config, sizes: Mapping[Digest, int], start: int) -> tuple[Span, ...]:
+    layers = config.distinct_diff_ids
+    spans = []
+    for digest in sorted(layers, key=lambda layer: span_length(sizes[layer]) >= ALIGNED_SPAN):
+        spans.append(Span(digest, sizes[digest], start))
+        start += span_length(sizes[digest])
+    return tuple(spans)
+
+
+def _checked(layer: Layer) -> Iterator[bytes]:
+    """A layer's chunks, each handed out only when the next one has been read, the last after the check."""
+    held = layer.read()
+    while held:
+        following = layer.read()
+        yield held
+        held = following
+
+
+def _index(manifest: Descriptor) -> bytes:
+    return _json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [manifest.as_json()]})
+
+
+def _docker_manifest(config: Config) -> bytes:
+    layers = [_blob(digest) for digest in config.diff_ids]
+    return _json([{"Config": _blob(config.digest), "RepoTags": None, "Layers": layers}])
+
+
+def _json(document: object) -> bytes:
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _blob(digest: Digest) -> str:
+    return _BLOB + digest.hex
+
+
+def _entry(name: str, body: bytes) -> bytes:
+    return _header(name, len(body)) + body + padding(len(body))
+
+
+def _header(name: str, size: int, *, folder: bool = False) -> bytes:
+    """512 bytes of POSIX ustar; every field that says who and when is zero (design §3)."""
+    fields = b"".join(
+        (
+            name.encode().ljust(100, b"\0"),
+            b"0000755\0" if folder else b"0000644\0",
+            b"0000000\0" * 2,
+            _size_field(size),
+            b"00000000000\0",
+            b" " * 8,
+            b"5" if folder else b"0",
+            bytes(100),
+            b"ustar\x0000",
+        )
+    ).ljust(_TAR_BLOCK, b"\0")
+    return fields[:148] + b"%06o\0 " % sum(fields) + fields[156:]
+
+
+def _size_field(size: int) -> bytes:
+    """Eleven octal digits, or base 256 from 8 GiB on, where they no longer suffice."""
+    return b"%011o\0" % size if size < 8 << 30 else b"\x80" + size.to_bytes(11, "big")

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A layer while it is read: its uncompressed bytes, once, from the front, hashed on the way.
+
+Every source hands out layers as these, and every destination reads them through
+``read``; so no byte passes through the program unhashed, and a layer that is not what
+it claims to be raises at its end, before anything is made of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from ..errors import BadArchive, DigestMismatch
+from ..image import Digest
+
+#: Bytes that are read at once where nothing larger is asked for.
+CHUNK = 1 << 20
+
+
+class Layer:
+    """One layer's bytes. ``claimed`` is what its source says that it is, None where it can't say before the end.
+
+    ``size`` is the number of uncompressed bytes, None where unknown before the end.
+    """
+
+    __slots__ = ("_hash", "_read", "claimed", "position", "size")
+
+    def __init__(self, read: Callable[[int], bytes], *, claimed: Digest | None, size: int | None) -> None:
+        self._read = read
+        self._hash = hashlib.sha256()
+        self.claimed = claimed
+        self.size = size
+        self.position = 0
+
+    def read(self, length: int = CHUNK) -> bytes:
+        """The next ``length`` bytes; fewer only at the end, ``b""`` after it.
+
+        At the end raises DigestMismatch if the bytes are not those of ``claimed``, and
+        BadArchive if there were fewer than ``size``.
+        """
+        content = self._read(length)
+        self._hash.update(content)
+        self.position += len(content)
+        if len(content) < length:
+            self._check()
+        return content
+
+    @property
+    def diff_id(self) -> Digest:
+        """The SHA-256 of what has been read: the layer's diff_id, once ``read`` has come to the end."""
+        return Digest("sha256", self._hash.hexdigest())
+
+    def _check(self) -> None:
+        what = f"layer {self.claimed}" if self.claimed else "a layer"
+        if self.size is not None and self.position != self.size:
+            raise BadArchive(f"{what} ends after {self.position} of {self.size} bytes. Save the image again.")
+        if self.claimed is not None and self.diff_id != self.claimed:
+            raise DigestMismatch(
+                f"{what} holds other bytes: they hash to {self.diff_id}. Nothing of this image is used."
+            )

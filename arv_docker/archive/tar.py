@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An index of a tar: where each member's bytes are. Nothing is extracted, no name becomes a path.
+
+Archives are hostile (spec/field-notes §5.2): names that are absolute or climb with
+``..`` are refused whoever uses them, sizes and counts are bounded, checksums are
+checked, sparse members are refused because their stored bytes are not their content.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..errors import BadArchive
+
+BLOCK = 512
+
+#: More members than any image archive has; the real ones have about four for each layer.
+MAX_MEMBERS = 100_000
+#: Long names and PAX records; real ones are a few hundred bytes.
+MAX_METADATA = 1 << 20
+
+_REGULAR = frozenset((b"\0", b"0", b"7"))
+_ZEROS = bytes(BLOCK)
+
+
+class RandomAccess(Protocol):
+    """Bytes that can be read anywhere: a local file, a file in Keep."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """``length`` bytes from ``offset``; fewer only at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file or link in a tar: its normal name, where its bytes are, and for links where they lead.
+
+    ``target`` is the normal name of the member that a symbolic or hard link leads to,
+    None for a regular file.
+    """
+
+    name: str
+    offset: int
+    size: int
+    target: str | None = None
+
+
+class Index:
+    """The members of a tar by name. Folders and special files are left out."""
+
+    def __init__(self, source: RandomAccess) -> None:
+        """Reads every header; raises BadArchive for a tar that is cut short, malformed or unsafe."""
+        self._source = source
+        self._members: dict[str, Member] = {}
+        self._repeated: set[str] = set()
+        for member in _members(source):
+            if member.name in self._members:
+                self._repeated.add(member.name)
+            self._members[member.name] = member
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
+
+    def names(self) -> Iterator[str]:
+        """The members' names in the order of the archive."""
+        return iter(self._members)
+
+    def file(self, name: str) -> Member:
+        """The regular file of that name, through one link at most.
+
+        Raises BadArchive if there is none, if the name stands twice in the archive (readers
+        disagree which one counts), or if a link leads to another link.
+        """
+        member = self._member(name)
+        if member.target is None:
+            return member
+        target = self._member(member.target, wanted_by=f"the link {name!r}")
+        if target.target is not None:
+            raise BadArchive(f"the link {name!r} leads to another link, {target.name!r}.")
+        return target
+
+    def read(self, name: str, *, limit: int) -> bytes:
+        """A file's content; raises BadArchive where it is larger than ``limit`` bytes."""
+        member = self.file(name)
+        if member.size > limit:
+            raise BadArchive(f"{name!r} in the archive is {member.size} bytes; at most {limit} are read.")
+        return self._source.read_at(member.offset, member.size)
+
+    def _member(self, name: str, *, wanted_by: str = "") -> Member:
+        normal = normal_name(name)
+        if normal in self._repeated:
+            raise BadArchive(f"{normal!r} stands in the archive more than once.")
+        try:
+            return self._members[normal]
+        except KeyError:
+            who = f", which {wanted_by} leads to" if wanted_by else ""
+            raise BadArchive(f"the archive has no file {normal!r}{who}. Is it cut short?") from None
+
+
+def normal_name(name: str) -> str:
+    """``name`` without ``./`` and doubled slashes; raises BadArchive if it is absolute, climbs, or holds NUL."""
+    if name.startswith("/") or "\0" in name or ".." in name.split("/"):
+        raise BadArchive(f"the archive names {name!r}, which would leave it. Such archives are not read.")
+    return posixpath.normpath(name) if name else name
+
+
+def _members(source: RandomAccess) -> Iterator[Member]:
+    offset = count = 0
+    overrides: dict[str, str] = {}
+    while header := source.read_at(offset, BLOCK):
+        if header == _ZEROS:
+            return
+        count += 1
+        if count > MAX_MEMBERS:
+            raise BadArchive(f"the archive has more than {MAX_MEMBERS} members.")
+        _check_header(header, offset)
+        size, kind = _size(header, overrides), header[156:157]
+        offset += BLOCK
+        if offset + size > source.size:
+            raise BadArchive(
+                f"the archive is cut short: a member at byte {offset} should have {size} bytes, "
+                f"and {source.size - offset} are left. Save or copy it again."
+            )
+        if kind in b"xgLK":
+            overrides |= _metadata(source, kind, offset, size)
+        else:
+            if (member := _member(header, kind, offset, size, overrides)) is not None:
+                yield member
+            overrides = {}
+        offset += -(-size // BLOCK) * BLOCK
+    if offset == 0:
+        raise BadArchive("the archive is empty.")
+
+
+def _check_header(header: bytes, offset: int) -> None:
+    if len(header) < BLOCK:
+        raise BadArchive(f"the archive is cut short: it ends within a header at byte {offset}.")
+    total = sum(header) - sum(header[148:156]) + 8 * 0x20
+    if _octal(header[148:156]) != total:
+        raise BadArchive(f"not a tar archive, or a damaged one: the header at byte {offset} has a wrong checksum.")
+
+
+def _member(header: bytes, kind: bytes, offset: int, size: int, overrides: dict[str, str]) -> Member | None:
+    if kind == b"S" or any(key.startswith("GNU.sparse.") for key in overrides):
+        raise BadArchive("the archive has a sparse member; no engine saves images so.")
+    name = normal_name(overrides.get("path") or _name(header))
+    if kind in _REGULAR:
+        return Member(name, offset, size)
+    if kind in b"12":
+        target = overrides.get("linkpath") or _text(header[157:257])
+        return Member(name, offset, size, _link_target(name, target, symbolic=kind == b"2"))
+    return None  # folders, devices, fifos: nothing that an image is made of
+
+
+def _link_target(name: str, target: str, *, symbolic: bool) -> str:
+    """The member that a link leads to: a symbolic one counts from its own folder, a hard one from the top."""
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(name) if symbolic else "", target))
+    if path.startswith("/") or path.split("/")[0] == ".." or "\0" in path:
+        raise BadArchive(f"the link {name!r} leads out of the archive, to {target!r}. Such archives are not read.")
+    return path
+
+
+def _metadata(source: RandomAccess, kind: bytes, offset: int, size: int) -> dict[str, str]:
+    """What a long-name or PAX header says of the next member. Global PAX records bind nothing we use."""
+    if size > MAX_METADATA:
+        raise BadArchive(f"the archive has a metadata record of {size} bytes; at most {MAX_METADATA} are read.")
+    content = source.read_at(offset, size)
+    if kind == b"L":
+        return {"path": _text(content)}
+    if kind == b"K":
+        return {"linkpath": _text(content)}
+    return _pax(content) if kind == b"x" else {}
+
+
+def _pax(content: bytes) -> dict[str, str]:
+    records: dict[str, str] = {}
+    while content.strip(b"\0"):
+        digits, _, _ = content.partition(b" ")
+        length = int(digits) if digits.isdigit() and len(digits) < 8 else 0
+        record = content[len(digits) + 1 : length]
+        key, equals, value = record.partition(b"=")
+        if not equals or not record.endswith(b"\n") or length > len(content):
+            raise BadArchive("the archive has a malformed PAX record.")
+        records[_text(key)] = value[:-1].decode("utf-8", "surrogateescape")
+        content = content[length:]
+    return records
+
+
+def _size(header: bytes, overrides: dict[str, str]) -> int:
+    if (text := overrides.get("size")) is not None:
+        if not (text.isascii() and text.isdigit() and len(text) < 20):
+            raise BadArchive("the archive has a malformed size in a PAX record.")
+        return int(text)
+    field = header[124:136]
+    if not field[0] & 0x80:
+        return _octal(field)
+    if field[0] != 0x80:  # 0xff begins a negative number
+        raise BadArchive("the archive has a member of negative size.")
+    return int.from_bytes(field[1:], "big")
+
+
+def _octal(field: bytes) -> int:
+    digits = field.strip(b" \0")
+    try:
+        return int(digits, 8) if digits else 0
+    except ValueError:
+        raise BadArchive("not a tar archive, or a damaged one: a header holds no octal number.") from None
+
+
+def _name(header: bytes) -> str:
+    prefix = _text(header[345:500]) if header[257:263] == b"ustar\0" else ""
+    name = _text(header[:100])
+    return f"{prefix}/{name}" if prefix else name
+
+
+def _text(field: bytes) -> str:
+    return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stat-keyed cache: tarballs that an engine saved, kept so that a second try needs no second save.
+
+The folder, the names and the ``.stat`` files are those of arv-keepdocker (seed 004), so
+that each program can use what the other left. A ``.stat`` is a JSON list of the ten
+numbers of ``os.fstat``; ours has an eleventh element, an object with what those cannot
+tell. The cache only saves time: what is read from it is verified like everything else.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from .engine import Engine
+from .errors import DiskError
+from .image import Digest
+from .progress import Advance, size
+
+#: The form of our element of a ``.stat`` file.
+STAT_VERSION = 1
+
+_SIZE, _INODE, _DEVICE, _MTIME = 6, 1, 2, 8  # places in the list of os.fstat
+_CHUNK = 1 << 20
+
+
+def cache_folder() -> Path:
+    """Upstream's cache folder for images, made with mode 0700: ``arvados/docker`` in the user's cache.
+
+    ``$CACHE_DIRECTORY`` (systemd) comes before ``$XDG_CACHE_HOME``, as in the Arvados SDK.
+    Raises DiskError if it cannot be made.
+    """
+    for entry in os.environ.get("CACHE_DIRECTORY", "").split(":"):
+        if entry.startswith("/"):
+            return _made(Path(entry) / "docker")
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return _made((Path(base) if base.startswith("/") else Path.home() / ".cache") / "arvados" / "docker")
+
+
+def stat_cache_name(image_file: Path) -> Path:
+    """Where the ``os.fstat`` record of a saved tarball is kept: beside it, with ``.stat`` behind its name."""
+    return image_file.with_name(image_file.name + ".stat")
+
+
+def prep_image_file(image_file: Path) -> tuple[IO[bytes] | None, bool]:
+    """The saved tarball, open for reading, and whether it must be saved first (then the file is None).
+
+    It serves again if it is the same file, unchanged since its save was complete: size,
+    mtime, inode and device are those on record.
+    """
+    try:
+        file = image_file.open("rb")
+    except FileNotFoundError:
+        return None, True
+    if _unchanged(os.fstat(file.fileno()), _record(image_file)):
+        return file, False
+    file.close()
+    return None, True
+
+
+def save_image(engine: Engine, image_id: Digest, image_file: Path, advance: Advance, expected: int) -> None:
+    """Saves an image into ``image_file`` with its ``.stat``: under another name first, renamed when complete.
+
+    ``expected`` is the image's size as the engine counts it, in bytes, for the message of a
+    full disk. Raises DiskError, and what the engine raises; neither leaves a file.
+    """
+    partial = _partial(image_file)
+    try:
+        with _no_room(partial.parent, expected), partial.open("wb") as file:
+            _copy(engine, image_id, file, advance)
+            file.flush()
+            stat = os.fstat(file.fileno())
+            partial.rename(image_file)
+            _write_record(image_file, stat, engine)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def unnamed(engine: Engine, image_id: Digest, advance: Advance, expected: int) -> Iterator[IO[bytes]]:
+    """A saved tarball without a name, which is gone when the block ends, however it ends."""
+    folder = cache_folder()
+    with tempfile.TemporaryFile(dir=folder) as file:
+        with _no_room(folder, expected):
+            _copy(engine, image_id, file, advance)
+            file.flush()
+        yield file
+
+
+@contextmanager
+def locked(folder: Path, image_id: Digest, waiting: Iterable[None] = ()) -> Iterator[Path]:
+    """Where the tarball of ``image_id`` belongs, while no other process works on that image.
+
+    The lock is the one of arv-keepdocker, ``<id>.tar.lock``; its file goes with the lock.
+    ``waiting`` is advanced once if another process has the lock, to tell the user.
+    """
+    image_file = folder / f"{image_id}.tar"
+    path = folder / f"{image_id}.tar.lock"
+    with _no_room(folder, 0):
+        descriptor = _lock(path, waiting)
+    try:
+        for leftover in (_partial(image_file), _partial(stat_cache_name(image_file))):
+            leftover.unlink(missing_ok=True)  # of a process that was killed
+        yield image_file
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def discard(image_file: Path) -> None:
+    """Removes a tarball and its record."""
+    stat_cache_name(image_file).unlink(missing_ok=True)
+    image_file.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def _lock(path: Path, waiting: Iterable[None]) -> int:
+    """The lock file's descriptor, locked. A file that its last holder removed meanwhile does not count."""
+    told = iter(waiting)
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            next(told, None)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        os.close(descriptor)
+
+
+def _copy(engine: Engine, image_id: Digest, file: IO[bytes], advance: Advance) -> None:
+    with engine.save([str(image_id)]) as output:
+        while chunk := output.read(_CHUNK):
+            file.write(chunk)
+            advance(len(chunk))
+
+
+def _record(image_file: Path) -> list[Any]:
+    try:
+        record = json.loads(stat_cache_name(image_file).read_text())
+    except (OSError, ValueError):
+        return []
+    return record if isinstance(record, list) else []
+
+
+def _unchanged(stat: os.stat_result, record: list[Any]) -> bool:
+    if len(record) < 10 or [record[place] for place in (_SIZE, _INODE, _DEVICE, _MTIME)] != [
+        stat.st_size,
+        stat.st_ino,
+        stat.st_dev,
+        int(stat.st_mtime),
+    ]:
+        return False
+    if len(record) == 10:
+        return True  # upstream's: written when its save was complete
+    ours = record[10]
+    return isinstance(ours, dict) and ours.get("complete") is True and ours.get("mtime_ns") == stat.st_mtime_ns
+
+
+def _write_record(image_file: Path, stat: os.stat_result, engine: Engine) -> None:
+    ours = {
+        "version": STAT_VERSION,
+        "mtime_ns": stat.st_mtime_ns,
+        "device": stat.st_dev,
+        "engine": engine.name,
+        "complete": True,
+    }
+    partial = _partial(stat_cache_name(image_file))
+    partial.write_text(json.dumps([*stat, ours]))
+    partial.rename(stat_cache_name(image_file))
+
+
+@contextmanager
+def _no_room(folder: Path, expected: int) -> Iterator[None]:
+    """Turns the errors of a folder that cannot be written into DiskError, with the bytes needed and free."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(folder).free
+            raise DiskError(
+                f"no room in {folder}: the image takes about {size(expected)} ({expected} bytes), and {size(free)} "
+                f"({free} bytes) are free. Make room, or set XDG_CACHE_HOME to a folder on a larger disk."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise DiskError(f"{folder} cannot be written: {error.strerror}.") from error
+        raise
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskError(f"the cache folder {folder} cannot be made: {error.strerror}.") from error
+    return folder

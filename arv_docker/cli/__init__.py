@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands. One module for each verb of ``arv-docker``, with ``HELP``, ``configure`` and ``run``.
+
+Here is what they share: options for the cluster, and how an error becomes a message and
+an exit code. Only this package knows of the embedded site and of standard output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from ..engine import Engine
+from ..errors import ArvDockerError
+from ..keep.client import RETRIES, Cluster
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+EXIT_CODES = """\
+exit codes:
+  0    done
+  1    the image: there is none of that name, or more than one; anything without a code of its own
+  2    the command line: an unknown option, a text that is no image name
+  3    the engine: none installed, not running, not permitted, or its command failed
+  4    the cluster: not reachable, refuses, or Keep lost a block
+  5    the content: not an image, a damaged archive, bytes that do not match their digest
+  6    settings: no cluster configured and no --local
+  7    this machine's disk: full, or a folder that cannot be written
+  130  interrupted (Ctrl-C)
+"""
+
+ENGINES = ("docker",)
+
+
+def add_cluster_options(parser: argparse.ArgumentParser) -> None:
+    """``--local`` and ``--retries``. ``--local`` is taken out by ``without_local`` and stands here for ``--help``."""
+    parser.add_argument(
+        "--local",
+        metavar="[=FOLDER]",
+        default=argparse.SUPPRESS,
+        help="use a site on this machine instead of a cluster: in FOLDER, or in $ARV_DOCKER_SITE, "
+        "or in the user's data folder; it is made when it is not there",
+    )
+    parser.add_argument(
+        "--retries", type=int, default=RETRIES, metavar="N", help=f"try a failed request N times more ({RETRIES})"
+    )
+
+
+def add_engine_option(parser: argparse.ArgumentParser) -> None:
+    """``--engine``."""
+    parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0], help="the container engine to use (docker)")
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON, for programs")
+
+
+def without_local(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The value of ``--local`` ("" without a folder, None if it is not given), and the other arguments.
+
+    Taken out before parsing, wherever it stands: ``--local IMAGE`` must not swallow the image.
+    """
+    rest: list[str] = []
+    local: str | None = None
+    for place, argument in enumerate(arguments):
+        if argument == "--":
+            return local, rest + list(arguments[place:])
+        option, _, folder = argument.partition("=")
+        if option == "--local":
+            local = folder
+        else:
+            rest.append(argument)
+    return local, rest
+
+
+@contextmanager
+def cluster(args: argparse.Namespace) -> Iterator[Cluster]:
+    """The cluster that the options mean: the local site while the block lasts, or the configured one."""
+    local: str | None = args.local
+    if local is None:
+        yield Cluster.configured(retries=args.retries)
+        return
+    from .. import site
+
+    with site.LocalSite(Path(local) if local else site.default_folder()) as running:
+        yield Cluster.at(running.url, running.token, retries=args.retries)
+
+
+def engine(args: argparse.Namespace) -> Engine:
+    """The engine that the options mean; raises NoEngine if it is not installed."""
+    from ..engine.docker import Docker
+
+    return {"docker": Docker}[args.engine]()
+
+
+def print_json(document: object) -> None:
+    """``document`` on standard output, indented, keys as given; digests and paths as text."""
+    print(json.dumps(document, indent=2, default=str, ensure_ascii=False))
+
+
+def finished(run: Callable[[], int], program: str) -> int:
+    """The exit code of ``run``: its own, or that of the error that ended it, told on standard error."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = run()
+        sys.stdout.flush()
+        return code
+    except ArvDockerError as error:
+        print(f"{program}: {error.message}", file=sys.stderr)
+        for line in error.detail.splitlines():
+            print(f"  {line}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Who read our output has gone, for example head. Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(TERMINATED)

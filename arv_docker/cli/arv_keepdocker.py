@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``arv-keepdocker [options] [image [tag]]``, with the grammar of the original.
+
+No word is a verb but ``images`` alone: an image may be called anything. What the
+options do is done by the same functions as ``arv-docker ingest`` and ``images``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from .. import __version__, cli, progress
+from ..reference import name_from_arguments
+from . import EXIT_CODES, finished, images, ingest, without_local
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and gives its exit code; ``arguments`` are those of the process unless given."""
+    local, rest = without_local(sys.argv[1:] if arguments is None else arguments)
+    args = _parser().parse_args(rest)
+    args.local = local
+    return finished(lambda: _run(args), "arv-keepdocker")
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.from_archive is None and (args.image is None or (args.image == "images" and args.tag is None)):
+        return _list(args)
+    name = name_from_arguments(args.image, args.tag) if args.image else None
+    args.cache = args.cache and args.resume
+    print(ingest.ingested(args, name, _progress(args)).uuid)
+    return 0
+
+
+def _progress(args: argparse.Namespace) -> progress.Progress:
+    if args.silent or args.progress == "--no-progress":
+        return progress.Silent()
+    return progress.Lines(sys.stderr) if args.progress == "--batch-progress" else progress.on()
+
+
+def _list(args: argparse.Namespace) -> int:
+    from ..keep import catalogue
+
+    with cli.cluster(args) as cluster:
+        print(images.table(catalogue.listing(cluster, project=args.project_uuid)))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="arv-keepdocker",
+        description="Put a container image into Keep, or list the images that are there.",
+        epilog="examples:\n  arv-keepdocker --local busybox latest\n  arv-keepdocker images\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__} (arv-docker)")
+    parser.add_argument(
+        "image", nargs="?", help="name or ID of an image; without one, or with the word images alone, list them"
+    )
+    parser.add_argument("tag", nargs="?", help="its tag, if the name does not say it (latest)")
+    ingest.add_options(parser)
+    cli.add_engine_option(parser)
+    cli.add_cluster_options(parser)
+    _add_upload_options(parser)
+    return parser
+
+
+def _add_upload_options(parser: argparse.ArgumentParser) -> None:
+    """Those options of arv-put that arv-keepdocker takes and ``ingest`` has no use for."""
+    shown = parser.add_mutually_exclusive_group()
+    for option, meaning in (
+        ("--progress", "show progress (default)"),
+        ("--no-progress", "show no progress"),
+        ("--batch-progress", "show progress as plain lines"),
+    ):
+        shown.add_argument(option, dest="progress", action="store_const", const=option, help=meaning)
+    parser.add_argument("--silent", action="store_true", help="print nothing but the UUID and errors")
+    parser.add_argument("--batch", action="store_true", help="ask no questions (none are ever asked)")
+    parser.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="use what an interrupted run left; --no-resume saves the image anew",
+    )

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``arv-docker images``: the images that a cluster has, the preferred first."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .. import cli
+
+if TYPE_CHECKING:
+    from ..keep.catalogue import Named
+
+HELP = "list the images in Keep, the preferred ones first"
+
+_COLUMNS = ("REPOSITORY", "TAG", "IMAGE ID", "COLLECTION", "CREATED")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    parser.epilog = "example:\n  arv-docker images --local busybox"
+    parser.add_argument("name", nargs="?", metavar="NAME", help="only this repository, repository:tag or image ID")
+    parser.add_argument("--project-uuid", metavar="UUID", help="only what this project owns")
+    cli.add_cluster_options(parser)
+    cli.add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the listing; an empty one is a table without lines."""
+    from ..keep import catalogue
+
+    with cli.cluster(args) as cluster:
+        rows = catalogue.listing(cluster, args.name, args.project_uuid)
+    if args.json:
+        cli.print_json([_as_json(row) for row in rows])
+    else:
+        print(table(rows))
+    return 0
+
+
+def table(rows: Sequence[Named]) -> str:
+    """The listing as text, in the columns of ``arv-keepdocker images``."""
+    lines = [_COLUMNS, *(_cells(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def _cells(row: Named) -> tuple[str, ...]:
+    short = row.image_id.removeprefix("sha256:")[:12]
+    return row.repository, row.tag, short, row.collection.uuid, f"{row.timestamp:%c}"
+
+
+def _as_json(row: Named) -> dict[str, object]:
+    return {
+        "repository": row.repository,
+        "tag": row.tag,
+        "image_id": row.image_id,
+        "uuid": row.collection.uuid,
+        "pdh": row.collection.pdh,
+        "timestamp": row.timestamp.isoformat(),
+        "link_uuid": row.link.uuid,
+        "linked_by": row.link.modified_by,
+    }

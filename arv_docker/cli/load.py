@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``arv-docker load``: an image out of Keep into an engine."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+from .. import cli, progress
+from ..reference import ImageId, Reference, parse_name
+
+HELP = "load an image from Keep into a container engine, every byte verified"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    parser.epilog = (
+        "Prints the image's ID in the engine. What fails its verification is not loaded.\n\n"
+        "example:\n  arv-docker load --local busybox:latest"
+    )
+    parser.add_argument("name", metavar="NAME|UUID|PDH", help="an image's name or ID, or a collection's UUID or PDH")
+    cli.add_engine_option(parser)
+    cli.add_cluster_options(parser)
+    cli.add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Loads the image; asked for by a name, it gets that name in the engine too."""
+    from .. import load
+    from ..keep import catalogue
+
+    shown = progress.on()
+    engine = cli.engine(args)
+    with cli.cluster(args) as cluster:
+        resolved = catalogue.resolve(cluster, args.name)
+        name = _name(args.name) if resolved.link and resolved.link.link_class == catalogue.REPO_TAG else None
+        result = load.load(cluster, resolved.collection, engine, name, shown)
+    what = "already there" if result.already else "loaded"
+    shown.say(f"{args.name}: {what}" + (f", tagged {result.name}" if result.name else ""))
+    if args.json:
+        digests = {"image_id": str(result.image_id), "engine_id": str(result.engine_id)}
+        cli.print_json(dataclasses.asdict(result) | digests)
+    else:
+        print(result.engine_id)
+    return 0
+
+
+def _name(text: str) -> Reference | None:
+    name = parse_name(text)
+    return None if isinstance(name, ImageId) else name

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error of the package, in one tree, with the exit code that a command ends with.
+
+A message says what happened, to what, and what to do next. The words of an engine or
+a server are kept: they go into ``detail`` and are shown below the message. Nothing but
+``cli`` turns an error into an exit code.
+"""
+
+from __future__ import annotations
+
+
+class ArvDockerError(Exception):
+    """Any failure that has a message for the user; exit code 1 where no class below says otherwise."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, detail: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail.strip()
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.detail}" if self.detail else self.message
+
+
+# -- 1: the image -----------------------------------------------------------------------
+
+
+class NoSuchImage(ArvDockerError):
+    """No image of that name or ID: not in the engine, not in the archive, not in Keep."""
+
+
+class AmbiguousImage(ArvDockerError):
+    """More than one image answers to what was asked for."""
+
+
+# -- 2: the command line ----------------------------------------------------------------
+
+
+class UsageError(ArvDockerError):
+    """Options or arguments that do not go together."""
+
+    exit_code = 2
+
+
+class BadReference(UsageError):
+    """A text that is not an image name, tag or digest."""
+
+
+# -- 3: the engine ----------------------------------------------------------------------
+
+
+class EngineError(ArvDockerError):
+    """An engine's command failed; its standard error is in ``detail``."""
+
+    exit_code = 3
+
+
+class NoEngine(EngineError):
+    """No engine is installed: none of its commands is on PATH."""
+
+
+class EngineNotRunning(EngineError):
+    """The engine's command is there, its daemon does not answer."""
+
+
+class EnginePermissionDenied(EngineError):
+    """The engine's socket may not be opened by this user."""
+
+
+# -- 4: the cluster ---------------------------------------------------------------------
+
+
+class ClusterError(ArvDockerError):
+    """The API server cannot be reached, refuses, or answers nonsense. ``status`` is its HTTP status, if it gave one."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, detail: str = "", status: int | None = None) -> None:
+        super().__init__(message, detail=detail)
+        self.status = status
+
+
+class KeepError(ClusterError):
+    """A block cannot be stored in Keep or read from it."""
+
+
+# -- 5: content -------------------------------------------------------------------------
+
+
+class ContentError(ArvDockerError):
+    """Bytes that are not what they claim to be."""
+
+    exit_code = 5
+
+
+class NotAnImage(ContentError):
+    """Well-formed, but no container image."""
+
+
+class NoRootfs(NotAnImage):
+    """A config without ``rootfs.diff_ids``, or whose rootfs is not of type ``layers``."""
+
+
+class UnsupportedDigest(NotAnImage):
+    """A diff_id that is not a SHA-256 digest."""
+
+
+class OciArtifact(NotAnImage):
+    """An OCI artifact: a manifest whose config is no image config."""
+
+
+class LayerCountMismatch(NotAnImage):
+    """A manifest that lists another number of layers than the config has diff_ids."""
+
+
+class SchemaOne(NotAnImage):
+    """The image format of before Docker 1.10: layers with their own JSON, no config."""
+
+
+class LayersElsewhere(NotAnImage):
+    """Layers that are named only by URL, with no bytes in the source."""
+
+
+class BadConfig(ContentError):
+    """A config that is not JSON, not an object, or larger than 4 MiB."""
+
+
+class BadArchive(ContentError):
+    """A tar that is cut short, malformed, or holds names and links that leave it."""
+
+
+class SeveralImages(ContentError):
+    """An archive with more than one image, where one had to be meant."""
+
+
+class DigestMismatch(ContentError):
+    """Bytes whose digest is not the one that names them."""
+
+
+class BadManifestText(ContentError):
+    """Text that is not a Keep manifest text."""
+
+
+class NotVerified(ContentError):
+    """A stored image that failed its verification."""
+
+
+# -- 6: settings ------------------------------------------------------------------------
+
+
+class NoCluster(ArvDockerError):
+    """No cluster is configured and ``--local`` was not given."""
+
+    exit_code = 6
+
+
+class BadSettings(NoCluster):
+    """Settings that cannot be used: a file that does not parse, a value out of range."""
+
+
+# -- 7: this machine's disk -------------------------------------------------------------
+
+
+class DiskError(ArvDockerError):
+    """A local folder cannot be written: full, read-only, not permitted."""
+
+    exit_code = 7

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Putting an image into Keep: find, read, canonicalise, store, link (design §5).
+
+Each step looks before it writes, so a run that died anywhere is completed by the next,
+and two runs at once end with one collection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import cache, verify
+from .archive import canonical
+from .archive.docker import ArchivedImage
+from .engine import Engine, EngineImage
+from .errors import ArvDockerError, ClusterError, ContentError
+from .image import CLASSIC_LAYER_LIMIT, Config, Digest
+from .keep import collections, links
+from .keep.blocks import StoredArchive
+from .keep.catalogue import HASH, REPO_TAG, sort_key
+from .keep.client import Cluster, CollectionRecord, Link
+from .keep.stored import holds
+from .progress import Progress
+from .reference import ImageId, Reference
+from .transports.docker_archive import ArchiveFile
+from .transports.docker_daemon import EngineSource
+from .transports.keep import KeepDestination
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How images are put into Keep.
+
+    ``project`` owns what is written (None: the user's home). ``name`` replaces the
+    collection's usual name. ``force`` stores the image again though it is there.
+    ``by_manifest`` names the file by the manifest digest, for clusters whose nodes use the
+    containerd store. ``use_cache`` keeps the saved tarball until the end, so that a second
+    try needs no second save; ``keep_tarball`` keeps it for good.
+    """
+
+    project: str | None = None
+    name: str | None = None
+    force: bool = False
+    by_manifest: bool = False
+    use_cache: bool = True
+    keep_tarball: bool = False
+    force_image_format: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """An image that is in Keep now. ``already`` says that it was before; ``bytes_sent`` counts what went to Keep."""
+
+    uuid: str
+    pdh: str
+    image_id: Digest
+    name: str | None
+    already: bool
+    bytes_sent: int
+    links_written: int
+
+
+class Ingest:
+    """Puts images into one cluster."""
+
+    def __init__(self, cluster: Cluster, options: Options, progress: Progress) -> None:
+        self._cluster = cluster
+        self._options = options
+        self._progress = progress
+        self._owner = options.project or cluster.user_uuid
+
+    def from_engine(self, engine: Engine, name: Reference | ImageId) -> Ingested:
+        """The image that the engine calls ``name``. Linked by that name if it is one, by its ID alone otherwise."""
+        image = engine.inspect(name)
+        self._check_format()
+        label = _label(name, image)
+        with cache.locked(cache.cache_folder(), image.id, self._waiting(image.id)) as image_file:
+            by_id = not (self._options.force or self._options.by_manifest)
+            result = (self.known(image.id, label) if by_id else None) or self._read(engine, image, label, image_file)
+            if not self._options.keep_tarball:
+                cache.discard(image_file)
+        return result
+
+    def from_archive(self, path: Path, name: Reference | ImageId | None) -> Ingested:
+        """The image in a docker-archive.
+
+        Of several images ``name`` says which; the only one is linked by ``name``, whatever the
+        archive calls it; without one, by the first name that the archive gives it.
+        """
+        self._check_format()
+        with ArchiveFile(path, name).open() as image:
+            label = name if isinstance(name, Reference) else None
+            if name is None:
+                label = next(map(Reference.parse, image.tags), None)
+            with cache.locked(cache.cache_folder(), image.config.digest, self._waiting(image.config.digest)):
+                return self._from_opened(image, label)
+
+    def known(self, image_id: Digest, name: Reference | None) -> Ingested | None:
+        """The image, if it is in Keep already: missing links are written, nothing else is. Else None."""
+        candidates = self._candidates(image_id, found := self._links(image_id, name))
+        if not candidates:
+            return None
+        link, collection = next((it for it in candidates if it[1].owner_uuid == self._owner), candidates[0])
+        ours = self._own(collection, image_id, name)
+        written = links.ensure(self._cluster, ours, image_id, name, properties=link.properties, existing=found)
+        return Ingested(ours.uuid, ours.pdh, image_id, _text(name), True, 0, written)
+
+    # -- is it known? --------------------------------------------------------------------
+
+    def _links(self, image_id: Digest, name: Reference | None) -> list[Link]:
+        """Every link by that ID or name, in one request."""
+        names = [str(image_id), *([name.link_name] if name else [])]
+        return list(self._cluster.links([["link_class", "in", [HASH, REPO_TAG]], ["name", "in", names]]))
+
+    def _candidates(self, image_id: Digest, found: Sequence[Link]) -> list[tuple[Link, CollectionRecord]]:
+        """The collections that hold the image beyond doubt, the preferred first.
+
+        A link of somebody who is not trusted is only a hint: then the collection is read back
+        and every layer hashed, once; our own link attests it from then on (design §4).
+        """
+        hashes = sorted((link for link in found if link.link_class == HASH), key=sort_key, reverse=True)
+        hashes = [link for link in hashes if link.name == str(image_id)]
+        heads = list(dict.fromkeys(link.head_uuid for link in hashes))
+        if not heads:
+            return []
+        readable = {
+            collection.uuid: collection
+            for collection in self._cluster.collections([["uuid", "in", heads]], manifest=True)
+            if holds(collection, image_id)
+        }
+        pairs = [(link, readable[link.head_uuid]) for link in hashes if link.head_uuid in readable]
+        trusted = (self._cluster.user_uuid, self._cluster.system_user_uuid)
+        sure = [pair for pair in pairs if links.attested(*pair, trusted)]
+        return sure or [pair for pair in pairs[:1] if self._reads_back(pair[1], image_id)]
+
+    def _reads_back(self, collection: CollectionRecord, image_id: Digest) -> bool:
+        self._progress.say(f"{collection.uuid} was linked by somebody else: reading it back to compare")
+        try:
+            report = verify.verify(self._cluster, collection, quick=False, progress=self._progress)
+        except (ContentError, ClusterError) as error:
+            self._progress.say(f"{collection.uuid} is not used: {error.message}")
+            return False
+        return report.config_digest == image_id
+
+    def _own(self, collection: CollectionRecord, image_id: Digest, name: Reference | None) -> CollectionRecord:
+        """The collection, if it is where it should be; else a copy of it there."""
+        if collection.owner_uuid == self._owner:
+            if name is not None:
+                collections.note_name(self._cluster, collection, name.link_name)
+            return collection
+        return self._collection(collection.manifest_text or "", image_id, name)
+
+    # -- read and store ------------------------------------------------------------------
+
+    def _read(self, engine: Engine, image: EngineImage, name: Reference | None, image_file: Path) -> Ingested:
+        """Reads the image from the engine, or from a tarball of an earlier try; if that is no good, once more."""
+        source = EngineSource(engine, image, image_file if self._options.use_cache else None, self._progress)
+        kept = image_file.exists()
+        try:
+            with source.open() as opened:
+                return self._from_opened(opened, name)
+        except ContentError as error:
+            cache.discard(image_file)
+            if not kept:
+                raise
+            self._progress.say(f"the tarball kept in the cache is no good, saving the image again: {error.message}")
+        with source.open() as opened:
+            return self._from_opened(opened, name)
+
+    def _from_opened(self, image: ArchivedImage, name: Reference | None) -> Ingested:
+        """Stores and links an image that is open for reading, unless Keep has it."""
+        config = image.config
+        image_id = config.digest
+        if self._options.by_manifest:
+            image_id = canonical.layout(config, image.sizes).manifest_digest
+        if not self._options.force and (found := self.known(image_id, name)) is not None:
+            return found
+        self._warn_of(config)
+        destination = KeepDestination(self._cluster, cache.cache_folder())
+        with self._progress.step("storing in Keep", sum(image.sizes.values())) as advance:
+            stored = destination.write(image, advance)
+        return self._link(stored, image_id, name, destination.bytes_sent)
+
+    def _link(self, stored: StoredArchive, image_id: Digest, name: Reference | None, sent: int) -> Ingested:
+        collection = self._collection(stored.manifest_text(image_id), image_id, name)
+        properties = links.timestamp_of(stored.layout.config)
+        existing = [] if self._options.force else self._links(image_id, name)
+        written = links.ensure(self._cluster, collection, image_id, name, properties=properties, existing=existing)
+        return Ingested(collection.uuid, collection.pdh, image_id, _text(name), False, sent, written)
+
+    def _collection(self, text: str, image_id: Digest, name: Reference | None) -> CollectionRecord:
+        called = f"{name.link_name.replace('/', ' ')} " if name else ""
+        return collections.create_once(
+            self._cluster,
+            text,
+            owner=self._owner,
+            name=self._options.name or f"Docker image {called}{image_id.short}",
+            properties={collections.REPO_TAG_PROPERTY: name.link_name} if name else {},
+            anew=self._options.force,
+        )
+
+    # -- what is said --------------------------------------------------------------------
+
+    def _check_format(self) -> None:
+        """Refuses a cluster that does not take version 2 images, as arv-keepdocker does (K7)."""
+        formats = self._cluster.image_formats
+        if "v2" in formats:
+            return
+        says = f"it accepts {', '.join(formats)}" if formats else "it does not say which formats it accepts"
+        message = f"the cluster does not accept images of format v2: {says}"
+        if not self._options.force_image_format:
+            raise ArvDockerError(f"{message}. Give --force-image-format to store the image all the same.")
+        self._progress.say(f"warning: {message}")
+
+    def _warn_of(self, config: Config) -> None:
+        if len(config.diff_ids) > CLASSIC_LAYER_LIMIT:
+            self._progress.say(
+                f"warning: the image has {len(config.diff_ids)} layers; Docker's classic store "
+                f"cannot load more than {CLASSIC_LAYER_LIMIT}"
+            )
+
+    def _waiting(self, image_id: Digest) -> Iterator[None]:
+        self._progress.say(f"another process works on image {image_id.short}; waiting for it")
+        yield
+
+
+def _label(name: Reference | ImageId, image: EngineImage) -> Reference | None:
+    """The name to link the image by; None where the user gave (the beginning of) its ID."""
+    if isinstance(name, ImageId):
+        return None
+    called_so = any(Reference.parse(tag) == name for tag in image.tags)
+    return None if name.as_id is not None and not called_so else name
+
+
+def _text(name: Reference | None) -> str | None:
+    return name.link_name if name else None

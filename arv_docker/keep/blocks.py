@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Storing a canonical archive in Keep as its layers come, in any order, with few blocks in memory.
+
+Aligned layers go out as they are read. Packed ones wait until all are known, for they
+share a run of blocks in a fixed order. The archive is composed at the end, from
+locators: it exists nowhere as a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from ..archive import canonical
+from ..archive.canonical import ALIGNED_SPAN, BLOCK_SIZE, END, Layout
+from ..archive.layer import Layer
+from ..errors import BadArchive
+from ..image import Config, Digest
+from . import manifest
+
+#: Blocks that are hashed and sent at the same time. With one more being read, this bounds the memory.
+IN_FLIGHT = 2
+
+_HEADER = 512
+#: A layer of more content bytes than this is aligned: its span with header and padding reaches ALIGNED_SPAN.
+_MOST_PACKED = ALIGNED_SPAN - 2 * _HEADER
+#: Packed layers beyond this many bytes wait on disk, in a file without a name.
+_PACKED_IN_MEMORY = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArchive:
+    """A canonical archive whose blocks are all in Keep; ``locators`` are signed, in the archive's order."""
+
+    layout: Layout
+    locators: tuple[str, ...] = field(repr=False)
+
+    def manifest_text(self, image_id: Digest) -> str:
+        """The text of a collection that holds the archive alone, as ``<image_id>.tar``."""
+        return manifest.single_file(f"{image_id}.tar", self.layout.size, self.locators)
+
+
+class BlockStore:
+    """Hashes and stores blocks on IN_FLIGHT threads. A block equal to an earlier one is not sent again.
+
+    A context manager: leaving it by an error waits for what is under way and forgets the rest.
+    ``bytes_sent`` and ``blocks_sent`` count what really went to Keep.
+    """
+
+    def __init__(self, put: Callable[[bytes], str]) -> None:
+        self._put = put
+        self._known: dict[str, str] = {}
+        self._room = threading.Semaphore(IN_FLIGHT)
+        self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="keep")
+        self._failed: BaseException | None = None
+        self.bytes_sent = 0
+        self.blocks_sent = 0
+
+    def __enter__(self) -> BlockStore:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._threads.shutdown(cancel_futures=error is not None)
+
+    def submit(self, content: bytes) -> Future[str]:
+        """Begins to store a block and gives its locator to come; waits while IN_FLIGHT blocks are under way.
+
+        Raises what an earlier block failed with, so that nothing more is read for a lost cause.
+        """
+        self._room.acquire()
+        if self._failed is not None:
+            self._room.release()
+            raise self._failed
+        return self._threads.submit(self._store, content)
+
+    def _store(self, content: bytes) -> str:
+        try:
+            name = f"{hashlib.md5(content, usedforsecurity=False).hexdigest()}+{len(content)}"
+            if (locator := self._known.get(name)) is None:
+                locator = self._known[name] = self._put(content)
+                with self._lock:
+                    self.bytes_sent += len(content)
+                    self.blocks_sent += 1
+        except BaseException as error:
+            self._failed = error
+            raise
+        finally:
+            self._room.release()
+        return locator
+
+
+class ArchiveWriter:
+    """Takes an image's layers in any order and composes its canonical archive from their blocks."""
+
+    def __init__(self, blocks: BlockStore, advance: Callable[[int], None], spool_folder: Path | None = None) -> None:
+        """``advance`` is told of bytes as they are read; ``spool_folder`` is where many packed layers may wait."""
+        self._blocks = blocks
+        self._advance = advance
+        self._sizes: dict[Digest, int] = {}
+        self._aligned: dict[Digest, list[Future[str]]] = {}
+        self._packed: dict[Digest, int] = {}
+        folder = None if spool_folder is None else str(spool_folder)
+        self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(_PACKED_IN_MEMORY, dir=folder)  # noqa: SIM115
+
+    def add(self, layer: Layer) -> None:
+        """Reads a layer to its end, checks it, and stores or keeps it. Raises what ``Layer.read`` raises."""
+        start = self._read(layer, _MOST_PACKED + 1)
+        if len(start) > _MOST_PACKED:
+            self._aligned[layer.claimed or layer.diff_id] = self._store_aligned(layer, start)
+        else:
+            self._packed[layer.diff_id] = self._spool.tell()
+            self._spool.write(start)
+        self._sizes[layer.diff_id] = layer.position
+
+    def finish(self, config: Config) -> StoredArchive:
+        """Stores the rest of the archive and waits for every block; raises BadArchive if a layer never came."""
+        for diff_id in config.diff_ids:
+            if diff_id not in self._sizes:
+                raise BadArchive(f"layer {diff_id} is missing. Save the image again.")
+        layout = canonical.layout(config, self._sizes)
+        runs = [
+            self._store_run([layout.head]),
+            self._store_run(self._packed_run(layout)),
+            *(self._aligned[span.diff_id] for span in layout.aligned),
+            self._store_run([END]),
+        ]
+        self._spool.close()
+        return StoredArchive(layout, tuple(block.result() for run in runs for block in run))
+
+    def _read(self, layer: Layer, length: int) -> bytes:
+        content = layer.read(length)
+        self._advance(len(content))
+        return content
+
+    def _store_aligned(self, layer: Layer, start: bytes) -> list[Future[str]]:
+        """The blocks of an aligned layer. The first holds the header, so it waits for the layer's end
+        unless the layer's name and size are known ahead; then what it claims is checked at the end all the same."""
+        start += self._read(layer, BLOCK_SIZE - _HEADER - len(start))
+        first = None
+        if layer.claimed is not None and layer.size is not None:
+            first = self._store_first(layer.claimed, layer.size, start)
+            start = b""
+        rest = [self._blocks.submit(block) for block in self._blocks_after_first(layer)]
+        return [first or self._store_first(layer.diff_id, layer.position, start), *rest]
+
+    def _store_first(self, diff_id: Digest, size: int, start: bytes) -> Future[str]:
+        end = canonical.padding(size) if size <= BLOCK_SIZE - _HEADER else b""
+        return self._blocks.submit(b"".join((canonical.layer_header(diff_id, size), start, end)))
+
+    def _blocks_after_first(self, layer: Layer) -> Iterator[bytes]:
+        while layer.position % BLOCK_SIZE == BLOCK_SIZE - _HEADER:
+            content = self._read(layer, BLOCK_SIZE)
+            if len(content) < BLOCK_SIZE:
+                content += canonical.padding(layer.position)
+            if content:
+                yield content
+            if len(content) < BLOCK_SIZE:
+                return
+
+    def _packed_run(self, layout: Layout) -> Iterator[bytes]:
+        for span in layout.packed:
+            self._spool.seek(self._packed[span.diff_id])
+            yield b"".join((span.header, self._spool.read(span.size), canonical.padding(span.size)))
+
+    def _store_run(self, pieces: Iterable[bytes]) -> list[Future[str]]:
+        """Stores the pieces joined, cut at every BLOCK_SIZE; pieces are smaller than that."""
+        blocks: list[Future[str]] = []
+        waiting = bytearray()
+        for piece in pieces:
+            waiting += piece
+            if len(waiting) >= BLOCK_SIZE:
+                blocks.append(self._blocks.submit(bytes(waiting[:BLOCK_SIZE])))
+                del waiting[:BLOCK_SIZE]
+        if waiting:
+            blocks.append(self._blocks.submit(bytes(waiting)))
+        return blocks

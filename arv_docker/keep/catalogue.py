@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which images there are, and which one a name means.
+
+Links name images: ``docker_image_repo+tag`` by name, ``docker_image_hash`` by image ID.
+Where several collections answer to a name, links are ranked. Clients rank them by
+``sort_key`` (seed 004); the server has a rule of its own (spec/arvados-semantics §6.1),
+and it is the server that starts containers, so ``resolve`` follows the server.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..errors import AmbiguousImage, BadManifestText, ClusterError, NoSuchImage, NotAnImage
+from ..image import parsed_time
+from ..reference import ImageId, Reference, parse_name
+from .client import Cluster, CollectionRecord, Filter, Link, batches
+from .manifest import is_pdh
+from .stored import image_file
+
+REPO_TAG = "docker_image_repo+tag"
+HASH = "docker_image_hash"
+MIGRATION = "docker_image_migration"
+TIMESTAMP = "image_timestamp"
+
+_NEVER = datetime.datetime(1, 1, 1, tzinfo=datetime.timezone.utc)
+_COLLECTION_UUID = re.compile(r"[0-9a-z]{5}-4zz18-[0-9a-z]{15}")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A line of the listing: a collection under one of its names.
+
+    ``repository`` and ``tag`` are ``<none>`` for an image with only a hash link, and
+    ``image_id`` is ``<unknown>`` for one with only a name.
+    """
+
+    collection: CollectionRecord
+    repository: str
+    tag: str
+    image_id: str
+    link: Link
+
+    @property
+    def timestamp(self) -> datetime.datetime:
+        """When the image was made, as its link says; else when it was linked."""
+        made = parsed_time(self.link.properties.get(TIMESTAMP))
+        return made or parsed_time(self.link.created_at) or _NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a name means: a collection, and the link that decided (None for a UUID or a PDH)."""
+
+    collection: CollectionRecord
+    link: Link | None
+    warnings: tuple[str, ...] = ()
+
+
+def sort_key(link: Link) -> tuple[datetime.datetime, datetime.datetime]:
+    """The clients' rank of a link; the greatest is preferred. Never raises.
+
+    Newest ``image_timestamp``, then newest ``created_at``; offsets count, and an absent
+    or unreadable time ranks lowest.
+    """
+    return (
+        parsed_time(link.properties.get(TIMESTAMP)) or _NEVER,
+        parsed_time(link.created_at) or _NEVER,
+    )
+
+
+def server_key(link: Link) -> tuple[int, int]:
+    """The server's rank of a link; the smallest is preferred. Whole seconds; an image made before 1970 ranks last."""
+    return -_epoch(link.properties.get(TIMESTAMP)), -_epoch(link.created_at)
+
+
+def server_order(links: Iterable[Link]) -> list[Link]:
+    """One link for each collection, the preferred first, as the server ranks them.
+
+    Several links to one collection count as its oldest (spec/arvados-semantics §6.1 step 5).
+    """
+    oldest = {link.head_uuid: link for link in sorted(links, key=_newest_first)}
+    return sorted(oldest.values(), key=server_key)
+
+
+def listing(cluster: Cluster, name: str | None = None, project: str | None = None) -> list[Named]:
+    """The images that the user can see, the preferred first; all of them, or those called ``name``.
+
+    ``name`` is a repository with or without a tag, or an image ID. A project limits
+    links and collections to what it owns. The number of requests is linear in the links.
+    """
+    links = _links_for(cluster, name, [["owner_uuid", "=", project]] if project else [])
+    return _rows(links, _collections(cluster, links, project))
+
+
+def resolve(cluster: Cluster, text: str) -> Resolved:
+    """The collection that ``text`` means: an image's name or ID by the server's rule, or a UUID or PDH as it is.
+
+    Raises NoSuchImage, AmbiguousImage for the beginning of several IDs, and BadReference.
+    """
+    if is_pdh(text) or _COLLECTION_UUID.fullmatch(text):
+        return Resolved(_by_identity(cluster, text), None)
+    name = parse_name(text)
+    links = _candidates(cluster, text, name)
+    collections = _collections(cluster, links, None, manifest=True)
+    readable = [link for link in links if link.head_uuid in collections]
+    for link in server_order(readable):
+        if (found := _compatible(cluster, collections[link.head_uuid])) is not None:
+            return Resolved(found, link, _warnings(readable, link))
+    if readable:
+        raise NotAnImage(f"{text!r} is known to the cluster, but no collection of that name holds a usable image.")
+    raise NoSuchImage(f"the cluster knows no image {text!r}. See the images it has: arv-docker images")
+
+
+def names_of(cluster: Cluster, uuids: Sequence[str]) -> list[Link]:
+    """Every docker link that points to one of the collections, the preferred first."""
+    found = [
+        link
+        for batch in batches(uuids)
+        for link in cluster.links([["link_class", "in", [REPO_TAG, HASH]], ["head_uuid", "in", batch]])
+    ]
+    return sorted(found, key=sort_key, reverse=True)
+
+
+# -- what a name finds ------------------------------------------------------------------
+
+
+def _candidates(cluster: Cluster, text: str, name: Reference | ImageId) -> list[Link]:
+    """The links that answer to a name, or, failing that, to an image ID that it begins."""
+    if isinstance(name, Reference):
+        found = list(cluster.links([["link_class", "=", REPO_TAG], ["name", "=", name.link_name]]))
+        if found or (prefix := name.as_id) is None:
+            return found
+    else:
+        prefix = name
+    found = _hash_links(cluster, prefix, [])
+    if len(ids := {link.name for link in found}) > 1:
+        raise AmbiguousImage(f"{text!r} is the beginning of {len(ids)} image IDs.", detail="\n".join(sorted(ids)))
+    return found
+
+
+def _hash_links(cluster: Cluster, prefix: ImageId, extra: Sequence[Filter]) -> list[Link]:
+    whole = prefix.whole
+    name: Filter = ["name", "=", str(whole)] if whole else ["name", "like", f"{prefix.written}%"]
+    return list(cluster.links([["link_class", "=", HASH], name, *extra]))
+
+
+def _links_for(cluster: Cluster, name: str | None, extra: Sequence[Filter]) -> list[Link]:
+    """The links of both classes of every collection that ``name`` finds."""
+    both: Filter = ["link_class", "in", [REPO_TAG, HASH]]
+    if name is None:
+        return list(cluster.links([both, *extra]))
+    parsed = parse_name(name)
+    found: list[Link] = []
+    prefix: ImageId | None = parsed if isinstance(parsed, ImageId) else parsed.as_id
+    if isinstance(parsed, Reference):
+        found = list(cluster.links([["link_class", "=", REPO_TAG], _name_filter(parsed), *extra]))
+    if not found and prefix is not None:
+        found = _hash_links(cluster, prefix, extra)
+    heads = [link.head_uuid for link in found]
+    others = {REPO_TAG: HASH, HASH: REPO_TAG}[found[0].link_class] if found else ""
+    for batch in batches(heads):
+        found += cluster.links([["link_class", "=", others], ["head_uuid", "in", batch], *extra])
+    return found
+
+
+def _name_filter(name: Reference) -> Filter:
+    """Exactly the name with its tag; without one, every tag of the repository."""
+    if name.written == name.name:
+        stem = name.link_name.removesuffix(":latest")
+        return ["name", "like", re.sub(r"([\\%_])", r"\\\1", stem) + ":%"]
+    return ["name", "=", name.link_name]
+
+
+def _collections(
+    cluster: Cluster, links: Iterable[Link], project: str | None, *, manifest: bool = False
+) -> dict[str, CollectionRecord]:
+    """The readable collections that the links point to, by UUID."""
+    owner: list[Filter] = [["owner_uuid", "=", project]] if project else []
+    return {
+        collection.uuid: collection
+        for batch in batches([link.head_uuid for link in links])
+        for collection in cluster.collections([["uuid", "in", batch], *owner], manifest=manifest)
+    }
+
+
+# -- the listing ------------------------------------------------------------------------
+
+
+def _rows(links: Iterable[Link], collections: dict[str, CollectionRecord]) -> list[Named]:
+    ranked = sorted((link for link in links if link.head_uuid in collections), key=sort_key, reverse=True)
+    ids: dict[str, str] = {}
+    named: dict[tuple[str, str], Link] = {}
+    for link in ranked:
+        if link.link_class == HASH:
+            ids.setdefault(link.head_uuid, link.name)
+        else:
+            named.setdefault((link.head_uuid, link.name), link)
+    have_names = {head for head, _ in named}
+    for link in ranked:
+        if link.link_class == HASH and link.head_uuid not in have_names:
+            named.setdefault((link.head_uuid, ""), link)
+    rows = [
+        Named(collections[head], *_repository_and_tag(name), ids.get(head, "<unknown>"), link)
+        for (head, name), link in named.items()
+    ]
+    return sorted(rows, key=lambda row: sort_key(row.link), reverse=True)
+
+
+def _repository_and_tag(name: str) -> tuple[str, str]:
+    if not name:
+        return "<none>", "<none>"
+    repository, _, tag = name.rpartition(":")
+    return (repository, tag) if repository else (name, "<none>")
+
+
+# -- the server's rule ------------------------------------------------------------------
+
+
+def _epoch(text: object) -> int:
+    time = parsed_time(text)
+    return int(time.timestamp()) if time else 0
+
+
+def _newest_first(link: Link) -> tuple[float, str]:
+    return -(parsed_time(link.created_at) or _NEVER).timestamp(), link.uuid
+
+
+def _by_identity(cluster: Cluster, text: str) -> CollectionRecord:
+    try:
+        return cluster.collection(text)
+    except ClusterError as error:
+        if error.status == 404:
+            raise NoSuchImage(f"the cluster has no collection {text}, or does not show it to this user.") from error
+        raise
+
+
+def _compatible(cluster: Cluster, collection: CollectionRecord) -> CollectionRecord | None:
+    """The collection, if it holds one file named as a version 2 image; else the one it was migrated to, or None."""
+    if _holds_version_2(collection):
+        return collection
+    links = cluster.links([["link_class", "=", MIGRATION], ["tail_uuid", "=", collection.pdh]])
+    trusted = [link for link in links if link.owner_uuid == cluster.system_user_uuid]
+    if not trusted:
+        return None
+    newest = min(trusted, key=_newest_first)
+    found = cluster.collections([["portable_data_hash", "=", newest.head_uuid]], manifest=True)
+    return next((target for target in found if _holds_version_2(target)), None)
+
+
+def _holds_version_2(collection: CollectionRecord) -> bool:
+    try:
+        return image_file(collection).version == 2
+    except (NotAnImage, BadManifestText):
+        return False
+
+
+def _warnings(links: Sequence[Link], chosen: Link) -> tuple[str, ...]:
+    preferred = max(links, key=sort_key)
+    if preferred.head_uuid == chosen.head_uuid:
+        return ()
+    return (
+        f"clients that rank links themselves would pick {preferred.head_uuid} instead: "
+        f"its link is newer by their rule, the cluster's own rule decides otherwise.",
+    )

@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cluster: its API and its Keep, through the Arvados SDK, with our errors and records.
+
+The one place where the SDK is called and where JSON becomes values. The SDK is imported
+when a cluster is opened, since that takes a third of a second.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from ..errors import BadSettings, ClusterError, KeepError, NoCluster
+
+Filter = list[Any]
+Record = Mapping[str, Any]
+Value = TypeVar("Value")
+
+#: How often a request is tried again by default, as arv-put's ``--retries``.
+RETRIES = 10
+
+#: Records in a page, and values in an ``in`` filter; the server gives no more than 1,000 rows at once.
+PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link record. ``created_at`` is the server's own text."""
+
+    uuid: str
+    owner_uuid: str
+    link_class: str
+    name: str
+    head_uuid: str
+    tail_uuid: str
+    properties: Mapping[str, Any] = field(hash=False)
+    created_at: str
+    modified_by: str
+
+    FIELDS = (
+        "uuid",
+        "owner_uuid",
+        "link_class",
+        "name",
+        "head_uuid",
+        "tail_uuid",
+        "properties",
+        "created_at",
+        "modified_by_user_uuid",
+    )
+
+    @classmethod
+    def of(cls, record: Record) -> Link:
+        """The link in a record of the API; absent and null values are empty."""
+        properties = record.get("properties")
+        texts = {key: record.get(key) or "" for key in cls.FIELDS}
+        return cls(
+            uuid=texts["uuid"],
+            owner_uuid=texts["owner_uuid"],
+            link_class=texts["link_class"],
+            name=texts["name"],
+            head_uuid=texts["head_uuid"],
+            tail_uuid=texts["tail_uuid"],
+            properties=properties if isinstance(properties, dict) else {},
+            created_at=texts["created_at"],
+            modified_by=texts["modified_by_user_uuid"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionRecord:
+    """A collection record. ``manifest_text`` is signed for us, None where it was not asked for."""
+
+    uuid: str
+    owner_uuid: str
+    name: str
+    pdh: str
+    created_at: str
+    modified_by: str
+    properties: Mapping[str, Any] = field(hash=False)
+    manifest_text: str | None = field(repr=False)
+
+    FIELDS = (
+        "uuid",
+        "owner_uuid",
+        "name",
+        "portable_data_hash",
+        "created_at",
+        "modified_by_user_uuid",
+        "properties",
+    )
+
+    @classmethod
+    def of(cls, record: Record) -> CollectionRecord:
+        """The collection in a record of the API; absent and null values are empty."""
+        properties = record.get("properties")
+        return cls(
+            uuid=record.get("uuid") or "",
+            owner_uuid=record.get("owner_uuid") or "",
+            name=record.get("name") or "",
+            pdh=record.get("portable_data_hash") or "",
+            created_at=record.get("created_at") or "",
+            modified_by=record.get("modified_by_user_uuid") or "",
+            properties=properties if isinstance(properties, dict) else {},
+            manifest_text=record.get("manifest_text"),
+        )
+
+
+class Cluster:
+    """An Arvados cluster as one user sees it. Records are asked for in one thread; blocks by any number."""
+
+    def __init__(self, api: Any, *, retries: int = RETRIES) -> None:
+        """Uses an API client object of the Arvados SDK, which the caller made."""
+        self._api = api
+        self._retries = retries
+
+    @classmethod
+    def configured(cls, *, retries: int = RETRIES) -> Cluster:
+        """The cluster of the Arvados settings (environment, ``settings.conf``); raises NoCluster without."""
+        import arvados.config
+
+        try:
+            settings = arvados.config.settings()
+        except ValueError as error:
+            raise BadSettings(f"the Arvados settings file cannot be read: {error}.") from None
+        missing = [key for key in ("ARVADOS_API_HOST", "ARVADOS_API_TOKEN") if not settings.get(key)]
+        if missing:
+            raise NoCluster(
+                f"no cluster is configured: {' and '.join(missing)} not set. Set them (or write them into "
+                "~/.config/arvados/settings.conf) to use a cluster, or give --local to use a site on this machine."
+            )
+        return cls(_built(f"the cluster at {settings['ARVADOS_API_HOST']}", retries=retries), retries=retries)
+
+    @classmethod
+    def at(cls, url: str, token: str, *, retries: int = RETRIES) -> Cluster:
+        """The cluster whose API is at ``url`` (http allowed, as the embedded site has it on loopback)."""
+        discovery = f"{url}/discovery/v1/apis/{{api}}/{{apiVersion}}/rest"
+        api = _built("the local site", retries=retries, discoveryServiceUrl=discovery, token=token)
+        return cls(api, retries=retries)
+
+    # -- what the cluster says of itself -------------------------------------------------
+
+    @functools.cached_property
+    def user_uuid(self) -> str:
+        """Who we are."""
+        return str(self._call(self._api.users().current(), "who this token belongs to")["uuid"])
+
+    @property
+    def system_user_uuid(self) -> str:
+        """The user that the server itself acts as."""
+        return f"{self._discovery('uuidPrefix', 'zzzzz')}-tpzed-000000000000000"
+
+    @property
+    def image_formats(self) -> list[str]:
+        """The image formats that the cluster accepts: ``v1``, ``v2``; empty where it does not say."""
+        return list(self._discovery("dockerImageFormats", []))
+
+    @functools.cached_property
+    def replication(self) -> int:
+        """How many copies of a block a collection gets by default."""
+        return int(self._discovery("defaultCollectionReplication", 2))
+
+    # -- records -------------------------------------------------------------------------
+
+    def links(self, filters: Sequence[Filter]) -> Iterator[Link]:
+        """Every link that passes ``filters``, in order of UUID."""
+        yield from map(Link.of, self._pages("links", filters, Link.FIELDS))
+
+    def collections(self, filters: Sequence[Filter], *, manifest: bool = False) -> Iterator[CollectionRecord]:
+        """Every readable collection that passes ``filters`` and is not in the trash, in order of UUID."""
+        fields = (*CollectionRecord.FIELDS, "manifest_text") if manifest else CollectionRecord.FIELDS
+        yield from map(CollectionRecord.of, self._pages("collections", filters, fields))
+
+    def collection(self, uuid_or_pdh: str) -> CollectionRecord:
+        """One collection with its signed manifest text; raises ClusterError with status 404 if there is none."""
+        request = self._api.collections().get(uuid=uuid_or_pdh)
+        return CollectionRecord.of(self._call(request, f"collection {uuid_or_pdh}"))
+
+    def create_collection(self, attributes: Record) -> CollectionRecord:
+        """Creates a collection, once: a failed request may have created it, so the caller looks before trying again."""
+        request = self._api.collections().create(body=dict(attributes), ensure_unique_name=True)
+        return CollectionRecord.of(self._call(request, "creating a collection", retries=0))
+
+    def update_collection(self, uuid: str, attributes: Record) -> None:
+        """Changes some attributes of a collection."""
+        self._call(self._api.collections().update(uuid=uuid, body=dict(attributes)), f"changing collection {uuid}")
+
+    def trash_collection(self, uuid: str) -> None:
+        """Puts a collection into the trash."""
+        self._call(self._api.collections().delete(uuid=uuid), f"deleting collection {uuid}")
+
+    def create_link(self, attributes: Record) -> Link:
+        """Creates a link, once, like ``create_collection``."""
+        request = self._api.links().create(body=dict(attributes))
+        return Link.of(self._call(request, "creating a link", retries=0))
+
+    def delete_link(self, uuid: str) -> None:
+        """Deletes a link."""
+        self._call(self._api.links().delete(uuid=uuid), f"deleting link {uuid}")
+
+    # -- blocks --------------------------------------------------------------------------
+
+    def put_block(self, content: bytes) -> str:
+        """Stores a block and gives its signed locator; raises KeepError if too few copies were stored."""
+        import arvados.errors
+
+        try:
+            return str(self._api.keep.put(content, copies=self.replication, num_retries=self._retries))
+        except (arvados.errors.KeepWriteError, arvados.errors.NoKeepServersError) as error:
+            raise KeepError(f"Keep did not store a block of {len(content)} bytes.", detail=str(error)) from error
+
+    def get_block(self, locator: str) -> bytes:
+        """A block's bytes, which hash to its name; raises KeepError if no server has them intact."""
+        import arvados.errors
+
+        try:
+            content: bytes = self._api.keep.get(locator, num_retries=self._retries)
+        except (arvados.errors.KeepReadError, arvados.errors.NoKeepServersError) as error:
+            raise KeepError(_block_message("did not give", locator), detail=str(error)) from error
+        return content
+
+    def has_block(self, locator: str) -> bool:
+        """Whether a server has the block and lets us read it; raises KeepError where none gives a clear answer."""
+        import arvados.errors
+
+        try:
+            return bool(self._api.keep.head(locator, num_retries=self._retries))
+        except arvados.errors.NotFoundError:
+            return False
+        except (arvados.errors.KeepReadError, arvados.errors.NoKeepServersError) as error:
+            raise KeepError(_block_message("did not answer for", locator), detail=str(error)) from error
+
+    # -- private -------------------------------------------------------------------------
+
+    def _discovery(self, key: str, otherwise: Value) -> Value:
+        value = self._api._rootDesc.get(key)
+        return otherwise if value is None else value
+
+    def _pages(self, resource: str, filters: Sequence[Filter], fields: Sequence[str]) -> Iterator[Record]:
+        """Every record, in pages by UUID. The last page is known by being short: one request for a short answer.
+
+        The server may cut a page of large records (spec/arvados-semantics §3.3); its
+        ``limit`` then says how long a full page would have been.
+        """
+        last: str | None = None
+        while True:
+            beyond = [["uuid", ">", last]] if last else []
+            request = getattr(self._api, resource)().list(
+                filters=[*filters, *beyond], select=list(fields), order=["uuid asc"], limit=PAGE, count="none"
+            )
+            page = self._call(request, f"the list of {resource}")
+            items = page.get("items") or []
+            yield from items
+            if len(items) < min(PAGE, int(page.get("limit") or PAGE)) or not items:
+                return
+            last = items[-1]["uuid"]
+
+    def _call(self, request: Any, what: str, *, retries: int | None = None) -> Record:
+        answer = _translated(lambda: request.execute(num_retries=self._retries if retries is None else retries), what)
+        if not isinstance(answer, dict):
+            raise ClusterError(f"{what}: the server's answer is no JSON object.")
+        return answer
+
+
+def batches(values: Collection[str]) -> Iterator[list[str]]:
+    """``values`` without repeats, in order, at most PAGE at a time: what one ``in`` filter takes."""
+    distinct = list(dict.fromkeys(values))
+    for start in range(0, len(distinct), PAGE):
+        yield distinct[start : start + PAGE]
+
+
+def _built(where: str, *, retries: int, **arguments: str) -> Any:
+    import arvados
+
+    # First contact: a wrong host must not cost the minutes that a transfer may take to recover.
+    return _translated(lambda: arvados.api("v1", num_retries=min(retries, 2), **arguments), where)
+
+
+def _translated(call: Callable[[], Any], what: str) -> Any:
+    """What ``call`` returns, with the SDK's errors turned into ours."""
+    import googleapiclient.errors
+    import httplib2
+
+    try:
+        return call()
+    except googleapiclient.errors.HttpError as error:
+        status = int(error.resp.status)
+        raise ClusterError(f"{what}: {_advice(status)}", detail=str(error), status=status) from error
+    except (OSError, httplib2.HttpLib2Error, googleapiclient.errors.Error) as error:
+        raise ClusterError(
+            f"{what}: the server cannot be reached. Check ARVADOS_API_HOST and the network.", detail=str(error)
+        ) from error
+
+
+def _advice(status: int) -> str:
+    return {
+        401: "the server does not know this token. Check ARVADOS_API_TOKEN; it may have expired.",
+        403: "the server does not allow it to this user.",
+        404: "the server knows no such thing, or does not show it to this user.",
+        422: "the server refuses the request.",
+    }.get(status, f"the server answered with status {status}.")
+
+
+def _block_message(verb: str, locator: str) -> str:
+    return f"Keep {verb} block {locator.partition('+A')[0]}: it is lost, damaged or not readable with this token."

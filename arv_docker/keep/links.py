@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing the links that make a collection an image: one of each kind, however often it is tried.
+
+Our links pin the PDH in ``tail_uuid``; with the server's word on who wrote a link last,
+that is what makes it *attested* (design §4): it says what a trusted writer saw, and
+goes stale by itself when the collection's content changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from ..errors import ClusterError
+from ..image import Config, Digest
+from ..reference import Reference
+from .catalogue import HASH, REPO_TAG, TIMESTAMP
+from .client import Cluster, CollectionRecord, Link
+
+
+def attested(link: Link, collection: CollectionRecord, trusted: Collection[str]) -> bool:
+    """Whether the link counts as it stands, by users whose word is taken (``trusted``: UUIDs).
+
+    A link that pins a PDH must pin the collection's; one that pins none, as upstream's,
+    counts if a trusted user also changed the collection last.
+    """
+    if link.modified_by not in trusted:
+        return False
+    return link.tail_uuid == collection.pdh or (not link.tail_uuid and collection.modified_by in trusted)
+
+
+def timestamp_of(config: Config) -> dict[str, str]:
+    """The property that ranks a link: the config's own time of creation; no key where it has none.
+
+    A null in its place would crash every listing of the original (spec/seed-systems §5.4).
+    """
+    return {} if config.created is None else {TIMESTAMP: config.created}
+
+
+def ensure(
+    cluster: Cluster,
+    collection: CollectionRecord,
+    image_id: Digest,
+    name: Reference | None,
+    *,
+    properties: Mapping[str, object],
+    existing: Iterable[Link],
+) -> int:
+    """Writes those links that ``existing`` lacks: the hash link, then the name's. Gives how many were written.
+
+    A link is there if it has the class and name and points to this collection. Of
+    equal ones that two processes wrote at the same moment the oldest stays.
+    """
+    wanted = [(HASH, str(image_id)), *([(REPO_TAG, name.link_name)] if name else [])]
+    trusted = (cluster.user_uuid, cluster.system_user_uuid)
+    there = {
+        (link.link_class, link.name)
+        for link in existing
+        if link.head_uuid == collection.uuid and (link.link_class == REPO_TAG or attested(link, collection, trusted))
+    }
+    missing = [key for key in wanted if key not in there]
+    for link_class, link_name in missing:
+        _create_once(cluster, collection, link_class, link_name, properties)
+    return len(missing)
+
+
+def _create_once(
+    cluster: Cluster, collection: CollectionRecord, link_class: str, name: str, properties: Mapping[str, object]
+) -> None:
+    attributes = {
+        "link_class": link_class,
+        "name": name,
+        "head_uuid": collection.uuid,
+        "tail_uuid": collection.pdh,
+        "owner_uuid": collection.owner_uuid,
+        "properties": dict(properties),
+    }
+    try:
+        cluster.create_link(attributes)
+    except ClusterError as error:
+        # A lost answer may hide a link that was written; one that was refused is not there.
+        if error.status is not None or not _equals(cluster, attributes):
+            raise
+    for later in _equals(cluster, attributes)[1:]:
+        cluster.delete_link(later.uuid)
+
+
+def _equals(cluster: Cluster, attributes: Mapping[str, object]) -> list[Link]:
+    """Our links of that class, name, head and pin, the oldest first."""
+    keys = ("link_class", "name", "head_uuid", "tail_uuid", "owner_uuid")
+    found = cluster.links([[key, "=", attributes[key]] for key in keys])
+    ours = (link for link in found if link.modified_by == cluster.user_uuid)
+    return sorted(ours, key=lambda link: (link.created_at, link.uuid))

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Getting an image out of Keep into an engine, with nothing loaded that was not verified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .engine import Engine
+from .image import Digest
+from .keep.client import Cluster, CollectionRecord
+from .keep.stored import StoredImage
+from .progress import Progress
+from .reference import Reference
+from .transports.docker_daemon import EngineDestination, engine_id
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An image that the engine has now. ``already`` says that it had it before and nothing was read."""
+
+    image_id: Digest
+    engine_id: Digest
+    name: str | None
+    already: bool
+
+
+def load(
+    cluster: Cluster, collection: CollectionRecord, engine: Engine, name: Reference | None, progress: Progress
+) -> Loaded:
+    """Loads the image of a collection into an engine and gives it ``name`` there.
+
+    Raises what reading and checking the image raises (ContentError, KeepError), in which
+    case the engine has nothing new, and EngineError.
+    """
+    stored = StoredImage(cluster, collection)
+    there = engine_id(engine, stored.layout)
+    if there is None:
+        with progress.step(f"loading into {engine.name}", stored.layout.size) as advance:
+            loaded = EngineDestination(engine).write(stored.archived, advance)
+    else:
+        loaded = there
+    tagged = name is not None and name.digest is None
+    if name is not None and tagged:
+        engine.tag(loaded, name)
+    return Loaded(stored.config.digest, loaded, str(name) if tagged else None, there is not None)

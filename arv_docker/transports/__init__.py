@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where images are read from and written to: one small module for each, behind two protocols.
+
+A *source* opens an image: its layers in whatever order they come, and its config, which a
+stream knows only at its end. A *destination* writes an image from what a source opened, and
+asks only for the layers that it lacks. Every pair works; no module knows another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeVar, runtime_checkable
+
+from ..archive.layer import Layer
+from ..image import Config, Digest
+from ..progress import Advance
+
+Result_co = TypeVar("Result_co", covariant=True)
+
+
+class OpenedImage(Protocol):
+    """An image while it is read."""
+
+    @property
+    def config(self) -> Config:
+        """The image's config: at once from a source that can seek, from a stream once ``layers`` is exhausted."""
+
+    def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
+        """Each distinct layer once, in the source's own order, each read to its end before the next.
+
+        Layers in ``skip`` are left out where the source can do without reading them.
+        """
+
+
+@runtime_checkable
+class SeekableImage(OpenedImage, Protocol):
+    """An image whose config and layers can be had in any order."""
+
+    @property
+    def sizes(self) -> Mapping[Digest, int]:
+        """The uncompressed bytes of each distinct layer."""
+
+    def layer(self, diff_id: Digest) -> Layer:
+        """The layer of that name, from its front."""
+
+
+class Source(Protocol):
+    """Somewhere an image is read from."""
+
+    def open(self) -> AbstractContextManager[OpenedImage]:
+        """The image, for as long as the block lasts."""
+
+
+class Destination(Protocol[Result_co]):
+    """Somewhere an image is written to."""
+
+    def write(self, image: OpenedImage, advance: Advance) -> Result_co:
+        """Writes the image whole, or raises and leaves nothing that could be taken for it."""

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``docker-archive:``, a file that ``docker save`` or its like wrote."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..archive.docker import ArchivedImage, DockerArchive
+from ..errors import BadArchive
+from ..reference import ImageId, Reference
+
+
+class LocalFile:
+    """An open file that is read at any place, by several threads at once."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.size = os.fstat(descriptor).st_size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """``length`` bytes from ``offset``; fewer only at the end."""
+        content = os.pread(self._descriptor, length, offset)
+        if len(content) in (0, length) or offset + len(content) >= self.size:
+            return content
+        return content + self.read_at(offset + len(content), length - len(content))
+
+
+class ArchiveFile:
+    """A docker-archive in a file, and which of its images is meant (None: the only one)."""
+
+    def __init__(self, path: Path, name: Reference | ImageId | None = None) -> None:
+        self._path = path
+        self._name = name
+
+    @contextmanager
+    def open(self) -> Iterator[ArchivedImage]:
+        """The image; raises BadArchive for a file that cannot be read, and what ``archive.docker`` refuses."""
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise BadArchive(f"{self._path} cannot be read: {error.strerror}.") from None
+        try:
+            yield opened(descriptor, self._name)
+        finally:
+            os.close(descriptor)
+
+
+def opened(descriptor: int, name: Reference | ImageId | None = None) -> ArchivedImage:
+    """The image in the docker-archive that is open as ``descriptor``."""
+    return DockerArchive(LocalFile(descriptor)).image(name)

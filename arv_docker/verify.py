@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finding out whether a collection really holds the image that it is named after.
+
+Quick: its structure, and that every block is there. Full: every block is read, and the
+SHA-256 of every layer compared with the image's config, which no MD5 twin survives.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from .archive.layer import CHUNK
+from .errors import NotVerified
+from .image import Digest
+from .keep.client import Cluster, CollectionRecord
+from .keep.manifest import locators, pdh
+from .keep.stored import StoredImage
+from .progress import Progress
+
+_ASKED_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was verified. ``canonical`` says whether the archive is the canonical one; ``bytes_read`` is 0 for quick."""
+
+    uuid: str
+    pdh: str
+    image_id: Digest
+    config_digest: Digest
+    manifest_digest: Digest
+    layers: int
+    blocks: int
+    size: int
+    canonical: bool
+    quick: bool
+    bytes_read: int
+
+
+def verify(cluster: Cluster, collection: CollectionRecord, *, quick: bool, progress: Progress) -> Report:
+    """Verifies the image in a collection (given with its manifest text) and reports what it is.
+
+    Raises NotVerified, NotAnImage, DigestMismatch or BadArchive for content that is not the
+    image's, and KeepError for blocks that are lost or damaged.
+    """
+    if pdh(collection.manifest_text or "") != collection.pdh:
+        raise NotVerified(f"the manifest text of {collection.uuid} is not that of {collection.pdh}.")
+    image = StoredImage(cluster, collection)
+    names = {locator.stripped: str(locator) for locator in locators(image.file.streams)}
+    _check_presence(cluster, collection, names)
+    read = 0 if quick else _read_layers(image, progress)
+    return Report(
+        uuid=collection.uuid,
+        pdh=collection.pdh,
+        image_id=image.file.image_id,
+        config_digest=image.config.digest,
+        manifest_digest=image.layout.manifest_digest,
+        layers=len(image.config.diff_ids),
+        blocks=len(names),
+        size=image.file.size,
+        canonical=image.canonical,
+        quick=quick,
+        bytes_read=read,
+    )
+
+
+def _check_presence(cluster: Cluster, collection: CollectionRecord, names: dict[str, str]) -> None:
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as threads:
+        present = threads.map(cluster.has_block, names.values())
+        missing = [name for name, there in zip(names, present, strict=True) if not there]
+    if missing:
+        raise NotVerified(
+            f"{len(missing)} of {len(names)} blocks of {collection.uuid} are not in Keep. Ingest the image again.",
+            detail="\n".join(missing[:20]),
+        )
+
+
+def _read_layers(image: StoredImage, progress: Progress) -> int:
+    total = sum(image.archived.sizes.values())
+    with progress.step("verifying", total) as advance:
+        for layer in image.archived.layers():
+            while content := layer.read(CHUNK):
+                advance(len(content))
+    return total
