@@ -60,7 +60,7 @@ def certificates(folder: SiteFolder) -> Certificates:
 
 def paths(folder: SiteFolder) -> Certificates:
     """Where the certificates lie, or will."""
-    return Certificates(folder.tls / "server.key", folder.tls / "server.pem", folder.root / "ca-bundle.pem")
+    return Certificates(folder.tls / "server.key", folder.tls / "server.pem", folder.bundle)
 
 
 def system_bundle() -> Path | None:

@@ -7,6 +7,7 @@ vocabulary.json optional: the vocabulary of property keys
 site.db         records (SQLite)
 blocks/         Keep blocks, in folders of their first three digits
 tls/            the site's own CA and server certificate
+ca-bundle.pem   the machine's CAs and the site's, for clients
 address         where it is served right now
 lock            held while the folder is created or its schema changes
 ```
@@ -66,6 +67,11 @@ class SiteFolder:
     def address(self) -> Path:
         """Where the site is served, while it is."""
         return self.root / "address"
+
+    @property
+    def bundle(self) -> Path:
+        """This machine's CA bundle and the site's CA, for SSL_CERT_FILE."""
+        return self.root / "ca-bundle.pem"
 
     @property
     def vocabulary(self) -> Path:

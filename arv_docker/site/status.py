@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a site is: what it holds, and where it is served right now. Reads only; creates nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import sqlite3
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import BadSettings, DiskError, NoCluster
+from .blocks import BlockStore
+from .database import Database, schema_version
+from .folder import SiteFolder, existing_settings
+from .resources import COLLECTIONS, GROUPS, LINKS
+from .settings import Settings
+
+#: Seconds within which a running site answers on loopback.
+ANSWER_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A site at a glance; sizes in bytes."""
+
+    folder: Path
+    cluster_id: str
+    schema_version: int
+    collections: int
+    links: int
+    projects: int
+    blocks: int
+    bytes: int
+    free_bytes: int
+    #: ``host:port``, None where nobody serves the site over HTTPS.
+    address: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """What a client's environment needs to reach a running site."""
+
+    api_host: str
+    api_token: str
+    ca_bundle: Path
+
+
+def status(root: Path) -> Status:
+    """The status of the site in ``root``; raises BadSettings where there is none, DiskError where it cannot be read."""
+    folder = SiteFolder(root.absolute())
+    settings = _existing(folder)
+    database = Database(folder.database)
+    try:
+        with database.reading() as connection:
+            version = schema_version(connection)
+            counts = {resource.name: _count(connection, resource.name) for resource in (COLLECTIONS, LINKS, GROUPS)}
+        totals = BlockStore(folder.blocks).totals()
+        free = shutil.disk_usage(folder.root).free
+    except (OSError, sqlite3.Error) as error:
+        raise DiskError(f"The site in {folder.root} cannot be read.", detail=str(error)) from error
+    finally:
+        database.close()
+    return Status(
+        folder.root,
+        settings.cluster_id,
+        version,
+        counts["collections"],
+        counts["links"],
+        counts["groups"],
+        totals.blocks,
+        totals.bytes,
+        free,
+        _running_address(folder, settings),
+    )
+
+
+def client_settings(root: Path) -> ClientSettings:
+    """How to reach the site in ``root``; raises NoCluster where no server is running."""
+    folder = SiteFolder(root.absolute())
+    settings = _existing(folder)
+    address = _running_address(folder, settings)
+    if address is None:
+        raise NoCluster(
+            f"No server is running for the site in {folder.root}. "
+            f"Start one, and leave it running: arv-docker site serve --dir {folder.root}"
+        )
+    return ClientSettings(address, settings.token, folder.bundle)
+
+
+def _existing(folder: SiteFolder) -> Settings:
+    settings = existing_settings(folder.root)
+    if settings is None:
+        raise BadSettings(
+            f"There is no site in {folder.root}. It is created on first use: arv-docker site serve --dir {folder.root}"
+        )
+    return settings
+
+
+def _count(connection: sqlite3.Connection, table: str) -> int:
+    return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
+
+
+def _running_address(folder: SiteFolder, settings: Settings) -> str | None:
+    """The address that the folder names, if this very site answers there.
+
+    A killed server leaves its address behind, and the port may belong to another program by
+    now; so the certificate and the cluster id must be the site's.
+    """
+    try:
+        address = folder.address.read_text().split("\n")[0]
+    except FileNotFoundError:
+        return None
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        return None
+    return address if _cluster_at(host, int(port), folder.bundle) == settings.cluster_id else None
+
+
+def _cluster_at(host: str, port: int, bundle: Path) -> str | None:
+    """The cluster id of the site that answers at an address, None where none does."""
+    with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+        context = ssl.create_default_context(cafile=os.fspath(bundle))
+        connection = http.client.HTTPSConnection(host, port, context=context, timeout=ANSWER_SECONDS)
+        with contextlib.closing(connection):
+            connection.request("GET", "/arvados/v1/config")
+            document = json.loads(connection.getresponse().read())
+            if isinstance(document, dict):
+                return str(document.get("ClusterID"))
+    return None
