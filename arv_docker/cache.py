@@ -9,21 +9,20 @@ tell. The cache only saves time: what is read from it is verified like everythin
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from .disk import writing
 from .engine import Engine
 from .errors import DiskError
 from .image import Digest
-from .progress import Advance, size
+from .progress import Advance
 
 #: The form of our element of a ``.stat`` file.
 STAT_VERSION = 1
@@ -74,7 +73,7 @@ def save_image(engine: Engine, image_id: Digest, image_file: Path, advance: Adva
     """
     partial = _partial(image_file)
     try:
-        with _no_room(partial.parent, expected), partial.open("wb") as file:
+        with writing(partial.parent, expected), partial.open("wb") as file:
             _copy(engine, image_id, file, advance)
             file.flush()
             stat = os.fstat(file.fileno())
@@ -89,7 +88,7 @@ def unnamed(engine: Engine, image_id: Digest, advance: Advance, expected: int) -
     """A saved tarball without a name, which is gone when the block ends, however it ends."""
     folder = cache_folder()
     with tempfile.TemporaryFile(dir=folder) as file:
-        with _no_room(folder, expected):
+        with writing(folder, expected):
             _copy(engine, image_id, file, advance)
             file.flush()
         yield file
@@ -104,7 +103,7 @@ def locked(folder: Path, image_id: Digest, waiting: Iterable[None] = ()) -> Iter
     """
     image_file = folder / f"{image_id}.tar"
     path = folder / f"{image_id}.tar.lock"
-    with _no_room(folder, 0):
+    with writing(folder):
         descriptor = _lock(path, waiting)
     try:
         for leftover in (_partial(image_file), _partial(stat_cache_name(image_file))):
@@ -181,23 +180,6 @@ def _write_record(image_file: Path, stat: os.stat_result, engine: Engine) -> Non
     partial = _partial(stat_cache_name(image_file))
     partial.write_text(json.dumps([*stat, ours]))
     partial.rename(stat_cache_name(image_file))
-
-
-@contextmanager
-def _no_room(folder: Path, expected: int) -> Iterator[None]:
-    """Turns the errors of a folder that cannot be written into DiskError, with the bytes needed and free."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(folder).free
-            raise DiskError(
-                f"no room in {folder}: the image takes about {size(expected)} ({expected} bytes), and {size(free)} "
-                f"({free} bytes) are free. Make room, or set XDG_CACHE_HOME to a folder on a larger disk."
-            ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise DiskError(f"{folder} cannot be written: {error.strerror}.") from error
-        raise
 
 
 def _made(folder: Path) -> Path:

@@ -50,6 +50,7 @@ def verify(cluster: Cluster, collection: CollectionRecord, *, quick: bool, progr
     names = {locator.stripped: str(locator) for locator in locators(image.file.streams)}
     _check_presence(cluster, collection, names)
     read = 0 if quick else _read_layers(image, progress)
+    framed = image.canonical is not None and (quick or image.canonical.is_framed())
     return Report(
         uuid=collection.uuid,
         pdh=collection.pdh,
@@ -59,7 +60,7 @@ def verify(cluster: Cluster, collection: CollectionRecord, *, quick: bool, progr
         layers=len(image.config.diff_ids),
         blocks=len(names),
         size=image.file.size,
-        canonical=image.canonical,
+        canonical=framed,
         quick=quick,
         bytes_read=read,
     )

@@ -59,7 +59,7 @@ class Index:
         self._source = source
         self._members: dict[str, Member] = {}
         self._repeated: set[str] = set()
-        for member in _members(source):
+        for member in members(source):
             if member.name in self._members:
                 self._repeated.add(member.name)
             self._members[member.name] = member
@@ -110,7 +110,8 @@ def normal_name(name: str) -> str:
     return posixpath.normpath(name) if name else name
 
 
-def _members(source: RandomAccess) -> Iterator[Member]:
+def members(source: RandomAccess) -> Iterator[Member]:
+    """The files and links of a tar, each when its header has been read. Raises BadArchive as ``Index`` does."""
     offset = count = 0
     overrides: dict[str, str] = {}
     while header := source.read_at(offset, BLOCK):

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 from ..engine import Engine
-from ..errors import ArvDockerError
+from ..errors import ArvDockerError, DiskError
 from ..keep.client import RETRIES, Cluster
 
 INTERRUPTED = 130
@@ -126,6 +126,9 @@ def finished(run: Callable[[], int], program: str) -> int:
         # Who read our output has gone, for example head. Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return DiskError.exit_code
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

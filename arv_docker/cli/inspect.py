@@ -52,7 +52,7 @@ def _document(cluster: Cluster, image: StoredImage) -> dict[str, object]:
         "file": f"{image.file.image_id}.tar",
         "platform": str(image.config.platform),
         "created": image.config.created,
-        "canonical": image.canonical,
+        "canonical": image.canonical is not None,
         "size": image.file.size,
         "pdh": pdh,
         "layers": [

@@ -12,15 +12,15 @@ import hashlib
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 from ..archive import canonical
 from ..archive.canonical import ALIGNED_SPAN, BLOCK_SIZE, END, Layout
 from ..archive.layer import Layer
+from ..disk import writing
 from ..errors import BadArchive
 from ..image import Config, Digest
 from . import manifest
@@ -48,10 +48,11 @@ class StoredArchive:
 
 
 class BlockStore:
-    """Hashes and stores blocks on IN_FLIGHT threads. A block equal to an earlier one is not sent again.
+    """Hashes and stores at most IN_FLIGHT blocks at a time, each on a thread. Of equal blocks one is sent.
 
-    A context manager: leaving it by an error waits for what is under way and forgets the rest.
-    ``bytes_sent`` and ``blocks_sent`` count what really went to Keep.
+    The threads are daemons: whoever gives up, on an error or Ctrl-C, does not wait for a
+    request that is being tried again and again. ``bytes_sent`` and ``blocks_sent`` count
+    what really went to Keep.
     """
 
     def __init__(self, put: Callable[[bytes], str]) -> None:
@@ -59,16 +60,9 @@ class BlockStore:
         self._known: dict[str, str] = {}
         self._room = threading.Semaphore(IN_FLIGHT)
         self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="keep")
         self._failed: BaseException | None = None
         self.bytes_sent = 0
         self.blocks_sent = 0
-
-    def __enter__(self) -> BlockStore:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._threads.shutdown(cancel_futures=error is not None)
 
     def submit(self, content: bytes) -> Future[str]:
         """Begins to store a block and gives its locator to come; waits while IN_FLIGHT blocks are under way.
@@ -79,36 +73,41 @@ class BlockStore:
         if self._failed is not None:
             self._room.release()
             raise self._failed
-        return self._threads.submit(self._store, content)
+        locator: Future[str] = Future()
+        threading.Thread(target=self._store, args=(content, locator), daemon=True).start()
+        return locator
 
-    def _store(self, content: bytes) -> str:
+    def _store(self, content: bytes, result: Future[str]) -> None:
         try:
-            name = f"{hashlib.md5(content, usedforsecurity=False).hexdigest()}+{len(content)}"
-            if (locator := self._known.get(name)) is None:
-                locator = self._known[name] = self._put(content)
-                with self._lock:
-                    self.bytes_sent += len(content)
-                    self.blocks_sent += 1
-        except BaseException as error:
+            result.set_result(self._locator(content))
+        except BaseException as error:  # noqa: BLE001 -- it goes on to whoever asks for the result
             self._failed = error
-            raise
+            result.set_exception(error)
         finally:
             self._room.release()
+
+    def _locator(self, content: bytes) -> str:
+        name = f"{hashlib.md5(content, usedforsecurity=False).hexdigest()}+{len(content)}"
+        if (locator := self._known.get(name)) is None:
+            locator = self._known[name] = self._put(content)
+            with self._lock:
+                self.bytes_sent += len(content)
+                self.blocks_sent += 1
         return locator
 
 
 class ArchiveWriter:
     """Takes an image's layers in any order and composes its canonical archive from their blocks."""
 
-    def __init__(self, blocks: BlockStore, advance: Callable[[int], None], spool_folder: Path | None = None) -> None:
+    def __init__(self, blocks: BlockStore, advance: Callable[[int], None], spool_folder: Path) -> None:
         """``advance`` is told of bytes as they are read; ``spool_folder`` is where many packed layers may wait."""
         self._blocks = blocks
         self._advance = advance
         self._sizes: dict[Digest, int] = {}
         self._aligned: dict[Digest, list[Future[str]]] = {}
         self._packed: dict[Digest, int] = {}
-        folder = None if spool_folder is None else str(spool_folder)
-        self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(_PACKED_IN_MEMORY, dir=folder)  # noqa: SIM115
+        self._spool_folder = spool_folder
+        self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(_PACKED_IN_MEMORY, dir=str(spool_folder))  # noqa: SIM115
 
     def add(self, layer: Layer) -> None:
         """Reads a layer to its end, checks it, and stores or keeps it. Raises what ``Layer.read`` raises."""
@@ -117,7 +116,8 @@ class ArchiveWriter:
             self._aligned[layer.claimed or layer.diff_id] = self._store_aligned(layer, start)
         else:
             self._packed[layer.diff_id] = self._spool.tell()
-            self._spool.write(start)
+            with writing(self._spool_folder, len(start)):
+                self._spool.write(start)
         self._sizes[layer.diff_id] = layer.position
 
     def finish(self, config: Config) -> StoredArchive:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from ..archive import canonical
 from ..archive.docker import ArchivedImage, DockerArchive
+from ..archive.recognised import CanonicalImage, recognised
 from ..archive.tar import RandomAccess
 from ..errors import BadManifestText, DigestMismatch, NotAnImage
 from ..image import Config, Digest
@@ -69,15 +70,20 @@ def holds(collection: CollectionRecord, image_id: Digest) -> bool:
 
 
 class StoredImage:
-    """An image in Keep: its file, and what its archive says. A SeekableImage, read from blocks."""
+    """An image in Keep: its file, and what its archive says.
+
+    ``archived`` is the image to read layers from; ``canonical`` the same if the archive is
+    the canonical one, else None. ``layout`` is the canonical archive's in any case.
+    """
 
     def __init__(self, cluster: Cluster, collection: CollectionRecord) -> None:
         """Reads structure and config. Raises KeepError, what ``image_file`` and ``archive.docker`` refuse,
         and DigestMismatch if the file is named after another image."""
         self.collection = collection
         self.file = image_file(collection)
-        self._source = KeepFile(self.file.segments, cluster.get_block)
-        self.archived: ArchivedImage = DockerArchive(self._source).image()
+        source = KeepFile(self.file.segments, cluster.get_block)
+        self.canonical = recognised(source)
+        self.archived: ArchivedImage | CanonicalImage = self.canonical or DockerArchive(source).image()
         self.layout = canonical.layout(self.config, self.archived.sizes)
         if self.file.image_id not in (self.config.digest, self.layout.manifest_digest):
             raise DigestMismatch(
@@ -89,13 +95,6 @@ class StoredImage:
     def config(self) -> Config:
         """The image's config."""
         return self.archived.config
-
-    @property
-    def canonical(self) -> bool:
-        """Whether the archive is laid out as the canonical one: same length, same entries before the layers."""
-        return self.file.size == self.layout.size and (
-            self._source.read_at(0, len(self.layout.head)) == self.layout.head
-        )
 
 
 class KeepFile(RandomAccess):

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..archive.docker import ArchivedImage
 from ..keep.blocks import ArchiveWriter, BlockStore, StoredArchive
 from ..keep.client import Cluster, CollectionRecord
 from ..keep.stored import StoredImage
 from ..progress import Advance
-from . import OpenedImage
+from . import OpenedImage, SeekableImage
 
 
 class KeepSource:
@@ -23,7 +22,7 @@ class KeepSource:
         self._collection = collection
 
     @contextmanager
-    def open(self) -> Iterator[ArchivedImage]:
+    def open(self) -> Iterator[SeekableImage]:
         """The image; raises what ``StoredImage`` refuses."""
         yield StoredImage(self._cluster, self._collection).archived
 
@@ -35,17 +34,17 @@ class KeepDestination:
     counts what went to Keep.
     """
 
-    def __init__(self, cluster: Cluster, spool_folder: Path | None = None) -> None:
+    def __init__(self, cluster: Cluster, spool_folder: Path) -> None:
         self._cluster = cluster
         self._spool_folder = spool_folder
         self.bytes_sent = 0
 
     def write(self, image: OpenedImage, advance: Advance) -> StoredArchive:
         """Stores the image's canonical archive, every layer checked. Raises what the layers raise, and KeepError."""
-        with BlockStore(self._cluster.put_block) as blocks:
-            writer = ArchiveWriter(blocks, advance, self._spool_folder)
-            for layer in image.layers():
-                writer.add(layer)
-            stored = writer.finish(image.config)
+        blocks = BlockStore(self._cluster.put_block)
+        writer = ArchiveWriter(blocks, advance, self._spool_folder)
+        for layer in image.layers():
+            writer.add(layer)
+        stored = writer.finish(image.config)
         self.bytes_sent += blocks.bytes_sent
         return stored
