@@ -84,3 +84,7 @@ def _add_upload_options(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="use what an interrupted run left; --no-resume saves the image anew",
     )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
