@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``arv-docker site`` as a user runs it, and the real command-line clients over HTTPS."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import http.client
+import json
+import os
+import re
+import shlex
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import arvados
+import arvados.util
+import pytest
+from cryptography import x509
+
+from arv_docker import site
+from arv_docker.cli import site as command
+from arv_docker.errors import BadSettings, NoCluster
+from arv_docker.site import clock
+from arv_docker.site.certificates import RENEW_DAYS, certificates, system_bundle
+from arv_docker.site.folder import SiteFolder, opened
+from arv_docker.site.status import client_settings
+
+#: The command alone, without the rest of the program.
+PROGRAM = (
+    "import argparse, sys; from arv_docker.cli import site; p = argparse.ArgumentParser(prog='arv-docker site'); "
+    "site.configure(p); sys.exit(site.run(p.parse_args()))"
+)
+
+
+def arguments(*words: str) -> argparse.Namespace:
+    """What the command line makes of these words."""
+    parser = argparse.ArgumentParser(prog="arv-docker site")
+    command.configure(parser)
+    return parser.parse_args(words)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A site that ``site serve`` serves in a process of its own."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+    first_line: str
+
+    def environment(self) -> dict[str, str]:
+        """The environment after ``eval "$(arv-docker site env)"``."""
+        printed = run("env", "--dir", str(self.folder)).stdout
+        pairs = [shlex.split(line)[1].partition("=") for line in printed.splitlines() if line.startswith("export ")]
+        return os.environ | {name: value for name, _, value in pairs}
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    return subprocess.run([sys.executable, "-c", PROGRAM, *words], capture_output=True, text=True, timeout=60)
+
+
+def start(folder: Path, *options: str) -> Served:
+    """Serve a folder; returns once it is served."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "serve", "--dir", str(folder), *options], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr
+    return Served(process, folder, process.stderr.readline())
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    """An empty site, served over HTTPS."""
+    found = start(tmp_path / "my site")
+    yield found
+    found.process.kill()
+    found.process.wait()
+    assert found.process.stderr
+    found.process.stderr.close()
+
+
+def client(name: str, *words: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """A command of the real SDK."""
+    program = Path(sys.executable).with_name(name)
+    return subprocess.run([program, *words], capture_output=True, text=True, env=environment, timeout=120)
+
+
+def test_real_clients_put_list_and_get(served: Served, tmp_path: Path) -> None:
+    environment = served.environment()
+    data = os.urandom(1 << 20) * 66  # two blocks
+    (tmp_path / "data.bin").write_bytes(data)
+    put = client("arv-put", "--no-progress", "--name", "n", str(tmp_path / "data.bin"), environment=environment)
+    assert put.returncode == 0, put.stderr
+    uuid = put.stdout.strip()
+    listed = client("arv-ls", "-s", uuid, environment=environment)
+    assert "data.bin" in listed.stdout, listed.stderr
+    got = client("arv-get", f"{uuid}/data.bin", str(tmp_path / "back"), environment=environment)
+    assert got.returncode == 0, got.stderr
+    assert (tmp_path / "back").read_bytes() == data
+    again = client("arv-put", "--no-progress", "--name", "n", str(tmp_path / "data.bin"), environment=environment)
+    assert again.stdout.strip() not in ("", uuid), again.stderr
+    status = json.loads(run("status", "--json", "--dir", str(served.folder)).stdout)
+    assert (status["collections"], status["blocks"], status["bytes"]) == (2, 2, 66 << 20)
+
+
+def test_real_clients_refuse_a_site_they_were_not_told_to_trust(served: Served) -> None:
+    environment = served.environment()
+    if system := system_bundle():
+        environment["SSL_CERT_FILE"] = str(system)
+    else:
+        del environment["SSL_CERT_FILE"]
+    refused = client("arv-ls", "--retries", "0", "d41d8cd98f00b204e9800998ecf8427e+0", environment=environment)
+    assert refused.returncode != 0
+    assert "certificate" in refused.stderr.lower()
+
+
+def test_serve_says_where_and_how(served: Served) -> None:
+    assert re.fullmatch(r"Serving .*my site at https://127\.0\.0\.1:\d+/ \(Ctrl-C stops it\)\.\n", served.first_line)
+    assert served.process.stderr
+    hint = served.process.stderr.readline()
+    words = shlex.split(hint.partition("$(")[2].partition(")")[0])
+    assert words == ["arv-docker", "site", "env", "--dir", str(served.folder)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_good_order(served: Served, number: signal.Signals) -> None:
+    assert run("status", "--dir", str(served.folder)).stdout.count("https://") == 1
+    served.process.send_signal(number)
+    assert served.process.wait(10) == 0
+    assert not (served.folder / "address").exists()
+    assert "not running" in run("status", "--dir", str(served.folder)).stdout
+    assert served.process.stderr
+    assert "Traceback" not in served.process.stderr.read()
+
+
+def test_env_of_a_killed_server_is_an_error_with_advice(served: Served) -> None:
+    served.process.kill()
+    served.process.wait()
+    assert (served.folder / "address").exists()
+    with pytest.raises(NoCluster, match="site serve"):
+        command.run(arguments("env", "--dir", str(served.folder)))
+
+
+def test_env_does_not_believe_another_site_on_that_port(served: Served, tmp_path: Path) -> None:
+    other = opened(tmp_path / "other")
+    other.close()
+    certificates(SiteFolder(tmp_path / "other"))
+    (tmp_path / "other" / "address").write_bytes((served.folder / "address").read_bytes())
+    with pytest.raises(NoCluster):
+        command.run(arguments("env", "--dir", str(tmp_path / "other")))
+
+
+def test_a_chosen_port_is_used_and_a_taken_one_refused(served: Served, tmp_path: Path) -> None:
+    port = served.first_line.partition("127.0.0.1:")[2].partition("/")[0]
+    taken = run("serve", "--dir", str(tmp_path / "second"), "--port", port)
+    assert taken.returncode != 0
+    assert port in taken.stderr
+    served.process.terminate()
+    served.process.wait(10)
+    second = start(tmp_path / "second", "--port", port)
+    assert f":{port}/" in second.first_line
+    second.process.terminate()
+    assert second.process.wait(10) == 0
+    assert second.process.stderr
+    second.process.stderr.close()
+
+
+def test_status_and_env_create_nothing(tmp_path: Path) -> None:
+    for words in (["status"], ["env"], ["status", "--json"]):
+        with pytest.raises(BadSettings, match="no site"):
+            command.run(arguments(*words, "--dir", str(tmp_path / "none")))
+    assert not (tmp_path / "none").exists()
+
+
+def test_status_for_people_and_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with site.LocalSite(tmp_path / "site"):
+        pass
+    assert command.run(arguments("status", "--dir", str(tmp_path / "site"))) == 0
+    assert "schema version  1" in capsys.readouterr().out
+    assert command.run(arguments("status", "--json", "--dir", str(tmp_path / "site"))) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert found["folder"] == str(tmp_path / "site")
+    assert (found["schema_version"], found["blocks"], found["links"], found["address"]) == (1, 0, 0, None)
+    assert found["free_bytes"] > 0
+
+
+@pytest.mark.parametrize("words", [["--help"], ["serve", "--help"], ["env", "--help"], ["status", "--help"]])
+def test_every_help_has_an_example(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        arguments(*words)
+    assert ended.value.code == 0
+    assert re.search(r"examples?:\n  (eval.*)?.*arv-docker site", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("words", [[], ["serve", "--port", "70000"], ["serve", "--port", "x"], ["bogus"]])
+def test_bad_usage_is_exit_code_2(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        arguments(*words)
+    assert ended.value.code == 2
+
+
+# -- certificates -----------------------------------------------------------------------
+
+
+def test_certificates_pass_strict_verification(served: Served) -> None:
+    context = ssl.create_default_context(cafile=str(served.folder / "ca-bundle.pem"))
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    if hasattr(ssl, "VERIFY_X509_PARTIAL_CHAIN"):
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    port = int(served.first_line.partition("127.0.0.1:")[2].partition("/")[0])
+    for host in ("127.0.0.1", "localhost"):
+        connection = http.client.HTTPSConnection(host, port, context=context, timeout=10)
+        connection.request("GET", "/arvados/v1/config")
+        assert connection.getresponse().status == 200
+        connection.close()
+
+
+def test_the_bundle_keeps_the_machines_own_authorities(served: Served) -> None:
+    bundle = (served.folder / "ca-bundle.pem").read_bytes()
+    system = system_bundle()
+    count = system.read_bytes().count(b"BEGIN CERTIFICATE") if system else 0
+    assert bundle.count(b"BEGIN CERTIFICATE") == count + 1
+    assert bundle.endswith((served.folder / "tls" / "ca.pem").read_bytes())
+
+
+def test_certificates_stay_until_they_are_about_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened(tmp_path / "site").close()
+    folder = SiteFolder(tmp_path / "site")
+    first = certificates(folder).server_chain.read_bytes()
+    authority = (folder.tls / "ca.pem").read_bytes()
+    assert certificates(folder).server_chain.read_bytes() == first
+    ends = x509.load_pem_x509_certificate(first).not_valid_after_utc
+    monkeypatch.setattr(clock, "now", lambda: ends - timedelta(days=RENEW_DAYS - 1))
+    assert certificates(folder).server_chain.read_bytes() != first
+    assert (folder.tls / "ca.pem").read_bytes() == authority
+
+
+# -- crashes ----------------------------------------------------------------------------
+
+
+def test_what_was_answered_survives_kill_9(tmp_path: Path) -> None:
+    """Whenever the server is killed: all that it acknowledged is there afterwards, and nothing is half there."""
+    folder = tmp_path / "site"
+    blocks: dict[str, bytes] = {}
+    links: set[str] = set()
+    for turn in range(4):
+        served = start(folder)
+        killer = subprocess.Popen(["sh", "-c", f"sleep 0.{turn * 2 + 3}; kill -9 {served.process.pid}"])
+        try:
+            write_until_it_dies(folder, blocks, links)
+        finally:
+            killer.wait()
+            served.process.wait()
+            assert served.process.stderr
+            served.process.stderr.close()
+        with site.LocalSite(folder) as local:
+            api = arvados.api("v1", discoveryServiceUrl=local.discovery_url, token=local.token, num_retries=0)
+            for locator, data in blocks.items():
+                assert api.keep.get(locator) == data
+            stored = arvados.util.keyset_list_all(api.links().list, select=["uuid"])
+            assert links <= {item["uuid"] for item in stored}
+        for path in (folder / "blocks").glob("*/[0-9a-f]*"):
+            assert hashlib.md5(path.read_bytes()).hexdigest() == path.name
+    assert len(blocks) > 8
+    assert len(links) > 8
+
+
+def write_until_it_dies(folder: Path, blocks: dict[str, bytes], links: set[str]) -> None:
+    """PUT blocks and create links without a pause, and note what was acknowledged."""
+    settings = client_settings(folder)
+    host, _, port = settings.api_host.partition(":")
+    context = ssl.create_default_context(cafile=str(settings.ca_bundle))
+    connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=10)
+    headers = {"Authorization": f"Bearer {settings.api_token}", "Content-Type": "application/json"}
+    deadline = time.monotonic() + 20
+    try:
+        while time.monotonic() < deadline:
+            data = os.urandom(100_000)
+            connection.request("PUT", f"/{hashlib.md5(data).hexdigest()}", data, headers)
+            answer = connection.getresponse()
+            body = answer.read()
+            assert answer.status == 200
+            blocks[body.decode().strip()] = data
+            connection.request("POST", "/arvados/v1/links", b'{"name":"x"}', headers)
+            answer = connection.getresponse()
+            body = answer.read()
+            assert answer.status == 200
+            links.add(json.loads(body)["uuid"])
+    except (OSError, http.client.HTTPException):
+        return  # killed, as it should be
+    finally:
+        connection.close()
+    pytest.fail("the server was not killed")
