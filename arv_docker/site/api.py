@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The API below ``/arvados/v1``: from a request as a value to an answer as a value. No HTTP library here.
 
-Which paths exist is the table at the end; each entry's function runs in one transaction.
+Which paths exist is ``routing``; the function that a path leads to runs in one transaction.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from .parameters import Parameters, merged
 from .permissions import caller_of, readable
 from .records import Context, Rule
 from .refusal import Json, Record, Refusal, invalid
-from .resources import ABSENT, COLLECTIONS, GROUPS, KEEP_SERVICES, LINKS, TOKENS, USERS, Resource
+from .resources import COLLECTIONS, KEEP_SERVICES, LINKS, TOKENS, USERS, Resource
+from .routing import Call, routed
 from .settings import Settings
 from .shapes import shown
 from .vocabulary import Vocabulary
@@ -66,13 +67,14 @@ class Api:
             return Answer(200, self._answer(request), request_id)
         except Refusal as refusal:
             return Answer(refusal.status, errors(refusal.message, request_id), request_id)
-        except sqlite3.OperationalError as error:
-            # Locked for too long, or the disk is full: it may pass, so clients should retry.
-            return Answer(503, errors(f"the site's database cannot be used: {error}", request_id), request_id)
+        except sqlite3.DatabaseError as error:
+            # Locked for too long, or the disk is full: that may pass, so clients should retry. The rest will not.
+            status = 503 if isinstance(error, sqlite3.OperationalError) else 500
+            return Answer(status, errors(f"the site's database cannot be used: {error}", request_id), request_id)
 
     def _answer(self, request: Request) -> Record:
         parameters = merged(request.query, request.headers.get("content-type", ""), request.body)
-        call = _routed(_method(request, parameters), request.path)
+        call = routed(_method(request, parameters), request.path)
         if call.function in _OPEN:
             return _OPEN[call.function](self, request.origin)
         token = token_of(request.headers, parameters)
@@ -123,21 +125,12 @@ def token_of(headers: dict[str, str], parameters: Parameters | None = None) -> s
     return (parameters.text("api_token") or "") if parameters else ""
 
 
-# -- routing ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What a method and path mean: a function's name, and the record or resource it is about."""
-
-    function: str
-    resource: Resource | None = None
-    uuid: str = ""
-
-    @property
-    def writes(self) -> bool:
-        """Whether the function changes anything."""
-        return self.function in ("create", "update", "delete", "trash", "untrash")
+def _method(request: Request, parameters: Parameters) -> str:
+    """The method that is meant: a POST may stand for another (spec/arvados-semantics §3.2)."""
+    if request.method != "POST":
+        return request.method
+    override = request.headers.get("x-http-method-override") or parameters.text("_method")
+    return override.upper() if override else "POST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,70 +157,6 @@ class Work:
         """``record`` as the answer to this call."""
         select = selection(self.resource, self.parameters)
         return shown(self.context, self.resource, record, select, sign=sign)
-
-
-#: Functions by HTTP method, on a resource and on one of its records.
-_COLLECTIVE = {"GET": "list", "POST": "create"}
-_SINGLE = {"GET": "get", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
-
-#: Special paths of two parts: function by (resource, id).
-_SPECIAL = {
-    ("users", "current"): Call("current_user", USERS),
-    ("api_client_authorizations", "current"): Call("current_token", TOKENS),
-    ("keep_services", "accessible"): Call("keep_services"),
-}
-_TOP = {"config": Call("config"), "vocabulary": Call("vocabulary"), "keep_services": Call("keep_services")}
-_WRITABLE = {resource.name: resource for resource in (COLLECTIONS, LINKS, GROUPS)}
-_READABLE = _WRITABLE | {USERS.name: USERS}
-
-
-def _routed(method: str, path: str) -> Call:
-    """The call that a request makes; raises Refusal 404, 405, or 501 for parts of Arvados that are not here."""
-    parts = path.strip("/").split("/")
-    if parts[0] in ABSENT:
-        raise Refusal(501, f"{parts[0]} is not part of the embedded site")
-    calls = _calls(parts)
-    if not calls:
-        known = parts[0] in _READABLE or parts[0] in ("api_client_authorizations", "keep_services")
-        if known and len(parts) < 4:
-            raise Refusal(501, f"{'/'.join(parts)} is not part of the embedded site")
-        raise Refusal(404, "Path not found")
-    if method == "HEAD":
-        method = "GET"
-    if method not in calls:
-        if parts[0] == "users":
-            raise Refusal(501, f"{method} {'/'.join(parts)} is not part of the embedded site")
-        raise Refusal(405, "API endpoint not found")
-    return calls[method]
-
-
-def _calls(parts: list[str]) -> dict[str, Call]:
-    """The call by HTTP method that a path has."""
-    if len(parts) == 1 and parts[0] in _TOP:
-        return {"GET": _TOP[parts[0]]}
-    if len(parts) == 2 and (parts[0], parts[1]) in _SPECIAL:
-        return {"GET": _SPECIAL[parts[0], parts[1]]}
-    resource = _READABLE.get(parts[0])
-    if resource is None:
-        return {"GET": Call("keep_service", uuid=parts[1])} if parts[:-1] == ["keep_services"] else {}
-    usable: dict[str, str] = {}
-    if len(parts) == 1:
-        usable = _COLLECTIVE
-    elif len(parts) == 2 and (records.is_uuid(parts[1]) or resource is COLLECTIONS):
-        usable = _SINGLE
-    elif len(parts) == 3 and parts[2] in ("trash", "untrash") and "is_trashed" in resource.columns:
-        usable = {"POST": parts[2]}
-    uuid = parts[1] if len(parts) > 1 else ""
-    writable = resource.name in _WRITABLE
-    return {method: Call(name, resource, uuid) for method, name in usable.items() if writable or method == "GET"}
-
-
-def _method(request: Request, parameters: Parameters) -> str:
-    """The method that is meant: a POST may stand for another (spec/arvados-semantics §3.2)."""
-    if request.method != "POST":
-        return request.method
-    override = request.headers.get("x-http-method-override") or parameters.text("_method")
-    return override.upper() if override else "POST"
 
 
 # -- functions --------------------------------------------------------------------------

@@ -50,9 +50,13 @@ class _Rest:
         if body is None:
             response = _too_large(request)
         else:
-            answer = await asyncio.to_thread(self._rest.answer, _request(request, body))
-            response = _json(answer.body, answer.status, {"X-Request-Id": answer.request_id})
+            response = await asyncio.to_thread(self._answer, _request(request, body))
         await response(scope, receive, send)
+
+    def _answer(self, request: api.Request) -> Response:
+        """Runs in a thread: the database blocks, and a large answer takes a while to become JSON."""
+        answer = self._rest.answer(request)
+        return _json(answer.body, answer.status, {"X-Request-Id": answer.request_id})
 
 
 async def _body(request: Request) -> bytes | None:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import secrets
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -64,40 +65,47 @@ class Incoming:
         self._temporary = self._place.with_name(f"{_PREFIX}{md5}-{secrets.token_hex(6)}")
         store.make_prefix(self._place.parent)
         self._file = self._temporary.open("xb", buffering=0)
+        # A request that is cut off is discarded while a thread may still be writing its last piece.
+        self._lock = threading.RLock()
         self.size = 0
 
     def write(self, data: bytes | bytearray) -> None:
         """Take the next bytes."""
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
-        self._hash.update(data)
-        self.size += len(data)
+        with self._lock:
+            if self._file.closed:
+                return  # discarded meanwhile
+            view = memoryview(data)
+            while view:
+                view = view[self._file.write(view) :]
+            self._hash.update(data)
+            self.size += len(data)
 
     def commit(self) -> None:
         """Have the block on disk under its name; raises WrongContent and Collision, and leaves nothing then."""
-        found = self._hash.hexdigest()
-        if found != self._md5:
-            self.discard()
-            raise WrongContent(self._md5, found)
-        try:
-            if self._already_stored():
-                os.utime(self._place)
+        with self._lock:
+            try:
+                self._put_in_place()
+            finally:
                 self.discard()
-            else:
-                os.fsync(self._file.fileno())
-                self._temporary.replace(self._place)
-                self._file.close()
-        except BaseException:
-            self.discard()
-            raise
         # Also for a block that was there: whoever renamed it may not have got to this line yet.
         sync_folder(self._place.parent)
 
     def discard(self) -> None:
-        """Leave nothing behind."""
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        """Leave nothing behind but a block that was stored; a second time does nothing."""
+        with self._lock:
+            if not self._file.closed:
+                self._file.close()
+                self._temporary.unlink(missing_ok=True)
+
+    def _put_in_place(self) -> None:
+        found = self._hash.hexdigest()
+        if found != self._md5:
+            raise WrongContent(self._md5, found)
+        if self._already_stored():
+            os.utime(self._place)
+        else:
+            os.fsync(self._file.fileno())
+            self._temporary.replace(self._place)
 
     def _already_stored(self) -> bool:
         """Whether the very same bytes are stored. A stored block that lost its content counts as not stored."""

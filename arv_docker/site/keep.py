@@ -20,7 +20,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from ..keep.manifest import BLOCK_SIZE
-from .api import token_of
+from .api import new_request_id, token_of
 from .blocks import PIECE, BlockStore, Collision, Damaged, Incoming, WrongContent
 from .refusal import Refusal
 from .signatures import Signer, Verdict
@@ -49,6 +49,9 @@ class Keep:
             response = PlainTextResponse(refusal.message + "\n", refusal.status)
         except ClientDisconnect:
             return
+        response.headers["X-Request-Id"] = request.headers.get("x-request-id") or new_request_id()
+        if request.method in ("GET", "HEAD"):
+            response.headers["Vary"] = "X-Keep-Signature"
         await response(scope, receive, send)
 
     async def _response(self, request: Request) -> Response:
@@ -88,7 +91,7 @@ class Keep:
             # Final: with 500, which a real server answers here, clients would send it again and again.
             raise Refusal(422, f"another block with MD5 {md5} is stored: an MD5 collision") from error
         except BaseException:
-            # In this thread: a cancelled task may not wait for another one.
+            # Not in a thread of its own: a task that is being cancelled must not wait for one.
             incoming.discard()
             raise
         return incoming.size
@@ -101,7 +104,7 @@ class Keep:
         stored = await asyncio.to_thread(self.blocks.size, md5)
         if stored is None:
             raise Refusal(404, "Not Found")
-        headers = {"Vary": "X-Keep-Signature", "Content-Length": str(stored)}
+        headers = {"Content-Length": str(stored)}
         try:
             if request.method == "HEAD" or stored <= PIECE or stored != int(size or 0):
                 await asyncio.to_thread(self.blocks.verify, md5)

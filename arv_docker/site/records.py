@@ -7,6 +7,7 @@ the record before and after.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,6 +47,10 @@ class Context:
 #: Checks a record that is about to be written, and fills in what follows from it. The first
 #: record is the one before the change, None for a new one.
 Rule = Callable[[Context, "Record | None", Record], None]
+
+
+#: A portable data hash; hints may follow.
+_HASH = re.compile(r"[0-9a-f]{32}\+\d+(?=\+|$)", re.ASCII)
 
 
 def fetched(context: Context, resource: Resource, uuid: str, *, include_trash: bool = False) -> Record:
@@ -194,8 +199,8 @@ def _reference(context: Context, name: str, value: str) -> str:
 
     A portable data hash loses its hints on the way.
     """
-    if value[:32].isalnum() and len(value) > 32 and value[32] == "+":
-        return "+".join(value.split("+")[:2])
+    if match := _HASH.match(value):
+        return match[0]
     if not is_uuid(value) or value == context.settings.system_user_uuid:
         return value
     resource = next((found for found in SERVED.values() if found.infix == value[6:11]), None)

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -39,8 +40,13 @@ class Running:
         )
 
     def start(self) -> None:
-        """Begin to serve. The socket listens already, so a client that comes early waits."""
+        """Serve; returns when clients are answered. Raises DiskError where serving did not begin."""
         self._thread.start()
+        while not self._server.started:
+            if not self._thread.is_alive():
+                self.stop()
+                raise DiskError("The site's server did not start.")
+            time.sleep(0.005)
 
     def stop(self) -> None:
         """Finish the requests that are running, within ``patience`` seconds, and close."""

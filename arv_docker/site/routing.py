@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which paths and methods the API has, and what each one means. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .records import is_uuid
+from .refusal import Refusal
+from .resources import ABSENT, COLLECTIONS, GROUPS, LINKS, TOKENS, USERS, Resource
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a method and path mean: a function's name, and the record or resource it is about."""
+
+    function: str
+    resource: Resource | None = None
+    uuid: str = ""
+
+    @property
+    def writes(self) -> bool:
+        """Whether the function changes anything."""
+        return self.function in ("create", "update", "delete", "trash", "untrash")
+
+
+#: Functions by HTTP method, on a resource and on one of its records.
+_COLLECTIVE = {"GET": "list", "POST": "create"}
+_SINGLE = {"GET": "get", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
+
+#: Special paths of two parts: function by (resource, id).
+_SPECIAL = {
+    ("users", "current"): Call("current_user", USERS),
+    ("api_client_authorizations", "current"): Call("current_token", TOKENS),
+    ("keep_services", "accessible"): Call("keep_services"),
+}
+_TOP = {"config": Call("config"), "vocabulary": Call("vocabulary"), "keep_services": Call("keep_services")}
+_WRITABLE = {resource.name: resource for resource in (COLLECTIONS, LINKS, GROUPS)}
+_READABLE = _WRITABLE | {USERS.name: USERS}
+
+
+def routed(method: str, path: str) -> Call:
+    """The call that a request makes; raises Refusal 404, 405, or 501 for parts of Arvados that are not here."""
+    parts = path.strip("/").split("/")
+    if parts[0] in ABSENT:
+        raise Refusal(501, f"{parts[0]} is not part of the embedded site")
+    calls = _calls(parts)
+    if not calls:
+        known = parts[0] in _READABLE or parts[0] in ("api_client_authorizations", "keep_services")
+        if known and len(parts) < 4:
+            raise Refusal(501, f"{'/'.join(parts)} is not part of the embedded site")
+        raise Refusal(404, "Path not found")
+    if method == "HEAD":
+        method = "GET"
+    if method not in calls:
+        if parts[0] == "users":
+            raise Refusal(501, f"{method} {'/'.join(parts)} is not part of the embedded site")
+        raise Refusal(405, "API endpoint not found")
+    return calls[method]
+
+
+def _calls(parts: list[str]) -> dict[str, Call]:
+    """The call by HTTP method that a path has."""
+    if len(parts) == 1 and parts[0] in _TOP:
+        return {"GET": _TOP[parts[0]]}
+    if len(parts) == 2 and (parts[0], parts[1]) in _SPECIAL:
+        return {"GET": _SPECIAL[parts[0], parts[1]]}
+    resource = _READABLE.get(parts[0])
+    if resource is None:
+        return {"GET": Call("keep_service", uuid=parts[1])} if parts[:-1] == ["keep_services"] else {}
+    usable: dict[str, str] = {}
+    if len(parts) == 1:
+        usable = _COLLECTIVE
+    elif len(parts) == 2 and (is_uuid(parts[1]) or resource is COLLECTIONS):
+        usable = _SINGLE
+    elif len(parts) == 3 and parts[2] in ("trash", "untrash") and "is_trashed" in resource.columns:
+        usable = {"POST": parts[2]}
+    uuid = parts[1] if len(parts) > 1 else ""
+    writable = resource.name in _WRITABLE
+    return {method: Call(name, resource, uuid) for method, name in usable.items() if writable or method == "GET"}
