@@ -162,7 +162,7 @@ def parsed_time(text: object) -> datetime.datetime | None:
         return None
     try:
         time = ciso8601.parse_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for 24:00 on the last day that there is
         return None
     return time if time.tzinfo else time.replace(tzinfo=datetime.timezone.utc)
 
@@ -198,7 +198,9 @@ def _diff_id(item: object) -> Digest:
 def _platform(document: Mapping[str, Any]) -> Platform:
     def text(key: str, otherwise: str) -> str:
         value = document.get(key)
-        return value if isinstance(value, str) and value else otherwise
+        if not isinstance(value, str) or not value:
+            return otherwise
+        return value.encode(errors="replace").decode()  # JSON can hold half a character, which no terminal takes
 
     return Platform(text("os", "unknown"), text("architecture", "unknown"), text("variant", ""))
 

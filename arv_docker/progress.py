@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Protocol, TextIO
 
 #: Told of a number of bytes that have been dealt with since the last call.
@@ -53,8 +53,9 @@ class Lines(Silent):
         self._stream = stream
 
     def say(self, message: str) -> None:
-        """A line."""
-        print(message, file=self._stream, flush=True)
+        """A line; if nobody reads it any more, the work goes on."""
+        with suppress(BrokenPipeError):
+            print(message, file=self._stream, flush=True)
 
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
         """A line when the step has taken two seconds, then one every ten, and one at its end."""

@@ -17,7 +17,8 @@ from .image import Digest
 DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"
 
-#: Names longer than this are refused by every registry (distribution's limit).
+#: Repositories longer than this are refused by every registry (distribution's limit). The registry and Hub's
+#: ``library/`` do not count, so that all spellings of a name are names or none is.
 MAX_NAME_LENGTH = 255
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -58,8 +59,10 @@ class Reference:
             raise BadReference(f"{text!r} is not an image name: {registry!r} is not a registry's host and port.")
         if not _REPOSITORY.fullmatch(repository):
             raise BadReference(f"{text!r} is not an image name: {_repository_advice(repository)}")
-        if len(name) > MAX_NAME_LENGTH:
-            raise BadReference(f"{text[:60]!r}… is not an image name: it is longer than {MAX_NAME_LENGTH} characters.")
+        if len(repository) > MAX_NAME_LENGTH:
+            raise BadReference(
+                f"{text[:60]!r}… is not an image name: its repository is longer than {MAX_NAME_LENGTH} characters."
+            )
         if tag is None and digest is None:
             tag = DEFAULT_TAG
         return cls(registry, repository, tag, digest, written)
@@ -72,9 +75,12 @@ class Reference:
 
     @property
     def familiar(self) -> str:
-        """The short spelling, as engines print it: without Docker Hub's registry and ``library/``."""
-        registry = "" if self.registry == DEFAULT_REGISTRY else f"{self.registry}/"
-        return f"{registry}{self.repository}{self._suffix}"
+        """The short spelling, as engines print it: without Docker Hub's registry and ``library/``.
+
+        The registry stays where the repository alone would be taken for a name in another one.
+        """
+        short = _registry_and_repository(self.repository, DEFAULT_REGISTRY) == (self.registry, self.repository)
+        return f"{'' if short else self.registry + '/'}{self.repository}{self._suffix}"
 
     @property
     def name(self) -> str:
@@ -153,6 +159,8 @@ def name_from_arguments(image: str, tag: str | None) -> Reference | ImageId:
         return name
     if not isinstance(name, Reference) or _split(image.removeprefix("docker://"))[1:] != (None, None):
         raise ArvDockerError(f"{image!r} already says which image is meant: leave out the tag {tag!r}.")
+    if not _TAG.fullmatch(tag):
+        raise BadReference(_tag_advice(tag))
     return Reference.parse(f"{image}:{tag}")
 
 
@@ -164,10 +172,7 @@ def _split(text: str) -> tuple[str, str | None, Digest | None]:
     if not colon or "/" in tag or tag.endswith("]"):
         return name, None, digest
     if not _TAG.fullmatch(tag):
-        raise BadReference(
-            f"{text!r} is not an image name: {tag!r} is not a tag. A tag has up to 128 letters, digits, "
-            "underscores, dots and dashes, and begins with none of the last two."
-        )
+        raise BadReference(f"{text!r} is not an image name: {_tag_advice(tag)}")
     return head, tag, digest
 
 
@@ -180,6 +185,13 @@ def _registry_and_repository(name: str, default_registry: str) -> tuple[str, str
     if registry == DEFAULT_REGISTRY and repository.count("/") == 1:
         repository = repository.removeprefix("library/")
     return registry, repository
+
+
+def _tag_advice(tag: str) -> str:
+    return (
+        f"{tag!r} is not a tag. A tag has up to 128 letters, digits, underscores, dots and dashes, "
+        "and begins with none of the last two."
+    )
 
 
 def _repository_advice(repository: str) -> str:
