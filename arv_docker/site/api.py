@@ -172,6 +172,11 @@ def _list(work: Work) -> Record:
     return envelope(resource, found, [shown(context, resource, record, select) for record in found.records])
 
 
+def _list_none(work: Work) -> Record:
+    available = 0 if work.parameters.text("count") != "none" else None
+    return envelope(work.resource, Page((), work.parameters.limit(), work.parameters.offset(), available), [])
+
+
 def _get(work: Work) -> Record:
     if work.resource is COLLECTIONS and not records.is_uuid(work.call.uuid):
         return work.shown(_by_hash(work)) | {"etag": ""}
@@ -278,6 +283,7 @@ _OPEN: dict[str, Callable[[Api, Origin], Record]] = {
 
 _FUNCTIONS: dict[str, Callable[[Work], Record]] = {
     "list": _list,
+    "list_none": _list_none,
     "get": _get,
     "create": _create,
     "update": _update,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from .parameters import MAX_LIMIT
 from .refusal import Json, Record
-from .resources import COLLECTIONS, GROUPS, INFIXES, KEEP_SERVICES, LINKS, SERVED, TOKENS, USERS, Resource
+from .resources import COLLECTIONS, GROUPS, INFIXES, KEEP_SERVICES, LINKS, SERVED, TOKENS, USERS, WORKFLOWS, Resource
 from .settings import Settings
 
 #: API revision whose features the site has; clients compare it as text (spec/arvados-semantics §1.4).
@@ -95,6 +95,7 @@ _RESOURCES: tuple[tuple[Resource, str, dict[str, str]], ...] = (
     (USERS, "list get current", {}),
     (KEEP_SERVICES, "list get accessible", {}),
     (TOKENS, "current", {}),
+    (WORKFLOWS, "list", {}),
 )
 
 

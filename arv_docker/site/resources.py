@@ -150,8 +150,11 @@ TOKENS = Resource(
     _columns("api_token:s created_by_ip_address:s last_used_by_ip_address:s last_used_at:d expires_at:d scopes:a"),
 )
 
+#: Always empty here: arv-copy lists a project's workflows, and stops where it cannot.
+WORKFLOWS = Resource("workflows", "workflow", "Workflow", "7fd4e", _columns("name:s description:s definition:t"))
+
 #: The resources that answer requests.
-SERVED = {resource.name: resource for resource in (COLLECTIONS, LINKS, GROUPS, USERS, KEEP_SERVICES, TOKENS)}
+SERVED = {resource.name: resource for resource in (COLLECTIONS, LINKS, GROUPS, USERS, KEEP_SERVICES, TOKENS, WORKFLOWS)}
 
 #: UUID infix by class, also of classes that this site has no records of: clients map UUIDs to
 #: classes with it, filters of ``is_a`` use it (spec/arvados-semantics §3.1; arvados-verified §0).
@@ -163,7 +166,6 @@ INFIXES = {resource.class_name: resource.infix for resource in SERVED.values()} 
     "Log": "57u5n",
     "UserAgreement": "gv0sa",
     "VirtualMachine": "2x53u",
-    "Workflow": "7fd4e",
 }
 
 #: Resources and paths of Arvados that this site does not have.
@@ -178,7 +180,6 @@ ABSENT = frozenset(
         "permissions",
         "user_agreements",
         "virtual_machines",
-        "workflows",
         "sys",
     ]
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .records import is_uuid
 from .refusal import Refusal
-from .resources import ABSENT, COLLECTIONS, GROUPS, LINKS, TOKENS, USERS, Resource
+from .resources import ABSENT, COLLECTIONS, GROUPS, LINKS, TOKENS, USERS, WORKFLOWS, Resource
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,12 @@ _SPECIAL = {
     ("api_client_authorizations", "current"): Call("current_token", TOKENS),
     ("keep_services", "accessible"): Call("keep_services"),
 }
-_TOP = {"config": Call("config"), "vocabulary": Call("vocabulary"), "keep_services": Call("keep_services")}
+_TOP = {
+    "config": Call("config"),
+    "vocabulary": Call("vocabulary"),
+    "keep_services": Call("keep_services"),
+    "workflows": Call("list_none", WORKFLOWS),
+}
 _WRITABLE = {resource.name: resource for resource in (COLLECTIONS, LINKS, GROUPS)}
 _READABLE = _WRITABLE | {USERS.name: USERS}
 
@@ -46,14 +51,14 @@ def routed(method: str, path: str) -> Call:
         raise Refusal(501, f"{parts[0]} is not part of the embedded site")
     calls = _calls(parts)
     if not calls:
-        known = parts[0] in _READABLE or parts[0] in ("api_client_authorizations", "keep_services")
+        known = parts[0] in _READABLE or parts[0] in ("api_client_authorizations", "keep_services", "workflows")
         if known and len(parts) < 4:
             raise Refusal(501, f"{'/'.join(parts)} is not part of the embedded site")
         raise Refusal(404, "Path not found")
     if method == "HEAD":
         method = "GET"
     if method not in calls:
-        if parts[0] == "users":
+        if parts[0] in ("users", "workflows"):
             raise Refusal(501, f"{method} {'/'.join(parts)} is not part of the embedded site")
         raise Refusal(405, "API endpoint not found")
     return calls[method]

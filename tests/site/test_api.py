@@ -79,6 +79,8 @@ def test_a_v2_token_with_the_secret_of_another_is_refused(api: Direct) -> None:
         (501, "POST", "logs"),
         (501, "GET", "groups/contents"),
         (501, "POST", "users"),
+        (501, "POST", "workflows"),
+        (501, "GET", "workflows/zzzzz-7fd4e-zzzzzzzzzzzzzzz"),
         (501, "POST", "sys/trash_sweep"),
         (501, "GET", "collections/zzzzz-4zz18-zzzzzzzzzzzzzzz/provenance"),
     ],
@@ -161,6 +163,12 @@ def test_users_are_the_one_there_is(api: Direct) -> None:
     assert current["full_name"]
     assert api.ok("GET", f"users/{current['uuid']}") == current
     assert [item["uuid"] for item in api.ok("GET", "users")["items"]] == [current["uuid"]]
+
+
+def test_there_are_no_workflows_but_they_can_be_listed(api: Direct) -> None:
+    """arv-copy asks for the workflows of a project, whether or not there are any."""
+    found = api.ok("GET", "workflows", filters=[["owner_uuid", "=", api.site.settings.user_uuid]])
+    assert found == {"kind": "arvados#workflowList", "items": [], "offset": 0, "limit": 100, "items_available": 0}
 
 
 def test_the_current_token_shows_itself(api: Direct) -> None:

@@ -29,6 +29,7 @@ from cryptography import x509
 from arv_docker import site
 from arv_docker.cli import site as command
 from arv_docker.errors import BadSettings, NoCluster
+from arv_docker.keep import manifest
 from arv_docker.site import clock
 from arv_docker.site.certificates import RENEW_DAYS, certificates, system_bundle
 from arv_docker.site.folder import SiteFolder, opened
@@ -110,6 +111,69 @@ def test_real_clients_put_list_and_get(served: Served, tmp_path: Path) -> None:
     assert again.stdout.strip() not in ("", uuid), again.stderr
     status = json.loads(run("status", "--json", "--dir", str(served.folder)).stdout)
     assert (status["collections"], status["blocks"], status["bytes"]) == (2, 2, 66 << 20)
+
+
+def test_arv_copy_brings_a_project_with_its_image_from_site_to_site(served: Served, tmp_path: Path, home: Path) -> None:
+    other = start(tmp_path / "other")
+    environment = served.environment()
+    try:
+        settings = home / ".config" / "arvados"
+        settings.mkdir(parents=True)
+        for name, site_environment in (("src", environment), ("dst", other.environment())):
+            lines = [f"{key}={site_environment[key]}\n" for key in ("ARVADOS_API_HOST", "ARVADOS_API_TOKEN")]
+            (settings / f"{name}.conf").write_text("".join(lines))
+        both = tmp_path / "both.pem"
+        both.write_bytes((served.folder / "ca-bundle.pem").read_bytes() + (other.folder / "tls/ca.pem").read_bytes())
+        environment["SSL_CERT_FILE"] = str(both)
+        project = json_of_api(served.folder, "POST", "groups", {"group": {"group_class": "project", "name": "p"}})
+        (tmp_path / "file").write_bytes(b"hello")
+        words = ("--no-progress", "--project-uuid", project["uuid"], str(tmp_path / "file"))
+        uuid = client("arv-put", *words, environment=environment).stdout.strip()
+        link = {"link_class": "docker_image_hash", "name": "sha256:abc", "head_uuid": uuid}
+        json_of_api(served.folder, "POST", "links", link)
+        # Its own client takes the destination from the environment, where it is set: then --dst has no say.
+        del environment["ARVADOS_API_HOST"], environment["ARVADOS_API_TOKEN"]
+        for what in (uuid, project["uuid"]):
+            copied = client("arv-copy", "--src", "src", "--dst", "dst", what, environment=environment)
+            assert copied.returncode == 0, copied.stderr
+        stored = json_of_api(other.folder, "GET", "collections")["items"]
+        assert {item["portable_data_hash"] for item in stored} == {hello_pdh(tmp_path / "file")}
+        assert [item["name"] for item in json_of_api(other.folder, "GET", "groups")["items"]] == ["p"]
+        links = json_of_api(other.folder, "GET", "links")["items"]
+        assert {item["name"] for item in links} == {"sha256:abc"}
+        assert {item["head_uuid"] for item in links} <= {item["uuid"] for item in stored}
+    finally:
+        other.process.kill()
+        other.process.wait()
+        assert other.process.stderr
+        other.process.stderr.close()
+
+
+def hello_pdh(path: Path) -> str:
+    """The portable data hash of a collection that holds one small file."""
+    data = path.read_bytes()
+    return manifest.pdh(manifest.single_file(path.name, len(data), [f"{hashlib.md5(data).hexdigest()}+{len(data)}"]))
+
+
+def json_of_api(folder: Path, method: str, path: str, body: object = None) -> Any:
+    """The body of a 200 answer of a running site."""
+    connection, headers = connected(folder)
+    try:
+        connection.request(method, f"/arvados/v1/{path}", json.dumps(body) if body else None, headers)
+        answer = connection.getresponse()
+        assert answer.status == 200
+        return json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+def connected(folder: Path) -> tuple[http.client.HTTPSConnection, dict[str, str]]:
+    """A connection to a running site, and the headers to send."""
+    settings = client_settings(folder)
+    host, _, port = settings.api_host.partition(":")
+    context = ssl.create_default_context(cafile=str(settings.ca_bundle))
+    connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=10)
+    return connection, {"Authorization": f"Bearer {settings.api_token}", "Content-Type": "application/json"}
 
 
 def test_real_clients_refuse_a_site_they_were_not_told_to_trust(served: Served) -> None:
@@ -276,11 +340,7 @@ def test_what_was_answered_survives_kill_9(tmp_path: Path) -> None:
 
 def write_until_it_dies(folder: Path, blocks: dict[str, bytes], links: set[str]) -> None:
     """PUT blocks and create links without a pause, and note what was acknowledged."""
-    settings = client_settings(folder)
-    host, _, port = settings.api_host.partition(":")
-    context = ssl.create_default_context(cafile=str(settings.ca_bundle))
-    connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=10)
-    headers = {"Authorization": f"Bearer {settings.api_token}", "Content-Type": "application/json"}
+    connection, headers = connected(folder)
     deadline = time.monotonic() + 20
     try:
         while time.monotonic() < deadline:

@@ -129,6 +129,31 @@ def test_a_folder_that_cannot_be_made_is_a_disk_error(tmp_path: Path) -> None:
         pass
 
 
+def test_a_commit_is_on_disk_before_it_is_answered(tmp_path: Path) -> None:
+    """SQLite's words for it: in WAL mode, FULL syncs the log at each commit."""
+    found = opened(tmp_path / "site")
+    for transaction in (found.database.reading, found.database.writing):
+        with transaction() as connection:
+            assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+            assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    found.close()
+
+
+def test_a_failed_change_leaves_nothing(tmp_path: Path) -> None:
+    found = opened(tmp_path / "site")
+
+    def fail() -> None:
+        with found.database.writing() as connection:
+            connection.execute("DELETE FROM users")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    with found.database.reading() as connection:
+        assert connection.execute("SELECT count(*) FROM users").fetchone()[0] == 2
+    found.close()
+
+
 def test_a_broken_database_is_a_disk_error(tmp_path: Path) -> None:
     opened(tmp_path / "site").close()
     (tmp_path / "site" / "site.db").write_bytes(b"not a database, but long enough to be looked at" * 100)
