@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import clock, collections, discovery, listing, records
+from . import clock, collections, discovery, listing, records, trash
 from .collections import check_collection
 from .database import Database
 from .discovery import Origin
@@ -92,10 +92,10 @@ class Api:
     def _sweep(self, now: str) -> None:
         """Let the trash be what it is at this moment, without a process of its own."""
         with self.database.reading() as connection:
-            due = collections.sweep_due(connection, now)
+            due = trash.sweep_due(connection, now)
         if due:
             with self.database.writing() as connection:
-                collections.sweep(connection, now)
+                trash.sweep(connection, now)
 
 
 def errors(message: str, request_id: str) -> Record:
@@ -231,14 +231,14 @@ def _trash(work: Work) -> Record:
 
 
 def _trashed(work: Work, lifetime: int) -> Record:
-    record = collections.trash(work.context, work.resource, _own(work, include_trash=True), lifetime)
+    record = trash.trash(work.context, work.resource, _own(work, include_trash=True), lifetime)
     return work.shown(record, sign=False)
 
 
 def _untrash(work: Work) -> Record:
     """Its answer is unsigned, as on a real server (arvados-verified W20): who wants to read asks again."""
     unique = work.parameters.flag("ensure_unique_name")
-    record = collections.untrash(work.context, work.resource, _own(work, include_trash=True), unique_name=unique)
+    record = trash.untrash(work.context, work.resource, _own(work, include_trash=True), unique_name=unique)
     return work.shown(record, sign=False)
 
 

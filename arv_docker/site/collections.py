@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rules of collections: manifest text, its hash and signatures, names, trash (spec/arvados-semantics §4)."""
+"""The rules of collections: manifest text, its hash and signatures, names (spec/arvados-semantics §4)."""
 
 from __future__ import annotations
 
 import re
-import sqlite3
-from datetime import timedelta
 
 from ..errors import BadManifestText
 from ..keep import manifest
@@ -13,10 +11,11 @@ from . import clock
 from .filters import Clause, all_of
 from .listing import record_of
 from .permissions import readable
-from .records import Context, name_taken, numbered, replace
+from .records import Context
 from .refusal import Record, Refusal, invalid
-from .resources import COLLECTIONS, GROUPS, Resource
+from .resources import COLLECTIONS
 from .signatures import Verdict, unsigned
+from .trash import schedule_trash
 
 _ADMIN_ONLY = ("replication_confirmed", "replication_confirmed_at", "storage_classes_confirmed_at")
 
@@ -25,7 +24,7 @@ def check_collection(context: Context, old: Record | None, new: Record) -> None:
     """Fill in and check a collection that is about to be written."""
     _fill(new)
     _check_versions(old, new)
-    _check_name(new)
+    check_name(new)
     _check_storage(old, new)
     _take_manifest(context, old, new)
     schedule_trash(context, old, new)
@@ -79,83 +78,11 @@ def by_hash(context: Context, pdh: str, *, include_trash: bool) -> Record:
     }
 
 
-def trash(context: Context, resource: Resource, old: Record, lifetime: int) -> Record:
-    """Put a collection or project into the trash, to be deleted after ``lifetime`` seconds."""
-    trash_at = old["trash_at"] if old["is_trashed"] else context.stamp
-    delete_at = clock.text_of(clock.moment_of(str(trash_at)) + timedelta(seconds=lifetime))
-    if old["is_trashed"] and isinstance(old["delete_at"], str):
-        delete_at = min(delete_at, old["delete_at"])
-    new = old | {"is_trashed": True, "trash_at": trash_at, "delete_at": delete_at}
-    return replace(context, resource, old, new)
-
-
-def untrash(context: Context, resource: Resource, old: Record, *, unique_name: bool) -> Record:
-    """Take a collection or project out of the trash; 422 where it is not in it."""
-    if not old["is_trashed"]:
-        raise invalid("item is not trashed, cannot untrash")
-    new = old | {"is_trashed": False, "trash_at": None, "delete_at": None}
-    if unique_name and isinstance(new["name"], str) and _name_in_use(context, resource, new):
-        new["name"] = numbered(new["name"], str(new["uuid"]))
-    return replace(context, resource, old, new)
-
-
-def sweep(connection: sqlite3.Connection, now: str) -> None:
-    """Trash what is due to be trashed, and delete what has been in the trash for its time, with its links."""
-    for resource in (COLLECTIONS, GROUPS):
-        table = resource.name
-        connection.execute(
-            f"UPDATE {table} SET is_trashed = 1 WHERE trash_at <= ? AND is_trashed = 0",  # noqa: S608
-            (now,),
-        )
-        due = f"SELECT uuid FROM {table} WHERE trash_at <= ?1 AND delete_at <= ?1"  # noqa: S608
-        # Links would point nowhere: they go with what they join (spec/arvados-semantics §3.6).
-        connection.execute(
-            f"DELETE FROM links WHERE head_uuid IN ({due}) OR tail_uuid IN ({due})",  # noqa: S608
-            (now,),
-        )
-        connection.execute(f"DELETE FROM {table} WHERE uuid IN ({due})", (now,))  # noqa: S608
-
-
-def sweep_due(connection: sqlite3.Connection, now: str) -> bool:
-    """Whether ``sweep`` would change anything."""
-    return any(
-        connection.execute(
-            f"SELECT 1 FROM {table} WHERE trash_at <= ? AND (is_trashed = 0 OR delete_at <= ?) LIMIT 1",  # noqa: S608
-            (now, now),
-        ).fetchone()
-        for table in ("collections", "groups")
-    )
-
-
-def check_name(name: str | None) -> None:
+def check_name(new: Record) -> None:
     """The rule for names of collections and projects: they become folders, so no ``/``, ``.`` or ``..``."""
-    if name is not None and (name in (".", "..") or "/" in name):
+    name = new["name"]
+    if isinstance(name, str) and (name in (".", "..") or "/" in name):
         raise invalid(f"name {name!r} is not allowed: it must not be '.' or '..' nor contain '/'")
-
-
-def schedule_trash(context: Context, old: Record | None, new: Record) -> None:
-    """Settle ``trash_at``, ``delete_at`` and ``is_trashed`` of a record (spec/arvados-semantics §4.4)."""
-    was_trashed = bool(old and old["is_trashed"])
-    if new["is_trashed"] and not was_trashed:
-        new["trash_at"] = context.stamp
-    new["is_trashed"] = was_trashed
-    trash_at, delete_at = new["trash_at"], new["delete_at"]
-    if trash_at is None:
-        if delete_at is not None and (old is None or delete_at != old["delete_at"]):
-            raise invalid("delete_at must be given together with trash_at")
-        new["delete_at"] = None
-        return
-    moment = max(clock.moment_of(str(trash_at)), context.now)
-    earliest = context.now + timedelta(seconds=context.settings.blob_signature_ttl)
-    if delete_at is None or (old is not None and trash_at != old["trash_at"] and delete_at == old["delete_at"]):
-        deletion = moment + timedelta(seconds=context.settings.trash_lifetime)
-    else:
-        deletion = clock.moment_of(str(delete_at))
-        if deletion < clock.moment_of(str(trash_at)):
-            raise invalid("delete_at must not be earlier than trash_at")
-    new["trash_at"] = clock.text_of(moment)
-    new["delete_at"] = clock.text_of(max(deletion, earliest))
-    new["is_trashed"] = moment <= context.now
 
 
 def _fill(new: Record) -> None:
@@ -180,11 +107,6 @@ def _check_versions(old: Record | None, new: Record) -> None:
         new["version"], new["current_version_uuid"] = 1, new["uuid"]
     elif (new["version"], new["current_version_uuid"]) != (old["version"], old["current_version_uuid"]):
         raise invalid("version and current_version_uuid cannot be set")
-
-
-def _check_name(new: Record) -> None:
-    name = new["name"]
-    check_name(name if isinstance(name, str) else None)
 
 
 def _check_storage(old: Record | None, new: Record) -> None:
@@ -265,25 +187,3 @@ def _without_signatures(text: str) -> str:
 
 
 _SIGNED = re.compile(r"(?<= )[0-9a-fA-F]{32}(?:\+\d+)?(?:\+[A-Z][A-Za-z0-9@_-]*)+(?=[ \n])", re.ASCII)
-
-
-def _name_in_use(context: Context, resource: Resource, record: Record) -> bool:
-    found = context.connection.execute(
-        f"SELECT 1 FROM {resource.name} WHERE owner_uuid = ? AND name = ? AND is_trashed = 0",  # noqa: S608
-        (record["owner_uuid"], record["name"]),
-    )
-    return found.fetchone() is not None
-
-
-__all__ = [
-    "by_hash",
-    "check_collection",
-    "check_name",
-    "name_taken",
-    "schedule_trash",
-    "signed_text",
-    "sweep",
-    "sweep_due",
-    "trash",
-    "untrash",
-]

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from .collections import check_name, schedule_trash
+from .collections import check_name
 from .records import Context
 from .refusal import Record, Refusal, invalid
+from .trash import schedule_trash
 
 
 def check_link(_context: Context, _old: Record | None, new: Record) -> None:
@@ -25,10 +26,9 @@ def check_group(context: Context, old: Record | None, new: Record) -> None:
         raise invalid("group_class cannot change")
     if new["group_class"] != "project":
         raise invalid(f"groups of class '{new['group_class']}' are not part of the embedded site: only projects are")
-    name = new["name"]
-    if not name:
+    if not new["name"]:
         raise invalid("a project needs a name")
-    check_name(str(name))
+    check_name(new)
     if new["frozen_by_uuid"] is not None:
         raise Refusal(403, "projects cannot be frozen on the embedded site")
     if old is not None and new["owner_uuid"] != old["owner_uuid"]:

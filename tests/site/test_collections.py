@@ -287,6 +287,35 @@ def test_what_is_due_goes_by_itself_and_takes_its_links_along(api: Direct) -> No
     assert api.ok("GET", f"links/{other['uuid']}") == other
 
 
+def test_a_deleted_project_takes_along_what_lies_in_it(api: Direct) -> None:
+    outer = api.ok("POST", "groups", {"group_class": "project", "name": "outer"})
+    inner = api.ok("POST", "groups", {"group_class": "project", "name": "inner", "owner_uuid": outer["uuid"]})
+    create(api, owner_uuid=inner["uuid"])
+    api.ok("POST", "links", {"owner_uuid": inner["uuid"]})
+    about = api.ok("POST", "links", {"head_uuid": outer["uuid"]})
+    kept = api.ok("POST", "links", {})
+    api.ok("DELETE", f"groups/{outer['uuid']}")
+    assert api.ok("GET", "links", include_trash=True)["items_available"] == 3
+    with sqlite3.connect(api.site.folder.database) as connection:
+        connection.execute("UPDATE groups SET delete_at = trash_at")
+    connection.close()
+    for resource in ("collections", "groups"):
+        assert api.ok("GET", resource, include_trash=True)["items"] == []
+    assert api.ok("GET", "links", include_trash=True)["items"] == [kept]
+    api.refused(404, "GET", f"links/{about['uuid']}")
+
+
+def test_an_unrelated_change_leaves_the_times_alone(api: Direct) -> None:
+    made = create(api, trash_at="2100-01-01T00:00:00Z", delete_at="2100-01-02T00:00:00Z")
+    changed = api.ok("PUT", f"collections/{made['uuid']}", {"name": "n"})
+    assert (changed["trash_at"], changed["delete_at"]) == (made["trash_at"], made["delete_at"])
+
+
+def test_times_at_the_end_of_the_calendar_are_refused(api: Direct) -> None:
+    assert "range" in api.refused(422, "POST", "collections", {"trash_at": "9999-12-31T00:00:00Z"})
+    api.refused(422, "POST", "collections", {"trash_at": "2100-01-02", "delete_at": "2100-01-01"})
+
+
 # -- vocabulary -------------------------------------------------------------------------
 
 
