@@ -23,7 +23,7 @@ from .keep.catalogue import HASH, REPO_TAG, sort_key
 from .keep.client import Cluster, CollectionRecord, Link
 from .keep.stored import holds
 from .progress import Progress
-from .reference import ImageId, Reference
+from .reference import ImageId, Reference, references_in
 from .transports.docker_archive import ArchiveFile
 from .transports.docker_daemon import EngineSource
 from .transports.keep import KeepDestination
@@ -93,7 +93,7 @@ class Ingest:
         with ArchiveFile(path, name).open() as image:
             label = name if isinstance(name, Reference) else None
             if name is None:
-                label = next(map(Reference.parse, image.tags), None)
+                label = next(iter(references_in(image.tags)), None)
             with cache.locked(cache.cache_folder(), image.config.digest, self._waiting(image.config.digest)):
                 return self._from_opened(image, label)
 
@@ -230,7 +230,7 @@ def _label(name: Reference | ImageId, image: EngineImage) -> Reference | None:
     """The name to link the image by; None where the user gave (the beginning of) its ID."""
     if isinstance(name, ImageId):
         return None
-    called_so = any(Reference.parse(tag) == name for tag in image.tags)
+    called_so = name in references_in(image.tags)
     return None if name.as_id is not None and not called_so else name
 
 

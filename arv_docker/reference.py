@@ -9,6 +9,8 @@ registry only if it has a dot or a colon, is ``localhost``, or has an upper-case
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from .errors import ArvDockerError, BadReference
@@ -162,6 +164,15 @@ def name_from_arguments(image: str, tag: str | None) -> Reference | ImageId:
     if not _TAG.fullmatch(tag):
         raise BadReference(_tag_advice(tag))
     return Reference.parse(f"{image}:{tag}")
+
+
+def references_in(texts: Iterable[str]) -> tuple[Reference, ...]:
+    """Those of ``texts`` that are references: the tags that an engine or archive prints, but not ``<none>:<none>``."""
+    found = []
+    for text in texts:
+        with suppress(BadReference):
+            found.append(Reference.parse(text))
+    return tuple(found)
 
 
 def _split(text: str) -> tuple[str, str | None, Digest | None]:

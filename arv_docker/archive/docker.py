@@ -28,7 +28,7 @@ from ..errors import (
     SeveralImages,
 )
 from ..image import MAX_JSON_SIZE, Config, Digest
-from ..reference import ImageId, Reference
+from ..reference import ImageId, Reference, references_in
 from .layer import Layer
 from .tar import Index, Member, RandomAccess
 
@@ -56,7 +56,7 @@ class Listed:
         if isinstance(name, ImageId):
             claimed = _claimed(self.config_path)
             return claimed is not None and name.matches(claimed)
-        return any(Reference.parse(tag) == name for tag in self.tags)
+        return name in references_in(self.tags)
 
     def __str__(self) -> str:
         return ", ".join(self.tags) or self.config_path

@@ -23,6 +23,9 @@ MAX_MEMBERS = 100_000
 MAX_METADATA = 1 << 20
 
 _REGULAR = frozenset((b"\0", b"0", b"7"))
+#: Hard and symbolic links, devices, folders and fifos: no content follows, whatever their size field says.
+_WITHOUT_CONTENT = frozenset((b"1", b"2", b"3", b"4", b"5", b"6"))
+_METADATA = frozenset((b"x", b"g", b"L", b"K"))
 _ZEROS = bytes(BLOCK)
 
 
@@ -121,14 +124,15 @@ def members(source: RandomAccess) -> Iterator[Member]:
         if count > MAX_MEMBERS:
             raise BadArchive(f"the archive has more than {MAX_MEMBERS} members.")
         _check_header(header, offset)
-        size, kind = _size(header, overrides), header[156:157]
+        kind = header[156:157]
+        size = 0 if kind in _WITHOUT_CONTENT else _size(header, {} if kind in _METADATA else overrides)
         offset += BLOCK
         if offset + size > source.size:
             raise BadArchive(
                 f"the archive is cut short: a member at byte {offset} should have {size} bytes, "
                 f"and {source.size - offset} are left. Save or copy it again."
             )
-        if kind in b"xgLK":
+        if kind in _METADATA:
             overrides |= _metadata(source, kind, offset, size)
         else:
             if (member := _member(header, kind, offset, size, overrides)) is not None:
@@ -153,7 +157,7 @@ def _member(header: bytes, kind: bytes, offset: int, size: int, overrides: dict[
     name = normal_name(overrides.get("path") or _name(header))
     if kind in _REGULAR:
         return Member(name, offset, size)
-    if kind in b"12":
+    if kind in (b"1", b"2"):
         target = overrides.get("linkpath") or _text(header[157:257])
         return Member(name, offset, size, _link_target(name, target, symbolic=kind == b"2"))
     return None  # folders, devices, fifos: nothing that an image is made of
@@ -181,15 +185,17 @@ def _metadata(source: RandomAccess, kind: bytes, offset: int, size: int) -> dict
 
 def _pax(content: bytes) -> dict[str, str]:
     records: dict[str, str] = {}
-    while content.strip(b"\0"):
-        digits, _, _ = content.partition(b" ")
+    content = content.rstrip(b"\0")
+    start = 0
+    while start < len(content):
+        digits, _, _ = content[start : start + 8].partition(b" ")
         length = int(digits) if digits.isdigit() and len(digits) < 8 else 0
-        record = content[len(digits) + 1 : length]
+        record = content[start + len(digits) + 1 : start + length]
         key, equals, value = record.partition(b"=")
-        if not equals or not record.endswith(b"\n") or length > len(content):
+        if not equals or not record.endswith(b"\n") or start + length > len(content):
             raise BadArchive("the archive has a malformed PAX record.")
         records[_text(key)] = value[:-1].decode("utf-8", "surrogateescape")
-        content = content[length:]
+        start += length
     return records
 
 
@@ -208,10 +214,9 @@ def _size(header: bytes, overrides: dict[str, str]) -> int:
 
 def _octal(field: bytes) -> int:
     digits = field.strip(b" \0")
-    try:
-        return int(digits, 8) if digits else 0
-    except ValueError:
-        raise BadArchive("not a tar archive, or a damaged one: a header holds no octal number.") from None
+    if digits.strip(b"01234567"):  # int() would also take a sign, underscores, blanks and a prefix
+        raise BadArchive("not a tar archive, or a damaged one: a header holds no octal number.")
+    return int(digits, 8) if digits else 0
 
 
 def _name(header: bytes) -> str:
