@@ -80,9 +80,10 @@ class Api:
         token = token_of(request.headers, parameters)
         if not token:
             raise Refusal(401, "Not logged in")
-        now = clock.now()
-        self._sweep(clock.text_of(now))
+        self._sweep(clock.text_of(clock.now()))
         with self.database.writing() if call.writes else self.database.reading() as connection:
+            # Read inside the transaction: writers take turns, so what is written later has the later time.
+            now = clock.now()
             caller = caller_of(connection, token, clock.text_of(now))
             if caller is None:
                 raise Refusal(401, "Not logged in")

@@ -7,11 +7,9 @@ are dropped in silence, because clients send whole records back (spec/arvados-se
 
 from __future__ import annotations
 
-import json
-
 from . import clock
-from .parameters import MAX_INTEGER
-from .refusal import Json, Record, invalid
+from .parameters import MAX_INTEGER, json_of
+from .refusal import Json, Record, Refusal, invalid
 from .resources import IGNORED, Column, Kind, Resource
 
 MAX_NAME = 255
@@ -77,9 +75,9 @@ def _structure(column: Column, value: Json) -> Json:
     wanted = dict if column.kind is Kind.HASH else list
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise invalid(f"{column.name} is not JSON") from error
+            value = json_of(value)
+        except Refusal as error:
+            raise invalid(f"{column.name}: {error.message}") from error
     if not isinstance(value, wanted):
         raise invalid(f"{column.name} must be {'an object' if wanted is dict else 'an array'}")
     return value

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from . import clock
-from .parameters import MAX_INTEGER
-from .refusal import Json, Record, invalid
+from .parameters import MAX_INTEGER, json_of
+from .refusal import Json, Record, Refusal, invalid
 from .resources import INFIXES, Column, Kind, Resource
 
 #: A list of any length as one placeholder, a JSON array: SQLite has a limit on the number of placeholders.
@@ -270,8 +270,8 @@ def _boolean(column: Column, op: str, operand: Json) -> int:
 
 def _json_text(column: Column, operand: str) -> str:
     try:
-        json.loads(operand)
-    except (ValueError, RecursionError) as error:
+        json_of(operand)
+    except Refusal as error:
         raise invalid(f"invalid operand for '=' on '{column.name}': a JSON text is needed") from error
     return operand
 

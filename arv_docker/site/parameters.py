@@ -9,6 +9,7 @@ The rules are those of spec/arvados-semantics §3.2 with the corrections of arva
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -22,6 +23,9 @@ MAX_LIMIT = 1000
 
 #: SQLite's and PostgreSQL's integers both end here.
 MAX_INTEGER = (1 << 63) - 1
+
+#: Levels of arrays and objects in one JSON text; Ruby's parser stops at 100 too.
+MAX_DEPTH = 100
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -121,26 +125,38 @@ def merged(query: str, content_type: str, body: bytes) -> Parameters:
 
 
 def json_of(text: str) -> Json:
-    """The value of a JSON text; raises Refusal 400. Lone surrogates become U+FFFD, as in Go's decoder (W19)."""
+    """The value of a JSON text; raises Refusal 400.
+
+    Lone surrogates become U+FFFD, as in Go's decoder (W19); numbers that are no finite ones
+    and nesting deeper than MAX_DEPTH are refused.
+    """
     try:
-        value: Json = json.loads(text, parse_constant=_no_constant)
+        value: Json = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise Refusal(400, f"the JSON cannot be read: {error}") from error
-    # Only an escape can bring one in: the text was decoded from UTF-8.
-    return _without_surrogates(value) if "\\u" in text else value
+    return _cleaned(value, MAX_DEPTH)
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _without_surrogates(value: Json) -> Json:
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"{digits} is out of range")
+    return value
+
+
+def _cleaned(value: Json, depth: int) -> Json:
+    if depth == 0:
+        raise Refusal(400, f"the JSON is nested deeper than {MAX_DEPTH}")
     if isinstance(value, str):
         return _LONE_SURROGATE.sub("\ufffd", value)
     if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
+        return [_cleaned(item, depth - 1) for item in value]
     if isinstance(value, dict):
-        return {_LONE_SURROGATE.sub("\ufffd", key): _without_surrogates(item) for key, item in value.items()}
+        return {_LONE_SURROGATE.sub("\ufffd", key): _cleaned(item, depth - 1) for key, item in value.items()}
     return value
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -136,7 +137,19 @@ def test_siblings_of_a_wrapped_record_are_parameters_in_a_bare_one_they_are_attr
     assert "select" in api.refused(422, "POST", "links", {"name": "a", "select": ["uuid"]})
 
 
-@pytest.mark.parametrize("body", [b'{"a":', b"[1]", b'"x"', b'{"a":NaN}', b"[" * 100000, b'{"a":1}x'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":',
+        b"[1]",
+        b'"x"',
+        b'{"a":NaN}',
+        b'{"a":1e999}',
+        b'{"a":' + b"[" * 200 + b"]" * 200 + b"}",
+        b"[" * 100000,
+        b'{"a":1}x',
+    ],
+)
 def test_malformed_json_is_400(api: Direct, body: bytes) -> None:
     assert send(api, method="POST", body=body).status == 400
 
@@ -154,6 +167,16 @@ def test_lone_surrogates_and_bad_utf8_become_replacement_characters() -> None:
     }
     assert merged("", "application/json", b'{"name":"\xff"}').values == {"name": "\ufffd"}
     assert merged("", "application/json", b'{"name":"\\ud83d\\ude00"}').values == {"name": "\U0001f600"}
+
+
+def test_times_grow_in_the_order_of_writing(api: Direct) -> None:
+    """Also with many writers: the one that comes later in the database has the later time."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: api.ok("POST", "links", {}), range(64)))
+    with api.site.database.reading() as connection:
+        stamps = [row["created_at"] for row in connection.execute("SELECT created_at FROM links ORDER BY rowid")]
+    assert len(stamps) == 64
+    assert stamps == sorted(stamps)
 
 
 def test_users_are_the_one_there_is(api: Direct) -> None:
@@ -211,5 +234,8 @@ def test_times_have_nine_digits_and_the_same_value_each_time(api: Direct) -> Non
 def test_values_the_database_cannot_hold_are_refused_not_a_500(api: Direct) -> None:
     api.refused(422, "POST", "collections", {"replication_desired": 10**30})
     api.refused(422, "POST", "links", {"name": "a\0b"})
+    for text in ("{", "[]", '{"a":NaN}', '{"a":1e999}', '{"a":' * 200 + "1" + "}" * 200):
+        api.refused(422, "POST", "links", {"properties": text})
+    assert api.ok("POST", "links", {"properties": '{"a":"\\ud800"}'})["properties"] == {"a": "\ufffd"}
     api.refused(422, "GET", "collections", filters=[["version", "=", 10**30]])
     assert json.dumps(api.ok("GET", "collections", filters=[["name", "=", "\0"]])["items"]) == "[]"
