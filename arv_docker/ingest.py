@@ -22,6 +22,7 @@ from .keep.blocks import StoredArchive
 from .keep.catalogue import HASH, REPO_TAG, sort_key
 from .keep.client import Cluster, CollectionRecord, Link
 from .keep.stored import holds
+from .keep.trust import Trust
 from .progress import Progress
 from .reference import ImageId, Reference, references_in
 from .transports.docker_archive import ArchiveFile
@@ -65,11 +66,13 @@ class Ingested:
 class Ingest:
     """Puts images into one cluster."""
 
-    def __init__(self, cluster: Cluster, options: Options, progress: Progress) -> None:
+    def __init__(self, cluster: Cluster, options: Options, progress: Progress, trust: Trust | None = None) -> None:
+        """``trust`` says whose links are taken at their word; this user's and the system user's unless given."""
         self._cluster = cluster
         self._options = options
         self._progress = progress
         self._owner = options.project or cluster.user_uuid
+        self._trust = trust or Trust.of(cluster.user_uuid, cluster.system_user_uuid)
 
     def from_engine(self, engine: Engine, name: Reference | ImageId) -> Ingested:
         """The image that the engine calls ``name``. Linked by that name if it is one, by its ID alone otherwise."""
@@ -104,7 +107,9 @@ class Ingest:
             return None
         link, collection = next((it for it in candidates if it[1].owner_uuid == self._owner), candidates[0])
         ours = self._own(collection, image_id, name)
-        written = links.ensure(self._cluster, ours, image_id, name, properties=link.properties, existing=found)
+        written = links.ensure(
+            self._cluster, ours, image_id, name, trust=self._trust, properties=link.properties, existing=found
+        )
         return Ingested(ours.uuid, ours.pdh, image_id, _text(name), True, 0, written)
 
     # -- is it known? --------------------------------------------------------------------
@@ -131,8 +136,7 @@ class Ingest:
             if holds(collection, image_id)
         }
         pairs = [(link, readable[link.head_uuid]) for link in hashes if link.head_uuid in readable]
-        trusted = (self._cluster.user_uuid, self._cluster.system_user_uuid)
-        sure = [pair for pair in pairs if links.attested(*pair, trusted)]
+        sure = [pair for pair in pairs if self._trust.attests(*pair)]
         return sure or [pair for pair in pairs[:1] if self._reads_back(pair[1], image_id)]
 
     def _reads_back(self, collection: CollectionRecord, image_id: Digest) -> bool:
@@ -187,7 +191,9 @@ class Ingest:
         collection = self._collection(stored.manifest_text(image_id), image_id, name)
         properties = links.timestamp_of(stored.layout.config)
         existing = [] if self._options.force else self._links(image_id, name)
-        written = links.ensure(self._cluster, collection, image_id, name, properties=properties, existing=existing)
+        written = links.ensure(
+            self._cluster, collection, image_id, name, trust=self._trust, properties=properties, existing=existing
+        )
         return Ingested(collection.uuid, collection.pdh, image_id, _text(name), False, sent, written)
 
     def _collection(self, text: str, image_id: Digest, name: Reference | None) -> CollectionRecord:

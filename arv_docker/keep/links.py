@@ -1,31 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writing the links that make a collection an image: one of each kind, however often it is tried.
 
-Our links pin the PDH in ``tail_uuid``; with the server's word on who wrote a link last,
-that is what makes it *attested* (design §4): it says what a trusted writer saw, and
-goes stale by itself when the collection's content changes.
+Our links pin the PDH in ``tail_uuid``: with the server's word on who wrote a link last, that
+makes it *attested* (``trust``), and it goes stale by itself when the collection's content changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from ..errors import ClusterError
 from ..image import Config, Digest
 from ..reference import Reference
 from .catalogue import HASH, REPO_TAG, TIMESTAMP
 from .client import Cluster, CollectionRecord, Link
-
-
-def attested(link: Link, collection: CollectionRecord, trusted: Collection[str]) -> bool:
-    """Whether the link counts as it stands, by users whose word is taken (``trusted``: UUIDs).
-
-    A link that pins a PDH must pin the collection's; one that pins none, as upstream's,
-    counts if a trusted user also changed the collection last.
-    """
-    if link.modified_by not in trusted:
-        return False
-    return link.tail_uuid == collection.pdh or (not link.tail_uuid and collection.modified_by in trusted)
+from .trust import Trust
 
 
 def timestamp_of(config: Config) -> dict[str, str]:
@@ -42,6 +31,7 @@ def ensure(
     image_id: Digest,
     name: Reference | None,
     *,
+    trust: Trust,
     properties: Mapping[str, object],
     existing: Iterable[Link],
 ) -> int:
@@ -51,11 +41,10 @@ def ensure(
     equal ones that two processes wrote at the same moment the oldest stays.
     """
     wanted = [(HASH, str(image_id)), *([(REPO_TAG, name.link_name)] if name else [])]
-    trusted = (cluster.user_uuid, cluster.system_user_uuid)
     there = {
         (link.link_class, link.name)
         for link in existing
-        if link.head_uuid == collection.uuid and (link.link_class == REPO_TAG or attested(link, collection, trusted))
+        if link.head_uuid == collection.uuid and (link.link_class == REPO_TAG or trust.attests(link, collection))
     }
     missing = [key for key in wanted if key not in there]
     for link_class, link_name in missing:
