@@ -52,6 +52,13 @@ def test_put_then_get(web: Web) -> None:
     assert leftovers(web) == []
 
 
+def test_every_answer_names_its_request_and_what_it_depends_on(web: Web) -> None:
+    for path in (f"/{HELLO}+5", "/nonsense"):
+        refused = web("GET", path, x_request_id="req-abc")
+        assert (refused.headers["x-request-id"], refused.headers["vary"]) == ("req-abc", "X-Keep-Signature")
+    assert web("PUT", f"/{HELLO}", b"hello").headers["x-request-id"].startswith("req-")
+
+
 @pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 7, 64 << 20])
 def test_every_size_up_to_64_mebibytes(web: Web, size: int) -> None:
     data = bytes(size)

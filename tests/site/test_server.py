@@ -213,6 +213,13 @@ def test_discovery_follows_the_address_that_the_client_used(web: Web) -> None:
     assert found.json["dockerImageFormats"] == ["v2"]
 
 
+def test_head_is_get_without_the_body(web: Web) -> None:
+    for path in ("/arvados/v1/users/current", "/discovery/v1/apis/arvados/v1/rest"):
+        found = web("HEAD", path)
+        assert (found.status, found.body) == (200, b"")
+        assert int(found.headers["content-length"]) == len(web("GET", path).body)
+
+
 def test_too_large_a_body_is_400_for_json_413_for_a_form(web: Web) -> None:
     path = "/arvados/v1/collections"
     with socket.create_connection(("127.0.0.1", web.port), timeout=20) as peer:
