@@ -57,7 +57,7 @@ class BlockStore:
 
     def __init__(self, put: Callable[[bytes], str]) -> None:
         self._put = put
-        self._known: dict[str, str] = {}
+        self._known: dict[str, Future[str]] = {}
         self._room = threading.Semaphore(IN_FLIGHT)
         self._lock = threading.Lock()
         self._failed: BaseException | None = None
@@ -79,20 +79,23 @@ class BlockStore:
 
     def _store(self, content: bytes, result: Future[str]) -> None:
         try:
-            result.set_result(self._locator(content))
+            result.set_result(self._locator(content, result))
         except BaseException as error:  # noqa: BLE001 -- it goes on to whoever asks for the result
             self._failed = error
             result.set_exception(error)
         finally:
             self._room.release()
 
-    def _locator(self, content: bytes) -> str:
+    def _locator(self, content: bytes, result: Future[str]) -> str:
         name = f"{hashlib.md5(content, usedforsecurity=False).hexdigest()}+{len(content)}"
-        if (locator := self._known.get(name)) is None:
-            locator = self._known[name] = self._put(content)
-            with self._lock:
-                self.bytes_sent += len(content)
-                self.blocks_sent += 1
+        with self._lock:
+            first = self._known.setdefault(name, result)
+        if first is not result:
+            return first.result()  # of an equal block, which may still be under way
+        locator = self._put(content)
+        with self._lock:
+            self.bytes_sent += len(content)
+            self.blocks_sent += 1
         return locator
 
 
@@ -177,8 +180,10 @@ class ArchiveWriter:
         for piece in pieces:
             waiting += piece
             if len(waiting) >= BLOCK_SIZE:
-                blocks.append(self._blocks.submit(bytes(waiting[:BLOCK_SIZE])))
+                with memoryview(waiting) as view:
+                    block = bytes(view[:BLOCK_SIZE])
                 del waiting[:BLOCK_SIZE]
+                blocks.append(self._blocks.submit(block))
         if waiting:
             blocks.append(self._blocks.submit(bytes(waiting)))
         return blocks

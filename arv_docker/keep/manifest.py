@@ -8,7 +8,9 @@ single spaces, a line end after each.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +29,9 @@ _PDH = re.compile(r"[0-9a-f]{32}\+\d+", re.ASCII)
 
 #: Positions and sizes beyond 63 bits are refused by the server (W19).
 _MAX_NUMBER = (1 << 63) - 1
+
+#: Runs of blocks that files are made of; a terabyte has 16,384. A few megabytes of text can spell many millions.
+_MAX_SEGMENTS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,7 @@ def parse(text: str) -> tuple[Stream, ...]:
     """The streams of ``text``; raises BadManifestText, which says in which line, for anything malformed."""
     if not text:
         return ()
+    _utf8(text)
     if not text.endswith("\n"):
         raise BadManifestText("manifest text does not end with a line end.")
     return tuple(_stream(number, line) for number, line in enumerate(text[:-1].split("\n"), 1))
@@ -92,7 +98,7 @@ def parse(text: str) -> tuple[Stream, ...]:
 
 def pdh(text: str) -> str:
     """The portable data hash of manifest text: MD5 and length of the text without any hints."""
-    bare = without_hints(text).encode()
+    bare = _utf8(without_hints(text))
     return f"{hashlib.md5(bare, usedforsecurity=False).hexdigest()}+{len(bare)}"
 
 
@@ -119,13 +125,17 @@ def files(streams: Iterable[Stream]) -> dict[str, tuple[Segment, ...]]:
     empty folders (``0:0:.``) are no files.
     """
     found: dict[str, list[Segment]] = {}
+    room = _MAX_SEGMENTS
     for stream in streams:
         starts = _starts(stream)
         for token in stream.files:
             if token.name == "." and not token.length:
                 continue
             path = f"{stream.name}/{token.name}".removeprefix("./")
-            found.setdefault(path, []).extend(_segments(stream, starts, token))
+            segments = list(itertools.islice(_segments(stream, starts, token), room + 1))
+            if (room := room - len(segments)) < 0:
+                raise BadManifestText("the files of the manifest text use its blocks over and over; that is no image.")
+            found.setdefault(path, []).extend(segments)
     return {path: tuple(segments) for path, segments in found.items()}
 
 
@@ -197,6 +207,13 @@ def _number(digits: str) -> int:
     return int(digits)
 
 
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise BadManifestText("manifest text holds half a character; it is not UTF-8.") from None
+
+
 def _bare_token(token: str) -> str:
     match = _LOCATOR.fullmatch(token)
     if not match:
@@ -216,7 +233,10 @@ def _segments(stream: Stream, starts: list[int], token: FileToken) -> Iterator[S
     end = token.position + token.length
     if end > starts[-1]:
         raise BadManifestText(f"file {token.name[:80]!r} reaches beyond the blocks of its stream.")
-    for locator, start, stop in zip(stream.locators, starts, starts[1:], strict=False):
+    for number in range(bisect.bisect_right(starts, token.position) - 1, len(stream.locators)):
+        start, stop = starts[number], starts[number + 1]
+        if start >= end:
+            return
         low, high = max(token.position, start), min(end, stop)
         if low < high:
-            yield Segment(locator, low - start, high - low)
+            yield Segment(stream.locators[number], low - start, high - low)

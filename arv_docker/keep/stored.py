@@ -127,4 +127,6 @@ class KeepFile(RandomAccess):
         start = offset - (self._ends[number] - segment.length)
         length = min(length, segment.length - start)
         block = memoryview(self._get_block(str(segment.locator)))
+        if len(block) < segment.offset + segment.length:
+            raise BadManifestText(f"block {segment.locator.stripped} has {len(block)} bytes, fewer than its name says.")
         return bytes(block[segment.offset + start : segment.offset + start + length])
