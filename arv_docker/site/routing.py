@@ -40,6 +40,10 @@ _TOP = {
     "keep_services": Call("keep_services"),
     "workflows": Call("list_none", WORKFLOWS),
 }
+#: Paths of Arvados that end in these words, and resources of which only a part is here.
+_ABSENT_ACTIONS = frozenset({"contents", "shared", "provenance", "used_by"})
+_PARTIAL = frozenset({"users", "workflows", "api_client_authorizations"})
+
 _WRITABLE = {resource.name: resource for resource in (COLLECTIONS, LINKS, GROUPS)}
 _READABLE = _WRITABLE | {USERS.name: USERS}
 
@@ -47,21 +51,15 @@ _READABLE = _WRITABLE | {USERS.name: USERS}
 def routed(method: str, path: str) -> Call:
     """The call that a request makes; raises Refusal 404, 405, or 501 for parts of Arvados that are not here."""
     parts = path.strip("/").split("/")
-    if parts[0] in ABSENT:
-        raise Refusal(501, f"{parts[0]} is not part of the embedded site")
     calls = _calls(parts)
-    if not calls:
-        known = parts[0] in _READABLE or parts[0] in ("api_client_authorizations", "keep_services", "workflows")
-        if known and len(parts) < 4:
-            raise Refusal(501, f"{'/'.join(parts)} is not part of the embedded site")
-        raise Refusal(404, "Path not found")
-    if method == "HEAD":
-        method = "GET"
-    if method not in calls:
-        if parts[0] in ("users", "workflows"):
-            raise Refusal(501, f"{method} {'/'.join(parts)} is not part of the embedded site")
+    method = "GET" if method == "HEAD" else method
+    if method in calls:
+        return calls[method]
+    if parts[0] in ABSENT or (parts[-1] in _ABSENT_ACTIONS and not calls) or parts[0] in _PARTIAL:
+        raise Refusal(501, f"{method} {'/'.join(parts)} is not part of the embedded site")
+    if calls:
         raise Refusal(405, "API endpoint not found")
-    return calls[method]
+    raise Refusal(404, "Path not found")
 
 
 def _calls(parts: list[str]) -> dict[str, Call]:

@@ -15,7 +15,7 @@ from types import FrameType
 
 import uvicorn
 
-from ..errors import DiskError
+from ..errors import BadSettings, ClusterError
 from . import app, certificates
 from .files import write_private
 from .folder import Site, SiteFolder, opened
@@ -40,13 +40,18 @@ class Running:
         )
 
     def start(self) -> None:
-        """Serve; returns when clients are answered. Raises DiskError where serving did not begin."""
+        """Serve; returns when clients are answered. Raises ClusterError where serving did not begin."""
         self._thread.start()
         while not self._server.started:
-            if not self._thread.is_alive():
+            if not self.alive:
                 self.stop()
-                raise DiskError("The site's server did not start.")
+                raise ClusterError("The site's server did not start.")
             time.sleep(0.005)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the serving thread runs."""
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         """Finish the requests that are running, within ``patience`` seconds, and close."""
@@ -71,7 +76,9 @@ def serve(folder: Path, port: int, ready: Callable[[str], None]) -> None:
     with _signals(stop), _announced(site.folder, f"{LOOPBACK}:{running.port}"):
         running.start()
         ready(f"{LOOPBACK}:{running.port}")
-        stop.wait()
+        while not stop.wait(1):
+            if not running.alive:
+                raise ClusterError("The site's server stopped by itself.")
         running.stop()
 
 
@@ -97,7 +104,7 @@ def _listening(port: int) -> socket.socket:
     try:
         listening = socket.create_server((LOOPBACK, port), backlog=128)
     except OSError as error:
-        raise DiskError(f"Port {port} of {LOOPBACK} cannot be used.", detail=str(error)) from error
+        raise BadSettings(f"Port {port} of {LOOPBACK} cannot be used.", detail=str(error)) from error
     # Accepted sockets inherit it. asyncio sets it only where the socket names its protocol, which this one
     # doesn't; without it every answer waits 40 ms for the client's delayed ACK.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
