@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import os
+import shlex
 import shutil
 import sqlite3
 import ssl
@@ -87,7 +88,7 @@ def client_settings(root: Path) -> ClientSettings:
     if address is None:
         raise NoCluster(
             f"No server is running for the site in {folder.root}. "
-            f"Start one, and leave it running: arv-docker site serve --dir {folder.root}"
+            f"Start one, and leave it running: {_serve_command(folder)}"
         )
     return ClientSettings(address, settings.token, folder.bundle)
 
@@ -95,10 +96,12 @@ def client_settings(root: Path) -> ClientSettings:
 def _existing(folder: SiteFolder) -> Settings:
     settings = existing_settings(folder.root)
     if settings is None:
-        raise BadSettings(
-            f"There is no site in {folder.root}. It is created on first use: arv-docker site serve --dir {folder.root}"
-        )
+        raise BadSettings(f"There is no site in {folder.root}. It is created on first use: {_serve_command(folder)}")
     return settings
+
+
+def _serve_command(folder: SiteFolder) -> str:
+    return f"arv-docker site serve --dir {shlex.quote(str(folder.root))}"
 
 
 def _count(connection: sqlite3.Connection, table: str) -> int:
