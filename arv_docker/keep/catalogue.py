@@ -27,6 +27,7 @@ MIGRATION = "docker_image_migration"
 TIMESTAMP = "image_timestamp"
 
 _NEVER = datetime.datetime(1, 1, 1, tzinfo=datetime.timezone.utc)
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 _COLLECTION_UUID = re.compile(r"[0-9a-z]{5}-4zz18-[0-9a-z]{15}")
 
 
@@ -66,10 +67,7 @@ def sort_key(link: Link) -> tuple[datetime.datetime, datetime.datetime]:
     Newest ``image_timestamp``, then newest ``created_at``; offsets count, and an absent
     or unreadable time ranks lowest.
     """
-    return (
-        parsed_time(link.properties.get(TIMESTAMP)) or _NEVER,
-        parsed_time(link.created_at) or _NEVER,
-    )
+    return _time(link.properties.get(TIMESTAMP)), _time(link.created_at)
 
 
 def server_key(link: Link) -> tuple[int, int]:
@@ -158,6 +156,8 @@ def _links_for(cluster: Cluster, name: str | None, extra: Sequence[Filter]) -> l
     prefix: ImageId | None = parsed if isinstance(parsed, ImageId) else parsed.as_id
     if isinstance(parsed, Reference):
         found = list(cluster.links([["link_class", "=", REPO_TAG], _name_filter(parsed), *extra]))
+        # For "app" the filter also finds app:5000/other:1, where app is a registry.
+        found = [link for link in found if link.name.count("/") == parsed.link_name.count("/")]
     if not found and prefix is not None:
         found = _hash_links(cluster, prefix, extra)
     heads = [link.head_uuid for link in found]
@@ -217,16 +217,21 @@ def _repository_and_tag(name: str) -> tuple[str, str]:
     return (repository, tag) if repository else (name, "<none>")
 
 
+def _time(text: object) -> datetime.datetime:
+    """``text`` as a time, the earliest there is where it is none; with its offset one may come out as earlier."""
+    return max(parsed_time(text) or _NEVER, _NEVER)
+
+
 # -- the server's rule ------------------------------------------------------------------
 
 
 def _epoch(text: object) -> int:
     time = parsed_time(text)
-    return int(time.timestamp()) if time else 0
+    return (time - _EPOCH) // datetime.timedelta(seconds=1) if time else 0  # rounded down, as Ruby's Time#to_i
 
 
 def _newest_first(link: Link) -> tuple[float, str]:
-    return -(parsed_time(link.created_at) or _NEVER).timestamp(), link.uuid
+    return -_time(link.created_at).timestamp(), link.uuid
 
 
 def _by_identity(cluster: Cluster, text: str) -> CollectionRecord:

@@ -8,20 +8,15 @@ and of several equal ones that were created at the same moment the oldest stays.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ClusterError
 from . import manifest
 from .client import Cluster, CollectionRecord
+from .once import once
 
 #: The property by which arv-keepdocker notes an image's name on its collection.
 REPO_TAG_PROPERTY = "docker-image-repo-tag"
-
-_TRIES = 5
-#: Statuses that the server gives for good; anything else may pass (spec/arvados-semantics §0 rule 3).
-_FINAL = frozenset((400, 401, 403, 404, 413, 422))
 
 
 def create_once(
@@ -41,18 +36,10 @@ def create_once(
     }
     if anew:
         return cluster.create_collection(attributes)
-    for attempt in range(_TRIES):
-        if (found := oldest(cluster, pdh, owner)) is not None:
-            return found
-        try:
-            created = cluster.create_collection(attributes)
-        except ClusterError as error:
-            if error.status in _FINAL or attempt == _TRIES - 1:
-                raise
-            time.sleep(2**attempt / 4)
-            continue
-        return _oldest_of_equals(cluster, created)
-    raise AssertionError("unreachable")
+    if (found := oldest(cluster, pdh, owner)) is not None:
+        return found
+    created = once(lambda: cluster.create_collection(attributes), lambda: oldest(cluster, pdh, owner))
+    return _oldest_of_equals(cluster, created)
 
 
 def oldest(cluster: Cluster, pdh: str, owner: str) -> CollectionRecord | None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ..errors import ClusterError
 from ..image import Config, Digest
 from ..reference import Reference
 from .catalogue import HASH, REPO_TAG, TIMESTAMP
 from .client import Cluster, CollectionRecord, Link
+from .once import once
 from .trust import Trust
 
 
@@ -63,12 +63,7 @@ def _create_once(
         "owner_uuid": collection.owner_uuid,
         "properties": dict(properties),
     }
-    try:
-        cluster.create_link(attributes)
-    except ClusterError as error:
-        # A lost answer may hide a link that was written; one that was refused is not there.
-        if error.status is not None or not _equals(cluster, attributes):
-            raise
+    once(lambda: cluster.create_link(attributes), lambda: next(iter(_equals(cluster, attributes)), None))
     for later in _equals(cluster, attributes)[1:]:
         cluster.delete_link(later.uuid)
 

@@ -1,0 +1,446 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ranking, listing and resolving, and how few requests they take."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arv_docker.errors import AmbiguousImage, BadReference, ClusterError, NoSuchImage, NotAnImage
+from arv_docker.keep import catalogue
+from arv_docker.keep.catalogue import HASH, MIGRATION, REPO_TAG, Named, server_key, server_order, sort_key
+from arv_docker.keep.client import Link
+from tests.keep.fake_api import ME, OTHER, PROJECT, SYSTEM, FakeApi, cluster, http_error
+
+IDS = [f"sha256:{digit * 64}" for digit in "abcdef"]
+
+
+def link(made: Any = None, linked: Any = "2024-01-01T00:00:00Z", head: str = "head", uuid: str = "uuid") -> Link:
+    properties = {} if made is None else {"image_timestamp": made}
+    return Link.of(
+        {"uuid": uuid, "head_uuid": head, "properties": properties, "created_at": linked, "link_class": REPO_TAG}
+    )
+
+
+# -- the clients' order -----------------------------------------------------------------
+
+#: (image_timestamp, created_at), the preferred first.
+ORDER: list[tuple[Any, Any]] = [
+    ("2024-06-01T00:00:00Z", "2024-01-01T00:00:00Z"),
+    ("2024-05-01T00:00:00-05:00", "2024-01-01T00:00:00Z"),
+    ("2024-05-01T00:00:00Z", "2024-01-03T00:00:00Z"),
+    ("2024-05-01T00:00:00Z", "2024-01-02T00:00:00Z"),
+    ("2024-05-01T00:00:00+05:00", "2024-01-01T00:00:00Z"),
+    ("2024-04-30T18:59:59Z", "2025-01-01T00:00:00Z"),
+    ("1970-01-01T00:00:00Z", "2024-01-01T00:00:00Z"),
+    ("1960-01-01T00:00:00Z", "2024-01-01T00:00:00Z"),
+    ("0001-01-01T00:00:00.000001Z", "2024-01-01T00:00:00Z"),
+    (None, "2024-02-01T00:00:00Z"),
+    ("yesterday", "2024-01-01T00:00:00Z"),
+    (None, None),
+]
+
+
+def test_the_order_of_links() -> None:
+    links = [link(made, linked) for made, linked in ORDER]
+    links.reverse()
+    assert sorted(links, key=sort_key) == links
+
+
+@pytest.mark.parametrize("value", [None, "", 0, 1, 1.5, True, [], {}, "garbage", "\ud800", "0000-01-01T00:00:00Z"])
+def test_what_is_no_time_ranks_below_every_time(value: Any) -> None:
+    assert sort_key(link(value)) < sort_key(link("0001-01-01T00:00:00.1Z"))
+    assert sort_key(link(value)) == sort_key(link())
+
+
+def test_the_first_hours_of_the_first_year_do_not_rank_below_no_time() -> None:
+    assert sort_key(link("0001-01-01T00:00:00+05:00")) >= sort_key(link())
+
+
+_json = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3)),
+    max_leaves=5,
+)
+_times = st.one_of(
+    _json, st.datetimes(timezones=st.just(datetime.timezone.utc)).map(lambda time: time.isoformat()), st.just("")
+)
+_records = st.fixed_dictionaries(
+    {},
+    optional={
+        "properties": st.one_of(_json, st.fixed_dictionaries({"image_timestamp": _times})),
+        "created_at": st.one_of(st.none(), st.text(), _times.filter(lambda value: isinstance(value, str))),
+        "head_uuid": st.sampled_from(["one", "two", None]),
+        "uuid": st.text(max_size=3),
+    },
+)
+
+
+@given(st.lists(_records, max_size=5))
+def test_no_record_can_stop_a_ranking(records: list[dict[str, Any]]) -> None:
+    links = [Link.of(record) for record in records]
+    ranked = list(map(sort_key, sorted(links, key=sort_key)))
+    assert all(one <= two for one, two in itertools.pairwise(ranked))
+    ordered = server_order(links)
+    assert len(ordered) == len({it.head_uuid for it in links})
+
+
+@given(st.tuples(_records, _records, _records))
+def test_the_order_is_total(records: tuple[dict[str, Any], ...]) -> None:
+    one, two, three = (sort_key(Link.of(record)) for record in records)
+    assert (one < two) + (one == two) + (one > two) == 1
+    if one <= two <= three:
+        assert one <= three
+
+
+# -- the server's order -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "epoch"),
+    [
+        (None, 0),
+        ("", 0),
+        ("garbage", 0),
+        (7, 0),
+        ("1970-01-01T00:00:00Z", 0),
+        ("1970-01-01T00:00:01.999999Z", 1),
+        ("2024-01-01T00:00:00.999999999Z", 1704067200),
+        ("2024-01-01T05:00:00+05:00", 1704067200),
+        ("9999-12-31T23:59:59.999999Z", 253402300799),
+        ("1969-12-31T23:59:59Z", -1),
+        ("1969-12-31T23:59:59.5Z", -1),  # Ruby's Time#to_i rounds down
+        ("0001-01-01T00:00:00Z", -62135596800),
+    ],
+)
+def test_the_server_counts_whole_seconds(text: Any, epoch: int) -> None:
+    assert server_key(link(text, "1970-01-01T00:00:00Z")) == (-epoch, 0)
+    if isinstance(text, str):
+        assert server_key(link(None, text)) == (0, -epoch)
+
+
+def test_the_server_s_order() -> None:
+    """An image without a time comes after those with one, and before those of a time before 1970."""
+    made = ["2024-01-02T00:00:00Z", "2024-01-01T00:00:00Z", None, "1969-01-01T00:00:00Z", "0001-01-01T00:00:00Z"]
+    links = [link(time, head=str(number)) for number, time in enumerate(made)]
+    assert server_order(reversed(links)) == links
+
+
+def test_between_equal_times_the_later_link_counts() -> None:
+    early = link("2024-01-01T00:00:00.9Z", "2024-02-01T00:00:00Z", head="one")
+    late = link("2024-01-01T00:00:00.1Z", "2024-02-02T00:00:00Z", head="two")
+    assert server_order([early, late]) == [late, early]
+
+
+def test_several_links_to_one_collection_count_as_its_oldest() -> None:
+    old = link("2024-01-01T00:00:00Z", "2024-02-01T00:00:00Z", head="one", uuid="a")
+    new = link("2024-09-01T00:00:00Z", "2024-02-03T00:00:00Z", head="one", uuid="b")
+    other = link("2024-05-01T00:00:00Z", "2024-02-02T00:00:00Z", head="two", uuid="c")
+    assert server_order([new, other, old]) == [other, old]
+
+
+# -- the listing ------------------------------------------------------------------------
+
+
+def cells(rows: list[Named]) -> list[tuple[str, str, str, str]]:
+    return [(row.repository, row.tag, row.image_id, row.collection.uuid[-2:]) for row in rows]
+
+
+def test_rows() -> None:
+    api = FakeApi()
+    both, only_hash, only_name = (api.image(b"%d" % n, uuid=f"zzzzz-4zz18-{n:015d}") for n in (1, 2, 3))
+    api.link(both, HASH, IDS[0])
+    api.link(both, REPO_TAG, "host:5000/app:1", properties={"image_timestamp": "2024-01-03T00:00:00Z"})
+    api.link(both, REPO_TAG, "app:latest", properties={"image_timestamp": "2024-01-05T00:00:00Z"})
+    api.link(both, REPO_TAG, "app:latest", properties={"image_timestamp": "2024-01-01T00:00:00Z"})
+    api.link(only_hash, HASH, IDS[1], properties={"image_timestamp": "2024-01-04T00:00:00Z"})
+    api.link(only_name, REPO_TAG, f"app@{IDS[2]}", properties={"image_timestamp": "2024-01-02T00:00:00Z"})
+    api.link({"uuid": "zzzzz-4zz18-000000000000099"}, REPO_TAG, "gone:1")
+    assert cells(catalogue.listing(cluster(api))) == [
+        ("app", "latest", IDS[0], "01"),
+        ("<none>", "<none>", IDS[1], "02"),
+        ("host:5000/app", "1", IDS[0], "01"),
+        ("app@sha256", "c" * 64, "<unknown>", "03"),
+    ]
+
+
+def test_an_empty_listing() -> None:
+    assert catalogue.listing(cluster(FakeApi())) == []
+
+
+def test_the_time_shown_is_the_image_s_else_the_link_s() -> None:
+    api = FakeApi()
+    made = api.image()
+    api.link(made, REPO_TAG, "a:1", properties={"image_timestamp": "2020-01-01T00:00:00+01:00"})
+    api.link(made, REPO_TAG, "b:1", properties={"image_timestamp": None}, created_at="2021-01-01T00:00:00Z")
+    api.link(made, REPO_TAG, "c:1", created_at=None)
+    rows = catalogue.listing(cluster(api))
+    assert [row.timestamp.isoformat() for row in rows] == [
+        "2020-01-01T00:00:00+01:00",
+        "2021-01-01T00:00:00+00:00",
+        "0001-01-01T00:00:00+00:00",
+    ]
+
+
+def library() -> FakeApi:
+    api = FakeApi()
+    for number, (name, image_id) in enumerate(
+        [
+            ("app:latest", IDS[0]),
+            ("app:1", IDS[1]),
+            ("host:443/app:1", IDS[2]),
+            ("app_x:1", IDS[3]),
+            ("appyx:1", IDS[4]),
+            ("app:5000/other:1", IDS[5]),
+        ]
+    ):
+        made = api.image(b"%d" % number, image_id, owner_uuid=PROJECT if name == "app:1" else ME)
+        api.link(made, HASH, image_id, owner_uuid=made["owner_uuid"])
+        api.link(made, REPO_TAG, name, owner_uuid=made["owner_uuid"])
+    return api
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("app", {"app:latest", "app:1"}),
+        ("app:1", {"app:1"}),
+        ("app:2", set()),
+        ("app_x", {"app_x:1"}),  # the underscore is no wildcard
+        ("app:5000/other", {"app:5000/other:1"}),
+        (IDS[2], {"host:443/app:1"}),
+        ("sha256:ccc", {"host:443/app:1"}),
+        ("c" * 64, {"host:443/app:1"}),
+        ("cccc", {"host:443/app:1"}),
+        ("sha256:0", set()),
+        ("sha256:" + "0" * 64, set()),
+        ("nothing", set()),
+    ],
+)
+def test_the_listing_of_a_name(name: str, found: set[str]) -> None:
+    rows = catalogue.listing(cluster(library()), name)
+    assert {f"{row.repository}:{row.tag}" for row in rows} == found
+    assert all(row.image_id.startswith("sha256:") for row in rows)
+
+
+def test_the_listing_of_a_project() -> None:
+    rows = catalogue.listing(cluster(library()), project=PROJECT)
+    assert [(row.repository, row.tag, row.image_id) for row in rows] == [("app", "1", IDS[1])]
+
+
+@pytest.mark.parametrize("name", ["A", "sha256:", "sha256:x", "a b"])
+def test_the_listing_of_no_name(name: str) -> None:
+    with pytest.raises(BadReference):
+        catalogue.listing(cluster(FakeApi()), name)
+
+
+def test_few_requests() -> None:
+    """One for each 1,000 links and one for each 1,000 collections, and no filter with more values than that."""
+    api = FakeApi()
+    for number in range(1500):
+        made = api.image(b"%d" % number)
+        api.link(made, HASH, f"sha256:{number:064x}")
+        api.link(made, REPO_TAG, f"app:{number}")
+    assert len(catalogue.listing(cluster(api))) == 1500
+    assert api.requests == {"links.list": 4, "collections.list": 3}
+
+
+def test_a_short_listing_takes_two_requests() -> None:
+    api = library()
+    catalogue.listing(cluster(api))
+    assert api.requests == {"links.list": 1, "collections.list": 1}
+
+
+# -- what a name means ------------------------------------------------------------------
+
+
+def meant(api: FakeApi, text: str) -> str:
+    return catalogue.resolve(cluster(api), text).collection.uuid
+
+
+def test_a_uuid_and_a_pdh_are_what_they_are() -> None:
+    api = FakeApi()
+    made = api.image()
+    for text in (made["uuid"], made["portable_data_hash"]):
+        found = catalogue.resolve(cluster(api), text)
+        assert (found.collection.uuid, found.link) == (made["uuid"], None)
+
+
+@pytest.mark.parametrize("text", ["zzzzz-4zz18-000000000000077", "a" * 32 + "+3"])
+def test_a_uuid_or_pdh_of_nothing(text: str) -> None:
+    with pytest.raises(NoSuchImage, match=text.replace("+", r"\+")):
+        meant(FakeApi(), text)
+
+
+def test_a_server_that_fails_is_not_a_missing_collection() -> None:
+    api = FakeApi()
+    api.faults["collections.get"] = [http_error(503)]
+    with pytest.raises(ClusterError) as caught:
+        meant(api, "zzzzz-4zz18-000000000000077")
+    assert caught.value.status == 503
+
+
+def test_a_name_means_the_image_that_the_server_prefers() -> None:
+    api = FakeApi()
+    old, new = api.image(b"old"), api.image(b"new")
+    api.link(new, REPO_TAG, "app:latest", properties={"image_timestamp": "2024-02-01T00:00:00Z"})
+    api.link(old, REPO_TAG, "app:latest", properties={"image_timestamp": "2024-01-01T00:00:00Z"})
+    for text in ("app", "app:latest", "docker://app"):
+        assert meant(api, text) == new["uuid"]
+    with pytest.raises(NoSuchImage):
+        meant(api, "app:1")
+
+
+@pytest.mark.parametrize("text", [IDS[0], "a" * 64, "sha256:aaaa", "aaaa"])
+def test_an_image_id_or_its_beginning(text: str) -> None:
+    assert meant(api := library(), text) == api.records["links"][min(api.records["links"])]["head_uuid"]
+
+
+def test_a_name_goes_before_an_id_that_it_could_begin() -> None:
+    api = library()
+    named = api.image(b"named aaaa")
+    api.link(named, REPO_TAG, "aaaa:latest")
+    assert meant(api, "aaaa") == named["uuid"]
+    assert meant(api, "sha256:aaaa") != named["uuid"]
+
+
+@pytest.mark.parametrize("text", ["sha256:" + "0" * 64, "sha256:0", "sha256:00", "0" * 64, "0000", "aaa", "sha256"])
+def test_an_unknown_id_never_falls_back_to_another_image(text: str) -> None:
+    with pytest.raises(NoSuchImage):
+        meant(library(), text)
+
+
+@pytest.mark.parametrize("text", ["sha256:", "sha256:%", "sha256:_", "%", "_", ""])
+def test_no_wildcards(text: str) -> None:
+    with pytest.raises(BadReference):
+        meant(library(), text)
+
+
+def test_the_beginning_of_several_ids() -> None:
+    api = FakeApi()
+    for image_id in (f"sha256:abcd{'0' * 60}", f"sha256:abcd{'1' * 60}"):
+        api.link(api.image(image_id.encode(), image_id), HASH, image_id)
+    with pytest.raises(AmbiguousImage) as caught:
+        meant(api, "sha256:abcd")
+    assert caught.value.detail.splitlines() == [f"sha256:abcd{'0' * 60}", f"sha256:abcd{'1' * 60}"]
+    assert meant(api, "sha256:abcd0")
+
+
+def test_one_id_in_two_collections_is_not_ambiguous() -> None:
+    api = FakeApi()
+    for content in (b"one", b"two"):
+        api.link(api.image(content, IDS[0]), HASH, IDS[0])
+    assert meant(api, "sha256:aaaa")
+
+
+def test_links_to_what_cannot_be_read_do_not_count() -> None:
+    api = FakeApi()
+    readable = api.image()
+    api.link({"uuid": "zzzzz-4zz18-000000000000099"}, REPO_TAG, "app:1", created_at="2030-01-01T00:00:00Z")
+    api.link(readable, REPO_TAG, "app:1")
+    assert meant(api, "app:1") == readable["uuid"]
+
+
+def test_a_collection_that_holds_no_image_is_passed_over() -> None:
+    api = FakeApi()
+    good = api.image()
+    for text in (f". {'a' * 32}+3 0:3:notes.txt\n", "", f". {'a' * 32}+3 0:1:a.tar 1:2:b.tar\n", "garbage"):
+        bad = api.add("collections", manifest_text=text)
+        api.link(bad, REPO_TAG, "app:1", created_at="2030-01-01T00:00:00Z")
+    api.link(good, REPO_TAG, "app:1")
+    assert meant(api, "app:1") == good["uuid"]
+
+
+def test_a_name_of_nothing_but_that() -> None:
+    api = FakeApi()
+    api.link(api.add("collections", manifest_text=""), REPO_TAG, "app:1")
+    with pytest.raises(NotAnImage):
+        meant(api, "app:1")
+
+
+# -- migrated images --------------------------------------------------------------------
+
+
+def migrated(owner: str = SYSTEM) -> tuple[FakeApi, dict[str, Any], dict[str, Any]]:
+    api = FakeApi()
+    old = api.add("collections", manifest_text=f". {'a' * 32}+3 0:3:{'a' * 64}.tar\n")
+    new = api.image()
+    api.link(old, REPO_TAG, "app:1")
+    api.add(
+        "links",
+        link_class=MIGRATION,
+        name="any",
+        tail_uuid=old["portable_data_hash"],
+        head_uuid=new["portable_data_hash"],
+        owner_uuid=owner,
+    )
+    return api, old, new
+
+
+def test_an_image_of_version_1_is_followed_to_the_one_it_was_migrated_to() -> None:
+    api, _, new = migrated()
+    assert meant(api, "app:1") == new["uuid"]
+
+
+@pytest.mark.parametrize("owner", [ME, OTHER, PROJECT])
+def test_only_the_system_user_migrates(owner: str) -> None:
+    api, _, _ = migrated(owner)
+    with pytest.raises(NotAnImage):
+        meant(api, "app:1")
+
+
+def test_the_newest_migration_counts() -> None:
+    api, old, _ = migrated()
+    newer = api.image(b"newer")
+    api.add(
+        "links",
+        link_class=MIGRATION,
+        tail_uuid=old["portable_data_hash"],
+        head_uuid=newer["portable_data_hash"],
+        owner_uuid=SYSTEM,
+        created_at="2030-01-01T00:00:00Z",
+    )
+    assert meant(api, "app:1") == newer["uuid"]
+
+
+def test_a_migration_is_followed_once() -> None:
+    api, _, new = migrated()
+    new["manifest_text"] = f". {'b' * 32}+3 0:3:{'b' * 64}.tar\n"
+    with pytest.raises(NotAnImage):
+        meant(api, "app:1")
+
+
+# -- warnings ---------------------------------------------------------------------------
+
+
+def test_a_warning_where_clients_would_pick_another_image() -> None:
+    """The server takes a collection's oldest link, clients its best one."""
+    api = FakeApi()
+    theirs, ours = api.image(b"theirs"), api.image(b"ours")
+    api.link(theirs, REPO_TAG, "app:1", properties={"image_timestamp": "2024-01-01T00:00:00Z"})
+    api.link(theirs, REPO_TAG, "app:1", properties={"image_timestamp": "2024-09-01T00:00:00Z"})
+    api.link(ours, REPO_TAG, "app:1", properties={"image_timestamp": "2024-05-01T00:00:00Z"})
+    found = catalogue.resolve(cluster(api), "app:1")
+    assert found.collection.uuid == ours["uuid"]
+    (warning,) = found.warnings
+    assert theirs["uuid"] in warning
+
+
+def test_no_warning_where_all_agree() -> None:
+    api = FakeApi()
+    api.link(api.image(), REPO_TAG, "app:1")
+    assert catalogue.resolve(cluster(api), "app:1").warnings == ()
+
+
+def test_names_of_collections() -> None:
+    api = library()
+    uuids = [it["uuid"] for it in api.records["collections"].values()]
+    found = catalogue.names_of(cluster(api), uuids)
+    assert len(found) == 12
+    assert found == sorted(found, key=sort_key, reverse=True)
+    assert catalogue.names_of(cluster(api), []) == []
