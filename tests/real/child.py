@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a forked process of the kill tests does; imports ahead what an ingest needs, so that a fork starts at once."""
+
+import os
+
+import arvados  # noqa: F401 - imported ahead
+import ciso8601  # noqa: F401 - imported ahead
+
+from arv_docker.engine.docker import Docker
+from arv_docker.ingest import Ingest, Options
+from arv_docker.keep.client import Cluster
+from arv_docker.progress import Silent
+from arv_docker.reference import parse_name
+
+
+def ingest(url: str, token: str, name: str, environment: dict[str, str]) -> None:
+    """Ingest an image of the Docker that the environment names into the cluster at `url`."""
+    os.environ.clear()
+    os.environ.update(environment)
+    Ingest(Cluster.at(url, token), Options(), Silent()).from_engine(Docker(), parse_name(name))
