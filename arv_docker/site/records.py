@@ -85,8 +85,6 @@ def update(context: Context, resource: Resource, old: Record, attributes: Record
     if given.get("uuid", old["uuid"]) != old["uuid"]:
         raise invalid("uuid change not permitted")
     new = old | given
-    if new == old:
-        return old
     _check_common(context, old, new)
     rule(context, old, new)
     return replace(context, resource, old, new)

@@ -305,6 +305,14 @@ def test_a_deleted_project_takes_along_what_lies_in_it(api: Direct) -> None:
     api.refused(404, "GET", f"links/{about['uuid']}")
 
 
+def test_nothing_is_deleted_while_a_signature_for_it_may_be_about(api: Direct) -> None:
+    def in_seconds(seconds: int) -> str:
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
+
+    made = create(api, trash_at=in_seconds(60), delete_at=in_seconds(120))
+    assert made["delete_at"] > in_seconds(api.site.settings.blob_signature_ttl - 10)
+
+
 def test_an_unrelated_change_leaves_the_times_alone(api: Direct) -> None:
     made = create(api, trash_at="2100-01-01T00:00:00Z", delete_at="2100-01-02T00:00:00Z")
     changed = api.ok("PUT", f"collections/{made['uuid']}", {"name": "n"})

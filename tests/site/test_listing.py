@@ -9,6 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from arv_docker.site.listing import _order
+from arv_docker.site.resources import LINKS
+
 from .conftest import Direct
 
 PDH = "d41d8cd98f00b204e9800998ecf8427e+0"
@@ -194,6 +197,13 @@ def test_order(stocked: Direct) -> None:
     assert ordered(order=["links.name desc"]) == ["other:1", "app:2", "app:1"]
     assert ordered(order=["nosuch desc", "name"]) == ["app:1", "app:2", "other:1"]
     assert ordered(order="name", select=["name"]) == ["app:1", "app:2", "other:1"]
+
+
+def test_what_is_not_selected_does_not_sort() -> None:
+    """As on a real server: PostgreSQL cannot sort distinct rows by what they do not show."""
+    assert _order(LINKS, ["name desc"], ["name"]) == "ORDER BY name desc"
+    assert _order(LINKS, ["name desc"], ["link_class"]) == ""
+    assert _order(LINKS, [], None) == "ORDER BY modified_at desc, uuid desc"
 
 
 def test_select_and_distinct(stocked: Direct) -> None:

@@ -13,6 +13,8 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -186,6 +188,32 @@ def test_several_processes_create_and_use_one_folder_at_once(tmp_path: Path) -> 
         web = Web(int(local.url.rpartition(":")[2]), local.token, local.folder)
         names = {item["name"] for item in web("GET", "/arvados/v1/links").json["items"]}
     assert names == {f"{number}-{turn}" for number in range(4) for turn in range(5)}
+
+
+def _create_sites(folders: list[Path], together: Barrier, identities: Queue[list[str]]) -> None:
+    found = []
+    for folder in folders:
+        together.wait(30)
+        site_there = opened(folder)
+        found.append(site_there.settings.token)
+        site_there.close()
+    identities.put(found)
+
+
+def test_creation_is_a_race_that_everybody_wins(tmp_path: Path) -> None:
+    """Four processes create ten sites, each at the same moment: all of them see one identity per site."""
+    context = multiprocessing.get_context("spawn")
+    folders = [tmp_path / str(number) / "site" for number in range(10)]
+    together, identities = context.Barrier(4), context.Queue()
+    workers = [context.Process(target=_create_sites, args=(folders, together, identities)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    seen = [identities.get(timeout=60) for _ in workers]
+    for worker in workers:
+        worker.join(30)
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    assert seen[0] == seen[1] == seen[2] == seen[3]
+    assert len(set(seen[0])) == 10
 
 
 def test_the_default_folder(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
