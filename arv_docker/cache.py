@@ -78,9 +78,23 @@ def save_image(engine: Engine, image_id: Digest, image_file: Path, advance: Adva
             file.flush()
             stat = os.fstat(file.fileno())
             partial.rename(image_file)
-            _write_record(image_file, stat, engine)
+            write_record(image_file, stat, engine.name)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_record(image_file: Path, stat: os.stat_result, engine: str) -> None:
+    """Notes that ``engine`` completely saved the tarball, and what ``os.fstat`` says of it."""
+    ours = {
+        "version": STAT_VERSION,
+        "mtime_ns": stat.st_mtime_ns,
+        "device": stat.st_dev,
+        "engine": engine,
+        "complete": True,
+    }
+    partial = _partial(stat_cache_name(image_file))
+    partial.write_text(json.dumps([*stat, ours]))
+    partial.rename(stat_cache_name(image_file))
 
 
 @contextmanager
@@ -150,7 +164,7 @@ def _copy(engine: Engine, image_id: Digest, file: IO[bytes], advance: Advance) -
 def _record(image_file: Path) -> list[Any]:
     try:
         record = json.loads(stat_cache_name(image_file).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return []
     return record if isinstance(record, list) else []
 
@@ -167,19 +181,6 @@ def _unchanged(stat: os.stat_result, record: list[Any]) -> bool:
         return True  # upstream's: written when its save was complete
     ours = record[10]
     return isinstance(ours, dict) and ours.get("complete") is True and ours.get("mtime_ns") == stat.st_mtime_ns
-
-
-def _write_record(image_file: Path, stat: os.stat_result, engine: Engine) -> None:
-    ours = {
-        "version": STAT_VERSION,
-        "mtime_ns": stat.st_mtime_ns,
-        "device": stat.st_dev,
-        "engine": engine.name,
-        "complete": True,
-    }
-    partial = _partial(stat_cache_name(image_file))
-    partial.write_text(json.dumps([*stat, ours]))
-    partial.rename(stat_cache_name(image_file))
 
 
 def _made(folder: Path) -> Path:

@@ -36,6 +36,10 @@ _NOT_RUNNING = (
 _NO_SUCH_IMAGE = ("no such image", "no such object", "reference does not exist", "invalid reference format")
 
 
+#: What reading an answer of another form raises.
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, BadReference)
+
+
 class Docker:
     """The Docker engine that the environment points to (``DOCKER_HOST``, contexts), by its command."""
 
@@ -43,7 +47,7 @@ class Docker:
 
     def __init__(self, command: str | None = None) -> None:
         """Finds the command on PATH; raises NoEngine if there is none."""
-        self._command = command or _found()
+        self.command = command or _found()
 
     def version(self) -> str:
         """The daemon's version, for example ``20.10.24``."""
@@ -52,7 +56,10 @@ class Docker:
     def list(self) -> list[ListedImage]:
         """What ``docker images --no-trunc`` lists, newest first."""
         listing = self._run("images", "--no-trunc", "--format", "{{json .}}").stdout
-        return [_listed(json.loads(line)) for line in listing.splitlines() if line]
+        try:
+            return [_listed(json.loads(line)) for line in listing.splitlines() if line]
+        except _UNREADABLE as error:
+            raise EngineError(f"docker images gave a listing that cannot be read: {error!r}.") from error
 
     def inspect(self, name: Reference | ImageId) -> EngineImage:
         """The image called ``name``.
@@ -72,11 +79,11 @@ class Docker:
 
     def save(self, images: Iterable[str]) -> AbstractContextManager[Output]:
         """``docker save`` of the images, each by reference or ID."""
-        return reading([self._command, "save", *images], self._check)
+        return reading([self.command, "save", *images], self._check)
 
     def load(self, archive: Iterable[bytes]) -> str:
         """``docker load`` of the archive; what the command printed."""
-        return feed([self._command, "load"], archive, self._check).stdout.decode(errors="replace")
+        return feed([self.command, "load"], archive, self._check).stdout.decode(errors="replace")
 
     def tag(self, image: Digest, name: Reference) -> None:
         """``docker tag``."""
@@ -84,14 +91,14 @@ class Docker:
 
     def pull(self, name: Reference, on_line: Callable[[str], None] | None = None) -> None:
         """``docker pull``; its lines go to ``on_line``."""
-        run([self._command, "pull", name.written or name.familiar], self._check, on_line=on_line)
+        run([self.command, "pull", name.written or name.familiar], self._check, on_line=on_line)
 
     def _inspect(self, name: str) -> EngineImage:
         finished = self._run("image", "inspect", name)
         try:
             (document,) = json.loads(finished.stdout)
             return _engine_image(document)
-        except (ValueError, KeyError, TypeError, AttributeError, BadReference) as error:
+        except _UNREADABLE as error:
             raise EngineError(f"docker image inspect {name} gave an answer that cannot be read: {error!r}.") from error
 
     def _only_match(self, prefix: ImageId, asked: Reference | ImageId) -> Digest:
@@ -106,7 +113,7 @@ class Docker:
         return found.pop()
 
     def _run(self, *arguments: str) -> Finished:
-        return run([self._command, *arguments], self._check)
+        return run([self.command, *arguments], self._check)
 
     def _check(self, finished: Finished) -> None:
         """Raises the error that fits a command that failed."""

@@ -8,12 +8,16 @@ said are kept for the error message, for a long-winded child must not fill our m
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
+
+from ..errors import EngineError
 
 _HEAD = 16 << 10
 _TAIL = 64 << 10
@@ -88,8 +92,7 @@ def feed(command: Sequence[str], chunks: Iterable[bytes], check: Check) -> Finis
         try:
             _write(process.stdin, chunks)
         except BaseException:
-            process.kill()
-            process.wait()
+            _kill(process)
             raise
         with suppress(BrokenPipeError):
             process.stdin.close()
@@ -109,22 +112,37 @@ def _write(pipe: IO[bytes], chunks: Iterable[bytes]) -> None:
 
 @contextmanager
 def _started(command: Sequence[str], *, stdin: int) -> Iterator[tuple[subprocess.Popen[bytes], _Drain]]:
-    process = subprocess.Popen(
-        list(command), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pipesize=_PIPE
-    )
+    try:
+        process = subprocess.Popen(
+            list(command),
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pipesize=_PIPE,
+            start_new_session=True,  # a group of its own, so that what the command started ends with it
+        )
+    except OSError as error:
+        raise EngineError(f"{command[0]} cannot be started: {error.strerror}.") from error
     assert process.stderr is not None
     stderr = _Drain(process.stderr)
     try:
         yield process, stderr
     finally:
         if process.poll() is None:
-            process.kill()
-        process.wait()
+            _kill(process)
         for pipe in (process.stdout, process.stdin):
             if pipe is not None:
                 with suppress(BrokenPipeError):
                     pipe.close()
         stderr.text()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Ends a command and all that it started. A command may be a script around the real one (``sudo docker``):
+    if that went on alone, it would see its input closed, and hold our end of its output open."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 class _Drain:
