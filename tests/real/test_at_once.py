@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two ingests of one image at the same moment end with one collection, whether or not they know of each other."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from arv_docker.site import LocalSite
 from tests.real.engines import Docker, Image
-from tests.real.sites import Site, assert_stored_once, cached, finished
+from tests.real.proxy import between, ingest
+from tests.real.sites import Records, Site, assert_stored_once, cached, finished
 
 Created = Callable[[Image], str]
 
@@ -42,14 +45,49 @@ def test_two_without_a_common_lock_agree(
     done = [finished(it) for it in [site.start("ingest", small_image.reference, **home) for home in homes]]
     assert [one.status for one in done] == [0, 0], [one.told for one in done]
     with site.opened() as records:
-        left = [collection for collection in records.collections() if collection.uuid in done[0].out]
-        assert [one.out for one in done] == [f"{collection.uuid}\n" for collection in left] * 2
-        live = list(records.cluster.collections([]))
-        assert [collection.uuid for collection in live] == [collection.uuid for collection in left]
-        assert records.verified(left[0]) == small_image.id if left[0].manifest_text else False
-        names = [(link.link_class, link.name, link.head_uuid) for link in records.links()]
-    assert sorted(names) == [
-        ("docker_image_hash", small_image.id, left[0].uuid),
-        ("docker_image_repo+tag", small_image.reference, left[0].uuid),
-    ]
+        uuid = the_only_collection(records, small_image)
+    assert [one.out for one in done] == [f"{uuid}\n"] * 2
     assert [cached(tmp_path / name) for name in "ab"] == [[], []]
+
+
+@pytest.mark.engine("docker", "busybox")
+@pytest.mark.parametrize("methods", ["POST", "POST DELETE", "GET POST PUT DELETE"])
+def test_two_in_step_agree(methods: str, docker: Docker, small_image: Image, tmp_path: Path) -> None:
+    """Neither asks the next thing of the API before the other has come as far: what can be done twice, is."""
+    step = threading.Barrier(2)
+
+    def hold(request: str) -> None:
+        method, _, path = request.partition(" ")
+        if method in methods.split() and path.startswith(("/arvados/v1/collections", "/arvados/v1/links")):
+            try:
+                step.wait(1)
+            except threading.BrokenBarrierError:  # the other one has less to do
+                step.reset()
+
+    homes = [docker.environment | {"HOME": f"{tmp_path}/{it}", "XDG_CACHE_HOME": f"{tmp_path}/{it}"} for it in "ab"]
+    with (
+        LocalSite(tmp_path / "site") as running,
+        between(running, hold=hold) as first,
+        between(running, hold=hold) as second,
+    ):
+        both = [ingest(it.url, running, small_image, home) for it, home in zip((first, second), homes, strict=True)]
+        for process in both:
+            process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
+    posted = [
+        ("POST /arvados/v1/collections", True) in {(it, bool(n)) for it, n in one.seen} for one in (first, second)
+    ]
+    assert posted == [True, True], "they did not meet"
+    with Site(tmp_path / "site").opened() as records:
+        the_only_collection(records, small_image)
+
+
+def the_only_collection(records: Records, image: Image) -> str:
+    """The UUID of the one collection outside the trash, which has the image and exactly its two links."""
+    (collection,) = records.cluster.collections([], manifest=True)
+    assert records.verified(collection) == image.id
+    assert sorted((link.link_class, link.name, link.head_uuid) for link in records.links()) == [
+        ("docker_image_hash", image.id, collection.uuid),
+        ("docker_image_repo+tag", image.reference, collection.uuid),
+    ]
+    return collection.uuid

@@ -5,31 +5,19 @@ Each moment gets a site and a home of its own, `kill -9`, and a plain run. Momen
 conversation with the cluster, by a proxy; those of the second from what lies on disk while the image is saved and sent.
 """
 
-import http.client
-import multiprocessing
-import multiprocessing.connection
 import signal
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
 from arv_docker.site import LocalSite
-from tests.real import child
 from tests.real.engines import Docker, Image
+from tests.real.proxy import between, ingest
 from tests.real.sites import Site, assert_stored_once, cached, show
-
-#: Children come from a process that has the slow imports behind it.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.real.child"])
 
 Created = Callable[[Image], str]
 
@@ -37,104 +25,6 @@ Created = Callable[[Image], str]
 @pytest.fixture
 def created(docker: Docker) -> Created:
     return lambda image: docker.text("image", "inspect", "--format", "{{.Created}}", image.id)
-
-
-class Proxy(ThreadingHTTPServer):
-    """In front of a site: counts the requests, and kills its client in one of them."""
-
-    daemon_threads = True
-
-    def __init__(self, site: str, when: str, number: int) -> None:
-        """`when` is before the request is passed on, within (half of its body is), or after (the answer is there)."""
-        super().__init__(("127.0.0.1", 0), Conversation)
-        self.site = urlsplit(site).netloc
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self.client: ForkServerProcess | None = None
-        self.seen: list[tuple[str, int]] = []
-        self._when = when
-        self._number = number
-        self._lock = threading.Lock()
-
-    def counted(self, request: str, body: bytes) -> str:
-        """When in this request the client dies; empty for never."""
-        with self._lock:
-            self.seen.append((request, len(body)))
-            return self._when if len(self.seen) == self._number else ""
-
-    def kill_client(self) -> None:
-        """SIGKILL; returns when it is gone."""
-        assert self.client is not None
-        self.client.kill()
-        # Not `join`, which must not be called by two threads at once.
-        multiprocessing.connection.wait([self.client.sentinel])
-
-
-class Conversation(BaseHTTPRequestHandler):
-    """One connection of the proxy."""
-
-    protocol_version = "HTTP/1.1"
-    server: Proxy
-
-    def _pass_on(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        killed = self.server.counted(f"{self.command} {self.path.partition('?')[0]}", body)
-        self.close_connection = True
-        if killed == "before":
-            self.server.kill_client()
-            return
-        site = http.client.HTTPConnection(self.server.site, timeout=60)
-        site.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-        for name, value in self.headers.items():
-            if name.lower() not in ("connection", "expect"):
-                site.putheader(name, value)
-        site.endheaders(body[: len(body) // 2] if killed == "within" else body)
-        if killed == "within":
-            self.server.kill_client()
-            site.close()
-            return
-        with site.getresponse() as answer:
-            content = answer.read()
-        site.close()
-        if killed == "after":
-            self.server.kill_client()
-            return
-        self._answer(answer, content)
-
-    def _answer(self, answer: http.client.HTTPResponse, content: bytes) -> None:
-        self.send_response_only(answer.status, answer.reason)
-        for name, value in answer.headers.items():
-            if name.lower() not in ("connection", "transfer-encoding", "content-length"):
-                self.send_header(name, value)
-        self.send_header("Content-Length", answer.headers.get("Content-Length") or str(len(content)))
-        self.send_header("Connection", "close")
-        with suppress(ConnectionError):  # killed meanwhile, in another request
-            self.end_headers()
-            self.wfile.write(content)
-
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = _pass_on
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the one it replaces
-        """Nothing."""
-
-
-@contextmanager
-def between(site: LocalSite, when: str, number: int) -> Iterator[Proxy]:
-    """A running proxy in front of the site."""
-    proxy = Proxy(site.url, when, number)
-    thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield proxy
-    finally:
-        proxy.shutdown()
-        thread.join()
-        proxy.server_close()
-
-
-def ingest(url: str, site: LocalSite, image: Image, environment: dict[str, str]) -> ForkServerProcess:
-    process = FORKS.Process(target=child.ingest, args=(url, site.token, image.reference, environment))
-    process.start()
-    return process
 
 
 def home_of(folder: Path, docker: Docker) -> dict[str, str]:
