@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,10 +40,12 @@ class ArchiveFile:
     def open(self) -> Iterator[ArchivedImage]:
         """The image; raises BadArchive for a file that cannot be read, and what ``archive.docker`` refuses."""
         try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise BadArchive(f"{self._path} cannot be read: {error.strerror}.") from None
         try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise BadArchive(f"{self._path} is no regular file; an archive is read at any place. Save it to one.")
             yield opened(descriptor, self._name)
         finally:
             os.close(descriptor)

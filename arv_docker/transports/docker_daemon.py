@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from .. import cache
@@ -37,10 +37,10 @@ class EngineSource:
     def open(self) -> Iterator[ArchivedImage]:
         """The image. Raises EngineError, DiskError, and DigestMismatch if the engine saved another image."""
         if self._file is None:
-            with (
-                self._saving() as advance,
-                cache.unnamed(self._engine, self._image.id, advance, self._image.size) as file,
-            ):
+            with ExitStack() as stack:
+                with self._saving() as advance:  # this step ends before the next one begins
+                    unnamed = cache.unnamed(self._engine, self._image.id, advance, self._image.size)
+                    file = stack.enter_context(unnamed)
                 yield self._checked(file.fileno())
             return
         saved, missing = cache.prep_image_file(self._file)

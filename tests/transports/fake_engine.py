@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An engine in memory, of either store: the classic one, or containerd's, which names images by manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from arv_docker.archive import canonical
+from arv_docker.archive.docker import DockerArchive
+from arv_docker.engine import EngineImage, ListedImage
+from arv_docker.errors import ContentError, EngineError, NoSuchImage
+from arv_docker.image import Digest, Platform
+from arv_docker.reference import ImageId, Reference
+from tests.archives import Bytes, Image, classic
+
+
+class Pipe:
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def read(self, length: int) -> bytes:
+        piece, self._content = self._content[:length], self._content[length:]
+        return piece
+
+
+class FakeEngine:
+    """`images` are archives by the engine's ID; `calls` what it was asked for."""
+
+    name = "docker"
+
+    def __init__(self, *images: Image, containerd: bool = False, deaf: bool = False) -> None:
+        self.containerd = containerd
+        self._deaf = deaf
+        self.images: dict[Digest, bytes] = {}
+        self.tags: dict[Digest, list[str]] = {}
+        self.calls: list[str] = []
+        self.fed: list[bytes] = []
+        for made in images:
+            self.images[made.parsed.digest] = classic(made)
+            self.tags[made.parsed.digest] = ["app:1"]
+
+    def version(self) -> str:
+        return "1"
+
+    def list(self) -> list[ListedImage]:
+        return []
+
+    def inspect(self, name: Reference | ImageId) -> EngineImage:
+        for image_id in self.images:
+            tags = self.tags.get(image_id, [])
+            named = isinstance(name, Reference) and name in map(Reference.parse, tags)
+            if named or (isinstance(name, ImageId) and name.matches(image_id)):
+                return EngineImage(image_id, tuple(tags), (), (), Platform("linux", "amd64"), 1000)
+        raise NoSuchImage(f"no image {name}")
+
+    @contextmanager
+    def save(self, images: Iterable[str]) -> Iterator[Any]:
+        (image_id,) = images
+        self.calls.append("save")
+        yield Pipe(self.images[Digest.parse(image_id)])
+
+    def load(self, archive: Iterable[bytes]) -> str:
+        self.calls.append("load")
+        self.fed = []
+        for chunk in archive:
+            self.fed.append(chunk)
+        if self._deaf:
+            return "Loaded nothing"
+        content = b"".join(self.fed)
+        try:
+            found = DockerArchive(Bytes(content)).image()
+        except ContentError as error:
+            raise EngineError(str(error)) from error
+        layout = canonical.layout(found.config, found.sizes)
+        self.images[layout.manifest_digest if self.containerd else found.config.digest] = content
+        return "Loaded image"
+
+    def tag(self, image: Digest, name: Reference) -> None:
+        self.calls.append("tag")
+        self.tags.setdefault(image, []).append(name.familiar)
+
+    def pull(self, name: Reference, on_line: Callable[[str], None] | None = None) -> None:
+        self.calls.append("pull")

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`docker-daemon:`: an image out of an engine through a saved tarball, and into one, verified."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from arv_docker import progress
+from arv_docker.archive.docker import ArchivedImage, DockerArchive
+from arv_docker.archive.layer import Layer
+from arv_docker.cache import cache_folder
+from arv_docker.errors import DigestMismatch, EngineError
+from arv_docker.image import Digest
+from arv_docker.reference import ImageId
+from arv_docker.transports.docker_daemon import EngineDestination, EngineSource
+from tests.archives import Bytes, canonical_archive, files_of, image
+from tests.transports.fake_engine import FakeEngine
+
+APP = image(files_of(b"low" * 10_000), files_of(b"high"), os="linux")
+ID = APP.parsed.digest
+
+
+def source(engine: FakeEngine, file: Path | None, shown: progress.Progress | None = None) -> EngineSource:
+    return EngineSource(engine, engine.inspect(ImageId(ID.hex)), file, shown or progress.Silent())
+
+
+def opened(content: bytes) -> ArchivedImage:
+    return DockerArchive(Bytes(content)).image()
+
+
+def test_an_image_is_saved_once_and_read_from_the_tarball(tmp_path: Path) -> None:
+    engine, file = FakeEngine(APP), tmp_path / "app.tar"
+    for _ in range(2):
+        with source(engine, file).open() as found:
+            assert found.config == APP.parsed
+            assert sorted(layer.read(1 << 20) for layer in found.layers()) == sorted(APP.layers)
+    assert engine.calls == ["save"]
+
+
+def test_without_a_cache_nothing_is_left() -> None:
+    engine = FakeEngine(APP)
+    for _ in range(2):
+        with source(engine, None).open() as found:
+            assert found.config == APP.parsed
+    assert engine.calls == ["save", "save"]
+    assert list(cache_folder().iterdir()) == []
+
+
+def test_the_bar_of_the_save_has_gone_when_the_image_is_read(tmp_path: Path) -> None:
+    """A terminal shows one bar at a time; a second one is an error in some versions of rich."""
+    for file in (None, tmp_path / "app.tar"):
+        shown = _OneAtATime()
+        with source(FakeEngine(APP), file, shown).open(), shown.step("storing", 1):
+            pass
+        assert shown.titles == ["saving from docker", "storing"]
+
+
+class _OneAtATime(progress.Silent):
+    def __init__(self) -> None:
+        self.titles: list[str] = []
+        self._open = 0
+
+    @contextmanager
+    def _shown(self, title: str) -> Iterator[progress.Advance]:
+        assert not self._open, f"{title} begins before {self.titles[-1]} has ended"
+        self._open += 1
+        self.titles.append(title)
+        yield lambda count: None
+        self._open -= 1
+
+    def step(self, title: str, total: int | None) -> AbstractContextManager[progress.Advance]:
+        return self._shown(title)
+
+
+def test_an_engine_that_saves_another_image(tmp_path: Path) -> None:
+    engine = FakeEngine(APP)
+    engine.images[ID] = canonical_archive(image(files_of(b"other")))
+    with pytest.raises(DigestMismatch, match=str(ID)), source(engine, tmp_path / "app.tar").open():
+        pass
+
+
+@pytest.mark.parametrize("containerd", [False, True])
+def test_loading(containerd: bool) -> None:
+    engine, told = FakeEngine(containerd=containerd), list[int]()
+    loaded = EngineDestination(engine).write(opened(canonical_archive(APP)), told.append)
+    assert b"".join(engine.fed) == canonical_archive(APP)
+    assert sum(told) == len(canonical_archive(APP))
+    assert loaded in engine.images
+    assert (loaded == ID) is not containerd
+
+
+def test_an_engine_that_took_it_and_does_not_have_it() -> None:
+    with pytest.raises(EngineError, match="but has no image") as caught:
+        EngineDestination(FakeEngine(deaf=True)).write(opened(canonical_archive(APP)), lambda _: None)
+    assert caught.value.detail == "Loaded nothing"
+
+
+def test_a_changed_layer_never_reaches_the_engine_whole() -> None:
+    content = bytearray(canonical_archive(APP))
+    content[content.index(b"lowlowlow")] ^= 1
+    engine = FakeEngine()
+    with pytest.raises(DigestMismatch):
+        EngineDestination(engine).write(opened(bytes(content)), lambda _: None)
+    assert engine.images == {}
+    assert len(b"".join(engine.fed)) < len(content) - len(APP.layers[0]) + 1
+    assert Digest.of(b"".join(engine.fed)) != Digest.of(bytes(content))
+
+
+def test_a_stream_cannot_be_loaded() -> None:
+    class Stream:
+        config = APP.parsed
+
+        def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
+            return iter(())
+
+    with pytest.raises(TypeError):
+        EngineDestination(FakeEngine()).write(Stream(), lambda _: None)
