@@ -15,13 +15,13 @@ from . import cache, verify
 from .archive import canonical
 from .archive.docker import ArchivedImage
 from .engine import Engine, EngineImage
-from .errors import ArvDockerError, ClusterError, ContentError
+from .errors import ArvDockerError, ClusterError, ContentError, NoSuchImage
 from .image import CLASSIC_LAYER_LIMIT, Config, Digest
-from .keep import collections, links
+from .keep import catalogue, collections, links
 from .keep.blocks import StoredArchive
 from .keep.catalogue import HASH, REPO_TAG, sort_key
 from .keep.client import Cluster, CollectionRecord, Link
-from .keep.stored import holds
+from .keep.stored import holds, image_file
 from .keep.trust import Trust
 from .progress import Progress
 from .reference import ImageId, Reference, references_in
@@ -99,6 +99,20 @@ class Ingest:
                 label = next(iter(references_in(image.tags)), None)
             with cache.locked(cache.cache_folder(), image.config.digest, self._waiting(image.config.digest)):
                 return self._from_opened(image, label)
+
+    def from_keep(self, name: Reference | ImageId) -> Ingested | None:
+        """An image that Keep has already and no engine has to: linked by ``name`` and copied into our project.
+
+        A name counts by the word of trusted users alone, for nothing else says that it means
+        this image; an ID says so itself. None if there is no such image.
+        """
+        try:
+            found = catalogue.resolve(self._cluster, str(name), self._trust, trusted_only=isinstance(name, Reference))
+        except NoSuchImage:
+            return None
+        by_id = found.link is None or found.link.link_class == HASH
+        label = None if by_id or isinstance(name, ImageId) else name
+        return self.known(image_file(found.collection).image_id, label)
 
     def known(self, image_id: Digest, name: Reference | None) -> Ingested | None:
         """The image, if it is in Keep already: missing links are written, nothing else is. Else None."""

@@ -28,6 +28,7 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _HOST_LABEL = r"(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])"
 _REGISTRY = re.compile(rf"(?:{_HOST_LABEL}(?:\.{_HOST_LABEL})*|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?")
+_ENDS_IN_TAG = re.compile(rf":{_TAG.pattern}\Z")
 _ID = re.compile(r"[0-9a-f]{1,64}")
 
 
@@ -154,16 +155,25 @@ def parse_name(text: str) -> Reference | ImageId:
     return Reference.parse(text)
 
 
+def name_as_id(text: str) -> ImageId | None:
+    """The image ID that a text could be, whole or in part: with ``sha256:``, or a bare hex number; else None."""
+    name = parse_name(text) if text.startswith("sha256:") or _ID.fullmatch(text) else None
+    return name.as_id if isinstance(name, Reference) else name
+
+
 def name_from_arguments(image: str, tag: str | None) -> Reference | ImageId:
-    """The name in ``arv-keepdocker IMAGE [TAG]``; a tag given twice is an error of exit code 1, as upstream."""
-    name = parse_name(image)
+    """The name in ``arv-keepdocker IMAGE [TAG]``; a tag given twice is an error of exit code 1, as upstream.
+
+    Launchers split a name at its last colon whatever it means, so ``repo@sha256`` and a hash
+    are put together again.
+    """
     if tag is None:
-        return name
-    if not isinstance(name, Reference) or _split(image.removeprefix("docker://"))[1:] != (None, None):
+        return parse_name(image)
+    if _ENDS_IN_TAG.search(image) or (len(image) == 64 and _ID.fullmatch(image)):
         raise ArvDockerError(f"{image!r} already says which image is meant: leave out the tag {tag!r}.")
     if not _TAG.fullmatch(tag):
         raise BadReference(_tag_advice(tag))
-    return Reference.parse(f"{image}:{tag}")
+    return parse_name(f"{image}:{tag}")
 
 
 def references_in(texts: Iterable[str]) -> tuple[Reference, ...]:

@@ -16,10 +16,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING, TextIO
 
-from ..engine import Engine
 from ..errors import ArvDockerError, DiskError
 from ..keep.client import RETRIES, Cluster
+
+if TYPE_CHECKING:
+    from ..engine import Engine
+    from ..keep.trust import Trust
+    from ..progress import Progress
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -51,6 +56,16 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--retries", type=int, default=RETRIES, metavar="N", help=f"try a failed request N times more ({RETRIES})"
+    )
+
+
+def add_trust_option(parser: argparse.ArgumentParser) -> None:
+    """``--trust-readable``."""
+    parser.add_argument(
+        "--trust-readable",
+        action="store_true",
+        help="take everybody's word for what a collection holds, as the original does; "
+        "otherwise only yours, the system's and that of the users in ARV_DOCKER_TRUSTED_WRITERS",
     )
 
 
@@ -86,6 +101,9 @@ def without_local(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
 def cluster(args: argparse.Namespace) -> Iterator[Cluster]:
     """The cluster that the options mean: the local site while the block lasts, or the configured one."""
     local: str | None = args.local
+    if getattr(args, "api", None) is not None:
+        yield Cluster(args.api, retries=args.retries)
+        return
     if local is None:
         yield Cluster.configured(retries=args.retries)
         return
@@ -93,6 +111,17 @@ def cluster(args: argparse.Namespace) -> Iterator[Cluster]:
 
     with site.LocalSite(Path(local) if local else site.default_folder()) as running:
         yield Cluster.at(running.url, running.token, retries=args.retries)
+
+
+def trust(args: argparse.Namespace, cluster: Cluster, shown: Progress) -> Trust:
+    """Whose links are taken at their word: this user's, the system's, and those of the settings."""
+    from ..keep.trust import Trust
+    from ..settings import settings
+
+    if args.trust_readable:
+        shown.say("warning: --trust-readable: links are believed whoever wrote them; content is not read back")
+    writers = settings().trusted_writers
+    return Trust.of(cluster.user_uuid, cluster.system_user_uuid, writers, readable=args.trust_readable)
 
 
 def engine(args: argparse.Namespace) -> Engine:
@@ -107,27 +136,32 @@ def print_json(document: object) -> None:
     print(json.dumps(document, indent=2, default=str, ensure_ascii=False))
 
 
-def finished(run: Callable[[], int], program: str) -> int:
+def finished(
+    run: Callable[[], int], program: str, out: TextIO | None = None, err: TextIO | None = None, *, signals: bool = True
+) -> int:
     """The exit code of ``run``: its own, or that of the error that ended it, told on standard error."""
-    signal.signal(signal.SIGTERM, _terminate)
+    out, err = out or sys.stdout, err or sys.stderr
+    if signals:
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         code = run()
-        sys.stdout.flush()
+        out.flush()
         return code
     except ArvDockerError as error:
-        print(f"{program}: {error.message}", file=sys.stderr)
+        print(f"{program}: {error.message}", file=err)
         for line in error.detail.splitlines():
-            print(f"  {line}", file=sys.stderr)
+            print(f"  {line}", file=err)
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
+        print(f"{program}: interrupted", file=err)
         return INTERRUPTED
     except BrokenPipeError:
         # Who read our output has gone, for example head. Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if out is sys.stdout:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        print(f"{program}: {error}", file=err)
         return DiskError.exit_code
 
 

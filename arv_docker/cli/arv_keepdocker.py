@@ -10,40 +10,53 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any, TextIO
 
 from .. import __version__, cli, progress
 from ..reference import name_from_arguments
 from . import EXIT_CODES, finished, images, ingest, without_local
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command and gives its exit code; ``arguments`` are those of the process unless given."""
+def main(
+    arguments: Sequence[str] | None = None,
+    stdout: TextIO | None = None,
+    stderr: TextIO | None = None,
+    *,
+    signals: bool = True,
+    api: Any = None,
+) -> int:
+    """Runs the command and gives its exit code; ``arguments`` and streams are those of the process unless given.
+
+    ``api`` is an API client of the Arvados SDK to use instead of one made from the settings.
+    Raises SystemExit for ``--help``, ``--version`` and options that are not known.
+    """
+    out, err = stdout or sys.stdout, stderr or sys.stderr
     local, rest = without_local(sys.argv[1:] if arguments is None else arguments)
     args = _parser().parse_args(rest)
-    args.local = local
-    return finished(lambda: _run(args), "arv-keepdocker")
+    args.local, args.api = local, api
+    return finished(lambda: _run(args, out, err), "arv-keepdocker", out, err, signals=signals)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace, out: TextIO, err: TextIO) -> int:
     if args.from_archive is None and (args.image is None or (args.image == "images" and args.tag is None)):
-        return _list(args)
+        return _list(args, out)
     name = name_from_arguments(args.image, args.tag) if args.image else None
     args.cache = args.cache and args.resume
-    print(ingest.ingested(args, name, _progress(args)).uuid)
+    print(ingest.ingested(args, name, _progress(args, err)).uuid, file=out)
     return 0
 
 
-def _progress(args: argparse.Namespace) -> progress.Progress:
+def _progress(args: argparse.Namespace, err: TextIO) -> progress.Progress:
     if args.silent or args.progress == "--no-progress":
         return progress.Silent()
-    return progress.Lines(sys.stderr) if args.progress == "--batch-progress" else progress.on()
+    return progress.Lines(err) if args.progress == "--batch-progress" else progress.on(err)
 
 
-def _list(args: argparse.Namespace) -> int:
+def _list(args: argparse.Namespace, out: TextIO) -> int:
     from ..keep import catalogue
 
     with cli.cluster(args) as cluster:
-        print(images.table(catalogue.listing(cluster, project=args.project_uuid)))
+        print(images.table(catalogue.listing(cluster, project=args.project_uuid)), file=out)
     return 0
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from .. import cli, progress
 from ..engine import Engine
-from ..errors import UsageError
+from ..errors import EngineError, NoSuchImage, UsageError
 from ..reference import ImageId, Reference, parse_name
 
 if TYPE_CHECKING:
-    from ..ingest import Ingested
+    from ..ingest import Ingest, Ingested
 
 HELP = "put an image into Keep"
 
@@ -48,10 +48,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image-id",
         choices=("config", "manifest"),
-        default="config",
-        help="what names the file in Keep: config (the default), or manifest for clusters whose nodes "
-        "have Docker with the containerd store",
+        help="what names the file in Keep: config (the default unless the settings say otherwise), or manifest for "
+        "clusters whose nodes have Docker with the containerd store",
     )
+    cli.add_trust_option(parser)
     parser.add_argument("--pull", action=argparse.BooleanOptionalAction, help="fetch the image from its registry first")
     parser.add_argument(
         "--cache",
@@ -82,29 +82,43 @@ def run(args: argparse.Namespace) -> int:
 def ingested(args: argparse.Namespace, name: Reference | ImageId | None, shown: progress.Progress) -> Ingested:
     """Does what the options ask for; a line on what happened goes to ``shown``."""
     from ..ingest import Ingest, Options
+    from ..settings import settings
 
     options = Options(
         project=args.project_uuid,
         name=args.name,
         force=args.force,
-        by_manifest=args.image_id == "manifest",
+        by_manifest=(args.image_id or settings().image_id) == "manifest",
         use_cache=args.cache,
         keep_tarball=args.keep_tarball,
         force_image_format=args.force_image_format,
     )
-    if args.from_archive is None:
-        assert name is not None
-        engine = cli.engine(args)
-        if args.pull:
-            _pull(engine, name, shown)
-        with cli.cluster(args) as cluster:
-            result = Ingest(cluster, options, shown).from_engine(engine, name)
-    else:
-        with cli.cluster(args) as cluster:
-            result = Ingest(cluster, options, shown).from_archive(args.from_archive, name)
+    with cli.cluster(args) as cluster:
+        ingest = Ingest(cluster, options, shown, cli.trust(args, cluster, shown))
+        if args.from_archive is not None:
+            result = ingest.from_archive(args.from_archive, name)
+        else:
+            assert name is not None
+            result = _from_engine_or_keep(args, ingest, name, shown)
     state = "already stored" if result.already else "stored"
     shown.say(f"{result.name or result.image_id}: {state}, {progress.size(result.bytes_sent)} sent")
     return result
+
+
+def _from_engine_or_keep(
+    args: argparse.Namespace, ingest: Ingest, name: Reference | ImageId, shown: progress.Progress
+) -> Ingested:
+    """The image from the engine; where it has none, or there is no engine, one that Keep has already."""
+    try:
+        engine = cli.engine(args)
+        if args.pull:
+            _pull(engine, name, shown)
+        return ingest.from_engine(engine, name)
+    except (NoSuchImage, EngineError) as error:
+        if args.force or args.pull or (found := ingest.from_keep(name)) is None:
+            raise
+        shown.say(f"{error.message} Keep has it.")
+        return found
 
 
 def _pull(engine: Engine, name: Reference | ImageId, shown: progress.Progress) -> None:

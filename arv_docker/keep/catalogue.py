@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..errors import AmbiguousImage, BadManifestText, ClusterError, NoSuchImage, NotAnImage
@@ -20,6 +20,7 @@ from ..reference import ImageId, Reference, parse_name
 from .client import Cluster, CollectionRecord, Filter, Link, batches
 from .manifest import is_pdh
 from .stored import image_file
+from .trust import Trust
 
 REPO_TAG = "docker_image_repo+tag"
 HASH = "docker_image_hash"
@@ -54,11 +55,15 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What a name means: a collection, and the link that decided (None for a UUID or a PDH)."""
+    """What a name means: a collection, and the link that decided (None for a UUID or a PDH).
+
+    ``ranked`` are the links that were compared, one for each collection, in the server's order.
+    """
 
     collection: CollectionRecord
     link: Link | None
     warnings: tuple[str, ...] = ()
+    ranked: tuple[Link, ...] = ()
 
 
 def sort_key(link: Link) -> tuple[datetime.datetime, datetime.datetime]:
@@ -84,30 +89,38 @@ def server_order(links: Iterable[Link]) -> list[Link]:
     return sorted(oldest.values(), key=server_key)
 
 
-def listing(cluster: Cluster, name: str | None = None, project: str | None = None) -> list[Named]:
+def listing(
+    cluster: Cluster, name: str | None = None, project: str | None = None, *, also: ImageId | None = None
+) -> list[Named]:
     """The images that the user can see, the preferred first; all of them, or those called ``name``.
 
-    ``name`` is a repository with or without a tag, or an image ID. A project limits
-    links and collections to what it owns. The number of requests is linear in the links.
+    ``name`` is a repository with or without a tag, or an image ID; ``also`` an ID to look for
+    if there is no such name. A project limits links and collections to what it owns. The
+    number of requests is linear in the links.
     """
-    links = _links_for(cluster, name, [["owner_uuid", "=", project]] if project else [])
+    links = _links_for(cluster, name, [["owner_uuid", "=", project]] if project else [], also)
     return _rows(links, _collections(cluster, links, project))
 
 
-def resolve(cluster: Cluster, text: str) -> Resolved:
+def resolve(cluster: Cluster, text: str, trust: Trust | None = None, *, trusted_only: bool = False) -> Resolved:
     """The collection that ``text`` means: an image's name or ID by the server's rule, or a UUID or PDH as it is.
 
-    Raises NoSuchImage, AmbiguousImage for the beginning of several IDs, and BadReference.
+    With ``trust`` a deciding link of somebody else is warned of; ``trusted_only`` leaves such
+    links out, which the server does not. Raises NoSuchImage, AmbiguousImage for the
+    beginning of several IDs, and BadReference.
     """
     if is_pdh(text) or _COLLECTION_UUID.fullmatch(text):
         return Resolved(_by_identity(cluster, text), None)
     name = parse_name(text)
     links = _candidates(cluster, text, name)
+    if trust is not None and trusted_only:
+        links = [link for link in links if trust.includes(link.modified_by)]
     collections = _collections(cluster, links, None, manifest=True)
     readable = [link for link in links if link.head_uuid in collections]
-    for link in server_order(readable):
+    ranked = tuple(server_order(readable))
+    for link in ranked:
         if (found := _compatible(cluster, collections[link.head_uuid])) is not None:
-            return Resolved(found, link, _warnings(readable, link))
+            return Resolved(found, link, tuple(_warnings(readable, link, trust)), ranked)
     if readable:
         raise NotAnImage(f"{text!r} is known to the cluster, but no collection of that name holds a usable image.")
     raise NoSuchImage(f"the cluster knows no image {text!r}. See the images it has: arv-docker images")
@@ -146,14 +159,14 @@ def _hash_links(cluster: Cluster, prefix: ImageId, extra: Sequence[Filter]) -> l
     return list(cluster.links([["link_class", "=", HASH], name, *extra]))
 
 
-def _links_for(cluster: Cluster, name: str | None, extra: Sequence[Filter]) -> list[Link]:
+def _links_for(cluster: Cluster, name: str | None, extra: Sequence[Filter], also: ImageId | None) -> list[Link]:
     """The links of both classes of every collection that ``name`` finds."""
     both: Filter = ["link_class", "in", [REPO_TAG, HASH]]
     if name is None:
         return list(cluster.links([both, *extra]))
     parsed = parse_name(name)
     found: list[Link] = []
-    prefix: ImageId | None = parsed if isinstance(parsed, ImageId) else parsed.as_id
+    prefix = also or (parsed if isinstance(parsed, ImageId) else parsed.as_id)
     if isinstance(parsed, Reference):
         found = list(cluster.links([["link_class", "=", REPO_TAG], _name_filter(parsed), *extra]))
         # For "app" the filter also finds app:5000/other:1, where app is a registry.
@@ -263,11 +276,15 @@ def _holds_version_2(collection: CollectionRecord) -> bool:
         return False
 
 
-def _warnings(links: Sequence[Link], chosen: Link) -> tuple[str, ...]:
+def _warnings(links: Sequence[Link], chosen: Link, trust: Trust | None) -> Iterator[str]:
     preferred = max(links, key=sort_key)
-    if preferred.head_uuid == chosen.head_uuid:
-        return ()
-    return (
-        f"clients that rank links themselves would pick {preferred.head_uuid} instead: "
-        f"its link is newer by their rule, the cluster's own rule decides otherwise.",
-    )
+    if preferred.head_uuid != chosen.head_uuid:
+        yield (
+            f"clients that rank links themselves would pick {preferred.head_uuid} instead: its link "
+            "comes first by their rule, the cluster's own rule decides otherwise."
+        )
+    if trust is not None and not trust.includes(chosen.modified_by):
+        yield (
+            f"the link that decides, {chosen.uuid} to {chosen.head_uuid}, was last written by {chosen.modified_by}, "
+            "who is not trusted (see the setting ARV_DOCKER_TRUSTED_WRITERS)."
+        )
