@@ -103,8 +103,9 @@ def test_the_daemon_is_down(docker: Docker, tmp_path: Path) -> None:
 
 
 @pytest.mark.engine("docker")
-@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv: not in PATH")
 def test_an_ordinary_user_may_not_open_the_socket(docker: Docker, tmp_path: Path) -> None:
+    if not shutil.which("setpriv"):
+        engines.unavailable("setpriv: not in PATH")
     nobody = 65534
     # May read the checkout wherever it is; opening a socket takes the right to write.
     ordinary = (
@@ -300,7 +301,9 @@ def test_two_images_in_one_archive(
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
     """A file system of that size."""
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "arvtest", str(folder)], check=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "arvtest", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        engines.unavailable("tmpfs: needs the right to mount")
     try:
         yield folder
     finally:
@@ -326,7 +329,6 @@ def test_no_room_in_the_sites_folder(docker: Docker, base_image: Image, tmp_path
         assert_refused(done, CLUSTER, "Keep did not store a block", "full|507")
         assert_nothing_written(site, blocks=True)
         assert not [path for path in site.blocks() if path.name.startswith("tmp-")]
-    engines.remove_tree(tmp_path / "disk")
 
 
 def test_no_room_for_the_sites_records(tmp_path: Path) -> None:
