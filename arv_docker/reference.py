@@ -209,6 +209,11 @@ def _registry_and_repository(name: str, default_registry: str) -> tuple[str, str
 
 
 def _tag_advice(tag: str) -> str:
+    if re.match(r"[0-9]+/", tag):
+        return (
+            f"{tag!r} is not a tag but a port and a path: whoever split the name host:port/repository:tag split it at "
+            "its first colon and lost the tag. Give the whole name as one text; programs call arv_docker.get_image."
+        )
     return (
         f"{tag!r} is not a tag. A tag has up to 128 letters, digits, underscores, dots and dashes, "
         "and begins with none of the last two."

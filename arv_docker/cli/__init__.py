@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 TERMINATED = 143
 
+#: The exit code when a name means something else to the cluster than was wanted.
+SHADOWED = 8
+
 EXIT_CODES = """\
 exit codes:
   0    done
@@ -39,10 +42,18 @@ exit codes:
   5    the content: not an image, a damaged archive, bytes that do not match their digest
   6    settings: no cluster configured and no --local
   7    this machine's disk: full, or a folder that cannot be written
+  8    the name: to the cluster it means another image (link, tag, untag, status)
   130  interrupted (Ctrl-C)
 """
 
 ENGINES = ("docker",)
+
+
+class _WrittenShort(argparse.Action):
+    """``--loc`` would go past ``without_local``, and the image to a cluster instead."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        parser.error("write --local in full, with a folder as --local=FOLDER")
 
 
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +61,7 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--local",
         metavar="[=FOLDER]",
+        action=_WrittenShort,
         default=argparse.SUPPRESS,
         help="use a site on this machine instead of a cluster: in FOLDER, or in $ARV_DOCKER_SITE, "
         "or in the user's data folder; it is made when it is not there",

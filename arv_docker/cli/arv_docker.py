@@ -11,7 +11,21 @@ from collections.abc import Sequence
 from .. import __version__
 from . import EXIT_CODES, finished, without_local
 
-VERBS = ("ingest", "images", "resolve", "inspect", "load", "verify", "site")
+VERBS = (
+    "ingest",
+    "images",
+    "resolve",
+    "inspect",
+    "load",
+    "verify",
+    "link",
+    "tag",
+    "untag",
+    "status",
+    "doctor",
+    "install-command",
+    "site",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for name in VERBS:
-        verb = importlib.import_module(f".{name}", __package__)
+        verb = importlib.import_module(f".{name.replace('-', '_')}", __package__)
         child = verbs.add_parser(
             name,
             help=verb.HELP,

@@ -32,7 +32,7 @@ def main(
     """
     out, err = stdout or sys.stdout, stderr or sys.stderr
     local, rest = without_local(sys.argv[1:] if arguments is None else arguments)
-    args = _parser().parse_args(rest)
+    args = parser().parse_args(rest)
     args.local, args.api = local, api
     return finished(lambda: _run(args, out, err), "arv-keepdocker", out, err, signals=signals)
 
@@ -60,13 +60,20 @@ def _list(args: argparse.Namespace, out: TextIO) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def own_options() -> argparse.ArgumentParser:
+    """The options that are not those of arv-put, as a parent for other parsers."""
+    options = argparse.ArgumentParser(add_help=False)
+    ingest.add_options(options)
+    return options
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command. Options may be shortened, as upstream's."""
     parser = argparse.ArgumentParser(
         prog="arv-keepdocker",
         description="Put a container image into Keep, or list the images that are there.",
         epilog="examples:\n  arv-keepdocker --local busybox latest\n  arv-keepdocker images\n\n" + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__} (arv-docker)")
     parser.add_argument(

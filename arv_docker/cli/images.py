@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .. import cli
+from .. import cli, progress
 
 if TYPE_CHECKING:
     from ..keep.catalogue import Named
@@ -22,6 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example:\n  arv-docker images --local busybox"
     parser.add_argument("name", nargs="?", metavar="NAME", help="only this repository, repository:tag or image ID")
     parser.add_argument("--project-uuid", metavar="UUID", help="only what this project owns")
+    cli.add_trust_option(parser)
     cli.add_cluster_options(parser)
     cli.add_json_option(parser)
 
@@ -30,18 +31,25 @@ def run(args: argparse.Namespace) -> int:
     """Prints the listing; an empty one is a table without lines."""
     from ..keep import catalogue
 
+    shown = progress.on()
     with cli.cluster(args) as cluster:
         rows = catalogue.listing(cluster, args.name, args.project_uuid)
+        trust = cli.trust(args, cluster, shown)
+    foreign = {row.link.modified_by for row in rows if not trust.includes(row.link.modified_by)}
     if args.json:
-        cli.print_json([_as_json(row) for row in rows])
-    else:
-        print(table(rows))
+        cli.print_json([_as_json(row) | {"trusted": row.link.modified_by not in foreign} for row in rows])
+        return 0
+    print(table(rows, linked_by=True))
+    for writer in sorted(foreign):
+        shown.say(f"warning: links of {writer}, who is not trusted, are among these")
     return 0
 
 
-def table(rows: Sequence[Named]) -> str:
-    """The listing as text, in the columns of ``arv-keepdocker images``."""
-    lines = [_COLUMNS, *(_cells(row) for row in rows)]
+def table(rows: Sequence[Named], *, linked_by: bool = False) -> str:
+    """The listing as text, in the columns of ``arv-keepdocker images``, and who wrote each link if asked for."""
+    lines = [(*_COLUMNS, "LINKED BY"), *((*_cells(row), row.link.modified_by) for row in rows)]
+    if not linked_by:
+        lines = [line[:-1] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 

@@ -4,8 +4,14 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from .. import cli, progress
+
+if TYPE_CHECKING:
+    from ..keep.catalogue import Resolved
+    from ..keep.client import Link
+    from ..keep.trust import Trust
 
 HELP = "say which collection an image's name means to the cluster"
 
@@ -17,6 +23,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "example:\n  arv-docker resolve --local busybox:latest"
     )
     parser.add_argument("name", metavar="NAME", help="name, image ID, or the beginning of one")
+    parser.add_argument("--explain", action="store_true", help="show on standard error which links were compared")
+    cli.add_trust_option(parser)
     cli.add_cluster_options(parser)
     cli.add_json_option(parser)
 
@@ -25,11 +33,14 @@ def run(args: argparse.Namespace) -> int:
     """Resolves the name; warnings go to standard error."""
     from ..keep import catalogue
 
-    with cli.cluster(args) as cluster:
-        found = catalogue.resolve(cluster, args.name)
     shown = progress.on()
+    with cli.cluster(args) as cluster:
+        trust = cli.trust(args, cluster, shown)
+        found = catalogue.resolve(cluster, args.name, trust)
     for warning in found.warnings:
         shown.say(f"warning: {warning}")
+    if args.explain:
+        _explain(found, trust, shown)
     if args.json:
         link = found.link
         cli.print_json(
@@ -39,8 +50,32 @@ def run(args: argparse.Namespace) -> int:
                 "link_uuid": link.uuid if link else None,
                 "linked_by": link.modified_by if link else None,
                 "warnings": found.warnings,
+                "ranked": [_candidate(it, trust) for it in found.ranked],
             }
         )
     else:
         print(found.collection.pdh)
     return 0
+
+
+def _explain(found: Resolved, trust: Trust, shown: progress.Progress) -> None:
+    """The links in the cluster's order: newest image_timestamp, then newest link; the first usable one decides."""
+    for number, link in enumerate(found.ranked, 1):
+        candidate = _candidate(link, trust)
+        what = "decides" if link == found.link else "not usable" if found.link in found.ranked[number:] else "outranked"
+        times = f"built {candidate['image_timestamp'] or 'at an unknown time'}, linked {link.created_at}"
+        who = f"by {link.modified_by}{'' if candidate['trusted'] else ' (not trusted)'}"
+        shown.say(f"{number}. {link.head_uuid}  {times} {who}: {what}")
+    if not found.ranked:
+        shown.say(f"{found.collection.uuid} was asked for itself; no link was compared")
+
+
+def _candidate(link: Link, trust: Trust) -> dict[str, object]:
+    return {
+        "uuid": link.head_uuid,
+        "link_uuid": link.uuid,
+        "image_timestamp": link.properties.get("image_timestamp"),
+        "created_at": link.created_at,
+        "linked_by": link.modified_by,
+        "trusted": trust.includes(link.modified_by),
+    }

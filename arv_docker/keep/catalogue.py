@@ -126,6 +126,19 @@ def resolve(cluster: Cluster, text: str, trust: Trust | None = None, *, trusted_
     raise NoSuchImage(f"the cluster knows no image {text!r}. See the images it has: arv-docker images")
 
 
+def owned(cluster: Cluster, found: CollectionRecord) -> CollectionRecord:
+    """The collection itself where ``found`` was asked for by PDH, which names content and no record: the oldest of it.
+
+    Prefers those of this user. Raises NoSuchImage if it can be read by PDH alone.
+    """
+    if _COLLECTION_UUID.fullmatch(found.uuid):
+        return found
+    copies = list(cluster.collections([["portable_data_hash", "=", found.pdh]], manifest=True))
+    if not copies:
+        raise NoSuchImage(f"no collection with the content {found.pdh} is readable, only an old version of one.")
+    return min(copies, key=lambda copy: (copy.owner_uuid != cluster.user_uuid, copy.created_at, copy.uuid))
+
+
 def names_of(cluster: Cluster, uuids: Sequence[str]) -> list[Link]:
     """Every docker link that points to one of the collections, the preferred first."""
     found = [

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``arv-docker doctor``: whether everything that the commands need works, and whose command runs."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from .. import cache, cli, installation
+from ..disk import writing
+from ..errors import ArvDockerError
+from ..progress import size
+
+#: A block that is stored and read to see that it can be done; the cluster collects it as garbage.
+_PROBE = b"arv-docker doctor\n"
+
+HELP = "check commands, cluster, engine, cache and tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: whether it is well, and what was seen or what to do."""
+
+    what: str
+    well: bool
+    says: str
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    parser.epilog = (
+        "Ends with exit code 0 if all is well, else with that of the first thing that is not.\n\n"
+        "example:\n  arv-docker doctor --local"
+    )
+    cli.add_engine_option(parser)
+    cli.add_cluster_options(parser)
+    cli.add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Looks at each thing and prints what was found."""
+    checks: dict[str, Callable[[argparse.Namespace], str]] = {
+        "command": _command,
+        "engine": _engine,
+        "cache": _cache,
+        "cluster": _cluster,
+    }
+    findings, code = [], 0
+    for what, check in checks.items():
+        try:
+            findings.append(Finding(what, True, check(args)))
+        except ArvDockerError as error:
+            findings.append(Finding(what, False, str(error)))
+            code = code or error.exit_code
+    if args.json:
+        cli.print_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            print(
+                f"{finding.what:8} {'ok ' if finding.well else 'BAD'}  "
+                + finding.says.replace("\n", "\n              ")
+            )
+    return code
+
+
+def _command(_: argparse.Namespace) -> str:
+    found = installation.on_path()
+    if found is None:
+        raise ArvDockerError("no arv-keepdocker is on PATH. Add the scripts of this environment to it.")
+    if (owner := installation.owner_of(found)) != "arv-docker":
+        raise ArvDockerError(
+            f"{found} is the command of {'the Arvados SDK' if owner == 'arvados' else 'something else'}. "
+            "arv-docker install-command puts this package's in its place."
+        )
+    module = installation.Environment.at().replaces_module
+    return f"{found} is this package's" + ("; so is import arvados.commands.keepdocker" if module else "")
+
+
+def _engine(args: argparse.Namespace) -> str:
+    engine = cli.engine(args)
+    return f"{engine.name} {engine.version()}"
+
+
+def _cache(_: argparse.Namespace) -> str:
+    folder = cache.cache_folder()
+    with writing(folder):
+        probe = folder / ".probe"
+        probe.touch()
+        probe.unlink()
+    return f"{folder}, {size(shutil.disk_usage(folder).free)} free"
+
+
+def _cluster(args: argparse.Namespace) -> str:
+    with cli.cluster(args) as cluster:
+        formats = ", ".join(cluster.image_formats) or "none stated"
+        cluster.get_block(cluster.put_block(_PROBE))
+        return f"user {cluster.user_uuid}, image formats {formats}; blocks can be stored and read"

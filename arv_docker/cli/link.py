@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``arv-docker link``: makes a collection that holds an image known by a name."""
+
+from __future__ import annotations
+
+import argparse
+
+from .. import cli, progress
+from ..naming import Named
+from ..reference import Reference
+
+HELP = "make an image that is in Keep known by a name, without uploading it"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    parser.epilog = (
+        "The collection must hold one image and nothing else; its layers are read and hashed first,\n"
+        "unless a link of a trusted user says that this was done.\n\n"
+        "example:\n  arv-docker link zzzzz-4zz18-0123456789abcde busybox:latest"
+    )
+    parser.add_argument("collection", metavar="UUID|PDH", help="the collection that holds the image")
+    add_options(parser)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What ``link`` and ``tag`` share."""
+    parser.add_argument("name", metavar="NAME[:TAG]", help="the name that it shall have")
+    cli.add_trust_option(parser)
+    cli.add_cluster_options(parser)
+    cli.add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the links that are missing and prints the collection's UUID."""
+    from .. import naming
+    from ..keep import catalogue
+
+    shown = progress.on()
+    with cli.cluster(args) as cluster:
+        trust = cli.trust(args, cluster, shown)
+        collection = catalogue.owned(cluster, catalogue.resolve(cluster, args.collection).collection)
+        named = naming.link(cluster, collection, Reference.parse(args.name), trust, shown)
+    return told(args, named, shown)
+
+
+def told(args: argparse.Namespace, named: Named, shown: progress.Progress) -> int:
+    """Prints what became of the name; the exit code says whether the cluster takes the name for this image."""
+    shown.say(f"{named.name}: {named.written} links written, {named.deleted} deleted")
+    if named.shadowed_by is not None:
+        shown.say(
+            f"warning: to the cluster {named.name} still means {named.shadowed_by.head_uuid}, by the link "
+            f"{named.shadowed_by.uuid} of {named.shadowed_by.modified_by}: its image was built later. "
+            "arv-docker tag moves a name, as far as you may delete such links."
+        )
+    if args.json:
+        cli.print_json(
+            {
+                "uuid": named.uuid,
+                "pdh": named.pdh,
+                "name": named.name,
+                "links_written": named.written,
+                "links_deleted": named.deleted,
+                "shadowed_by": named.shadowed_by.uuid if named.shadowed_by else None,
+            }
+        )
+    else:
+        print(named.uuid)
+    return cli.SHADOWED if named.shadowed_by else 0

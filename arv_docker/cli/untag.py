@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``arv-docker untag``: takes a name from the images in Keep."""
+
+from __future__ import annotations
+
+import argparse
+
+from .. import cli, progress
+from ..reference import Reference
+
+HELP = "take a name from the images in Keep; the images stay"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    parser.epilog = (
+        "Ends with exit code 8 if links of others stay, so that the name still means something.\n\n"
+        "example:\n  arv-docker untag app:broken"
+    )
+    parser.add_argument("name", metavar="NAME[:TAG]", help="the name to take away")
+    cli.add_cluster_options(parser)
+    cli.add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Deletes the links and prints what each pointed to."""
+    from .. import naming
+
+    with cli.cluster(args) as cluster:
+        gone, stayed = naming.remove(cluster, Reference.parse(args.name))
+    for link in stayed:
+        progress.on().say(f"warning: {link.uuid} to {link.head_uuid} stays: {link.modified_by} wrote it")
+    if args.json:
+        cli.print_json({"deleted": [link.uuid for link in gone], "stayed": [link.uuid for link in stayed]})
+    else:
+        for link in gone:
+            print(link.head_uuid)
+    return cli.SHADOWED if stayed else 0

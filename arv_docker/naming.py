@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Giving names to images that are in Keep already, taking them away, and asking what a name means.
+
+The cluster ranks the links of a name by when the image was built, so writing a newer
+link does not move a name to an older build. A name is moved by writing the new link
+and then deleting the links that outrank it, as far as this user may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from . import verify
+from .errors import ClusterError, NoSuchImage
+from .keep import catalogue, collections, links
+from .keep.catalogue import HASH, REPO_TAG
+from .keep.client import Cluster, CollectionRecord, Link
+from .keep.stored import StoredImage
+from .keep.trust import Trust
+from .progress import Progress
+from .reference import Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What became of a name: the collection that has it now, and how many links were written and deleted."""
+
+    uuid: str
+    pdh: str
+    name: str
+    written: int
+    deleted: int
+    shadowed_by: Link | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a name means to the cluster, and what this user stored under it.
+
+    ``state`` is ``ready`` when the cluster resolves the name to a collection that this user
+    linked, ``shadowed`` when to another one, ``foreign`` when this user linked none.
+    """
+
+    state: str
+    name: str
+    uuid: str
+    pdh: str
+    link: Link
+    stored: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def link(cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust, progress: Progress) -> Named:
+    """Makes a collection known as an image called ``name``, after finding that it holds one.
+
+    Every layer is read and hashed, unless a trusted user's link attests the content.
+    Raises what ``verify`` raises; then nothing is written. A PDH must be that of a
+    collection which has a UUID.
+    """
+    image = StoredImage(cluster, collection)
+    existing = catalogue.names_of(cluster, [collection.uuid])
+    if not any(it.link_class == HASH and trust.attests(it, collection) for it in existing):
+        verify.verify(cluster, collection, quick=False, progress=progress)
+    properties = links.timestamp_of(image.config)
+    written = links.ensure(
+        cluster, collection, image.file.image_id, name, trust=trust, properties=properties, existing=existing
+    )
+    if collection.owner_uuid == cluster.user_uuid:
+        collections.note_name(cluster, collection, name.link_name)
+    return Named(collection.uuid, collection.pdh, name.link_name, written, 0, _shadow(cluster, collection, name))
+
+
+def move(cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust, progress: Progress) -> Named:
+    """Gives ``name`` to the image in a collection, also when the cluster's order prefers another one.
+
+    The new link is written first; then links of the same name that outrank it are deleted,
+    as far as this user may. One that stays is reported as ``shadowed_by``.
+    """
+    named = link(cluster, collection, name, trust, progress)
+    deleted = 0
+    while (shadow := _shadow(cluster, collection, name)) is not None:
+        try:
+            cluster.delete_link(shadow.uuid)
+        except ClusterError as error:
+            if error.status not in (403, 404):
+                raise
+            break
+        deleted += 1
+    return Named(named.uuid, named.pdh, named.name, named.written, deleted, shadow)
+
+
+def remove(cluster: Cluster, name: Reference) -> tuple[list[Link], list[Link]]:
+    """Deletes the links of a name that this user may delete; those deleted, and those that stay.
+
+    Raises NoSuchImage where the name has none.
+    """
+    found = _links(cluster, name)
+    if not found:
+        raise NoSuchImage(f"the cluster knows no image {name.link_name!r}.")
+    gone: list[Link] = []
+    for it in found:
+        try:
+            cluster.delete_link(it.uuid)
+        except ClusterError as error:
+            if error.status not in (403, 404):
+                raise
+        else:
+            gone.append(it)
+    return gone, [it for it in found if it not in gone]
+
+
+def status(cluster: Cluster, name: Reference, trust: Trust) -> Status:
+    """What the cluster takes the name for, and whether that is what this user stored; raises NoSuchImage."""
+    resolved = catalogue.resolve(cluster, str(name), trust)
+    if resolved.link is None or resolved.link.link_class != REPO_TAG:
+        raise NoSuchImage(f"the cluster knows no image by the name {name.link_name!r}.")
+    ours = tuple(it.head_uuid for it in _links(cluster, name) if it.modified_by == cluster.user_uuid)
+    head = resolved.link.head_uuid
+    state = "ready" if head in ours else "shadowed" if ours else "foreign"
+    pdh = resolved.collection.pdh
+    return Status(state, name.link_name, head, pdh, resolved.link, ours, resolved.warnings)
+
+
+def _links(cluster: Cluster, name: Reference) -> Sequence[Link]:
+    return list(cluster.links([["link_class", "=", REPO_TAG], ["name", "=", name.link_name]]))
+
+
+def _shadow(cluster: Cluster, collection: CollectionRecord, name: Reference) -> Link | None:
+    """The link because of which the name means another collection; None when it means this one."""
+    resolved = catalogue.resolve(cluster, str(name))
+    if resolved.link is None or resolved.collection.pdh == collection.pdh:
+        return None
+    return resolved.link
