@@ -9,9 +9,8 @@ with ``module=True``, by a ``.pth`` file of one line.
 
 from __future__ import annotations
 
-import os
 import shutil
-import stat
+import subprocess
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -51,6 +50,15 @@ class Environment:
         return self.scripts / COMMAND
 
     @property
+    def python(self) -> Path:
+        """The environment's interpreter; raises UsageError if this package is not installed for it."""
+        own = self.scripts / "python3"
+        python = own if own.exists() else Path(sys.executable)
+        if subprocess.run([python, "-c", f"import {_OURS}"], capture_output=True).returncode != 0:
+            raise UsageError(f"arv-docker is not installed in the environment of {python}: pip install it there first.")
+        return python
+
+    @property
     def replaces_module(self) -> bool:
         """Whether ``import arvados.commands.keepdocker`` yields ours in this environment."""
         return (self.packages / PTH).exists()
@@ -74,12 +82,13 @@ def on_path() -> Path | None:
 def install(environment: Environment, *, module: bool = False) -> list[str]:
     """Puts our command into the environment, and with ``module`` our module; what was done, a line each."""
     done = []
+    python = environment.python
     if owner_of(environment.command) != "arv-docker":
         with writing(environment.scripts):
             if environment.command.exists():
-                os.replace(environment.command, environment.scripts / _KEPT)
+                environment.command.replace(environment.scripts / _KEPT)
                 done.append(f"{environment.command}: kept as {_KEPT}")
-            _write_script(environment.command)
+            _write_script(environment.command, python)
         done.append(f"{environment.command}: now the command of arv-docker")
     if module and not environment.replaces_module:
         with writing(environment.packages):
@@ -98,7 +107,7 @@ def undo(environment: Environment) -> list[str]:
         if owner_of(environment.command) == "arvados":  # an upgrade of the SDK has put its own there already
             kept.unlink()
         else:
-            os.replace(kept, environment.command)
+            kept.replace(environment.command)
             done.append(f"{environment.command}: the command of the Arvados SDK again")
     if environment.replaces_module:
         (environment.packages / PTH).unlink()
@@ -106,13 +115,12 @@ def undo(environment: Environment) -> list[str]:
     return done
 
 
-def _write_script(path: Path) -> None:
-    _replace(path, f"#!{sys.executable}\nimport sys\nfrom {_OURS} import main\nsys.exit(main())\n")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+def _write_script(path: Path, python: Path) -> None:
+    _replace(path, f"#!{python}\nimport sys\nfrom {_OURS} import main\nsys.exit(main())\n", mode=0o755)
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, text: str, *, mode: int = 0o644) -> None:
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(text)
-    partial.chmod(0o644)
+    partial.chmod(mode)
     partial.replace(path)

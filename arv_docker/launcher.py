@@ -102,7 +102,7 @@ def _found(cluster: Cluster, name: Reference | ImageId, trust: Trust) -> ImageRe
     if link is None or not trust.attests(link, resolved.collection):
         return None
     collection = resolved.collection
-    return _told(collection.uuid, collection.pdh, image_file(collection).image_id, name, link, trust)
+    return _told(collection.uuid, collection.pdh, image_file(collection).image_id, name=name, link=link, trust=trust)
 
 
 def _record(cluster: Cluster, name: Reference | ImageId, stored: Ingested, trust: Trust) -> ImageRecord:
@@ -110,10 +110,10 @@ def _record(cluster: Cluster, name: Reference | ImageId, stored: Ingested, trust
     names = (stored.name, str(stored.image_id))
     links = [link for link in catalogue.names_of(cluster, [stored.uuid]) if link.name in names]
     link = max(links, key=lambda it: (it.name == stored.name, trust.includes(it.modified_by)))
-    return _told(stored.uuid, stored.pdh, stored.image_id, name, link, trust)
+    return _told(stored.uuid, stored.pdh, stored.image_id, name=name, link=link, trust=trust)
 
 
-def _told(uuid: str, pdh: str, image_id: Digest, name: Reference | ImageId, link: Link, trust: Trust) -> ImageRecord:
+def _told(uuid: str, pdh: str, image_id: Digest, *, name: Reference | ImageId, link: Link, trust: Trust) -> ImageRecord:
     return ImageRecord(
         uuid=uuid,
         pdh=pdh,
