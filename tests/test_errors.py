@@ -9,7 +9,7 @@ import pytest
 
 from arv_docker import errors
 
-ALL = [error for _, error in inspect.getmembers(errors, inspect.isclass) if issubclass(error, Exception)]
+ALL: list[type[errors.ArvDockerError]] = [error for _, error in inspect.getmembers(errors, inspect.isclass)]
 
 
 @pytest.mark.parametrize(

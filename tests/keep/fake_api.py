@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import arvados.errors
 import googleapiclient.errors
 import httplib2
 
@@ -82,6 +83,26 @@ class Resource:
         return Request(lambda: self._api.answer(f"{self._name}.{verb}", execute))
 
 
+class FakeKeep:
+    """Keep as a dictionary by `md5+size`."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[str, bytes] = {}
+
+    def put(self, content: bytes, copies: int, num_retries: int) -> str:
+        name = f"{hashlib.md5(content).hexdigest()}+{len(content)}"
+        self.blocks[name] = content
+        return f"{name}+A{'0' * 40}@ffffffff"
+
+    def get(self, locator: str, num_retries: int) -> bytes:
+        if (name := locator.partition("+A")[0]) not in self.blocks:
+            raise arvados.errors.NotFoundError(f"{name} not found")
+        return self.blocks[name]
+
+    def head(self, locator: str, num_retries: int) -> bool:
+        return bool(self.get(locator, num_retries)) or True
+
+
 class FakeApi:
     """`faults` maps a request such as `links.create` to errors to come, first to last; None lets one through.
 
@@ -96,6 +117,7 @@ class FakeApi:
         self.before: dict[str, Callable[[], object]] = {}
         self.largest_page = 1000
         self.clock = ""
+        self.keep = FakeKeep()
         self._rootDesc: dict[str, Any] = {"uuidPrefix": "zzzzz", "dockerImageFormats": ["v2"]}
 
     def links(self) -> Resource:

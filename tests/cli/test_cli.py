@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all commands share: --local, help, exit codes, and how errors are told."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from arv_docker import cli, errors
+from arv_docker.cli import arv_docker, finished, without_local
+from tests.cli.conftest import Run
+from tests.test_errors import ALL
+
+PROGRAMS = {
+    "arv-docker": [sys.executable, "-m", "arv_docker.cli.arv_docker"],
+    "arv-keepdocker": [
+        sys.executable,
+        "-c",
+        "import sys; from arv_docker.cli.arv_keepdocker import main; sys.exit(main())",
+    ],
+}
+
+
+# -- --local ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "local", "rest"),
+    [
+        ([], None, []),
+        (["ingest", "app"], None, ["ingest", "app"]),
+        (["--local", "ingest", "app"], "", ["ingest", "app"]),
+        (["ingest", "--local", "app"], "", ["ingest", "app"]),
+        (["ingest", "app", "--local"], "", ["ingest", "app"]),
+        (["ingest", "--local=/a/b", "app"], "/a/b", ["ingest", "app"]),
+        (["--local=/a=b", "images"], "/a=b", ["images"]),
+        (["--local=", "images"], "", ["images"]),
+        (["--local=one", "images", "--local=two"], "two", ["images"]),
+        (["images", "--", "--local"], None, ["images", "--", "--local"]),
+        (["--local", "images", "--", "--local=x"], "", ["images", "--", "--local=x"]),
+        (["images", "--locale"], None, ["images", "--locale"]),
+        (["images", "x--local"], None, ["images", "x--local"]),
+        (["local", "-local"], None, ["local", "-local"]),
+    ],
+)
+def test_local_stands_anywhere_and_swallows_nothing(arguments: list[str], local: str | None, rest: list[str]) -> None:
+    assert without_local(arguments) == (local, rest)
+
+
+def test_options_are_not_abbreviated(run: Run) -> None:
+    """Else --loc would be an option of argparse's, and swallow the image."""
+    assert run("images", "--loc").code == 2
+    assert run("arv-keepdocker", "--forc", "app").code == 2
+
+
+# -- help -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", [*arv_docker.VERBS, "site serve", "site env", "site status"])
+def test_every_verb_s_help_has_an_example(run: Run, verb: str) -> None:
+    outcome = run(*verb.split(), "--help")
+    assert outcome.code == 0
+    assert outcome.err == ""
+    assert f"arv-docker {verb}" in outcome.out.split("example", 1)[1]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["arv-keepdocker", "--help"]])
+def test_help_has_the_exit_codes_and_an_example(run: Run, arguments: list[str]) -> None:
+    outcome = run(*arguments)
+    assert outcome.code == 0
+    for code in sorted({error("").exit_code for error in ALL}):
+        assert f"\n  {code}  " in outcome.out
+    assert "example" in outcome.out
+
+
+def test_help_names_every_verb(run: Run) -> None:
+    out = run("--help").out
+    for verb in arv_docker.VERBS:
+        assert re.search(rf"\n    {verb}\s", out)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["arv-docker", "--help"], ["arv-docker", "ingest", "--help"], ["arv-keepdocker", "-h"]]
+)
+def test_help_starts_fast(arguments: list[str]) -> None:
+    """Without the SDK and the web framework, which together take half a second."""
+    code = f"""
+import sys
+from arv_docker.cli import arv_docker, arv_keepdocker
+main = arv_keepdocker.main if {arguments[0]!r} == "arv-keepdocker" else arv_docker.main
+try:
+    main({arguments[1:]!r})
+finally:
+    slow = ("arvados", "starlette", "uvicorn", "rich", "googleapiclient", "cryptography")
+    print("loaded:", [name for name in slow if name in sys.modules])
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.endswith("loaded: []\n")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_version(program: str) -> None:
+    result = subprocess.run([*PROGRAMS[program], "--version"], capture_output=True, text=True)
+    assert result.returncode == 0
+    assert result.stdout.startswith(f"{program} ")
+
+
+# -- exit codes -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", ALL)
+def test_an_error_becomes_its_exit_code_and_words(
+    error: type[errors.ArvDockerError], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> int:
+        raise error("what happened", detail="the engine's words\nin two lines")
+
+    assert finished(fails, "arv-docker") == error("").exit_code
+    assert capsys.readouterr() == ("", "arv-docker: what happened\n  the engine's words\n  in two lines\n")
+
+
+def test_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    assert finished(interrupted, "arv-docker") == 130
+    assert capsys.readouterr().err == "arv-docker: interrupted\n"
+
+
+def test_a_command_s_own_code() -> None:
+    assert finished(lambda: 0, "x") == 0
+    assert finished(lambda: 8, "x") == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ([], 2),
+        (["nonsense"], 2),
+        (["images", "--nonsense"], 2),
+        (["ingest"], 2),
+        (["ingest", "Bad/NAME:"], 2),
+        (["resolve"], 2),
+        (["resolve", "sha256:xyz"], 2),
+        (["ingest", "--image-id", "x", "app"], 2),
+        (["ingest", "--retries", "x", "app"], 2),
+        (["resolve", "app"], 1),
+        (["arv-keepdocker", "repo:tag", "extra"], 1),
+        (["arv-keepdocker", "--nonsense"], 2),
+        (["ingest", "--from-archive", "/nowhere.tar"], 5),
+        (["verify", "app"], 1),
+        (["inspect", "zzzzz-4zz18-000000000000077"], 1),
+    ],
+)
+@pytest.mark.usefixtures("api", "engine")
+def test_exit_codes(run: Run, arguments: list[str], code: int) -> None:
+    outcome = run(*arguments)
+    assert outcome.code == code
+    assert outcome.out == ""
+    assert "Traceback" not in outcome.err
+    assert outcome.err
+
+
+@pytest.mark.parametrize("arguments", [["arv-docker", "images"], ["arv-keepdocker"], ["arv-docker", "verify", "x"]])
+def test_no_cluster_and_no_local(arguments: list[str]) -> None:
+    result = subprocess.run([*PROGRAMS[arguments[0]], *arguments[1:]], capture_output=True, text=True)
+    assert result.returncode == 6
+    assert result.stdout == ""
+    assert "ARVADOS_API_HOST" in result.stderr
+    assert "--local" in result.stderr
+
+
+def test_no_engine_is_installed(tmp_path: Path) -> None:
+    command = [*PROGRAMS["arv-docker"], "ingest", "--local", "app"]
+    environment = {**os.environ, "PATH": str(tmp_path)}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 3
+    assert "--from-archive" in result.stderr
+
+
+# -- pipes and signals ------------------------------------------------------------------
+
+MANY = """
+import sys
+from arv_docker.cli import finished
+def run():
+    for number in range(200_000):
+        print("a line of the listing", number)
+    return 0
+sys.exit(finished(run, "arv-docker"))
+"""
+
+
+def test_a_reader_that_has_gone() -> None:
+    """As in `arv-docker images | head -1`: quiet, and no failure."""
+    with subprocess.Popen([sys.executable, "-c", MANY], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"a line of the listing 0\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_end_a_command_with_their_code(number: signal.Signals, code: int) -> None:
+    waits = "import sys, time\nfrom arv_docker.cli import finished\n"
+    waits += "def run():\n    print('up', flush=True)\n    time.sleep(600)\nsys.exit(finished(run, 'arv-docker'))"
+    with subprocess.Popen([sys.executable, "-c", waits], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        started = time.monotonic()
+        process.send_signal(number)
+        _, err = process.communicate(timeout=20)
+        assert process.returncode == code
+        assert b"Traceback" not in err
+        assert time.monotonic() - started < 5
+
+
+def test_json_is_indented_and_keeps_its_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.print_json({"name": "é", "path": Path("/a")})
+    assert capsys.readouterr().out == '{\n  "name": "é",\n  "path": "/a"\n}\n'
+
+
+def test_every_verb_is_a_module_with_three_names() -> None:
+    for verb in arv_docker.VERBS:
+        module = importlib.import_module(f"arv_docker.cli.{verb.replace('-', '_')}")
+        configure: Callable[..., object] = module.configure
+        assert callable(configure)
+        assert callable(module.run)
+        assert module.HELP

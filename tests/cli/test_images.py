@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`arv-docker images` and `arv-keepdocker images`: the table and its JSON."""
+
+from __future__ import annotations
+
+import json
+import locale
+
+import pytest
+
+from arv_docker.keep.catalogue import HASH, REPO_TAG
+from tests.cli.conftest import Run
+from tests.keep.fake_api import ME, FakeApi
+
+ID = "sha256:" + "0123456789ab" + "c" * 52
+
+
+@pytest.fixture
+def stocked(api: FakeApi) -> FakeApi:
+    made = api.image(b"one", ID, uuid="zzzzz-4zz18-000000000000001")
+    when = {"properties": {"image_timestamp": "2024-01-02T03:04:05Z"}}
+    api.link(made, HASH, ID, **when)
+    api.link(made, REPO_TAG, "host.example.com:5000/tools/app:1", **when)
+    other = api.image(b"two", uuid="zzzzz-4zz18-000000000000002")
+    api.link(other, REPO_TAG, "app:latest", properties={"image_timestamp": "2024-01-01T00:00:00Z"})
+    return api
+
+
+@pytest.fixture(autouse=True)
+def plain_dates() -> None:
+    locale.setlocale(locale.LC_TIME, "C")
+
+
+TABLE = """\
+REPOSITORY                        TAG     IMAGE ID      COLLECTION                   CREATED
+host.example.com:5000/tools/app   1       0123456789ab  zzzzz-4zz18-000000000000001  Tue Jan  2 03:04:05 2024
+app                               latest  <unknown>     zzzzz-4zz18-000000000000002  Mon Jan  1 00:00:00 2024
+"""
+
+
+@pytest.mark.usefixtures("stocked")
+@pytest.mark.parametrize("arguments", [["arv-keepdocker"], ["arv-keepdocker", "images"], ["images"]])
+def test_the_table(run: Run, arguments: list[str]) -> None:
+    """Upstream's five columns; `arv-docker images` has more behind them."""
+    outcome = run(*arguments)
+    assert outcome.code == 0
+    for line, expected in zip(outcome.out.splitlines(), TABLE.splitlines(), strict=True):
+        cells = line.split()
+        assert cells[: len(expected.split())] == expected.split()
+        assert cells == expected.split() or arguments == ["images"]
+    starts = {tuple(line.index(cell) for cell in line.split()[:4]) for line in outcome.out.splitlines()[1:]}
+    assert len(starts) == 1, "the columns are not below each other"
+    assert not any(line.endswith(" ") for line in outcome.out.splitlines())
+
+
+@pytest.mark.usefixtures("api")
+def test_an_empty_table_is_its_head(run: Run) -> None:
+    outcome = run("images")
+    assert (outcome.code, outcome.out.split()[0], len(outcome.out.splitlines())) == (0, "REPOSITORY", 1)
+
+
+@pytest.mark.usefixtures("stocked")
+def test_json(run: Run) -> None:
+    rows = json.loads(run("images", "--json").out)
+    assert len(rows) == 2
+    expected = {
+        "repository": "host.example.com:5000/tools/app",
+        "tag": "1",
+        "image_id": ID,
+        "uuid": "zzzzz-4zz18-000000000000001",
+        "timestamp": "2024-01-02T03:04:05+00:00",
+        "linked_by": ME,
+    }
+    assert expected.items() <= rows[0].items()
+    assert {"pdh", "link_uuid"} <= set(rows[0])
+
+
+@pytest.mark.usefixtures("stocked")
+@pytest.mark.parametrize(
+    ("name", "count"), [("app", 1), ("host.example.com:5000/tools/app:1", 1), ("none", 0), (ID, 1)]
+)
+def test_a_name(run: Run, name: str, count: int) -> None:
+    assert len(json.loads(run("images", name, "--json").out)) == count
+
+
+@pytest.mark.usefixtures("stocked")
+def test_an_image_that_is_called_images(run: Run) -> None:
+    """Only the word alone lists."""
+    for arguments in (["images:latest"], ["images", "latest"]):
+        outcome = run("arv-keepdocker", "--from-archive", "/nowhere.tar", *arguments)
+        assert outcome.code == 5

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`arv-docker ingest` and `arv-keepdocker IMAGE`: what is stored, linked, said, and left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arv_docker.archive import canonical
+from arv_docker.cache import cache_folder
+from arv_docker.image import Digest
+from arv_docker.keep import manifest
+from arv_docker.keep.catalogue import HASH, REPO_TAG
+from tests.archives import canonical_archive, files_of, flat, hybrid, image, several
+from tests.cli.conftest import APP, Run, saved
+from tests.keep.fake_api import ME, OTHER, PROJECT, FakeApi, http_error, lost
+from tests.transports.fake_engine import FakeEngine
+
+ID = str(APP.parsed.digest)
+
+
+def collections(api: FakeApi) -> list[dict[str, Any]]:
+    return list(api.records["collections"].values())
+
+
+def links(api: FakeApi) -> list[tuple[str, str, str]]:
+    return sorted((it["link_class"], it["name"], it["head_uuid"]) for it in api.records["links"].values())
+
+
+def content_of(api: FakeApi, record: dict[str, Any]) -> bytes:
+    ((parts),) = manifest.files(manifest.parse(record["manifest_text"])).values()
+    return b"".join(api.keep.blocks[part.locator.stripped][part.offset :][: part.length] for part in parts)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["ingest", "app:1"], ["arv-keepdocker", "app:1"], ["arv-keepdocker", "app", "1"]]
+)
+def test_an_image_of_the_engine(api: FakeApi, engine: FakeEngine, run: Run, arguments: list[str]) -> None:
+    outcome = run(*arguments)
+    (record,) = collections(api)
+    assert (outcome.code, outcome.out) == (0, f"{record['uuid']}\n")
+    assert content_of(api, record) == canonical_archive(APP)
+    assert f"sha256\\072{APP.parsed.digest.hex}.tar" in record["manifest_text"]
+    assert record["name"] == f"Docker image app:1 {APP.parsed.digest.short}"
+    assert record["properties"] == {"docker-image-repo-tag": "app:1"}
+    assert links(api) == [(HASH, ID, record["uuid"]), (REPO_TAG, "app:1", record["uuid"])]
+    for link in api.records["links"].values():
+        assert link["properties"] == {"image_timestamp": "2024-01-02T03:04:05Z"}
+        assert link["tail_uuid"] == record["portable_data_hash"]
+    assert engine.calls == ["save"]
+    assert list(cache_folder().iterdir()) == []
+
+
+def test_again_sends_nothing_and_saves_nothing(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+    first = run("ingest", "app:1")
+    requests = api.total
+    again = run("ingest", "app:1")
+    assert again.out == first.out
+    assert "already stored, 0 bytes sent" in again.err
+    assert engine.calls == ["save"]
+    assert api.total - requests < 6
+    assert (len(collections(api)), len(links(api))) == (1, 2)
+
+
+@pytest.mark.parametrize("form", [hybrid, flat, canonical_archive])
+def test_every_archive_of_an_image_is_one_collection(
+    api: FakeApi, run: Run, archive: Path, tmp_path: Path, form: Any
+) -> None:
+    (tmp_path / "other.tar").write_bytes(form(APP))
+    first = run("ingest", "--from-archive", str(archive), "app:1")
+    again = run("ingest", "--from-archive", str(tmp_path / "other.tar"), "app:1")
+    assert (first.code, again.code, first.out) == (0, 0, again.out)
+    assert len(collections(api)) == 1
+
+
+def test_json(api: FakeApi, run: Run, archive: Path) -> None:
+    document = json.loads(run("ingest", "--json", "--from-archive", str(archive)).out)
+    (record,) = collections(api)
+    expected = {
+        "uuid": record["uuid"],
+        "pdh": record["portable_data_hash"],
+        "image_id": ID,
+        "name": "app:1",
+        "already": False,
+        "links_written": 2,
+    }
+    assert expected.items() <= document.items()
+    assert document["bytes_sent"] == len(canonical_archive(APP))
+
+
+def test_an_archive_s_own_name_unless_another_is_given(api: FakeApi, run: Run, archive: Path) -> None:
+    run("ingest", "--from-archive", str(archive))
+    run("ingest", "--from-archive", str(archive), "quay.example.com/other:2")
+    assert [name for link_class, name, _ in links(api) if link_class == REPO_TAG] == [
+        "app:1",
+        "quay.example.com/other:2",
+    ]
+    assert len(collections(api)) == 1
+
+
+def test_an_image_by_its_id_gets_no_name(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+    assert run("ingest", ID).code == 0
+    assert [link_class for link_class, _, _ in links(api)] == [HASH]
+    (record,) = collections(api)
+    assert record["name"] == f"Docker image {APP.parsed.digest.short}"
+    assert record["properties"] == {}
+
+
+def test_by_the_manifest_digest(api: FakeApi, run: Run, archive: Path) -> None:
+    layout = canonical.layout(APP.parsed, APP.sizes)
+    run("ingest", "--image-id", "manifest", "--from-archive", str(archive))
+    (record,) = collections(api)
+    assert layout.manifest_digest.hex in record["manifest_text"]
+    assert (HASH, str(layout.manifest_digest), record["uuid"]) in links(api)
+
+
+@pytest.mark.usefixtures("engine")
+def test_force_stores_it_again(api: FakeApi, run: Run) -> None:
+    first, again = run("ingest", "app:1"), run("ingest", "--force", "app:1")
+    assert first.out != again.out
+    assert len(collections(api)) == 2
+
+
+@pytest.mark.usefixtures("engine")
+def test_project_and_name(api: FakeApi, run: Run) -> None:
+    run("ingest", "--project-uuid", PROJECT, "--name", "app:1", "app:1")
+    (record,) = collections(api)
+    assert (record["owner_uuid"], record["name"]) == (PROJECT, "app:1")
+    assert {link["owner_uuid"] for link in api.records["links"].values()} == {PROJECT}
+
+
+def test_an_image_in_another_project_is_copied_without_its_bytes(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+    run("ingest", "app:1")
+    sent = len(api.keep.blocks)
+    outcome = run("ingest", "--project-uuid", PROJECT, "app:1")
+    assert outcome.code == 0
+    one, two = collections(api)
+    assert one["portable_data_hash"] == two["portable_data_hash"]
+    assert (len(api.keep.blocks), engine.calls) == (sent, ["save"])
+
+
+# -- interrupted ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("request_", ["collections.create", "links.create", "collections.list", "links.list"])
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_run_that_failed_anywhere_is_completed_by_the_next(
+    api: FakeApi, engine: FakeEngine, run: Run, request_: str, number: int
+) -> None:
+    api.faults[request_] = [None] * number + [http_error(403)]
+    first = run("ingest", "app:1")
+    api.faults.clear()
+    again = run("ingest", "app:1")
+    assert again.code == 0
+    (record,) = collections(api)
+    assert links(api) == [(HASH, ID, record["uuid"]), (REPO_TAG, "app:1", record["uuid"])]
+    assert first.code in (0, 4)
+    assert list(cache_folder().iterdir()) == []
+    assert engine.calls == ["save"], "the tarball of the first run serves again"
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("request_", ["collections.create", "links.create"])
+def test_lost_answers(api: FakeApi, run: Run, request_: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    api.faults[request_] = [lost()]
+    assert run("ingest", "app:1").code == 0
+    assert (len(collections(api)), len(links(api))) == (1, 2)
+
+
+def test_a_kept_tarball(engine: FakeEngine, api: FakeApi, run: Run) -> None:
+    run("ingest", "--keep-tarball", "app:1")
+    assert sorted(path.name for path in cache_folder().iterdir()) == [f"{ID}.tar", f"{ID}.tar.stat"]
+    run("ingest", "--force", "app:1")
+    assert engine.calls == ["save"]
+
+
+def test_a_kept_tarball_that_is_damaged_is_saved_again(engine: FakeEngine, api: FakeApi, run: Run) -> None:
+    run("ingest", "--keep-tarball", "app:1")
+    file = cache_folder() / f"{ID}.tar"
+    stat = file.stat()
+    with file.open("r+b") as opened:
+        opened.seek(file.read_bytes().index(b"lowlow"))
+        opened.write(b"LOW")
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    api.records["collections"].clear()
+    outcome = run("ingest", "app:1")
+    assert outcome.code == 0
+    assert "no good" in outcome.err
+    (record,) = collections(api)
+    assert content_of(api, record) == canonical_archive(APP)
+
+
+def test_no_cache_leaves_no_tarball(engine: FakeEngine, api: FakeApi, run: Run) -> None:
+    api.faults["collections.create"] = [http_error(403)]
+    assert run("ingest", "--no-cache", "app:1").code == 4
+    assert list(cache_folder().iterdir()) == []
+
+
+# -- refused, and nothing written -------------------------------------------------------
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize(
+    ("content", "code", "words"),
+    [
+        (b"x" * 2000, 5, "not a tar archive"),
+        (several((APP, ["app:1"]), (image(b"x"), ["other:1"])), 5, "other:1"),
+        (flat(APP)[:30_000], 5, "cut short"),
+        (hybrid(APP).replace(b"lowlow", b"LOWLOW", 1), 5, "other bytes"),
+    ],
+)
+def test_content_that_is_refused(api: FakeApi, run: Run, tmp_path: Path, content: bytes, code: int, words: str) -> None:
+    (tmp_path / "bad.tar").write_bytes(content)
+    outcome = run("ingest", "--from-archive", str(tmp_path / "bad.tar"))
+    assert outcome.code == code
+    assert words in outcome.err
+    assert (collections(api), links(api)) == ([], [])
+
+
+def test_an_image_that_the_engine_does_not_have(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+    outcome = run("ingest", "none:1")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert (collections(api), links(api)) == ([], [])
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("formats", [["v1"], [], None])
+def test_a_cluster_that_takes_no_version_2(api: FakeApi, run: Run, formats: object) -> None:
+    api._rootDesc["dockerImageFormats"] = formats
+    refused = run("ingest", "app:1")
+    assert refused.code == 1
+    assert "--force-image-format" in refused.err
+    assert collections(api) == []
+    forced = run("ingest", "--force-image-format", "app:1")
+    assert forced.code == 0
+    assert "warning" in forced.err
+
+
+# -- links of others --------------------------------------------------------------------
+
+
+def plant(api: FakeApi, run: Run, archive: Path, *, good: bool) -> dict[str, Any]:
+    """The image, or something else of its name, stored and linked by somebody else."""
+    run("ingest", "--from-archive", str(archive))
+    (record,) = collections(api)
+    api.records["links"].clear()
+    record |= {"owner_uuid": OTHER, "modified_by_user_uuid": OTHER}
+    if not good:
+        for name, block in api.keep.blocks.items():
+            api.keep.blocks[name] = block.replace(b"lowlow", b"LOWLOW", 1)
+    api.link(record, HASH, ID, modified_by_user_uuid=OTHER, tail_uuid=record["portable_data_hash"])
+    return record
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("good", [True, False])
+def test_a_stranger_s_link_is_a_hint_that_is_read_back(api: FakeApi, run: Run, archive: Path, good: bool) -> None:
+    planted = plant(api, run, archive, good=good)
+    sent = set(api.keep.blocks)
+    outcome = run("ingest", "app:1")
+    assert outcome.code == 0
+    assert "reading it back" in outcome.err
+    assert ("is not used" in outcome.err) is not good
+    ours = [it for it in collections(api) if it["owner_uuid"] == ME]
+    assert [it["uuid"] for it in ours] == outcome.out.split()
+    assert planted["uuid"] not in outcome.out
+    assert set(api.keep.blocks) == sent
+    assert Digest.of(content_of(api, ours[0])) == Digest.of(canonical_archive(APP))
+
+
+# -- pulling ----------------------------------------------------------------------------
+
+
+def test_pull(engine: FakeEngine, api: FakeApi, run: Run) -> None:
+    run("ingest", "--pull", "app:1")
+    assert engine.calls[0] == "pull"
+    assert run("ingest", "--pull", ID).code == 2
+    engine.calls.clear()
+    run("ingest", "--no-pull", "app:1")
+    assert "pull" not in engine.calls
+
+
+def test_more_layers_than_docker_mounts_are_warned_of(api: FakeApi, run: Run, tmp_path: Path) -> None:
+    many = image(*(files_of(b"%d" % number) for number in range(126)))
+    outcome = run("ingest", "--from-archive", str(saved(tmp_path / "many.tar", many)))
+    assert outcome.code == 0
+    assert "126 layers" in outcome.err
