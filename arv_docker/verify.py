@@ -50,7 +50,9 @@ def verify(cluster: Cluster, collection: CollectionRecord, *, quick: bool, progr
     names = {locator.stripped: str(locator) for locator in locators(image.file.streams)}
     _check_presence(cluster, collection, names)
     read = 0 if quick else _read_layers(image, progress)
-    framed = image.canonical is not None and (quick or image.canonical.is_framed())
+    if not quick and image.canonical is not None and not image.canonical.is_framed():
+        # Whoever goes by the headers, as every engine does, reads other layers than those hashed here.
+        raise NotVerified(f"the headers before the layers of {collection.uuid} are not those of its image.")
     return Report(
         uuid=collection.uuid,
         pdh=collection.pdh,
@@ -60,7 +62,7 @@ def verify(cluster: Cluster, collection: CollectionRecord, *, quick: bool, progr
         layers=len(image.config.diff_ids),
         blocks=len(names),
         size=image.file.size,
-        canonical=framed,
+        canonical=image.canonical is not None,
         quick=quick,
         bytes_read=read,
     )

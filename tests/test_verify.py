@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verifying: every way in which a stored archive can differ from the image that it is named after."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arv_docker import progress
+from arv_docker.archive import canonical
+from arv_docker.errors import ContentError, NotVerified
+from arv_docker.keep import manifest
+from arv_docker.keep.client import CollectionRecord
+from arv_docker.verify import Report, verify
+from tests.archives import canonical_archive, classic, flat, hybrid, image
+from tests.keep.fake_api import FakeApi, cluster
+
+ONE, TWO = b"a" * 1024, b"b" * 1024
+APP = image(ONE, TWO, os="linux")
+LAYOUT = canonical.layout(APP.parsed, APP.sizes)
+
+
+def verified(content: bytes, *, quick: bool = False) -> Report:
+    """Of a collection that holds this content under APP's name."""
+    api = FakeApi()
+    pieces = [content[start : start + 3000] for start in range(0, len(content), 3000)]
+    blocks = [f"{hashlib.md5(piece).hexdigest()}+{len(piece)}" for piece in pieces]
+    api.keep.blocks |= dict(zip(blocks, pieces, strict=True))
+    text = manifest.single_file(f"{APP.parsed.digest}.tar", len(content), blocks)
+    record = CollectionRecord.of(api.add("collections", manifest_text=text))
+    return verify(cluster(api), record, quick=quick, progress=progress.Silent())
+
+
+def test_the_canonical_archive() -> None:
+    report = verified(canonical_archive(APP))
+    assert (report.canonical, report.layers, report.bytes_read) == (True, 2, 2048)
+    assert (report.image_id, report.config_digest) == (APP.parsed.digest, APP.parsed.digest)
+    assert verified(canonical_archive(APP), quick=True).bytes_read == 0
+
+
+@pytest.mark.parametrize("form", [classic, hybrid, flat])
+def test_any_layout(form: object) -> None:
+    assert callable(form)
+    assert verified(form(APP)).canonical is False
+
+
+def test_swapped_headers_of_two_layers_of_one_size() -> None:
+    """Each layer is where it belongs and hashes to its name, and an engine that goes by the headers swaps them."""
+    content = canonical_archive(APP)
+    one, two = (content[span.offset : span.offset + 512] for span in LAYOUT.spans)
+    swapped = content.replace(one, b"\0" * 512).replace(two, one).replace(b"\0" * 512 + ONE, two + ONE)
+    assert swapped != content
+    assert len(swapped) == len(content)
+    with pytest.raises(NotVerified, match="headers"):
+        verified(swapped)
+
+
+@given(st.data())
+def test_no_changed_byte_of_the_canonical_archive_is_verified(data: st.DataObject) -> None:
+    content = bytearray(canonical_archive(APP))
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    with suppress(ContentError):
+        assert not verified(bytes(content)).canonical
+
+
+def test_a_manifest_text_of_another_pdh() -> None:
+    record = CollectionRecord.of({"uuid": "u", "manifest_text": "", "portable_data_hash": "a" * 32 + "+3"})
+    with pytest.raises(NotVerified, match="not that of"):
+        verify(cluster(FakeApi()), record, quick=True, progress=progress.Silent())
