@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ..progress import Progress
 
 INTERRUPTED = 130
-TERMINATED = 143
 
 #: The exit code when a name means something else to the cluster than was wanted.
 SHADOWED = 8
@@ -154,7 +153,9 @@ def finished(
     """The exit code of ``run``: its own, or that of the error that ended it, told on standard error."""
     out, err = out or sys.stdout, err or sys.stderr
     if signals:
-        signal.signal(signal.SIGTERM, _terminate)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+                signal.signal(number, _terminate)
     try:
         code = run()
         out.flush()
@@ -177,5 +178,5 @@ def finished(
         return DiskError.exit_code
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(TERMINATED)
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

@@ -57,7 +57,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Runs `arv-docker`, or `arv-keepdocker` if that is the first word."""
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 
     def run(*arguments: str) -> Outcome:
         keepdocker = arguments[:1] == ("arv-keepdocker",)
@@ -69,7 +69,8 @@ def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
         return Outcome(code, out, err)
 
     yield run
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -211,7 +211,7 @@ def test_a_reader_that_has_gone() -> None:
         assert process.wait(20) == 0
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
 def test_signals_end_a_command_with_their_code(number: signal.Signals, code: int) -> None:
     waits = "import sys, time\nfrom arv_docker.cli import finished\n"
     waits += "def run():\n    print('up', flush=True)\n    time.sleep(600)\nsys.exit(finished(run, 'arv-docker'))"
@@ -238,3 +238,11 @@ def test_every_verb_is_a_module_with_three_names() -> None:
         assert callable(configure)
         assert callable(module.run)
         assert module.HELP
+
+
+def test_nohup_is_heeded() -> None:
+    waits = (
+        "import os, signal, sys\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nfrom arv_docker.cli import finished\n"
+    )
+    waits += "def run():\n    os.kill(os.getpid(), signal.SIGHUP)\n    return 8\nsys.exit(finished(run, 'arv-docker'))"
+    assert subprocess.run([sys.executable, "-c", waits]).returncode == 8
