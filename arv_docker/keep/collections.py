@@ -24,7 +24,8 @@ def create_once(
 ) -> CollectionRecord:
     """The collection of ``owner`` with that manifest text: an equal one that is there, or a new one.
 
-    ``anew`` always creates one. Raises ClusterError when it can be neither found nor created.
+    With ``anew`` one of another name does not count. Raises ClusterError when it can be
+    neither found nor created.
     """
     pdh = manifest.pdh(text)
     attributes = {
@@ -34,18 +35,23 @@ def create_once(
         "portable_data_hash": pdh,
         "properties": dict(properties),
     }
-    if anew:
-        return cluster.create_collection(attributes)
-    if (found := oldest(cluster, pdh, owner)) is not None:
+
+    def look() -> CollectionRecord | None:
+        return oldest(cluster, pdh, owner, name if anew else None)
+
+    if (found := look()) is not None:
         return found
-    created = once(lambda: cluster.create_collection(attributes), lambda: oldest(cluster, pdh, owner))
-    return _oldest_of_equals(cluster, created)
+    created = once(lambda: cluster.create_collection(attributes), look)
+    kept = look() or created
+    if kept.uuid != created.uuid:  # others created the same one while we did
+        cluster.trash_collection(created.uuid)
+    return kept
 
 
-def oldest(cluster: Cluster, pdh: str, owner: str) -> CollectionRecord | None:
-    """The oldest collection of that content that ``owner`` has, None if there is none."""
+def oldest(cluster: Cluster, pdh: str, owner: str, name: str | None = None) -> CollectionRecord | None:
+    """The oldest collection of that content that ``owner`` has, or has by that name; None if there is none."""
     found = cluster.collections([["portable_data_hash", "=", pdh], ["owner_uuid", "=", owner]])
-    return min(found, key=_age, default=None)
+    return min((it for it in found if name is None or _called(it, name)), key=_age, default=None)
 
 
 def note_name(cluster: Cluster, collection: CollectionRecord, name: str) -> None:
@@ -54,12 +60,9 @@ def note_name(cluster: Cluster, collection: CollectionRecord, name: str) -> None
         cluster.update_collection(collection.uuid, {"properties": {**collection.properties, REPO_TAG_PROPERTY: name}})
 
 
-def _oldest_of_equals(cluster: Cluster, created: CollectionRecord) -> CollectionRecord:
-    """The one that stays when others created the same collection while we did; ours goes if it is not that one."""
-    kept = oldest(cluster, created.pdh, created.owner_uuid) or created
-    if kept.uuid != created.uuid:
-        cluster.trash_collection(created.uuid)
-    return kept
+def _called(collection: CollectionRecord, name: str) -> bool:
+    """Whether it was created by that name, to which the server may have added a time to make it unique."""
+    return collection.name == name or collection.name.startswith(f"{name} (")
 
 
 def _age(collection: CollectionRecord) -> tuple[str, str]:

@@ -118,11 +118,21 @@ def test_by_the_manifest_digest(api: FakeApi, run: Run, archive: Path) -> None:
     assert (HASH, str(layout.manifest_digest), record["uuid"]) in links(api)
 
 
+def test_force_stores_it_again(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+    first = run("ingest", "app:1")
+    stored = dict(api.keep.blocks)
+    api.keep.blocks.clear()
+    again = run("ingest", "--force", "app:1")
+    assert (again.out, api.keep.blocks) == (first.out, stored)
+    assert engine.calls == ["save", "save"]
+    assert (len(collections(api)), len(links(api))) == (1, 2)
+
+
 @pytest.mark.usefixtures("engine")
-def test_force_stores_it_again(api: FakeApi, run: Run) -> None:
-    first, again = run("ingest", "app:1"), run("ingest", "--force", "app:1")
+def test_force_with_a_name_of_its_own_makes_a_collection_of_its_own(api: FakeApi, run: Run) -> None:
+    first, again = run("ingest", "app:1"), run("ingest", "--force", "--name", "mine", "app:1")
     assert first.out != again.out
-    assert len(collections(api)) == 2
+    assert [it["name"] for it in collections(api)][1:] == ["mine"]
 
 
 @pytest.mark.usefixtures("engine")

@@ -136,11 +136,20 @@ def test_created_in_the_same_moment_both_sides_keep_the_same(other: str) -> None
     assert (kept.uuid == other) is (api.requests["collections.delete"] == 1)
 
 
-def test_anew_always_creates_one() -> None:
+@pytest.mark.parametrize("name", ["other", "name of another"])
+def test_anew_does_not_take_one_of_another_name(name: str) -> None:
     api = FakeApi()
-    old = api.add("collections", manifest_text=TEXT)
+    old = api.add("collections", manifest_text=TEXT, name=name)
     assert create(api, anew=True).uuid != old["uuid"]
     assert len(there(api)) == 2
+
+
+@pytest.mark.parametrize("name", ["name", "name (2024-01-01T00:00:00.000Z)"])
+def test_anew_takes_an_equal_one_of_that_name(name: str) -> None:
+    api = FakeApi()
+    old = api.add("collections", manifest_text=TEXT, name=name)
+    assert create(api, anew=True).uuid == old["uuid"]
+    assert len(there(api)) == 1
 
 
 def test_the_name_s_property_is_set_once_and_others_stay() -> None:
