@@ -20,11 +20,11 @@ MODULES = sorted(
 
 #: From the ground up. A module may import those of its own floor and of floors below it.
 FLOORS: list[set[str]] = [
-    {"errors", "reference", "image", "progress", "disk", "settings", "substitute"},
+    {"errors", "reference", "image", "progress", "disk", "settings"},
     {"archive", "keep.manifest"},
     {"engine", "registry", "keep"},
     {"transports", "cache"},
-    {"ingest", "load", "verify", "naming", "launcher", "installation", "copy", "stage", "folder", "migrate"},
+    {"ingest", "load", "verify", "naming", "copy", "stage", "folder", "migrate"},
     {"cli", "integrations", "keepdocker", "installation", "launcher", "substitute"},
 ]
 

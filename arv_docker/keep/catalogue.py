@@ -204,11 +204,17 @@ def _name_filter(name: Reference) -> Filter:
 def _collections(
     cluster: Cluster, links: Iterable[Link], project: str | None, *, manifest: bool = False
 ) -> dict[str, CollectionRecord]:
-    """The readable collections that the links point to, by UUID."""
+    """The readable collections that the links point to, by UUID.
+
+    A link may point to anything: a PDH, a text, a collection of another cluster. The server is not asked
+    for those, for it then answers with nothing at all, or with 404 (spec/arvados-verified W14).
+    """
     owner: list[Filter] = [["owner_uuid", "=", project]] if project else []
+    own = cluster.system_user_uuid[:6]
+    heads = [it.head_uuid for it in links if it.head_uuid.startswith(own) and _COLLECTION_UUID.fullmatch(it.head_uuid)]
     return {
         collection.uuid: collection
-        for batch in batches([link.head_uuid for link in links])
+        for batch in batches(heads)
         for collection in cluster.collections([["uuid", "in", batch], *owner], manifest=manifest)
     }
 

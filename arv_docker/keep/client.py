@@ -242,9 +242,11 @@ class Cluster:
         """Every record, in pages by UUID. The last page is known by being short: one request for a short answer.
 
         The server may cut a page of large records (spec/arvados-semantics §3.3); its
-        ``limit`` then says how long a full page would have been.
+        ``limit`` then says how long a full page would have been. As many records as UUIDs
+        were asked for are all of them.
         """
         last: str | None = None
+        missing = next((len(operand) for key, operator, operand in filters if (key, operator) == ("uuid", "in")), None)
         while True:
             beyond = [["uuid", ">", last]] if last else []
             request = getattr(self._api, resource)().list(
@@ -253,7 +255,8 @@ class Cluster:
             page = self._call(request, f"the list of {resource}")
             items = page.get("items") or []
             yield from items
-            if len(items) < min(PAGE, int(page.get("limit") or PAGE)) or not items:
+            missing = None if missing is None else missing - len(items)
+            if len(items) < min(PAGE, int(page.get("limit") or PAGE)) or not items or missing == 0:
                 return
             last = items[-1]["uuid"]
 
