@@ -22,6 +22,12 @@ from .errors import UsageError
 COMMAND = "arv-keepdocker"
 PTH = "arv_docker_keepdocker.pth"
 
+#: Does nothing, rather than complain at each start of Python, when this package has been uninstalled.
+_PTH_LINE = (
+    "import importlib.util as _u; "
+    "_u.find_spec('arv_docker') and __import__('arv_docker.substitute', fromlist=['install']).install()\n"
+)
+
 _OURS = "arv_docker.cli.arv_keepdocker"
 _THEIRS = "arvados.commands.keepdocker"
 _KEPT = f"{COMMAND}.arvados"
@@ -92,7 +98,7 @@ def install(environment: Environment, *, module: bool = False) -> list[str]:
         done.append(f"{environment.command}: now the command of arv-docker")
     if module and not environment.replaces_module:
         with writing(environment.packages):
-            _replace(environment.packages / PTH, "import arv_docker.substitute as _s; _s.install()\n")
+            _replace(environment.packages / PTH, _PTH_LINE)
         done.append(
             f"{environment.packages / PTH}: import arvados.commands.keepdocker now yields arv_docker.keepdocker"
         )
