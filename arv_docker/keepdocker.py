@@ -25,11 +25,11 @@ from .archive.docker import DockerArchive
 from .cli import arv_keepdocker
 from .engine import Engine
 from .engine.docker import Docker
-from .errors import ArvDockerError, BadReference, ContentError, NoSuchImage
+from .errors import ArvDockerError, ContentError, NoSuchImage
 from .image import json_object
 from .keep import catalogue
 from .keep.client import Cluster, Link
-from .reference import name_as_id, parse_name
+from .reference import DEFAULT_TAG, ImageId, Reference, name_as_id, name_from_arguments, parse_name
 from .transports.docker_archive import LocalFile
 
 EARLIEST_DATETIME = datetime.datetime(datetime.MINYEAR, 1, 1)
@@ -224,10 +224,13 @@ def list_images_in_arv(
     if not image_name:
         return [_listed(row) for row in catalogue.listing(cluster, project=project_uuid)]
     try:
-        name = parse_name(f"{image_name}:{image_tag or 'latest'}")
-    except BadReference:
+        also = name_as_id(image_name)
+        if also is not None and (also.whole or image_name.startswith("sha256:")):
+            name: Reference | ImageId = also
+        else:
+            name = name_from_arguments(image_name, image_tag or DEFAULT_TAG)
+    except ArvDockerError:
         return []  # no link that this program or the original writes is called so
-    also = name_as_id(image_name)
     return [_listed(row) for row in catalogue.listing(cluster, name.written, project_uuid, also=also)]
 
 
@@ -249,8 +252,11 @@ def _listed(row: catalogue.Named) -> tuple[str, dict[str, Any]]:
 
 
 def _naive(time: datetime.datetime) -> datetime.datetime:
-    """The same moment without a zone, in UTC, as the original has its times."""
-    return time.astimezone(datetime.timezone.utc).replace(tzinfo=None)
+    """The same moment without a zone, in UTC, as the original has its times; the first or last there is beyond them."""
+    try:
+        return time.astimezone(datetime.timezone.utc).replace(tzinfo=None)
+    except OverflowError:
+        return datetime.datetime.min if time.year == datetime.MINYEAR else datetime.datetime.max
 
 
 @contextmanager

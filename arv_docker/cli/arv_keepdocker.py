@@ -63,6 +63,7 @@ def _list(args: argparse.Namespace, out: TextIO) -> int:
 def own_options() -> argparse.ArgumentParser:
     """The options that are not those of arv-put, as a parent for other parsers."""
     options = argparse.ArgumentParser(add_help=False)
+    _add_version(options)
     ingest.add_options(options)
     return options
 
@@ -75,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="examples:\n  arv-keepdocker --local busybox latest\n  arv-keepdocker images\n\n" + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__} (arv-docker)")
+    _add_version(parser)
     parser.add_argument(
         "image", nargs="?", help="name or ID of an image; without one, or with the word images alone, list them"
     )
@@ -85,6 +86,10 @@ def parser() -> argparse.ArgumentParser:
     cli.add_cluster_options(parser)
     _add_upload_options(parser)
     return parser
+
+
+def _add_version(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__} (arv-docker)")
 
 
 def _add_upload_options(parser: argparse.ArgumentParser) -> None:
