@@ -119,7 +119,14 @@ def test_inspect(engine: Engine, calls: Callable[[], list[list[str]]]) -> None:
 
 
 def test_an_image_that_says_little(engine: Engine) -> None:
-    keys: dict[str, Any] = {"RepoTags": None, "RepoDigests": None, "RootFS": None, "Os": "", "Architecture": None, "Size": None}
+    keys: dict[str, Any] = {
+        "RepoTags": None,
+        "RepoDigests": None,
+        "RootFS": None,
+        "Os": "",
+        "Architecture": None,
+        "Size": None,
+    }
     found = engine({"image inspect": (0, inspected(ONE, **keys), "")}).inspect(Reference.parse("app:1"))
     assert (found.tags, found.diff_ids, found.size, str(found.platform)) == ((), (), 0, "unknown/unknown/v8")
 
