@@ -56,9 +56,11 @@ def test_a_stored_image_is_listed_resolved_inspected_and_verified(site: Site, ba
         (collection,) = records.collections()
     repository, tag = base_image.reference.split(":")
     short = base_image.id.removeprefix("sha256:")[:12]
-    for listing in (site.printed("images"), site.printed("images", program="arv_keepdocker")):
-        heading, row = listing.splitlines()
-        assert heading.split() == ["REPOSITORY", "TAG", "IMAGE", "ID", "COLLECTION", "CREATED"]
+    columns = ["REPOSITORY", "TAG", "IMAGE", "ID", "COLLECTION", "CREATED"]
+    for program in ("arv_docker", "arv_keepdocker"):
+        heading, row = site.printed("images", program=program).splitlines()
+        # Those of the original, to which only `arv-docker` may add.
+        assert heading.split()[: None if program == "arv_keepdocker" else 6] == columns
         assert row.split()[:4] == [repository, tag, short, uuid]
     for name in (base_image.reference, base_image.id, short):
         assert site.printed("resolve", name) == collection.pdh
