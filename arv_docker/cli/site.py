@@ -12,14 +12,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .. import site
+from ..errors import ContentError
 
-HELP = "the embedded single-machine Arvados: serve it, reach it, look at it"
+HELP = "the embedded single-machine Arvados: serve it, reach it, look after it"
 
 _EPILOG = """\
 examples:
   arv-docker site serve                       serve the site, until Ctrl-C
   eval "$(arv-docker site env)"; arv-ls UUID  use it with any Arvados client
-  arv-docker site status                      what it holds
+  arv-docker site status --check              what it holds, and whether all of it is well
+  arv-docker site user create ann             another user, who gets a token of her own
+  arv-docker site gc                          remove blocks that nothing needs any more
 """
 
 
@@ -27,8 +30,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the commands below ``site``."""
     _describe(
         parser,
-        "A small Arvados for one person on one machine: API and Keep in one folder. "
-        "Only programs on this machine reach it.",
+        "A small Arvados on one machine: API and Keep in one folder. "
+        "Only programs on this machine reach it, unless it is told otherwise.",
         _EPILOG,
     )
     commands = parser.add_subparsers(dest="site_command", metavar="COMMAND", required=True)
@@ -36,11 +39,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     serve = commands.add_parser("serve", help="serve the site over HTTPS on this machine, until Ctrl-C")
     _describe(
         serve,
-        "Serve the site over HTTPS on the loopback interface until Ctrl-C. The folder is created on first use.",
+        "Serve the site over HTTPS until Ctrl-C, on the loopback interface or where --host says. "
+        "The folder is created on first use.",
         "example:\n  arv-docker site serve --dir ~/images --port 8443\n",
     )
     _add_folder(serve)
     serve.add_argument("--port", type=_port, default=0, metavar="N", help="port to listen on (default 0: any free one)")
+    serve.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="NAME",
+        help="name or address to listen on, under which clients know this machine (default 127.0.0.1)",
+    )
     serve.set_defaults(site_function=_serve)
 
     env = commands.add_parser("env", help="print the settings that make Arvados clients use the running site")
@@ -56,12 +66,47 @@ def configure(parser: argparse.ArgumentParser) -> None:
     status = commands.add_parser("status", help="show what the site holds and whether it is served")
     _describe(
         status,
-        "Show what the site holds and whether it is served.",
+        "Show what the site holds and whether it is served. With --check, read every block and compare it with its "
+        "name, and every collection with its blocks; exit code 5 where something is wrong.",
         "example:\n  arv-docker site status --json | jq .free_bytes\n",
     )
     _add_folder(status)
+    status.add_argument("--check", action="store_true", help="look for damage in records and blocks")
+    status.add_argument("--quick", action="store_true", help="with --check: read a sample of the blocks only")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(site_function=_status)
+
+    gc = commands.add_parser("gc", help="remove blocks that nothing needs any more")
+    _describe(
+        gc,
+        "Remove the blocks that no collection names, not even one in the trash, once every signature for them has "
+        "ended (two weeks). Safe while the site is in use.",
+        "example:\n  arv-docker site gc --dry-run\n",
+    )
+    _add_folder(gc)
+    gc.add_argument("--dry-run", action="store_true", help="only say what would go")
+    gc.set_defaults(site_function=_gc)
+    _configure_users(commands.add_parser("user", help="add users, make tokens for them"))
+
+
+def _configure_users(parser: argparse.ArgumentParser) -> None:
+    example = "example:\n  arv-docker site user create ann && arv-docker site user token ann\n"
+    _describe(parser, "Add users and make tokens. A user shares a project by a permission link.", example)
+    commands = parser.add_subparsers(dest="user_command", metavar="COMMAND", required=True)
+    create = commands.add_parser("create", help="add a user")
+    _describe(create, "Add a user. It gets no token yet.", example)
+    create.add_argument("--admin", action="store_true", help="the user may do everything")
+    token = commands.add_parser("token", help="print a new token for a user")
+    _describe(token, "Print a new token for a user, the one named 'system' being the site itself.", example)
+    token.add_argument("--days", type=int, metavar="N", help="let the token end after so many days")
+    for command in (create, token):
+        command.add_argument("name", help="name of the user")
+    users = commands.add_parser("list", help="list the users")
+    _describe(users, "List the users with the number of their valid tokens.", example)
+    users.add_argument("--json", action="store_true", help="print one JSON array")
+    for command, function in ((create, _create_user), (token, _token), (users, _list_users)):
+        _add_folder(command)
+        command.set_defaults(site_function=function)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -78,7 +123,7 @@ def _serve(args: argparse.Namespace) -> int:
         print(f"Serving {folder} at https://{address}/ (Ctrl-C stops it).", file=sys.stderr)
         print(f'In another shell: eval "$(arv-docker site env{option})"', file=sys.stderr, flush=True)
 
-    site.serve(folder, args.port, ready)
+    site.serve(folder, args.host, args.port, ready)
     return 0
 
 
@@ -93,19 +138,70 @@ def _env(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from ..site.status import status
+    from ..site.status import existing, status
+    from ..site.upkeep import problems
 
     found = status(_folder(args))
+    wrong: list[str] = []
+    if args.check:
+        with existing(_folder(args)) as opened:
+            wrong = list(problems(opened, quick=args.quick))
     if args.json:
-        print(json.dumps(asdict(found), default=str))
+        print(json.dumps(asdict(found) | ({"problems": wrong} if args.check else {}), default=str))
+    else:
+        print(f"folder          {found.folder}")
+        print(f"cluster         {found.cluster_id}")
+        print(f"schema version  {found.schema_version}")
+        print(f"records         {found.collections} collections, {found.links} links, {found.projects} projects")
+        print(f"blocks          {found.blocks} ({found.bytes} bytes)")
+        print(f"free on disk    {found.free_bytes} bytes")
+        print(f"served at       {f'https://{found.address}/' if found.address else '(not running)'}")
+        if args.check:
+            print("\n".join(["problems:", *wrong]) if wrong else "problems        none found")
+    if wrong:
+        raise ContentError(f"The site in {found.folder} has {len(wrong)} problems, listed above.")
+    return 0
+
+
+def _gc(args: argparse.Namespace) -> int:
+    from ..site.status import existing
+    from ..site.upkeep import collect_garbage
+
+    with existing(_folder(args)) as opened:
+        found = collect_garbage(opened, dry_run=args.dry_run)
+    print(f"{'would remove' if args.dry_run else 'removed'} {found.blocks} blocks ({found.bytes} bytes)")
+    return 0
+
+
+def _create_user(args: argparse.Namespace) -> int:
+    from ..site import users
+    from ..site.status import existing
+
+    with existing(_folder(args)) as opened:
+        users.create(opened.database, opened.settings, args.name, is_admin=args.admin)
+    return 0
+
+
+def _token(args: argparse.Namespace) -> int:
+    from ..site import users
+    from ..site.status import existing
+
+    with existing(_folder(args)) as opened:
+        print(users.new_token(opened.database, opened.settings, args.name, args.days))
+    return 0
+
+
+def _list_users(args: argparse.Namespace) -> int:
+    from ..site import users
+    from ..site.status import existing
+
+    with existing(_folder(args)) as opened:
+        found = users.listed(opened.database)
+    if args.json:
+        print(json.dumps([asdict(user) for user in found]))
         return 0
-    print(f"folder          {found.folder}")
-    print(f"cluster         {found.cluster_id}")
-    print(f"schema version  {found.schema_version}")
-    print(f"records         {found.collections} collections, {found.links} links, {found.projects} projects")
-    print(f"blocks          {found.blocks} ({found.bytes} bytes)")
-    print(f"free on disk    {found.free_bytes} bytes")
-    print(f"served at       {f'https://{found.address}/' if found.address else '(not running)'}")
+    for user in found:
+        print(f"{user.uuid}  {user.username:<16}  {user.tokens} tokens{'  administrator' if user.is_admin else ''}")
     return 0
 
 

@@ -71,12 +71,12 @@ class LocalSite:
             self._running = None
 
 
-def serve(folder: Path, port: int, ready: Callable[[str], None]) -> None:
-    """Serve the site in ``folder`` over HTTPS on ``port`` of loopback (0: any free one) until SIGINT or SIGTERM.
+def serve(folder: Path, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serve the site in ``folder`` over HTTPS on ``host`` and ``port`` (0: any free one) until SIGINT or SIGTERM.
 
     ``ready`` is called with ``host:port`` once clients may connect. Raises as ``LocalSite`` does.
     """
-    _server().serve(folder, port, ready)
+    _server().serve(folder, host, port, ready)
 
 
 def _server() -> ModuleType:

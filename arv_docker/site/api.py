@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import clock, collections, discovery, listing, records, trash
+from . import clock, collections, contents, discovery, listing, records, trash
 from .collections import check_collection
 from .database import Database
 from .discovery import Origin
@@ -26,7 +26,7 @@ from .refusal import Json, Record, Refusal, invalid
 from .resources import COLLECTIONS, KEEP_SERVICES, LINKS, TOKENS, USERS, Resource
 from .routing import Call, routed
 from .settings import Settings
-from .shapes import shown
+from .shapes import etag, shown
 from .vocabulary import Vocabulary
 
 
@@ -221,7 +221,7 @@ def _own(work: Work, *, include_trash: bool = False) -> Record:
 
 def _delete(work: Work) -> Record:
     if work.resource is LINKS:
-        record = work.found()
+        record = _own(work)
         records.remove(work.context, LINKS, record)
         return work.shown(record)
     return _trashed(work, work.context.settings.blob_signature_ttl)
@@ -268,7 +268,7 @@ def _keep_service(work: Work) -> Record:
 def _keep_services(api: Api, origin: Origin) -> Record:
     """Asked for before anybody logs in; the shape is the one that a real server passes through (§1)."""
     record = discovery.keep_service(api.settings, origin)
-    item: Json = {"kind": KEEP_SERVICES.kind, "etag": "", **record}
+    item: Json = {"kind": KEEP_SERVICES.kind, "etag": etag(record), **record}
     page = Page((record,), limit=0, offset=0, available=1)
     return envelope(KEEP_SERVICES, page, [item]) | {"limit": None, "offset": None, "etag": "", "self_link": ""}
 
@@ -294,4 +294,6 @@ _FUNCTIONS: dict[str, Callable[[Work], Record]] = {
     "current_user": _current_user,
     "current_token": _current_token,
     "keep_service": _keep_service,
+    "contents": lambda work: contents.contents(work.context, work.parameters),
+    "shared": lambda work: contents.shared(work.context, work.parameters),
 }

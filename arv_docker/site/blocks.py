@@ -8,6 +8,7 @@ callers run them in threads.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -15,7 +16,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,19 +102,18 @@ class Incoming:
         found = self._hash.hexdigest()
         if found != self._md5:
             raise WrongContent(self._md5, found)
-        if self._already_stored():
-            os.utime(self._place)
-        else:
-            os.fsync(self._file.fileno())
-            self._temporary.replace(self._place)
+        with _held(self._place, fcntl.LOCK_SH) as stored:
+            if stored is not None and self._already_stored():
+                os.utime(stored)
+                os.fsync(stored)
+            else:
+                os.fsync(self._file.fileno())
+                self._temporary.replace(self._place)
 
     def _already_stored(self) -> bool:
         """Whether the very same bytes are stored. A stored block that lost its content counts as not stored."""
-        try:
-            if _same_bytes(self._place, self._temporary):
-                return True
-        except FileNotFoundError:
-            return False
+        if _same_bytes(self._place, self._temporary):
+            return True
         if _md5_of(self._place) == self._md5:
             raise Collision(self._md5)
         return False
@@ -180,12 +180,48 @@ class BlockStore:
             raise Damaged(md5)
         yield held
 
+    def names(self) -> Iterator[str]:
+        """The MD5 of every stored block."""
+        for folder in self.root.glob("[0-9a-f][0-9a-f][0-9a-f]"):
+            yield from (found.name for found in folder.iterdir() if _MD5.fullmatch(found.name))
+
     def totals(self) -> Totals:
         """How many blocks are stored, and their bytes."""
-        sizes = [
-            found.stat().st_size for found in self.root.glob("[0-9a-f][0-9a-f][0-9a-f]/*") if _MD5.fullmatch(found.name)
-        ]
+        sizes = [size for md5 in self.names() if (size := self.size(md5)) is not None]
         return Totals(len(sizes), sum(sizes))
+
+    def remove(self, md5: str, before: float, *, dry_run: bool) -> int | None:
+        """Remove a block, unless it was stored or touched since the Unix time ``before``; returns its size if it went.
+
+        A PUT of the same block waits, and then finds it gone: it never touches a block that is about to go.
+        """
+        path = self.path(md5)
+        with _held(path, fcntl.LOCK_EX) as stored:
+            found = os.fstat(stored) if stored is not None else None
+            if found is None or found.st_mtime >= before:
+                return None
+            if not dry_run:
+                path.unlink()
+            return found.st_size
+
+
+@contextmanager
+def _held(path: Path, operation: int) -> Iterator[int | None]:
+    """The file at ``path``, opened and locked; None where there is none. It is at ``path`` when the lock is had."""
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            yield None
+            return
+        try:
+            fcntl.flock(descriptor, operation)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    yield descriptor
+                    return
+        finally:
+            os.close(descriptor)
 
 
 def _same_bytes(left: Path, right: Path) -> bool:

@@ -2,8 +2,8 @@
 """The site's own certificate authority and server certificate, made when HTTPS is first served.
 
 They pass the strict X.509 checks that Python 3.13 turns on: basic constraints, key usage and
-key identifiers as RFC 5280 wants them. The CA is constrained to loopback names, so that its
-key, should it leak, vouches for nothing else.
+key identifiers as RFC 5280 wants them. The CA is constrained to loopback names, and the one that the site is
+served under if that is another: its key, should it leak, vouches for nothing else.
 """
 
 from __future__ import annotations
@@ -41,17 +41,21 @@ class Certificates:
     bundle: Path
 
 
-def certificates(folder: SiteFolder) -> Certificates:
-    """The site's certificates, made or renewed where needed; raises DiskError."""
+def certificates(folder: SiteFolder, host: str = "localhost") -> Certificates:
+    """The site's certificates for loopback and ``host``, made or renewed where needed; raises DiskError.
+
+    Clients must fetch the bundle again where ``host`` is a new one: the CA is another then.
+    """
     found = paths(folder)
     try:
         folder.tls.mkdir(mode=0o700, exist_ok=True)
         with locked(folder):
             authority = folder.tls / "ca.pem"
-            if not authority.exists():
-                _make_authority(folder)
+            if not authority.exists() or host not in _hosts(authority):
+                _make_authority(folder, host)
+                found.server_chain.unlink(missing_ok=True)
             if not _usable(found.server_chain):
-                _make_server(folder, found)
+                _make_server(folder, found, host)
             _write_bundle(found.bundle, authority)
     except OSError as error:
         raise DiskError(f"The certificates in {folder.tls} cannot be written.", detail=str(error)) from error
@@ -70,7 +74,7 @@ def system_bundle() -> Path | None:
     return next((Path(name) for name in (*known, usual) if Path(name).is_file()), None)
 
 
-def _make_authority(folder: SiteFolder) -> None:
+def _make_authority(folder: SiteFolder, host: str) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(f"arv-docker site {folder.root.name} CA")
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
@@ -80,13 +84,13 @@ def _make_authority(folder: SiteFolder) -> None:
         .add_extension(_key_usage(signs_certificates=True), critical=True)
         .add_extension(identifier, critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
-        .add_extension(_loopback_only(), critical=True)
+        .add_extension(_only(host), critical=True)
     )
     write_private(folder.tls / "ca.key", _pem_of_key(key))
     write_private(folder.tls / "ca.pem", builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
 
-def _make_server(folder: SiteFolder, found: Certificates) -> None:
+def _make_server(folder: SiteFolder, found: Certificates, host: str) -> None:
     authority = x509.load_pem_x509_certificate((folder.tls / "ca.pem").read_bytes())
     signing_key = serialization.load_pem_private_key((folder.tls / "ca.key").read_bytes(), password=None)
     assert isinstance(signing_key, ec.EllipticCurvePrivateKey)
@@ -99,16 +103,7 @@ def _make_server(folder: SiteFolder, found: Certificates) -> None:
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(parent), critical=False)
-        .add_extension(
-            x509.SubjectAlternativeName(
-                [
-                    x509.DNSName("localhost"),
-                    x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-                    x509.IPAddress(ipaddress.ip_address("::1")),
-                ]
-            ),
-            critical=False,
-        )
+        .add_extension(x509.SubjectAlternativeName(_names(host)), critical=False)
     )
     write_private(found.server_key, _pem_of_key(key))
     certificate = builder.sign(signing_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
@@ -164,15 +159,35 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _loopback_only() -> x509.NameConstraints:
-    return x509.NameConstraints(
-        permitted_subtrees=[
-            x509.DNSName("localhost"),
-            x509.IPAddress(ipaddress.ip_network("127.0.0.0/8")),
-            x509.IPAddress(ipaddress.ip_network("::1/128")),
-        ],
-        excluded_subtrees=None,
-    )
+def _names(host: str) -> list[x509.GeneralName]:
+    """The names that a server certificate is for."""
+    names = dict.fromkeys(["localhost", "127.0.0.1", "::1", host])
+    return [
+        x509.DNSName(name) if _address(name) is None else x509.IPAddress(ipaddress.ip_address(name)) for name in names
+    ]
+
+
+def _only(host: str) -> x509.NameConstraints:
+    """The names that the CA may vouch for."""
+    allowed: list[x509.GeneralName] = [x509.DNSName("localhost")]
+    allowed += [x509.IPAddress(ipaddress.ip_network(network)) for network in ("127.0.0.0/8", "::1/128")]
+    address = _address(host)
+    allowed.append(x509.DNSName(host) if address is None else x509.IPAddress(ipaddress.ip_network(address)))
+    return x509.NameConstraints(permitted_subtrees=list(dict.fromkeys(allowed)), excluded_subtrees=None)
+
+
+def _hosts(authority: Path) -> set[str]:
+    """The names and single addresses that the CA may vouch for."""
+    certificate = x509.load_pem_x509_certificate(authority.read_bytes())
+    allowed = certificate.extensions.get_extension_for_class(x509.NameConstraints).value.permitted_subtrees or []
+    return {"127.0.0.1", *(str(name.value).removesuffix("/32").removesuffix("/128") for name in allowed)}
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
 
 
 def _name(common_name: str) -> x509.Name:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from ..errors import BadSettings, DiskError
 from . import properties
+from .refusal import Record
+from .resources import Resource
 
 #: Seconds that a writer waits for another process's transaction before it gives up with 503.
 BUSY_SECONDS = 30
@@ -68,6 +70,12 @@ MIGRATIONS = (
     CREATE INDEX links_owner ON links (owner_uuid);
     CREATE INDEX links_created ON links (created_at, uuid);
     CREATE INDEX links_modified ON links (modified_at, uuid);
+    """,
+    """
+    CREATE INDEX groups_owner ON groups (owner_uuid);
+    CREATE INDEX tokens_owner ON api_client_authorizations (owner_uuid);
+    CREATE TABLE released (at TEXT NOT NULL, manifest_text TEXT NOT NULL);
+    CREATE INDEX released_at ON released (at);
     """,
 )
 
@@ -164,6 +172,13 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 def _like(text: str | None, pattern: str, ignore_case: int) -> bool:
     return text is not None and properties.like(text, pattern, bool(ignore_case))
+
+
+def insertion(resource: Resource, record: Record, verb: str = "INSERT") -> tuple[str, list[object]]:
+    """The statement that adds a record, and its values."""
+    marks = ", ".join("?" for _ in record)
+    statement = f"{verb} INTO {resource.name} ({', '.join(record)}) VALUES ({marks})"
+    return statement, [encoded(value) for value in record.values()]
 
 
 def encoded(value: object) -> object:

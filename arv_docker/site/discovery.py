@@ -63,6 +63,10 @@ _PARAMETERS: dict[str, tuple[str, str | None]] = {
     "include_old_versions": ("boolean", "false"),
     "ensure_unique_name": ("boolean", "false"),
     "async": ("boolean", "false"),
+    "uuid": ("string", ""),
+    "include": ("array", None),
+    "recursive": ("boolean", "false"),
+    "exclude_home_project": ("boolean", "false"),
 }
 _LIST = "filters where order select distinct limit offset count cluster_id bypass_federation"
 
@@ -77,6 +81,8 @@ _METHODS = {
     "untrash": ("POST", "/{uuid}/untrash", ""),
     "current": ("GET", "/current", ""),
     "accessible": ("GET", "/accessible", ""),
+    "contents": ("GET", "/contents", _LIST),
+    "shared": ("GET", "/shared", _LIST),
 }
 
 #: What each resource has, and parameters beyond the usual.
@@ -89,8 +95,15 @@ _RESOURCES: tuple[tuple[Resource, str, dict[str, str]], ...] = (
     (LINKS, "list get create update delete", {}),
     (
         GROUPS,
-        "list get create update delete trash untrash",
-        {"list": "include_trash", "get": "include_trash", "create": "async", "update": "async"},
+        "list get create update delete trash untrash contents shared",
+        {
+            "list": "include_trash",
+            "get": "include_trash",
+            "create": "async",
+            "update": "async",
+            "contents": "uuid include recursive exclude_home_project include_trash include_old_versions",
+            "shared": "include:string",
+        },
     ),
     (USERS, "list get current", {}),
     (KEEP_SERVICES, "list get accessible", {}),
@@ -206,8 +219,9 @@ def _method(resource: Resource, name: str, extra: str) -> Record:
     if "{uuid}" in path:
         parameters["uuid"] = {"type": "string", "required": True, "location": "path"}
         method["parameterOrder"] = ["uuid"]
-    for parameter in f"{usual} {extra}".split():
-        parameters[parameter] = _parameter(parameter)
+    for word in f"{usual} {extra}".split():
+        parameter, _, kind = word.partition(":")
+        parameters[parameter] = _parameter(parameter) | ({"type": kind} if kind else {})
     method |= {"httpMethod": http_method, "parameters": parameters}
     method["response"] = {"$ref": resource.class_name + ("List" if name == "list" else "")}
     if name in ("create", "update"):

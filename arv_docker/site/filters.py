@@ -18,7 +18,7 @@ from .refusal import Json, Record, Refusal, invalid
 from .resources import INFIXES, Column, Kind, Resource
 
 #: A list of any length as one placeholder, a JSON array: SQLite has a limit on the number of placeholders.
-_LISTED = "(SELECT value FROM json_each(?))"
+LISTED = "(SELECT value FROM json_each(?))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def _member(column: Column, op: str, operand: Json) -> Clause:
     if column.kind is Kind.INTEGER and not all(isinstance(item, int) or item is None for item in operand):
         raise invalid(f"invalid element for '{op}' on '{column.name}': an integer is needed")
     values = [_value(column, op, item) for item in operand if item is not None]
-    listed = Clause(f"{column.name} IN {_LISTED}", (json.dumps(values),))
+    listed = Clause(f"{column.name} IN {LISTED}", (json.dumps(values),))
     if op == "in":
         return listed
     if None in operand:
@@ -144,7 +144,7 @@ def _is_a(column: Column, op: str, operand: Json) -> Clause:
     infixes = {"arvados#" + name.lower(): infix for name, infix in INFIXES.items()}
     wanted = [infixes[kind.lower()] for kind in kinds if isinstance(kind, str) and kind.lower() in infixes]
     return Clause(
-        f"length({column.name}) = 27 AND substr({column.name}, 7, 5) IN {_LISTED}",
+        f"length({column.name}) = 27 AND substr({column.name}, 7, 5) IN {LISTED}",
         (json.dumps(wanted),),
     )
 

@@ -27,12 +27,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BadSettings, DiskError
-from . import clock
+from . import clock, users
 from .blocks import BlockStore
-from .database import Database, encoded
+from .database import Database
 from .files import write_private
-from .refusal import Json, Record
-from .resources import TOKENS, USERS, Resource
+from .refusal import Json
 from .settings import Settings, new_settings, parsed
 from .vocabulary import Vocabulary
 
@@ -109,7 +108,7 @@ def opened(root: Path) -> Site:
             database = Database(folder.database)
             _private(folder.database)
             database.migrate()
-            _enter_user(database, settings)
+            users.seed(database, settings)
             blocks = BlockStore(folder.blocks)
             blocks.prepare()
     except OSError as error:
@@ -190,47 +189,3 @@ def _vocabulary(folder: SiteFolder) -> Vocabulary:
     if not isinstance(document, dict) or not isinstance(tags, dict):
         raise BadSettings(f"The vocabulary {folder.vocabulary} is not an object with 'tags'.")
     return Vocabulary(document.get("strict_tags") is True, tags)
-
-
-def _enter_user(database: Database, settings: Settings) -> None:
-    """Have the user, the system user and the token in the database; a second time changes nothing."""
-    stamp = settings.created_at
-    common: Record = {
-        "owner_uuid": settings.system_user_uuid,
-        "created_at": stamp,
-        "modified_at": stamp,
-        "modified_by_user_uuid": settings.system_user_uuid,
-    }
-    person: Record = common | {"is_active": True, "is_invited": True, "prefs": {}}
-    user = person | {
-        "uuid": settings.user_uuid,
-        "username": settings.username,
-        "email": f"{settings.username}@localhost",
-        "first_name": settings.username,
-        "last_name": "",
-        "is_admin": False,
-    }
-    system = person | {
-        "uuid": settings.system_user_uuid,
-        "username": None,
-        "email": "root@localhost",
-        "first_name": "root",
-        "last_name": "",
-        "is_admin": True,
-    }
-    token: Record = common | {
-        "uuid": settings.token_uuid,
-        "owner_uuid": settings.user_uuid,
-        "api_token": settings.token_secret,
-        "scopes": ["all"],
-    }
-    with database.writing() as connection:
-        for resource, record in ((USERS, user), (USERS, system), (TOKENS, token)):
-            connection.execute(_insertion(resource, record), [encoded(value) for value in record.values()])
-
-
-def _insertion(resource: Resource, record: Record) -> str:
-    return (
-        f"INSERT OR IGNORE INTO {resource.name} ({', '.join(record)}) "  # noqa: S608
-        f"VALUES ({', '.join('?' for _ in record)})"
-    )

@@ -17,6 +17,9 @@ from .resources import Kind, Resource
 #: Bytes of manifest text that one answer holds; always at least one row.
 MAX_TEXT = 128 << 20
 
+#: Attributes that follow from what the caller may do with the record.
+_RIGHTS = frozenset({"can_write", "can_manage", "writable_by"})
+
 _LARGE = ("manifest_text", "unsigned_manifest_text")
 
 
@@ -100,6 +103,8 @@ def stored_columns(resource: Resource, select: Sequence[str] | None) -> list[str
     wanted = [sources.get(name, name) for name in select]
     # A manifest text is signed only until its collection goes to the trash.
     extra = ("trash_at", "is_trashed") if "manifest_text" in wanted else ()
+    if not _RIGHTS.isdisjoint(wanted):
+        extra = ("uuid", "owner_uuid")
     names = [name for name in dict.fromkeys((*wanted, *extra)) if name in resource.columns]
     return names or ["uuid"]
 

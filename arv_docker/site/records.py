@@ -15,10 +15,10 @@ from datetime import datetime
 
 from . import clock
 from .attributes import typed
-from .database import encoded
+from .database import encoded, insertion
 from .filters import Clause, all_of
 from .listing import record_of
-from .permissions import Caller, may_own, readable
+from .permissions import WRITE, Caller, level_on, readable
 from .refusal import Record, Refusal, invalid
 from .resources import COLLECTIONS, GROUPS, LINKS, SERVED, USERS, Resource
 from .settings import Settings
@@ -45,8 +45,9 @@ class Context:
 
 
 #: Checks a record that is about to be written, and fills in what follows from it. The first
-#: record is the one before the change, None for a new one.
-Rule = Callable[[Context, "Record | None", Record], None]
+#: record is the one before the change, None for a new one. What a rule returns is changed in place of a
+#: new record: a permission that is given twice stays one link.
+Rule = Callable[[Context, "Record | None", Record], "Record | None"]
 
 
 #: A portable data hash; hints may follow.
@@ -74,13 +75,14 @@ def create(context: Context, resource: Resource, attributes: Record, rule: Rule,
     record: Record = dict.fromkeys(resource.columns) | _defaults(context, resource) | given
     record["uuid"] = context.settings.new_uuid(resource.infix)
     _check_common(context, None, record)
-    rule(context, None, record)
+    if existing := rule(context, None, record):
+        return replace(context, resource, existing, existing | {"name": record["name"]})
     return _inserted(context, resource, record, unique_name=unique_name)
 
 
 def update(context: Context, resource: Resource, old: Record, attributes: Record, rule: Rule) -> Record:
     """Change the record ``old``; returns it as stored. Without a difference nothing is written."""
-    _require_active(context)
+    require_write(context, resource, old)
     given = typed(resource, attributes)
     if given.get("uuid", old["uuid"]) != old["uuid"]:
         raise invalid("uuid change not permitted")
@@ -110,7 +112,7 @@ def replace(context: Context, resource: Resource, old: Record, new: Record) -> R
 
 def remove(context: Context, resource: Resource, record: Record) -> None:
     """Delete the record for good."""
-    _require_active(context)
+    require_write(context, resource, record)
     context.connection.execute(f"DELETE FROM {resource.name} WHERE uuid = ?", (record["uuid"],))  # noqa: S608
 
 
@@ -128,7 +130,7 @@ def _inserted(context: Context, resource: Resource, record: Record, *, unique_na
     wanted = record.get("name")
     for _ in range(UNIQUE_NAME_TRIES if unique_name and isinstance(wanted, str) else 1):
         try:
-            _insert(context.connection, resource, record)
+            context.connection.execute(*insertion(resource, record))
         except sqlite3.IntegrityError:
             fresh = context.settings.new_uuid(resource.infix)
             if record.get("current_version_uuid") == record["uuid"]:
@@ -137,14 +139,6 @@ def _inserted(context: Context, resource: Resource, record: Record, *, unique_na
         else:
             return record
     raise name_taken(record | {"name": wanted})
-
-
-def _insert(connection: sqlite3.Connection, resource: Resource, record: Record) -> None:
-    marks = ", ".join("?" for _ in record)
-    connection.execute(
-        f"INSERT INTO {resource.name} ({', '.join(record)}) VALUES ({marks})",  # noqa: S608
-        [encoded(value) for value in record.values()],
-    )
 
 
 def _defaults(context: Context, resource: Resource) -> Record:
@@ -163,6 +157,13 @@ def _require_active(context: Context) -> None:
         raise Refusal(403, "this user is not active and may not write")
 
 
+def require_write(context: Context, resource: Resource, record: Record) -> None:
+    """Raise Refusal 403 where the caller may read the record but not change it."""
+    _require_active(context)
+    if level_on(context.connection, context.caller, resource, record) < WRITE:
+        raise Refusal(403, f"{record['uuid']} is not writable by {context.caller.user_uuid}")
+
+
 # -- checks that all kinds share --------------------------------------------------------
 
 
@@ -173,6 +174,8 @@ def _check_common(context: Context, old: Record | None, new: Record) -> None:
         new["properties"] = {}
     if old is None or new["owner_uuid"] != old["owner_uuid"]:
         _check_owner(context, str(new["owner_uuid"]))
+        if old is not None and context.caller.inside(str(old["owner_uuid"])) < WRITE:
+            raise Refusal(403, "owner_uuid cannot be changed without write permission on the old owner")
     for name in ("head_uuid", "tail_uuid"):
         value = new.get(name)
         if isinstance(value, str) and (old is None or value != old[name]):
@@ -183,13 +186,17 @@ def _check_common(context: Context, old: Record | None, new: Record) -> None:
 
 def _check_owner(context: Context, uuid: str) -> None:
     """Only a home or a project that the caller may write to owns records (arvados-verified W18)."""
-    if may_own(context.connection, context.caller, uuid):
-        return
-    if uuid[5:12] not in ("-tpzed-", "-j7d0g-"):
+    resource = {USERS.infix: USERS, GROUPS.infix: GROUPS}.get(uuid[6:11]) if is_uuid(uuid) else None
+    if resource is None:
         raise Refusal(403, "owner_uuid must be set to a user or a project")
-    if uuid == context.settings.system_user_uuid:
+    try:
+        owner = fetched(context, resource, uuid)
+    except Refusal as error:
+        raise invalid(f"owner_uuid '{uuid}' not found") from error
+    if owner.get("group_class", "project") != "project":
+        raise Refusal(403, "owner_uuid must be a project: groups of other classes own nothing")
+    if context.caller.inside(uuid) < WRITE:
         raise Refusal(403, "owner_uuid cannot be set or changed without write permission on the new owner")
-    raise invalid(f"owner_uuid '{uuid}' not found")
 
 
 def _reference(context: Context, name: str, value: str) -> str:

@@ -33,6 +33,8 @@ _SPECIAL = {
     ("users", "current"): Call("current_user", USERS),
     ("api_client_authorizations", "current"): Call("current_token", TOKENS),
     ("keep_services", "accessible"): Call("keep_services"),
+    ("groups", "contents"): Call("contents", GROUPS),
+    ("groups", "shared"): Call("shared", GROUPS),
 }
 _TOP = {
     "config": Call("config"),
@@ -41,7 +43,7 @@ _TOP = {
     "workflows": Call("list_none", WORKFLOWS),
 }
 #: Paths of Arvados that end in these words, and resources of which only a part is here.
-_ABSENT_ACTIONS = frozenset({"contents", "shared", "provenance", "used_by"})
+_ABSENT_ACTIONS = frozenset({"contents", "provenance", "used_by"})
 _PARTIAL = frozenset({"users", "workflows", "api_client_authorizations"})
 
 _WRITABLE = {resource.name: resource for resource in (COLLECTIONS, LINKS, GROUPS)}

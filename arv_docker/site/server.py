@@ -29,10 +29,12 @@ KEEP_ALIVE = 75
 class Running:
     """A site that is being served by a thread of this process."""
 
-    def __init__(self, site: Site, port: int, tls: certificates.Certificates | None, *, patience: int) -> None:
+    def __init__(
+        self, site: Site, port: int, tls: certificates.Certificates | None, *, patience: int, host: str = LOOPBACK
+    ) -> None:
         self._site = site
         self.token = site.settings.token
-        self._socket = _listening(port)
+        self._socket = _listening(host, port)
         self.port = int(self._socket.getsockname()[1])
         self._server = uvicorn.Server(_config(site, tls, patience))
         self._thread = threading.Thread(
@@ -67,15 +69,18 @@ def local(folder: Path) -> Running:
     return Running(opened(folder), 0, None, patience=0)
 
 
-def serve(folder: Path, port: int, ready: Callable[[str], None]) -> None:
+def serve(folder: Path, host: str, port: int, ready: Callable[[str], None]) -> None:
     """Serve the site in ``folder`` over HTTPS until SIGINT or SIGTERM; ``ready`` gets ``host:port`` when it is up."""
+    if host in ("", "0.0.0.0", "::"):  # noqa: S104 - refused
+        raise BadSettings("Give --host the one name or address under which clients reach this machine.")
     site = opened(folder)
-    tls = certificates.certificates(site.folder)
-    running = Running(site, port, tls, patience=10)
+    tls = certificates.certificates(site.folder, host)
+    running = Running(site, port, tls, patience=10, host=host)
+    address = f"[{host}]:{running.port}" if ":" in host else f"{host}:{running.port}"
     stop = threading.Event()
-    with _signals(stop), _announced(site.folder, f"{LOOPBACK}:{running.port}"):
+    with _signals(stop), _announced(site.folder, address):
         running.start()
-        ready(f"{LOOPBACK}:{running.port}")
+        ready(address)
         while not stop.wait(1):
             if not running.alive:
                 raise ClusterError("The site's server stopped by itself.")
@@ -89,6 +94,7 @@ def _config(site: Site, tls: certificates.Certificates | None, patience: int) ->
         ws="none",
         lifespan="off",
         loop="asyncio",
+        backlog=512,
         access_log=False,
         log_config=None,
         log_level="critical",
@@ -100,11 +106,12 @@ def _config(site: Site, tls: certificates.Certificates | None, patience: int) ->
     )
 
 
-def _listening(port: int) -> socket.socket:
+def _listening(host: str, port: int) -> socket.socket:
     try:
-        listening = socket.create_server((LOOPBACK, port), backlog=128)
+        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.create_server(place[:2], family=family, backlog=512)
     except OSError as error:
-        raise BadSettings(f"Port {port} of {LOOPBACK} cannot be used.", detail=str(error)) from error
+        raise BadSettings(f"Port {port} of {host} cannot be used.", detail=str(error)) from error
     # Accepted sockets inherit it. asyncio sets it only where the socket names its protocol, which this one
     # doesn't; without it every answer waits 40 ms for the client's delayed ACK.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

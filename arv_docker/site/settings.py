@@ -54,6 +54,10 @@ class Settings:
         """A fresh UUID of this cluster."""
         return new_uuid(self.cluster_id, infix)
 
+    def new_secret(self) -> str:
+        """A fresh secret part of a token."""
+        return _random(50)
+
     def to_json(self) -> str:
         """The text of the settings file."""
         return json.dumps(asdict(self), indent=1) + "\n"

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 
 from .collections import signed_text
+from .permissions import MANAGE, WRITE
 from .records import Context
 from .refusal import Json, Record
 from .resources import Resource, kind_of_uuid
@@ -34,7 +35,7 @@ def shown(
 
 
 def _full(context: Context, resource: Resource, record: Record, *, sign: bool) -> Record:
-    answer: Record = {"kind": resource.kind, "etag": _etag(record)}
+    answer: Record = {"kind": resource.kind, "etag": etag(record)}
     for name in resource.selectable:
         value = record.get(name)
         answer[name] = resource.columns[name].absent if value is None else value
@@ -52,15 +53,26 @@ def _derived(context: Context, resource: Resource, record: Record) -> Record:
     if resource.name == "links":
         return {f"{end}_kind": kind_of_uuid(str(record.get(f"{end}_uuid") or "")) for end in ("head", "tail")}
     if resource.name in ("groups", "users"):
-        writers: list[Json] = [record.get("owner_uuid"), context.caller.user_uuid]
-        rights: Record = {"can_write": True, "can_manage": True, "writable_by": writers}
+        rights = _rights(context, resource, record)
         if resource.name == "users":
+            if not context.caller.is_admin and record.get("uuid") != context.caller.user_uuid:
+                rights["prefs"] = None
             rights["full_name"] = " ".join(str(record.get(name) or "") for name in ("first_name", "last_name")).strip()
         return rights
     return {}
 
 
-def _etag(record: Record) -> str:
+def _rights(context: Context, resource: Resource, record: Record) -> Record:
+    """What the caller may do with a group or user, and who else may."""
+    caller, owner = context.caller, record.get("owner_uuid")
+    level = caller.level({"uuid": record.get("uuid"), "owner_uuid": owner})
+    writers: list[Json] = [owner, caller.user_uuid] if level >= WRITE else [owner]
+    if resource.name == "users" and level >= WRITE:
+        writers.append(f"{context.settings.cluster_id}-j7d0g-000000000000000")
+    return {"can_write": level >= WRITE, "can_manage": level >= MANAGE, "writable_by": writers}
+
+
+def etag(record: Record) -> str:
     """Changes whenever the record does: every change is stamped."""
     seed = f"{record.get('uuid')} {record.get('modified_at')} {record.get('is_trashed')}"
     return hashlib.md5(seed.encode(), usedforsecurity=False).hexdigest()[:25]

@@ -11,14 +11,15 @@ import shlex
 import shutil
 import sqlite3
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BadSettings, DiskError, NoCluster
 from .blocks import BlockStore
 from .database import Database, schema_version
-from .folder import SiteFolder, existing_settings
-from .resources import COLLECTIONS, GROUPS, LINKS
+from .folder import Site, SiteFolder, existing_settings, opened
+from .resources import COLLECTIONS, GROUPS, LINKS, Resource
 from .settings import Settings
 
 #: Seconds within which a running site answers on loopback.
@@ -59,7 +60,10 @@ def status(root: Path) -> Status:
     try:
         with database.reading() as connection:
             version = schema_version(connection)
-            counts = {resource.name: _count(connection, resource.name) for resource in (COLLECTIONS, LINKS, GROUPS)}
+            counts = {
+                resource.name: _count(connection, resource, settings.system_user_uuid)
+                for resource in (COLLECTIONS, LINKS, GROUPS)
+            }
         totals = BlockStore(folder.blocks).totals()
         free = shutil.disk_usage(folder.root).free
     except (OSError, sqlite3.Error) as error:
@@ -78,6 +82,19 @@ def status(root: Path) -> Status:
         free,
         _running_address(folder, settings),
     )
+
+
+@contextlib.contextmanager
+def existing(root: Path) -> Iterator[Site]:
+    """The site in ``root``, opened for a command; raises BadSettings where there is none, DiskError as ``opened``."""
+    _existing(SiteFolder(root.absolute()))
+    site = opened(root)
+    try:
+        yield site
+    except (OSError, sqlite3.Error) as error:
+        raise DiskError(f"The site in {root} cannot be used.", detail=str(error)) from error
+    finally:
+        site.close()
 
 
 def client_settings(root: Path) -> ClientSettings:
@@ -104,8 +121,13 @@ def _serve_command(folder: SiteFolder) -> str:
     return f"arv-docker site serve --dir {shlex.quote(str(folder.root))}"
 
 
-def _count(connection: sqlite3.Connection, table: str) -> int:
-    return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
+def _count(connection: sqlite3.Connection, resource: Resource, system: str) -> int:
+    """How many records there are, but for the groups that every site has."""
+    found = connection.execute(
+        f"SELECT count(*) FROM {resource.name} WHERE ? OR owner_uuid != ?",  # noqa: S608
+        (resource is not GROUPS, system),
+    )
+    return int(found.fetchone()[0])
 
 
 def _running_address(folder: SiteFolder, settings: Settings) -> str | None:
@@ -128,7 +150,7 @@ def _cluster_at(host: str, port: int, bundle: Path) -> str | None:
     """The cluster id of the site that answers at an address, None where none does."""
     with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
         context = ssl.create_default_context(cafile=os.fspath(bundle))
-        connection = http.client.HTTPSConnection(host, port, context=context, timeout=ANSWER_SECONDS)
+        connection = http.client.HTTPSConnection(host.strip("[]"), port, context=context, timeout=ANSWER_SECONDS)
         with contextlib.closing(connection):
             connection.request("GET", "/arvados/v1/config")
             document = json.loads(connection.getresponse().read())

@@ -7,7 +7,7 @@ import sqlite3
 from datetime import timedelta
 
 from . import clock
-from .records import Context, numbered, replace
+from .records import Context, numbered, replace, require_write
 from .refusal import Record, invalid
 from .resources import Resource
 
@@ -50,6 +50,7 @@ def _settle_times(context: Context, old: Record | None, new: Record) -> None:
 
 def trash(context: Context, resource: Resource, old: Record, lifetime: int) -> Record:
     """Put a collection or project into the trash, to be deleted after ``lifetime`` seconds."""
+    require_write(context, resource, old)
     trash_at = old["trash_at"] if old["is_trashed"] else context.stamp
     delete_at = clock.text_of(clock.moment_of(str(trash_at)) + timedelta(seconds=lifetime))
     if old["is_trashed"] and isinstance(old["delete_at"], str):
@@ -60,6 +61,7 @@ def trash(context: Context, resource: Resource, old: Record, lifetime: int) -> R
 
 def untrash(context: Context, resource: Resource, old: Record, *, unique_name: bool) -> Record:
     """Take a collection or project out of the trash; 422 where it is not in it."""
+    require_write(context, resource, old)
     if not old["is_trashed"]:
         raise invalid("item is not trashed, cannot untrash")
     new = old | {"is_trashed": False, "trash_at": None, "delete_at": None}

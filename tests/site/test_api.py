@@ -86,7 +86,7 @@ def test_a_v2_token_with_the_secret_of_another_is_refused(api: Direct) -> None:
         (405, "GET", "collections/zzzzz-4zz18-zzzzzzzzzzzzzzz/trash"),
         (501, "GET", "container_requests"),
         (501, "POST", "logs"),
-        (501, "GET", "groups/contents"),
+        (501, "GET", "groups/zzzzz-j7d0g-zzzzzzzzzzzzzzz/contents"),
         (501, "POST", "users"),
         (501, "POST", "workflows"),
         (501, "GET", "workflows/zzzzz-7fd4e-zzzzzzzzzzzzzzz"),

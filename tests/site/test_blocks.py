@@ -144,4 +144,4 @@ def test_a_block_is_synced_before_its_name_appears(store: BlockStore, monkeypatc
     assert events == ["sync folder", "sync file", "rename", "sync folder"]
     del events[:]
     put(store, b"hello")
-    assert events == ["sync folder"]
+    assert events == ["sync file", "sync folder"]

@@ -32,6 +32,7 @@ from arv_docker.errors import BadSettings, NoCluster
 from arv_docker.keep import manifest
 from arv_docker.site import clock
 from arv_docker.site.certificates import RENEW_DAYS, certificates, system_bundle
+from arv_docker.site.database import SCHEMA_VERSION
 from arv_docker.site.folder import SiteFolder, opened
 from arv_docker.site.status import client_settings
 
@@ -138,7 +139,8 @@ def test_arv_copy_brings_a_project_with_its_image_from_site_to_site(served: Serv
             assert copied.returncode == 0, copied.stderr
         stored = json_of_api(other.folder, "GET", "collections")["items"]
         assert {item["portable_data_hash"] for item in stored} == {hello_pdh(tmp_path / "file")}
-        assert [item["name"] for item in json_of_api(other.folder, "GET", "groups")["items"]] == ["p"]
+        groups = {item["name"] for item in json_of_api(other.folder, "GET", "groups")["items"] if item["can_manage"]}
+        assert groups == {"p"}
         links = json_of_api(other.folder, "GET", "links")["items"]
         assert {item["name"] for item in links} == {"sha256:abc"}
         assert {item["head_uuid"] for item in links} <= {item["uuid"] for item in stored}
@@ -238,6 +240,35 @@ def test_a_chosen_port_is_used_and_a_taken_one_refused(served: Served, tmp_path:
     second.process.stderr.close()
 
 
+def test_another_host_is_served_with_a_certificate_of_its_own(tmp_path: Path) -> None:
+    """Where the machine has another name or address than loopback, clients reach it there, and trust it."""
+    folder = SiteFolder(tmp_path / "site")
+    opened(folder.root).close()
+    first = certificates(folder).bundle.read_bytes()
+    for host in ("site.example", "192.0.2.7", "2001:db8::7"):
+        chain = certificates(folder, host).server_chain.read_bytes()
+        assert certificates(folder, host).server_chain.read_bytes() == chain
+        names = x509.load_pem_x509_certificate(chain).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        assert {"localhost", "127.0.0.1", host} <= {str(name.value) for name in names.value}
+    assert certificates(folder, "127.0.0.1").bundle.read_bytes() != first
+    served = start(tmp_path / "site", "--host", "127.0.0.2")
+    try:
+        environment = served.environment()
+        assert environment["ARVADOS_API_HOST"].startswith("127.0.0.2:")
+        (tmp_path / "file").write_bytes(b"x")
+        put = client("arv-put", "--no-progress", str(tmp_path / "file"), environment=environment)
+        assert put.returncode == 0, put.stderr
+    finally:
+        served.process.kill()
+        served.process.communicate()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "no.such.host.invalid"])
+def test_hosts_that_are_no_address_are_refused(tmp_path: Path, host: str) -> None:
+    with pytest.raises(BadSettings):
+        command.run(arguments("serve", "--host", host, "--dir", str(tmp_path / "site")))
+
+
 def test_status_and_env_create_nothing(tmp_path: Path) -> None:
     for words in (["status"], ["env"], ["status", "--json"]):
         with pytest.raises(BadSettings, match="no site"):
@@ -249,15 +280,21 @@ def test_status_for_people_and_for_programs(tmp_path: Path, capsys: pytest.Captu
     with site.LocalSite(tmp_path / "site"):
         pass
     assert command.run(arguments("status", "--dir", str(tmp_path / "site"))) == 0
-    assert "schema version  1" in capsys.readouterr().out
+    assert f"schema version  {SCHEMA_VERSION}" in capsys.readouterr().out
     assert command.run(arguments("status", "--json", "--dir", str(tmp_path / "site"))) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert found["folder"] == str(tmp_path / "site")
-    assert (found["schema_version"], found["blocks"], found["links"], found["address"]) == (1, 0, 0, None)
+    assert (found["schema_version"], found["blocks"], found["links"], found["address"]) == (SCHEMA_VERSION, 0, 0, None)
     assert found["free_bytes"] > 0
 
 
-@pytest.mark.parametrize("words", [["--help"], ["serve", "--help"], ["env", "--help"], ["status", "--help"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [*words.split(), "--help"]
+        for words in ("", "serve", "env", "status", "gc", "user", "user create", "user token", "user list")
+    ],
+)
 def test_every_help_has_an_example(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         arguments(*words)

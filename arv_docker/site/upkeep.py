@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a site's keeper runs by hand: removal of blocks that nobody needs, and a check of all that is stored."""
+
+from __future__ import annotations
+
+import random
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+
+from ..keep import manifest
+from . import clock
+from .blocks import Damaged, Totals
+from .folder import Site
+
+#: How many blocks a quick check reads.
+SAMPLE = 100
+
+_LOCATOR = re.compile(r" ([0-9a-f]{32})(?:\+(\d+))?(?=[+ \n])", re.ASCII)
+_EMPTY = manifest.EMPTY_BLOCK[:32]
+
+
+def collect_garbage(site: Site, *, dry_run: bool) -> Totals:
+    """Remove the blocks that nothing needs, or only count them; returns what went, or would.
+
+    A block stays as long as a collection names it, in the trash too, and as long as a signature may be about
+    that lets somebody name it anew: for the lifetime of signatures after it was last stored, and after it
+    was last named by a collection that has changed since.
+    """
+    before = clock.now() - timedelta(seconds=site.settings.blob_signature_ttl)
+    needed = _needed(site, clock.text_of(before))
+    blocks = size = 0
+    for md5 in site.blocks.names():
+        if bytes.fromhex(md5) not in needed:
+            removed = site.blocks.remove(md5, before.timestamp(), dry_run=dry_run)
+            blocks += removed is not None
+            size += removed or 0
+    if not dry_run:
+        with site.database.writing() as connection:
+            connection.execute("DELETE FROM released WHERE at <= ?", (clock.text_of(before),))
+    return Totals(blocks, size)
+
+
+def problems(site: Site, *, quick: bool) -> Iterator[str]:
+    """What is wrong with what is stored, a line each: records against blocks, blocks against their names.
+
+    All blocks are read; ``quick`` reads SAMPLE of them, chosen at random.
+    """
+    with site.database.reading() as connection:
+        yield from _database_problems(connection, quick=quick)
+        rows = connection.execute("SELECT uuid, portable_data_hash, manifest_text FROM collections")
+        for uuid, pdh, text in rows:
+            if manifest.pdh(text) != pdh:
+                yield f"collection {uuid}: its portable data hash is {pdh}, that of its text {manifest.pdh(text)}"
+            for md5, size in sorted(set(_LOCATOR.findall(text))):
+                stored = site.blocks.size(md5)
+                if md5 != _EMPTY and (stored is None or (size and stored != int(size))):
+                    yield f"collection {uuid}: block {md5} is {'missing' if stored is None else 'of another size'}"
+    names = list(site.blocks.names())
+    for md5 in random.sample(names, min(SAMPLE, len(names))) if quick else names:
+        with suppress(FileNotFoundError):  # collected meanwhile
+            try:
+                site.blocks.verify(md5)
+            except Damaged:
+                yield f"block {md5}: its bytes have another MD5; storing the same content again repairs it"
+
+
+def _database_problems(connection: sqlite3.Connection, *, quick: bool) -> Iterator[str]:
+    for (found,) in connection.execute(f"PRAGMA {'quick' if quick else 'integrity'}_check"):
+        if found != "ok":
+            yield f"database: {found}"
+
+
+def _needed(site: Site, since: str) -> set[bytes]:
+    """The MD5s of all blocks that a collection names, or named until it changed after ``since``."""
+    found: set[bytes] = set()
+    with site.database.reading() as connection:
+        for statement, values in (
+            ("SELECT manifest_text FROM collections", ()),
+            ("SELECT manifest_text FROM released WHERE at > ?", (since,)),
+        ):
+            for (text,) in connection.execute(statement, values):
+                found.update(bytes.fromhex(match[0]) for match in _LOCATOR.findall(text.lower()))
+    return found
