@@ -78,15 +78,10 @@ def move(cluster: Cluster, collection: CollectionRecord, name: Reference, trust:
     as far as this user may. One that stays is reported as ``shadowed_by``.
     """
     named = link(cluster, collection, name, trust, progress)
-    deleted = 0
-    while (shadow := _shadow(cluster, collection, name)) is not None:
-        try:
-            cluster.delete_link(shadow.uuid)
-        except ClusterError as error:
-            if error.status not in (403, 404):
-                raise
-            break
-        deleted += 1
+    deleted, tried = 0, set[str]()
+    while (shadow := _shadow(cluster, collection, name)) is not None and shadow.uuid not in tried:
+        tried.add(shadow.uuid)
+        deleted += _deleted(cluster, shadow)
     return Named(named.uuid, named.pdh, named.name, named.written, deleted, shadow)
 
 
@@ -98,15 +93,7 @@ def remove(cluster: Cluster, name: Reference) -> tuple[list[Link], list[Link]]:
     found = _links(cluster, name)
     if not found:
         raise NoSuchImage(f"the cluster knows no image {name.link_name!r}.")
-    gone: list[Link] = []
-    for it in found:
-        try:
-            cluster.delete_link(it.uuid)
-        except ClusterError as error:
-            if error.status not in (403, 404):
-                raise
-        else:
-            gone.append(it)
+    gone = [it for it in found if _deleted(cluster, it)]
     return gone, [it for it in found if it not in gone]
 
 
@@ -124,6 +111,17 @@ def status(cluster: Cluster, name: Reference, trust: Trust) -> Status:
 
 def _links(cluster: Cluster, name: Reference) -> Sequence[Link]:
     return list(cluster.links([["link_class", "=", REPO_TAG], ["name", "=", name.link_name]]))
+
+
+def _deleted(cluster: Cluster, it: Link) -> bool:
+    """Deletes a link, if the server lets this user; whether it is gone, by us or by somebody else meanwhile."""
+    try:
+        cluster.delete_link(it.uuid)
+    except ClusterError as error:
+        if error.status not in (403, 404):
+            raise
+        return error.status == 404
+    return True
 
 
 def _shadow(cluster: Cluster, collection: CollectionRecord, name: Reference) -> Link | None:

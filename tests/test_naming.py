@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names of images that are in Keep: given, moved, taken away, and asked for, by the server's rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from arv_docker import naming
+from arv_docker.errors import ArvDockerError, ClusterError, NoSuchImage, NotAnImage
+from arv_docker.ingest import Ingest, Options
+from arv_docker.keep import catalogue
+from arv_docker.keep.catalogue import HASH, REPO_TAG
+from arv_docker.keep.client import CollectionRecord
+from arv_docker.keep.trust import Trust
+from arv_docker.progress import Silent
+from arv_docker.reference import Reference
+from tests.archives import Image, files_of, image
+from tests.keep.fake_api import ME, OTHER, SYSTEM, FakeApi, cluster, http_error
+from tests.transports.fake_engine import FakeEngine
+
+TRUST = Trust.of(ME, SYSTEM)
+APP = Reference.parse("app:1")
+
+
+def made(when: str) -> Image:
+    return image(files_of(when.encode()), os="linux", created=when)
+
+
+OLDER, NEWER = made("2020-01-01T00:00:00Z"), made("2024-01-01T00:00:00Z")
+
+
+def ingested(api: FakeApi, which: Image, name: str) -> CollectionRecord:
+    engine: Any = FakeEngine(which)
+    engine.tags = {which.parsed.digest: [name]}
+    uuid = Ingest(cluster(api), Options(), Silent()).from_engine(engine, Reference.parse(name)).uuid
+    return cluster(api).collection(uuid)
+
+
+@pytest.fixture
+def api() -> FakeApi:
+    return FakeApi()
+
+
+def link(api: FakeApi, collection: CollectionRecord, name: str = "app:1") -> naming.Named:
+    return naming.link(cluster(api), collection, Reference.parse(name), TRUST, Silent())
+
+
+def move(api: FakeApi, collection: CollectionRecord, name: str = "app:1") -> naming.Named:
+    return naming.move(cluster(api), collection, Reference.parse(name), TRUST, Silent())
+
+
+def status(api: FakeApi, name: Reference = APP) -> naming.Status:
+    return naming.status(cluster(api), name, TRUST)
+
+
+def meant(api: FakeApi, name: str = "app:1") -> str:
+    """The collection that the server takes for the name."""
+    return catalogue.resolve(cluster(api), name).collection.uuid
+
+
+def names(api: FakeApi) -> list[tuple[str, str]]:
+    return sorted((it["name"], it["head_uuid"]) for it in api.records["links"].values() if it["link_class"] == REPO_TAG)
+
+
+# -- link -------------------------------------------------------------------------------
+
+
+@pytest.mark.conforms("K21")
+def test_link_writes_what_is_missing(api: FakeApi) -> None:
+    collection = ingested(api, OLDER, "other:1")
+    done = link(api, collection)
+    assert (done.uuid, done.pdh, done.name) == (collection.uuid, collection.pdh, "app:1")
+    assert (done.written, done.deleted, done.shadowed_by) == (1, 0, None)
+    assert link(api, collection).written == 0
+    assert names(api) == [("app:1", collection.uuid), ("other:1", collection.uuid)]
+    (record,) = (it for it in api.records["links"].values() if it["name"] == "app:1")
+    assert record["properties"] == {"image_timestamp": "2020-01-01T00:00:00Z"}
+    assert record["tail_uuid"] == collection.pdh
+
+
+@pytest.mark.conforms("K21")
+def test_link_of_a_collection_that_no_link_knows(api: FakeApi) -> None:
+    """As `arv-put` or a copy without links leaves it: read, hashed, and linked by ID too."""
+    collection = ingested(api, OLDER, "other:1")
+    api.records["links"].clear()
+    assert link(api, collection).written == 2
+    assert {(it["link_class"], it["name"]) for it in api.records["links"].values()} == {
+        (HASH, str(OLDER.parsed.digest)),
+        (REPO_TAG, "app:1"),
+    }
+
+
+@pytest.mark.conforms("K21", "K24")
+def test_link_refuses_what_is_no_image(api: FakeApi) -> None:
+    for text in (". d41d8cd98f00b204e9800998ecf8427e+0 0:0:notes.txt\n", ""):
+        record = CollectionRecord.of(api.add("collections", manifest_text=text))
+        with pytest.raises(NotAnImage):
+            link(api, record)
+    assert api.records["links"] == {}
+
+
+@pytest.mark.conforms("K21", "S8")
+def test_link_refuses_altered_bytes_whoever_vouches_for_them(api: FakeApi) -> None:
+    collection = ingested(api, OLDER, "other:1")
+    for block, content in api.keep.blocks.items():
+        api.keep.blocks[block] = content.replace(b"2020", b"2O2O")
+    for record in api.records["links"].values():
+        record["modified_by_user_uuid"] = OTHER
+    before = dict(api.records["links"])
+    with pytest.raises(ArvDockerError):
+        link(api, collection)
+    assert api.records["links"] == before
+
+
+def test_link_says_that_another_build_shadows_it(api: FakeApi) -> None:
+    newer, older = ingested(api, NEWER, "app:1"), ingested(api, OLDER, "other:1")
+    done = link(api, older)
+    assert done.shadowed_by is not None
+    assert done.shadowed_by.head_uuid == newer.uuid == meant(api)
+
+
+# -- tag --------------------------------------------------------------------------------
+
+
+@pytest.mark.conforms("S4")
+def test_a_name_is_moved_to_an_older_build(api: FakeApi) -> None:
+    """In a way that the server's rule honours: nothing outranks the new link afterwards."""
+    newer, older = ingested(api, NEWER, "app:1"), ingested(api, OLDER, "app:old")
+    assert meant(api) == newer.uuid
+    done = move(api, older)
+    assert (done.written, done.deleted, done.shadowed_by) == (1, 1, None)
+    assert meant(api) == older.uuid
+    assert status(api).state == "ready"
+    assert names(api) == [("app:1", older.uuid), ("app:old", older.uuid)]
+    assert move(api, newer).deleted == 0  # back again: it ranks first anyway
+    assert meant(api) == newer.uuid
+
+
+@pytest.mark.conforms("S4")
+@pytest.mark.parametrize("created", [None, "0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z"])
+def test_a_name_is_moved_to_a_build_without_a_time(api: FakeApi, created: str | None) -> None:
+    timeless = image(files_of(b"timeless"), os="linux", **({"created": created} if created else {}))
+    ingested(api, NEWER, "app:1")
+    collection = ingested(api, timeless, "app:old")
+    assert move(api, collection).shadowed_by is None
+    assert meant(api) == collection.uuid
+
+
+def test_several_links_that_outrank_it(api: FakeApi) -> None:
+    older = ingested(api, OLDER, "app:old")
+    for year in ("2022", "2023"):
+        ingested(api, made(f"{year}-01-01T00:00:00Z"), "app:1")
+    for _ in range(2):  # twice by the same name: its other links count when the oldest has gone
+        api.link(
+            api.image(NEWER.config, str(NEWER.parsed.digest)), REPO_TAG, "app:1", properties={"image_timestamp": "2025"}
+        )
+    assert move(api, older).shadowed_by is None
+    assert meant(api) == older.uuid
+
+
+def test_a_link_of_somebody_else_stays_and_is_reported(api: FakeApi) -> None:
+    newer, older = ingested(api, NEWER, "app:1"), ingested(api, OLDER, "app:old")
+    (shadow,) = (it for it in api.records["links"].values() if it["name"] == "app:1")
+    api.faults["links.delete"] = [http_error(403)]
+    done = move(api, older)
+    assert (done.written, done.deleted) == (1, 0)
+    assert done.shadowed_by is not None
+    assert (done.shadowed_by.uuid, meant(api)) == (shadow["uuid"], newer.uuid)
+
+
+def test_a_link_that_somebody_deletes_meanwhile_is_no_failure(api: FakeApi) -> None:
+    ingested(api, NEWER, "app:1")
+    older = ingested(api, OLDER, "app:old")
+    api.faults["links.delete"] = [(http_error(404),)]
+    assert move(api, older).shadowed_by is None
+    assert meant(api) == older.uuid
+
+
+def test_a_server_that_fails_is_told_of(api: FakeApi) -> None:
+    ingested(api, NEWER, "app:1")
+    older = ingested(api, OLDER, "app:old")
+    api.faults["links.delete"] = [http_error(500)]
+    with pytest.raises(ClusterError):
+        move(api, older)
+    assert move(api, older).shadowed_by is None
+
+
+# -- untag ------------------------------------------------------------------------------
+
+
+def test_untag_takes_the_name_and_leaves_the_images(api: FakeApi) -> None:
+    for build in (OLDER, NEWER):
+        ingested(api, build, "app:1")
+    gone, stayed = naming.remove(cluster(api), APP)
+    assert (len(gone), stayed) == (2, [])
+    assert names(api) == []
+    assert len(api.records["collections"]) == 2
+    with pytest.raises(NoSuchImage):
+        naming.remove(cluster(api), APP)
+
+
+def test_untag_says_which_links_stay(api: FakeApi) -> None:
+    for build in (OLDER, NEWER):
+        ingested(api, build, "app:1")
+    api.faults["links.delete"] = [None, http_error(403)]
+    gone, stayed = naming.remove(cluster(api), APP)
+    assert (len(gone), len(stayed)) == (1, 1)
+    assert {it["uuid"] for it in api.records["links"].values() if it["link_class"] == REPO_TAG} == {stayed[0].uuid}
+
+
+# -- status -----------------------------------------------------------------------------
+
+
+def test_ready(api: FakeApi) -> None:
+    collection = ingested(api, NEWER, "app:1")
+    found = status(api)
+    assert (found.state, found.uuid, found.pdh) == ("ready", collection.uuid, collection.pdh)
+    assert (found.stored, found.warnings) == ((collection.uuid,), ())
+
+
+@pytest.mark.conforms("S8")
+def test_shadowed_by_a_stranger(api: FakeApi) -> None:
+    ours = ingested(api, NEWER, "app:1")
+    evil = api.image(b"evil", owner_uuid=OTHER, modified_by_user_uuid=OTHER)
+    planted = api.link(
+        evil, REPO_TAG, "app:1", properties={"image_timestamp": "2030-01-01T00:00:00Z"}, modified_by_user_uuid=OTHER
+    )
+    found = status(api)
+    assert (found.state, found.uuid, found.stored) == ("shadowed", evil["uuid"], (ours.uuid,))
+    assert (found.link.uuid, found.link.modified_by) == (planted["uuid"], OTHER)
+    assert any("not trusted" in warning for warning in found.warnings)
+
+
+def test_foreign(api: FakeApi) -> None:
+    api.link(api.image(), REPO_TAG, "app:1", modified_by_user_uuid=OTHER)
+    assert status(api).state == "foreign"
+
+
+@pytest.mark.parametrize("name", ["none:1", "abcdef"])
+def test_a_name_that_is_none(api: FakeApi, name: str) -> None:
+    api.link(api.image(image_id=f"sha256:{'abcdef' + '0' * 58}"), HASH, f"sha256:{'abcdef' + '0' * 58}")
+    with pytest.raises(NoSuchImage):
+        status(api, Reference.parse(name))
