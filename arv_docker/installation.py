@@ -60,7 +60,8 @@ class Environment:
         """The environment's interpreter; raises UsageError if this package is not installed for it."""
         own = self.scripts / "python3"
         python = own if own.exists() else Path(sys.executable)
-        if subprocess.run([python, "-c", f"import {_OURS}"], capture_output=True).returncode != 0:
+        # Not in the current folder, which may be a checkout of this package.
+        if subprocess.run([python, "-c", f"import {_OURS}"], cwd=self.scripts, capture_output=True).returncode != 0:
             raise UsageError(f"arv-docker is not installed in the environment of {python}: pip install it there first.")
         return python
 

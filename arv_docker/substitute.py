@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import CodeType, ModuleType
 
 REPLACED = "arvados.commands.keepdocker"
 REPLACEMENT = "arv_docker.keepdocker"
@@ -33,6 +33,10 @@ class _Finder(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         module.__spec__ = self._own_spec  # the import system put the other name's there
+
+    def get_code(self, _fullname: str) -> CodeType:
+        """What ``python -m`` runs under that name: the command."""
+        return compile(f"from {REPLACEMENT} import main\nmain()\n", REPLACED, "exec")
 
 
 def install() -> None:

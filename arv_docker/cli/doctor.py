@@ -69,13 +69,16 @@ def _command(_: argparse.Namespace) -> str:
     found = installation.on_path()
     if found is None:
         raise ArvDockerError("no arv-keepdocker is on PATH. Add the scripts of this environment to it.")
-    if (owner := installation.owner_of(found)) != "arv-docker":
+    owner, environment = installation.owner_of(found), installation.Environment.at()
+    if owner == "arvados" and environment.replaces_module and found == environment.command:
+        return f"{found} is the command of the Arvados SDK, and runs this package's module"
+    if owner != "arv-docker":
         raise ArvDockerError(
             f"{found} is the command of {'the Arvados SDK' if owner == 'arvados' else 'something else'}. "
             "arv-docker install-command puts this package's in its place."
         )
-    module = installation.Environment.at().replaces_module
-    return f"{found} is this package's" + ("; so is import arvados.commands.keepdocker" if module else "")
+    module = "; so is import arvados.commands.keepdocker" if environment.replaces_module else ""
+    return f"{found} is this package's{module}"
 
 
 def _engine(args: argparse.Namespace) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.real import engines
+from tests.real import engines, environments
 from tests.real.engines import Docker, Image, Podman, Program
+from tests.real.environments import Environment
 
 
 @pytest.fixture(scope="session")
@@ -86,6 +87,12 @@ def variant_of(docker: Docker) -> Iterator[Callable[[Image, str], Image]]:
     yield variant_of
     for image in built:
         docker.run("rmi", "--force", "--no-prune", image.reference, check=False)
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An environment of its own with the SDK, arvados-cwl-runner, and this package in place of the SDK's module."""
+    return environments.with_upgrades(tmp_path_factory.mktemp("environment"))
 
 
 def _daemon(folder: Path) -> Iterator[Docker]:
