@@ -68,9 +68,9 @@ class Api:
         except Refusal as refusal:
             return Answer(refusal.status, errors(refusal.message, request_id), request_id)
         except sqlite3.DatabaseError as error:
-            # Locked for too long, or the disk is full: that may pass, so clients should retry. The rest will not.
-            status = 503 if isinstance(error, sqlite3.OperationalError) else 500
-            return Answer(status, errors(f"the site's database cannot be used: {error}", request_id), request_id)
+            return Answer(
+                _status(error), errors(f"the site's database cannot be used: {error}", request_id), request_id
+            )
 
     def _answer(self, request: Request) -> Record:
         parameters = merged(request.query, request.headers.get("content-type", ""), request.body)
@@ -97,6 +97,13 @@ class Api:
         if due:
             with self.database.writing() as connection:
                 trash.sweep(connection, now)
+
+
+def _status(error: sqlite3.DatabaseError) -> int:
+    """507 for a full disk, 503 where a lock was held for too long or the disk fails: those may pass. Else 500."""
+    if "disk is full" in str(error):
+        return 507
+    return 503 if isinstance(error, sqlite3.OperationalError) else 500
 
 
 def errors(message: str, request_id: str) -> Record:

@@ -14,15 +14,12 @@ import signal
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import arvados
-import arvados.util
 import pytest
 from cryptography import x509
 
@@ -343,57 +340,3 @@ def test_certificates_stay_until_they_are_about_to_end(tmp_path: Path, monkeypat
     monkeypatch.setattr(clock, "now", lambda: ends - timedelta(days=RENEW_DAYS - 1))
     assert certificates(folder).server_chain.read_bytes() != first
     assert (folder.tls / "ca.pem").read_bytes() == authority
-
-
-# -- crashes ----------------------------------------------------------------------------
-
-
-def test_what_was_answered_survives_kill_9(tmp_path: Path) -> None:
-    """Whenever the server is killed: all that it acknowledged is there afterwards, and nothing is half there."""
-    folder = tmp_path / "site"
-    blocks: dict[str, bytes] = {}
-    links: set[str] = set()
-    for turn in range(4):
-        served = start(folder)
-        killer = subprocess.Popen(["sh", "-c", f"sleep 0.{turn * 2 + 3}; kill -9 {served.process.pid}"])
-        try:
-            write_until_it_dies(folder, blocks, links)
-        finally:
-            killer.wait()
-            served.process.wait()
-            assert served.process.stderr
-            served.process.stderr.close()
-        with site.LocalSite(folder) as local:
-            api = arvados.api("v1", discoveryServiceUrl=local.discovery_url, token=local.token, num_retries=0)
-            for locator, data in blocks.items():
-                assert api.keep.get(locator) == data
-            stored = arvados.util.keyset_list_all(api.links().list, select=["uuid"])
-            assert links <= {item["uuid"] for item in stored}
-        for path in (folder / "blocks").glob("*/[0-9a-f]*"):
-            assert hashlib.md5(path.read_bytes()).hexdigest() == path.name
-    assert len(blocks) > 8
-    assert len(links) > 8
-
-
-def write_until_it_dies(folder: Path, blocks: dict[str, bytes], links: set[str]) -> None:
-    """PUT blocks and create links without a pause, and note what was acknowledged."""
-    connection, headers = connected(folder)
-    deadline = time.monotonic() + 20
-    try:
-        while time.monotonic() < deadline:
-            data = os.urandom(100_000)
-            connection.request("PUT", f"/{hashlib.md5(data).hexdigest()}", data, headers)
-            answer = connection.getresponse()
-            body = answer.read()
-            assert answer.status == 200
-            blocks[body.decode().strip()] = data
-            connection.request("POST", "/arvados/v1/links", b'{"name":"x"}', headers)
-            answer = connection.getresponse()
-            body = answer.read()
-            assert answer.status == 200
-            links.add(json.loads(body)["uuid"])
-    except (OSError, http.client.HTTPException):
-        return  # killed, as it should be
-    finally:
-        connection.close()
-    pytest.fail("the server was not killed")
