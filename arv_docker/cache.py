@@ -12,23 +12,23 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from .disk import writing
 from .engine import Engine
-from .errors import DiskError
+from .errors import ClusterError, DiskError
 from .image import Digest
-from .progress import Advance
 
 #: The form of our element of a ``.stat`` file.
 STAT_VERSION = 1
 
 _SIZE, _INODE, _DEVICE, _MTIME = 6, 1, 2, 8  # places in the list of os.fstat
 _CHUNK = 1 << 20
+
+Read = Callable[[int], bytes]
 
 
 def cache_folder() -> Path:
@@ -65,22 +65,41 @@ def prep_image_file(image_file: Path) -> tuple[IO[bytes] | None, bool]:
     return None, True
 
 
-def save_image(engine: Engine, image_id: Digest, image_file: Path, advance: Advance, expected: int) -> None:
-    """Saves an image into ``image_file`` with its ``.stat``: under another name first, renamed when complete.
+@contextmanager
+def saving(engine: Engine, image_id: Digest, image_file: Path, expected: int) -> Iterator[Read]:
+    """A save while it runs, which is also written to ``image_file``, with its ``.stat`` when it is complete.
 
-    ``expected`` is the image's size as the engine counts it, in bytes, for the message of a
-    full disk. Raises DiskError, and what the engine raises; neither leaves a file.
+    The block gets a function that reads on, and reads to the end. Under another name first,
+    renamed when complete. ``expected`` is the image's size in bytes as the engine counts it,
+    for the message of a full disk. If the block ends with a ClusterError, the save is
+    completed before that goes on: the next try then needs none. After any other error
+    nothing is left. Raises DiskError, and what the engine raises.
     """
     partial = _partial(image_file)
+    failed: ClusterError | None = None
     try:
         with writing(partial.parent, expected), partial.open("wb") as file:
-            _copy(engine, image_id, file, advance)
+            with engine.save([str(image_id)]) as output:
+
+                def read(length: int) -> bytes:
+                    content = output.read(length)
+                    file.write(content)
+                    return content
+
+                try:
+                    yield read
+                except ClusterError as error:
+                    failed = error
+                    while read(_CHUNK):
+                        pass
             file.flush()
             stat = os.fstat(file.fileno())
             partial.rename(image_file)
             write_record(image_file, stat, engine.name)
     finally:
         partial.unlink(missing_ok=True)
+    if failed is not None:
+        raise failed
 
 
 def write_record(image_file: Path, stat: os.stat_result, engine: str) -> None:
@@ -95,17 +114,6 @@ def write_record(image_file: Path, stat: os.stat_result, engine: str) -> None:
     partial = _partial(stat_cache_name(image_file))
     partial.write_text(json.dumps([*stat, ours]))
     partial.rename(stat_cache_name(image_file))
-
-
-@contextmanager
-def unnamed(engine: Engine, image_id: Digest, advance: Advance, expected: int) -> Iterator[IO[bytes]]:
-    """A saved tarball without a name, which is gone when the block ends, however it ends."""
-    folder = cache_folder()
-    with tempfile.TemporaryFile(dir=folder) as file:
-        with writing(folder, expected):
-            _copy(engine, image_id, file, advance)
-            file.flush()
-        yield file
 
 
 @contextmanager
@@ -152,13 +160,6 @@ def _lock(path: Path, waiting: Iterable[None]) -> int:
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
         os.close(descriptor)
-
-
-def _copy(engine: Engine, image_id: Digest, file: IO[bytes], advance: Advance) -> None:
-    with engine.save([str(image_id)]) as output:
-        while chunk := output.read(_CHUNK):
-            file.write(chunk)
-            advance(len(chunk))
 
 
 def _record(image_file: Path) -> list[Any]:

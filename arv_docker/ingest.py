@@ -13,7 +13,6 @@ from pathlib import Path
 
 from . import cache, verify
 from .archive import canonical
-from .archive.docker import ArchivedImage
 from .engine import Engine, EngineImage
 from .errors import ArvDockerError, ClusterError, ContentError, NoSuchImage
 from .image import CLASSIC_LAYER_LIMIT, Config, Digest
@@ -25,6 +24,7 @@ from .keep.stored import holds, image_file
 from .keep.trust import Trust
 from .progress import Progress
 from .reference import ImageId, Reference, references_in
+from .transports import OpenedImage, docker_archive
 from .transports.docker_archive import ArchiveFile
 from .transports.docker_daemon import EngineSource
 from .transports.keep import KeepDestination
@@ -97,8 +97,12 @@ class Ingest:
             label = name if isinstance(name, Reference) else None
             if name is None:
                 label = next(iter(references_in(image.tags)), None)
+            image_id = image.config.digest
+            if self._options.by_manifest:
+                image_id = canonical.layout(image.config, image.sizes).manifest_digest
             with cache.locked(cache.cache_folder(), image.config.digest, self._waiting(image.config.digest)):
-                return self._from_opened(image, label)
+                found = None if self._options.force else self.known(image_id, label)
+                return found or self._store(image, label, sum(image.sizes.values()))
 
     def from_keep(self, name: Reference | ImageId) -> Ingested | None:
         """An image that Keep has already and no engine has to: linked by ``name`` and copied into our project.
@@ -122,7 +126,7 @@ class Ingest:
         link, collection = next((it for it in candidates if it[1].owner_uuid == self._owner), candidates[0])
         ours = self._own(collection, image_id, name)
         written = links.ensure(
-            self._cluster, ours, image_id, name, trust=self._trust, properties=link.properties, existing=found
+            self._cluster, ours, image_id, name, trust=self._trust, properties=links.timestamp_in(link), existing=found
         )
         return Ingested(ours.uuid, ours.pdh, image_id, _text(name), True, 0, written)
 
@@ -160,7 +164,7 @@ class Ingest:
         except (ContentError, ClusterError) as error:
             self._progress.say(f"{collection.uuid} is not used: {error.message}")
             return False
-        return report.config_digest == image_id
+        return image_id in (report.config_digest, report.manifest_digest)
 
     def _own(self, collection: CollectionRecord, image_id: Digest, name: Reference | None) -> CollectionRecord:
         """The collection, if it is where it should be; else a copy of it there."""
@@ -173,35 +177,28 @@ class Ingest:
     # -- read and store ------------------------------------------------------------------
 
     def _read(self, engine: Engine, image: EngineImage, name: Reference | None, image_file: Path) -> Ingested:
-        """Reads the image from the engine, or from a tarball of an earlier try; if that is no good, once more."""
-        source = EngineSource(engine, image, image_file if self._options.use_cache else None, self._progress)
-        kept = image_file.exists()
-        try:
-            with source.open() as opened:
-                return self._from_opened(opened, name)
-        except ContentError as error:
-            cache.discard(image_file)
-            if not kept:
-                raise
-            self._progress.say(f"the tarball kept in the cache is no good, saving the image again: {error.message}")
-        with source.open() as opened:
-            return self._from_opened(opened, name)
+        """Reads the image from a tarball that an earlier try left, else from the engine while it saves."""
+        if self._options.use_cache and (kept := cache.prep_image_file(image_file)[0]) is not None:
+            try:
+                with kept:
+                    return self._store(docker_archive.opened(kept.fileno(), ImageId(image.id.hex)), name, image.size)
+            except (ContentError, NoSuchImage) as error:
+                self._progress.say(f"the tarball in the cache is no good, saving the image again: {error.message}")
+        cache.discard(image_file)
+        with EngineSource(engine, image, image_file if self._options.use_cache else None).open() as streamed:
+            return self._store(streamed, name, image.size)
 
-    def _from_opened(self, image: ArchivedImage, name: Reference | None) -> Ingested:
-        """Stores and links an image that is open for reading, unless Keep has it."""
-        config = image.config
-        image_id = config.digest
-        if self._options.by_manifest:
-            image_id = canonical.layout(config, image.sizes).manifest_digest
-        if not self._options.force and (found := self.known(image_id, name)) is not None:
-            return found
-        self._warn_of(config)
+    def _store(self, image: OpenedImage, name: Reference | None, size: int) -> Ingested:
+        """Stores and links an image that is open for reading; ``size`` is about its number of bytes."""
         destination = KeepDestination(self._cluster, cache.cache_folder())
-        with self._progress.step("storing in Keep", sum(image.sizes.values())) as advance:
+        with self._progress.step("storing in Keep", size or None) as advance:
             stored = destination.write(image, advance)
-        return self._link(stored, image_id, name, destination.bytes_sent)
+        self._warn_of(stored.layout.config)
+        return self._link(stored, name, destination.bytes_sent)
 
-    def _link(self, stored: StoredArchive, image_id: Digest, name: Reference | None, sent: int) -> Ingested:
+    def _link(self, stored: StoredArchive, name: Reference | None, sent: int) -> Ingested:
+        layout = stored.layout
+        image_id = layout.manifest_digest if self._options.by_manifest else layout.config.digest
         collection = self._collection(stored.manifest_text(image_id), image_id, name)
         properties = links.timestamp_of(stored.layout.config)
         existing = [] if self._options.force else self._links(image_id, name)

@@ -55,7 +55,7 @@ class Lines(Silent):
     def say(self, message: str) -> None:
         """A line; if nobody reads it any more, the work goes on."""
         with suppress(BrokenPipeError):
-            print(message, file=self._stream, flush=True)
+            print(printable(message), file=self._stream, flush=True)
 
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
         """A line when the step has taken two seconds, then one every ten, and one at its end."""
@@ -109,7 +109,7 @@ class Bar(Silent):
 
     def say(self, message: str) -> None:
         """A line, above the bar if there is one."""
-        self._console.print(message, markup=False)
+        self._console.print(printable(message), markup=False)
 
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
         """A bar that goes when the step has ended."""
@@ -135,6 +135,11 @@ def on(stream: TextIO | None = None) -> Progress:
     """What fits the stream (standard error unless given): a bar on a terminal, lines elsewhere."""
     stream = stream or sys.stderr
     return Bar(stream) if stream.isatty() else Lines(stream)
+
+
+def printable(text: str) -> str:
+    """``text`` for a terminal: names come from strangers, and must not move its cursor or colour it."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def size(count: int) -> str:

@@ -27,11 +27,10 @@ from arv_docker.cache import (
     discard,
     locked,
     prep_image_file,
-    save_image,
+    saving,
     stat_cache_name,
-    unnamed,
 )
-from arv_docker.errors import DiskError, EngineError
+from arv_docker.errors import ClusterError, DiskError, EngineError
 from arv_docker.image import Digest
 
 ID = Digest.sha256("a" * 64)
@@ -46,7 +45,7 @@ class Pipe:
     def read(self, length: int) -> bytes:
         if not self._content and self._error is not None:
             raise self._error
-        piece, self._content = self._content[:1000], self._content[1000:]
+        piece, self._content = self._content[:length], self._content[length:]
         return piece
 
 
@@ -67,7 +66,9 @@ class Engine:
 
 
 def save(file: Path, engine: Engine | None = None) -> None:
-    save_image(engine or Engine(), ID, file, lambda _: None, 1000)  # type: ignore[arg-type]
+    with saving(engine or Engine(), ID, file, 1000) as read:  # type: ignore[arg-type]
+        while read(1000):
+            pass
 
 
 def serves(file: Path) -> bool:
@@ -101,11 +102,31 @@ def test_a_saved_tarball_serves_again(file: Path) -> None:
     assert sorted(path.name for path in file.parent.iterdir()) == [f"{ID}.tar", f"{ID}.tar.stat"]
 
 
-def test_the_image_is_asked_for_by_its_id_and_every_byte_is_told(tmp_path: Path) -> None:
-    engine, told = Engine(), list[int]()
-    save_image(engine, ID, tmp_path / "x.tar", told.append, 0)  # type: ignore[arg-type]
+def test_the_image_is_asked_for_by_its_id_and_every_byte_is_handed_out(tmp_path: Path) -> None:
+    engine = Engine()
+    with saving(engine, ID, tmp_path / "x.tar", 0) as read:  # type: ignore[arg-type]
+        assert b"".join(iter(lambda: read(999), b"")) == CONTENT
     assert engine.saved == [[str(ID)]]
-    assert sum(told) == len(CONTENT)
+
+
+def test_a_cluster_that_fails_in_the_middle_costs_no_second_save(tmp_path: Path) -> None:
+    file = tmp_path / "x.tar"
+    with pytest.raises(ClusterError, match="gone"):
+        _begin_and_lose_the_cluster(Engine(), file)
+    assert serves(file)
+    assert file.read_bytes() == CONTENT
+
+
+def test_an_engine_that_fails_after_the_cluster_did_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(EngineError):
+        _begin_and_lose_the_cluster(Engine(error=EngineError("no")), tmp_path / "x.tar")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _begin_and_lose_the_cluster(engine: Any, file: Path) -> None:
+    with saving(engine, ID, file, 0) as read:
+        read(10)
+        raise ClusterError("gone")
 
 
 def test_the_record_is_upstream_s_ten_numbers_and_ours(file: Path) -> None:
@@ -265,23 +286,6 @@ def test_discard(file: Path) -> None:
     discard(file)
     discard(file)
     assert list(file.parent.iterdir()) == []
-
-
-# -- without a name ---------------------------------------------------------------------
-
-
-def test_an_unnamed_tarball_is_gone_afterwards() -> None:
-    with unnamed(Engine(), ID, lambda _: None, 0) as opened:  # type: ignore[arg-type]
-        assert os.pread(opened.fileno(), 1 << 20, 0) == CONTENT
-        assert list(cache_folder().iterdir()) == []
-    assert list(cache_folder().iterdir()) == []
-
-
-def test_an_unnamed_tarball_on_a_full_disk() -> None:
-    engine: Any = Engine(error=OSError(errno.ENOSPC, "No space left on device"))
-    with pytest.raises(DiskError, match="no room"), unnamed(engine, ID, lambda _: None, 5):
-        pass
-    assert list(cache_folder().iterdir()) == []
 
 
 # -- the folder -------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from ..errors import DigestMismatch
 from ..image import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Config, Descriptor, Digest
 from .layer import Layer
 
@@ -128,7 +129,7 @@ def content(archive: Layout, layer: Callable[[Digest], Layer]) -> Iterator[bytes
     yield archive.head
     for span in archive.spans:
         yield span.header
-        yield from _checked(layer(span.diff_id))
+        yield from _checked(layer(span.diff_id), span)
         yield padding(span.size)
     yield END
 
@@ -163,13 +164,22 @@ def _spans(config: Config, sizes: Mapping[Digest, int], start: int) -> tuple[Spa
     return tuple(spans)
 
 
-def _checked(layer: Layer) -> Iterator[bytes]:
+def _checked(layer: Layer, span: Span) -> Iterator[bytes]:
     """A layer's chunks, each handed out only when the next one has been read, the last after the check."""
     held = layer.read()
     while held:
         following = layer.read()
+        if not following:
+            _check(layer, span)
         yield held
         held = following
+    _check(layer, span)
+
+
+def _check(layer: Layer, span: Span) -> None:
+    """Whatever the layer claims of itself, it must be the one that the archive has here."""
+    if (layer.diff_id, layer.position) != (span.diff_id, span.size):
+        raise DigestMismatch(f"layer {span.diff_id} holds other bytes: they hash to {layer.diff_id}.")
 
 
 def _index(manifest: Descriptor) -> bytes:

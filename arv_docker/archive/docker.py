@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -73,8 +73,8 @@ class ArchivedImage:
         """Reads config and structure. Raises BadArchive, BadConfig, DigestMismatch, or a NotAnImage."""
         self._source = source
         self.tags = listed.tags
-        self.config = _config(index, listed)
-        self._members = _layer_members(index, listed, self.config)
+        self.config = config_of(index, listed)
+        self._members = layer_members(index, listed, self.config)
 
     @property
     def sizes(self) -> Mapping[Digest, int]:
@@ -101,7 +101,7 @@ class DockerArchive:
         _refuse_compressed(source)
         self._source = source
         self._index = Index(source)
-        self.images = _listing(self._index)
+        self.images = listing(self._index)
 
     def image(self, name: Reference | ImageId | None = None) -> ArchivedImage:
         """The image called ``name``, or the only one there is.
@@ -146,7 +146,18 @@ def _refuse_compressed(source: RandomAccess) -> None:
             raise BadArchive(f"the archive is compressed with {kind}. Decompress it first.")
 
 
-def _listing(index: Index) -> tuple[Listed, ...]:
+def only(images: Sequence[Listed]) -> Listed:
+    """The one image there is; raises SeveralImages, which names them."""
+    if len(images) != 1:
+        raise SeveralImages(
+            f"the archive holds {len(images)} images - say which one is meant, by its name or ID:",
+            detail="\n".join(map(str, images)),
+        )
+    return images[0]
+
+
+def listing(index: Index) -> tuple[Listed, ...]:
+    """The images that ``manifest.json`` lists; raises BadArchive, SchemaOne or NotAnImage where that cannot be said."""
     if "manifest.json" not in index:
         raise _without_manifest(index)
     try:
@@ -160,8 +171,10 @@ def _listing(index: Index) -> tuple[Listed, ...]:
 
 def _without_manifest(index: Index) -> Exception:
     names = set(index.names())
-    if "repositories" in names or any(name.endswith("/layer.tar") for name in names):
+    if "repositories" in names:
         return SchemaOne("the archive is of a Docker older than 1.10. Load it into a newer engine, and save it again.")
+    if any(name.endswith("/layer.tar") for name in names):
+        return BadArchive("the archive has layers and no manifest.json: it is cut short. Save or copy it again.")
     if "oci-layout" in names or "index.json" in names:
         return NotAnImage("the archive is an OCI layout without Docker's manifest.json. Load it into an engine first.")
     return NotAnImage("the archive has no manifest.json: it was not made by docker save, podman save or skopeo.")
@@ -179,7 +192,8 @@ def _listed_image(item: Any) -> Listed:
     return Listed(item["Config"], strings("RepoTags"), strings("Layers"))
 
 
-def _config(index: Index, listed: Listed) -> Config:
+def config_of(index: Index, listed: Listed) -> Config:
+    """The config of a listed image; raises BadConfig, DigestMismatch, or what ``Config.parse`` refuses."""
     member = index.file(listed.config_path)
     if member.size > MAX_JSON_SIZE:
         raise BadConfig(
@@ -201,7 +215,8 @@ def _claimed(path: str) -> Digest | None:
     return Digest.sha256(match[1]) if match else None
 
 
-def _layer_members(index: Index, listed: Listed, config: Config) -> dict[Digest, Member]:
+def layer_members(index: Index, listed: Listed, config: Config) -> dict[Digest, Member]:
+    """Where each distinct layer of an image lies, unverified; raises LayerCountMismatch and BadArchive."""
     if len(listed.layer_paths) != len(config.diff_ids):
         raise LayerCountMismatch(
             f"the archive lists {len(listed.layer_paths)} layers and the image's config {len(config.diff_ids)}. "

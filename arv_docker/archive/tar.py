@@ -9,7 +9,7 @@ checked, sparse members are refused because their stored bytes are not their con
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,12 +57,12 @@ class Member:
 class Index:
     """The members of a tar by name. Folders and special files are left out."""
 
-    def __init__(self, source: RandomAccess) -> None:
-        """Reads every header; raises BadArchive for a tar that is cut short, malformed or unsafe."""
+    def __init__(self, source: RandomAccess, known: Iterable[Member] | None = None) -> None:
+        """Reads every header unless its members are ``known``; raises BadArchive as ``members`` does."""
         self._source = source
         self._members: dict[str, Member] = {}
         self._repeated: set[str] = set()
-        for member in members(source):
+        for member in members(source) if known is None else known:
             if member.name in self._members:
                 self._repeated.add(member.name)
             self._members[member.name] = member
@@ -114,7 +114,10 @@ def normal_name(name: str) -> str:
 
 
 def members(source: RandomAccess) -> Iterator[Member]:
-    """The files and links of a tar, each when its header has been read. Raises BadArchive as ``Index`` does."""
+    """The files and links of a tar, each when its header has been read.
+
+    Raises BadArchive for a tar that is cut short, malformed or unsafe.
+    """
     offset = count = 0
     overrides: dict[str, str] = {}
     while header := source.read_at(offset, BLOCK):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from ..errors import ArvDockerError, DiskError
 from ..keep.client import RETRIES, Cluster
+from ..progress import printable
 
 if TYPE_CHECKING:
     from ..engine import Engine
@@ -42,7 +43,7 @@ exit codes:
   6    settings: no cluster configured and no --local
   7    this machine's disk: full, or a folder that cannot be written
   8    the name: to the cluster it means another image (link, tag, untag, status)
-  130  interrupted (Ctrl-C)
+  130  interrupted (Ctrl-C); 143, 129: terminated, hung up
 """
 
 ENGINES = ("docker",)
@@ -161,13 +162,16 @@ def finished(
         out.flush()
         return code
     except ArvDockerError as error:
-        print(f"{program}: {error.message}", file=err)
+        print(printable(f"{program}: {error.message}"), file=err)
         for line in error.detail.splitlines():
-            print(f"  {line}", file=err)
+            print(printable(f"  {line}"), file=err)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=err)
         return INTERRUPTED
+    except _Terminated as signalled:
+        print(f"{program}: terminated", file=err)
+        return signalled.code
     except BrokenPipeError:
         # Who read our output has gone, for example head. Python would complain again at exit.
         if out is sys.stdout:
@@ -178,5 +182,12 @@ def finished(
         return DiskError.exit_code
 
 
+class _Terminated(BaseException):
+    """A signal asks to end; passes through whatever handles errors."""
+
+    def __init__(self, number: int) -> None:
+        self.code = 128 + number
+
+
 def _terminate(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+    raise _Terminated(number)

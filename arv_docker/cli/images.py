@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .. import cli, progress
+from ..progress import printable
 
 if TYPE_CHECKING:
     from ..keep.catalogue import Named
@@ -51,7 +52,7 @@ def table(rows: Sequence[Named], *, linked_by: bool = False) -> str:
     if not linked_by:
         lines = [line[:-1] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    return printable("\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines))
 
 
 def _cells(row: Named) -> tuple[str, ...]:

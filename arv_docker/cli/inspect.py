@@ -7,7 +7,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from .. import cli
-from ..progress import size
+from ..progress import printable, size
 
 if TYPE_CHECKING:
     from ..keep.client import Cluster
@@ -85,7 +85,7 @@ def _text(document: dict[str, object]) -> str:
             continue
         lines.append(f"{label + ':':17}{len(value)}")
         lines.extend(f"  {_entry(item)}" for item in value)
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def _entry(item: object) -> str:

@@ -8,6 +8,7 @@ said are kept for the error message, for a long-winded child must not fill our m
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from ..errors import EngineError
 _HEAD = 16 << 10
 _TAIL = 64 << 10
 _PIPE = 1 << 20
+_F_SETPIPE_SZ = 1031  # fcntl has the name on Linux alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,8 @@ class Output:
         self._pipe = pipe
 
     def read(self, length: int) -> bytes:
-        """Up to ``length`` bytes, as soon as there are any; ``b""`` at the end."""
-        return self._pipe.read1(length)  # type: ignore[attr-defined,no-any-return]
+        """``length`` bytes; fewer only at the end."""
+        return self._pipe.read(length)
 
 
 def run(command: Sequence[str], check: Check, *, on_line: Callable[[str], None] | None = None) -> Finished:
@@ -118,12 +120,12 @@ def _started(command: Sequence[str], *, stdin: int) -> Iterator[tuple[subprocess
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            pipesize=_PIPE,
             start_new_session=True,  # a group of its own, so that what the command started ends with it
         )
     except OSError as error:
         raise EngineError(f"{command[0]} cannot be started: {error.strerror}.") from error
     assert process.stderr is not None
+    _enlarge(process.stdin or process.stdout)
     stderr = _Drain(process.stderr)
     try:
         yield process, stderr
@@ -143,6 +145,13 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _enlarge(pipe: IO[bytes] | None) -> None:
+    """Fewer switches between us and the command. Ordinary users have a share of such pipes, which may be used up."""
+    if pipe is not None:
+        with suppress(OSError):
+            fcntl.fcntl(pipe.fileno(), _F_SETPIPE_SZ, _PIPE)
 
 
 class _Drain:

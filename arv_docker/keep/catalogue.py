@@ -112,11 +112,13 @@ def resolve(cluster: Cluster, text: str, trust: Trust | None = None, *, trusted_
     if is_pdh(text) or _COLLECTION_UUID.fullmatch(text):
         return Resolved(_by_identity(cluster, text), None)
     name = parse_name(text)
-    links = _candidates(cluster, text, name)
+    links = _candidates(cluster, name)
     if trust is not None and trusted_only:
         links = [link for link in links if trust.includes(link.modified_by)]
     collections = _collections(cluster, links, None, manifest=True)
     readable = [link for link in links if link.head_uuid in collections]
+    if len(ids := {link.name for link in readable if link.link_class == HASH}) > 1:
+        raise AmbiguousImage(f"{text!r} is the beginning of {len(ids)} image IDs.", detail="\n".join(sorted(ids)))
     ranked = tuple(server_order(readable))
     for link in ranked:
         if (found := _compatible(cluster, collections[link.head_uuid])) is not None:
@@ -152,7 +154,7 @@ def names_of(cluster: Cluster, uuids: Sequence[str]) -> list[Link]:
 # -- what a name finds ------------------------------------------------------------------
 
 
-def _candidates(cluster: Cluster, text: str, name: Reference | ImageId) -> list[Link]:
+def _candidates(cluster: Cluster, name: Reference | ImageId) -> list[Link]:
     """The links that answer to a name, or, failing that, to an image ID that it begins."""
     if isinstance(name, Reference):
         found = list(cluster.links([["link_class", "=", REPO_TAG], ["name", "=", name.link_name]]))
@@ -160,10 +162,7 @@ def _candidates(cluster: Cluster, text: str, name: Reference | ImageId) -> list[
             return found
     else:
         prefix = name
-    found = _hash_links(cluster, prefix, [])
-    if len(ids := {link.name for link in found}) > 1:
-        raise AmbiguousImage(f"{text!r} is the beginning of {len(ids)} image IDs.", detail="\n".join(sorted(ids)))
-    return found
+    return _hash_links(cluster, prefix, [])
 
 
 def _hash_links(cluster: Cluster, prefix: ImageId, extra: Sequence[Filter]) -> list[Link]:

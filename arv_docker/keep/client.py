@@ -21,6 +21,10 @@ Value = TypeVar("Value")
 #: How often a request is tried again by default, as arv-put's ``--retries``.
 RETRIES = 10
 
+#: Reading a block is tried again fewer times: a server that finds it damaged answers as one that is busy does
+#: (502), and ten tries, each after twice the time, are minutes.
+READ_RETRIES = 2
+
 #: Records in a page, and values in an ``in`` filter; the server gives no more than 1,000 rows at once.
 PAGE = 1000
 
@@ -115,6 +119,7 @@ class Cluster:
         """Uses an API client object of the Arvados SDK, which the caller made."""
         self._api = api
         self._retries = retries
+        self._read_retries = min(retries, READ_RETRIES)
 
     @classmethod
     def configured(cls, *, retries: int = RETRIES) -> Cluster:
@@ -188,8 +193,8 @@ class Cluster:
         self._call(self._api.collections().update(uuid=uuid, body=dict(attributes)), f"changing collection {uuid}")
 
     def trash_collection(self, uuid: str) -> None:
-        """Puts a collection into the trash."""
-        self._call(self._api.collections().delete(uuid=uuid), f"deleting collection {uuid}")
+        """Puts a collection into the trash; one that is not there any more is well."""
+        _gone(lambda: self._call(self._api.collections().delete(uuid=uuid), f"deleting collection {uuid}"))
 
     def create_link(self, attributes: Record) -> Link:
         """Creates a link, once, like ``create_collection``."""
@@ -197,8 +202,8 @@ class Cluster:
         return Link.of(self._call(request, "creating a link", retries=0))
 
     def delete_link(self, uuid: str) -> None:
-        """Deletes a link."""
-        self._call(self._api.links().delete(uuid=uuid), f"deleting link {uuid}")
+        """Deletes a link; one that is not there any more is well."""
+        _gone(lambda: self._call(self._api.links().delete(uuid=uuid), f"deleting link {uuid}"))
 
     # -- blocks --------------------------------------------------------------------------
 
@@ -216,7 +221,7 @@ class Cluster:
         import arvados.errors
 
         try:
-            content: bytes = self._api.keep.get(locator, num_retries=self._retries)
+            content: bytes = self._api.keep.get(locator, num_retries=self._read_retries)
         except (arvados.errors.KeepReadError, arvados.errors.NoKeepServersError) as error:
             raise KeepError(_block_message("did not give", locator), detail=str(error)) from error
         return content
@@ -226,7 +231,7 @@ class Cluster:
         import arvados.errors
 
         try:
-            return bool(self._api.keep.head(locator, num_retries=self._retries))
+            return bool(self._api.keep.head(locator, num_retries=self._read_retries))
         except arvados.errors.NotFoundError:
             return False
         except (arvados.errors.KeepReadError, arvados.errors.NoKeepServersError) as error:
@@ -272,6 +277,15 @@ def batches(values: Collection[str]) -> Iterator[list[str]]:
     distinct = list(dict.fromkeys(values))
     for start in range(0, len(distinct), PAGE):
         yield distinct[start : start + PAGE]
+
+
+def _gone(delete: Callable[[], object]) -> None:
+    """Deletes; that somebody else has done it, or an earlier try whose answer was lost, is no error."""
+    try:
+        delete()
+    except ClusterError as error:
+        if error.status != 404:
+            raise
 
 
 def _built(where: str, *, retries: int, **arguments: str) -> Any:

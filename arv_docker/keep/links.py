@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ..image import Config, Digest
+from ..image import Config, Digest, parsed_time
 from ..reference import Reference
 from .catalogue import HASH, REPO_TAG, TIMESTAMP
 from .client import Cluster, CollectionRecord, Link
@@ -23,6 +23,12 @@ def timestamp_of(config: Config) -> dict[str, str]:
     A null in its place would crash every listing of the original (spec/seed-systems §5.4).
     """
     return {} if config.created is None else {TIMESTAMP: config.created}
+
+
+def timestamp_in(link: Link) -> dict[str, str]:
+    """The same property of a link that is there, where it can be read."""
+    text = link.properties.get(TIMESTAMP)
+    return {TIMESTAMP: text} if isinstance(text, str) and parsed_time(text) is not None else {}
 
 
 def ensure(

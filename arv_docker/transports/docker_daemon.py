@@ -1,66 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``docker-daemon:``, an image in a Docker engine: read through a saved tarball, written by ``docker load``."""
+"""``docker-daemon:``, an image in a Docker engine: read while it is saved, written by ``docker load``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from .. import cache
 from ..archive import canonical
 from ..archive.canonical import Layout
-from ..archive.docker import ArchivedImage
+from ..archive.stream import StreamedImage
 from ..engine import Engine, EngineImage
-from ..errors import DigestMismatch, EngineError, NoSuchImage
+from ..errors import EngineError, NoSuchImage
 from ..image import Digest
-from ..progress import Advance, Progress
+from ..progress import Advance
 from ..reference import ImageId
 from . import OpenedImage, SeekableImage
-from .docker_archive import opened
 
 
 class EngineSource:
-    """An image of an engine, read from the tarball that the engine saves of it.
+    """An image of an engine, read while the engine saves it.
 
-    ``image_file`` is the tarball's place in the stat-keyed cache; a tarball that is there
-    and unchanged spares the save. None saves into a file without a name.
+    ``image_file`` is the tarball's place in the stat-keyed cache, which gets what is read;
+    None writes nothing to disk.
     """
 
-    def __init__(self, engine: Engine, image: EngineImage, image_file: Path | None, progress: Progress) -> None:
+    def __init__(self, engine: Engine, image: EngineImage, image_file: Path | None) -> None:
         self._engine = engine
         self._image = image
         self._file = image_file
-        self._progress = progress
 
     @contextmanager
-    def open(self) -> Iterator[ArchivedImage]:
-        """The image. Raises EngineError, DiskError, and DigestMismatch if the engine saved another image."""
+    def open(self) -> Iterator[StreamedImage]:
+        """The image. Raises EngineError, DiskError, and at its end DigestMismatch if the engine saved another one."""
         if self._file is None:
-            with ExitStack() as stack:
-                with self._saving() as advance:  # this step ends before the next one begins
-                    unnamed = cache.unnamed(self._engine, self._image.id, advance, self._image.size)
-                    file = stack.enter_context(unnamed)
-                yield self._checked(file.fileno())
-            return
-        saved, missing = cache.prep_image_file(self._file)
-        if missing:
-            with self._saving() as advance:
-                cache.save_image(self._engine, self._image.id, self._file, advance, self._image.size)
-        with saved or self._file.open("rb") as file:
-            yield self._checked(file.fileno())
-
-    def _saving(self) -> AbstractContextManager[Advance]:
-        return self._progress.step(f"saving from {self._engine.name}", self._image.size or None)
-
-    def _checked(self, descriptor: int) -> ArchivedImage:
-        image = opened(descriptor)
-        if image.config.digest != self._image.id:
-            raise DigestMismatch(
-                f"{self._engine.name} calls the image {self._image.id}, and what it saves is {image.config.digest}. "
-                "Engines with a containerd store do this; save the image from one with a classic store."
-            )
-        return image
+            with self._engine.save([str(self._image.id)]) as output:
+                yield StreamedImage(output.read, self._image.id)
+        else:
+            with cache.saving(self._engine, self._image.id, self._file, self._image.size) as read:
+                yield StreamedImage(read, self._image.id)
 
 
 class EngineDestination:

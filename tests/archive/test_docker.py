@@ -169,7 +169,7 @@ def test_a_tag_that_is_no_name_is_nobody_s(odd: str) -> None:
     ("files", "error", "words"),
     [
         ({"repositories": b"{}", "abc/layer.tar": b"", "abc/json": b"{}"}, SchemaOne, "older than 1.10"),
-        ({"abc/layer.tar": b""}, SchemaOne, "older than 1.10"),
+        ({"abc/layer.tar": b""}, BadArchive, "cut short"),
         ({"oci-layout": b"{}", "index.json": b"{}", "blobs/sha256/x": b""}, NotAnImage, "OCI layout"),
         ({"etc/passwd": b""}, NotAnImage, "no manifest.json"),
     ],

@@ -156,7 +156,7 @@ def test_a_failing_command_is_judged_at_the_stream_s_end() -> None:
 
 def test_a_stream_left_early_ends_the_command_and_is_not_judged() -> None:
     judge = Judge()
-    code = "print(os.getpid(), flush=True)\nwhile True: sys.stdout.write('x' * 10000)"
+    code = "print(f'{os.getpid():99}', flush=True)\nwhile True: sys.stdout.write('x' * 10000)"
     with reading(python(code), judge) as output:
         pid = int(output.read(100).split()[0])
     assert gone(pid)
@@ -167,7 +167,7 @@ def test_an_error_while_reading_ends_the_command() -> None:
     pids: list[int] = []
 
     def read() -> None:
-        with reading(python("print(os.getpid(), flush=True); time.sleep(600)"), Judge()) as output:
+        with reading(python("print(f'{os.getpid():99}', flush=True); time.sleep(600)"), Judge()) as output:
             pids.append(int(output.read(100)))
             raise ValueError("ours")
 

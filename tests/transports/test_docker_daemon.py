@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`docker-daemon:`: an image out of an engine through a saved tarball, and into one, verified."""
+"""`docker-daemon:`: an image out of an engine while it is saved, and into one, verified."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
-from arv_docker import progress
 from arv_docker.archive.docker import ArchivedImage, DockerArchive
 from arv_docker.archive.layer import Layer
-from arv_docker.cache import cache_folder
+from arv_docker.cache import cache_folder, prep_image_file
 from arv_docker.errors import DigestMismatch, EngineError
 from arv_docker.image import Digest
 from arv_docker.reference import ImageId
+from arv_docker.transports import OpenedImage
 from arv_docker.transports.docker_daemon import EngineDestination, EngineSource
 from tests.archives import Bytes, canonical_archive, files_of, image
 from tests.transports.fake_engine import FakeEngine
@@ -24,63 +23,45 @@ APP = image(files_of(b"low" * 10_000), files_of(b"high"), os="linux")
 ID = APP.parsed.digest
 
 
-def source(engine: FakeEngine, file: Path | None, shown: progress.Progress | None = None) -> EngineSource:
-    return EngineSource(engine, engine.inspect(ImageId(ID.hex)), file, shown or progress.Silent())
+def source(engine: FakeEngine, file: Path | None) -> EngineSource:
+    return EngineSource(engine, engine.inspect(ImageId(ID.hex)), file)
 
 
 def opened(content: bytes) -> ArchivedImage:
     return DockerArchive(Bytes(content)).image()
 
 
-def test_an_image_is_saved_once_and_read_from_the_tarball(tmp_path: Path) -> None:
+def read_whole(found: OpenedImage) -> list[bytes]:
+    return [layer.read(1 << 20) for layer in found.layers()]
+
+
+def test_an_image_is_read_while_it_is_saved_and_the_tarball_is_kept(tmp_path: Path) -> None:
     engine, file = FakeEngine(APP), tmp_path / "app.tar"
-    for _ in range(2):
-        with source(engine, file).open() as found:
-            assert found.config == APP.parsed
-            assert sorted(layer.read(1 << 20) for layer in found.layers()) == sorted(APP.layers)
+    with source(engine, file).open() as found:
+        assert sorted(read_whole(found)) == sorted(APP.layers)
+        assert found.config == APP.parsed
+    kept, missing = prep_image_file(file)
+    assert kept is not None
+    assert not missing
+    with kept:
+        assert opened(kept.read()).config == APP.parsed
     assert engine.calls == ["save"]
 
 
-def test_without_a_cache_nothing_is_left() -> None:
-    engine = FakeEngine(APP)
-    for _ in range(2):
-        with source(engine, None).open() as found:
-            assert found.config == APP.parsed
-    assert engine.calls == ["save", "save"]
+def test_without_a_cache_nothing_is_written() -> None:
+    with source(FakeEngine(APP), None).open() as found:
+        read_whole(found)
+        assert list(cache_folder().iterdir()) == []
+        assert found.config == APP.parsed
     assert list(cache_folder().iterdir()) == []
-
-
-def test_the_bar_of_the_save_has_gone_when_the_image_is_read(tmp_path: Path) -> None:
-    """A terminal shows one bar at a time; a second one is an error in some versions of rich."""
-    for file in (None, tmp_path / "app.tar"):
-        shown = _OneAtATime()
-        with source(FakeEngine(APP), file, shown).open(), shown.step("storing", 1):
-            pass
-        assert shown.titles == ["saving from docker", "storing"]
-
-
-class _OneAtATime(progress.Silent):
-    def __init__(self) -> None:
-        self.titles: list[str] = []
-        self._open = 0
-
-    @contextmanager
-    def _shown(self, title: str) -> Iterator[progress.Advance]:
-        assert not self._open, f"{title} begins before {self.titles[-1]} has ended"
-        self._open += 1
-        self.titles.append(title)
-        yield lambda count: None
-        self._open -= 1
-
-    def step(self, title: str, total: int | None) -> AbstractContextManager[progress.Advance]:
-        return self._shown(title)
 
 
 def test_an_engine_that_saves_another_image(tmp_path: Path) -> None:
     engine = FakeEngine(APP)
     engine.images[ID] = canonical_archive(image(files_of(b"other")))
-    with pytest.raises(DigestMismatch, match=str(ID)), source(engine, tmp_path / "app.tar").open():
-        pass
+    with pytest.raises(DigestMismatch, match=str(ID)), source(engine, tmp_path / "app.tar").open() as found:
+        read_whole(found)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("containerd", [False, True])

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading a docker-archive as it comes out of an engine: once, from the front, with nothing kept but documents.
+
+A stream says last what it is: Docker writes ``manifest.json`` behind the layers. So every
+member that may be a layer is handed out as one, without a name, and small documents are
+kept. At the end ``manifest.json`` and the config say which of them are the image's
+layers, and the digests computed on the way whether they are right.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Container, Iterator
+
+from ..errors import BadArchive, DigestMismatch
+from ..image import MAX_JSON_SIZE, Config, Digest
+from .docker import config_of, layer_members, listing, only
+from .layer import CHUNK, Layer
+from .tar import Index, Member, members
+
+#: Documents of all kinds together; a real archive has some hundred kilobytes.
+_MAX_DOCUMENTS = 64 << 20
+
+_LAYER_NAME = re.compile(r"(?:.*/)?layer\.tar|[0-9a-f]{64}\.tar")
+_BLOB_NAME = re.compile(r"blobs/sha256/[0-9a-f]{64}")
+
+
+class StreamedImage:
+    """The one image of a docker-archive that is being read. ``config`` is there when ``layers`` is exhausted."""
+
+    def __init__(self, read: Callable[[int], bytes], expected: Digest | None = None) -> None:
+        """``read`` gives as many bytes as asked for, fewer only at the end of the stream.
+
+        An image whose config is not ``expected`` is refused at the end with DigestMismatch.
+        """
+        self._tape = _Tape(read)
+        self._expected = expected
+        self._members: list[Member] = []
+        self._digests: dict[int, Digest] = {}
+        self._config: Config | None = None
+
+    @property
+    def config(self) -> Config:
+        """The image's config; raises BadArchive before the end of the stream."""
+        if self._config is None:
+            raise BadArchive("the archive was not read to its end.")
+        return self._config
+
+    def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
+        """Every member that may be a layer, each to be read to its end before the next.
+
+        ``skip`` spares nothing here: what a layer is, is known when it has been read. Raises at
+        the end what ``archive.docker`` refuses, and DigestMismatch for wrong layers.
+        """
+        del skip
+        for member in members(self._tape):
+            self._members.append(member)
+            if member.target is not None:
+                continue
+            if member.size <= MAX_JSON_SIZE and not _LAYER_NAME.fullmatch(member.name):
+                content = self._tape.read_at(member.offset, member.size)
+                if len(content) < member.size:
+                    raise BadArchive(f"the archive is cut short within {member.name!r}. Save the image again.")
+                self._tape.keep(member.offset, content)
+                if not _BLOB_NAME.fullmatch(member.name) or content[:1] in (b"{", b"["):
+                    continue
+            yield from self._layer(member)
+        yield from self._concluded()
+        self._tape.drain()
+
+    def _layer(self, member: Member) -> Iterator[Layer]:
+        layer = Layer(self._tape.section(member), claimed=None, size=member.size)
+        yield layer
+        self._digests[member.offset] = layer.diff_id
+
+    def _concluded(self) -> Iterator[Layer]:
+        """Judges the archive by its documents; hands out layers that were kept because they looked like documents."""
+        index = Index(self._tape, self._members)
+        listed = only(listing(index))
+        config = config_of(index, listed)
+        if self._expected is not None and config.digest != self._expected:
+            raise DigestMismatch(
+                f"the engine calls the image {self._expected}, and what it saves is {config.digest}. "
+                "Engines with a containerd store do this; save the image from one with a classic store."
+            )
+        for diff_id, member in layer_members(index, listed, config).items():
+            if member.offset not in self._digests:
+                yield from self._layer(member)
+            if (found := self._digests[member.offset]) != diff_id:
+                raise DigestMismatch(
+                    f"layer {diff_id} holds other bytes: they hash to {found}. Nothing of this image is used."
+                )
+        self._config = config
+
+
+class _Tape:
+    """A stream that can be read at any offset that has not gone by, and again where it was kept. A RandomAccess."""
+
+    size = sys.maxsize  # nobody knows
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._read = read
+        self._position = 0
+        self._kept: dict[int, bytes] = {}
+        self._room = _MAX_DOCUMENTS
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """``length`` bytes from ``offset``; fewer only at the end of the stream."""
+        if offset in self._kept and length <= len(self._kept[offset]):
+            return self._kept[offset][:length]
+        if offset < self._position:
+            raise BadArchive(
+                "the archive has its documents where a stream of it cannot be read. Save it to a file first."
+            )
+        while self._position < offset:
+            if not self._next(min(CHUNK, offset - self._position)):
+                return b""
+        return self._next(length)
+
+    def keep(self, offset: int, content: bytes) -> None:
+        """Has ``content``, which was read at ``offset``, at hand from now on."""
+        self._room -= len(content)
+        if self._room < 0:
+            raise BadArchive(f"the archive has more than {_MAX_DOCUMENTS} bytes of documents; no image has.")
+        self._kept[offset] = content
+
+    def section(self, member: Member) -> Callable[[int], bytes]:
+        """A function that reads on in a member's content, from memory if it was kept."""
+        if (content := self._kept.get(member.offset)) is not None:
+            view = memoryview(content)
+            position = 0
+
+            def read_kept(length: int) -> bytes:
+                nonlocal position
+                piece = bytes(view[position : position + length])
+                position += len(piece)
+                return piece
+
+            return read_kept
+        end = member.offset + member.size
+        return lambda length: self.read_at(self._position, min(length, end - self._position))
+
+    def drain(self) -> None:
+        """Reads to the end of the stream."""
+        while self._next(CHUNK):
+            pass
+
+    def _next(self, length: int) -> bytes:
+        content = self._read(length)
+        self._position += len(content)
+        return content

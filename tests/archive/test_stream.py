@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading an archive from a pipe: the same image as from a file, in one pass, and the same refusals."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arv_docker.archive import stream
+from arv_docker.archive.docker import DockerArchive
+from arv_docker.archive.stream import StreamedImage
+from arv_docker.errors import ArvDockerError, BadArchive, ContentError, DigestMismatch, SeveralImages
+from arv_docker.image import Digest
+from tests.archives import Bytes, Image, canonical_archive, classic, files_of, flat, hybrid, image, several
+
+FORMS: list[Callable[[Image], bytes]] = [classic, hybrid, flat, canonical_archive]
+
+APP = image(files_of(b"low" * 5000), files_of(b"high"), files_of(b"low" * 5000))
+
+
+class Pipe:
+    """Bytes that come once. It notes how much was asked for at once."""
+
+    def __init__(self, content: bytes) -> None:
+        self._file = io.BytesIO(content)
+        self.most = 0
+
+    def read(self, length: int) -> bytes:
+        self.most = max(self.most, length)
+        return self._file.read(length)
+
+    @property
+    def rest(self) -> bytes:
+        return self._file.read()
+
+
+def layers_of(streamed: StreamedImage, length: int = 1000) -> dict[Digest, bytes]:
+    """Every layer that is handed out, read to its end, by what it hashes to."""
+    found = {}
+    for layer in streamed.layers():
+        content = b""
+        while piece := layer.read(length):
+            content += piece
+        found[layer.diff_id] = content
+    return found
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "made", [APP, image(), image(files_of()), image(b"{" + bytes(1023)), image(b"[]" + bytes(510))]
+)
+def test_every_form_gives_config_and_layers(form: Callable[[Image], bytes], made: Image) -> None:
+    pipe = Pipe(form(made))
+    streamed = StreamedImage(pipe.read, made.parsed.digest)
+    found = layers_of(streamed)
+    assert streamed.config == made.parsed
+    assert {diff_id: found[diff_id] for diff_id in made.parsed.diff_ids} == dict(
+        zip(made.parsed.diff_ids, made.layers, strict=True)
+    )
+    assert pipe.rest == b""  # a writer that is not read to the end would fail
+
+
+def test_a_layer_that_looks_like_a_document_and_comes_last() -> None:
+    """In an OCI layout a small blob that begins with a brace may be a layer: the config decides."""
+    made = image(b"{" + bytes(1023), files_of(b"x"))
+    assert set(made.parsed.diff_ids) <= set(layers_of(StreamedImage(Pipe(hybrid(made)).read)))
+
+
+def test_the_config_is_not_there_before_the_end() -> None:
+    streamed = StreamedImage(Pipe(classic(APP)).read)
+    with pytest.raises(BadArchive, match="not read to its end"):
+        _ = streamed.config
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_layer_with_other_bytes(form: Callable[[Image], bytes]) -> None:
+    content = form(APP).replace(b"lowlow", b"lowLow", 1)
+    with pytest.raises(DigestMismatch, match="holds other bytes"):
+        layers_of(StreamedImage(Pipe(content).read))
+
+
+def test_another_image_than_expected() -> None:
+    with pytest.raises(DigestMismatch, match="calls the image"):
+        layers_of(StreamedImage(Pipe(classic(APP)).read, Digest.of(b"")))
+
+
+def test_several_images() -> None:
+    content = several((APP, ("a:1",)), (image(files_of(b"b")), ("b:1",)))
+    with pytest.raises(SeveralImages) as caught:
+        layers_of(StreamedImage(Pipe(content).read))
+    assert "a:1" in caught.value.detail
+
+
+def test_more_documents_than_any_image_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "_MAX_DOCUMENTS", 100)
+    with pytest.raises(BadArchive, match="100 bytes of documents"):
+        layers_of(StreamedImage(Pipe(classic(APP)).read))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_cut_short_anywhere(form: Callable[[Image], bytes]) -> None:
+    content = form(APP)
+    end = len(content.rstrip(b"\0"))
+    for cut in {*range(0, end, 509), end - 1}:
+        with pytest.raises(ContentError):
+            layers_of(StreamedImage(Pipe(content[:cut]).read))
+
+
+@given(st.data())
+def test_changed_bytes_give_our_errors_or_the_image(data: st.DataObject) -> None:
+    content = bytearray(data.draw(st.sampled_from(FORMS))(APP))
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    streamed = StreamedImage(Pipe(bytes(content)).read)
+    try:
+        found = layers_of(streamed, random.Random(0).randint(1, 5000))
+    except ArvDockerError:
+        return
+    assert set(streamed.config.diff_ids) <= set(found)
+    assert streamed.config == DockerArchive(Bytes(bytes(content))).image().config
