@@ -17,6 +17,8 @@ from types import CodeType, ModuleType
 REPLACED = "arvados.commands.keepdocker"
 REPLACEMENT = "arv_docker.keepdocker"
 
+_ORIGIN = __file__.replace("substitute.py", "keepdocker.py")
+
 
 class _Finder(MetaPathFinder, Loader):
     """Finds REPLACEMENT under the name REPLACED, and nothing else."""
@@ -24,7 +26,7 @@ class _Finder(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        return ModuleSpec(REPLACED, self) if fullname == REPLACED else None
+        return ModuleSpec(REPLACED, self, origin=_ORIGIN) if fullname == REPLACED else None
 
     def create_module(self, _spec: ModuleSpec) -> ModuleType:
         module = import_module(REPLACEMENT)
