@@ -75,7 +75,9 @@ def _links(prefix: str, count: int) -> Iterator[dict[str, object]]:
     for number in range(count):
         head = f"{prefix[:5]}-4zz18-{number:015d}"
         properties = f'{{"image_timestamp":"{_time(number)}"}}'
-        for kind, (link_class, name) in enumerate(((HASH, f"sha256:{number:064x}"), (REPO_TAG, f"app:{number}"))):
+        for kind, (link_class, name) in enumerate(
+            ((HASH, f"sha256:{number:016x}{'0' * 48}"), (REPO_TAG, f"app:{number}"))
+        ):
             yield {
                 "uuid": f"{prefix}{2 * number + kind:015d}",
                 "link_class": link_class,

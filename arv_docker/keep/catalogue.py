@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from ..errors import AmbiguousImage, BadManifestText, ClusterError, NoSuchImage, NotAnImage
 from ..image import parsed_time
 from ..reference import ImageId, Reference, parse_name
-from .client import Cluster, CollectionRecord, Filter, Link, batches
+from .client import PAGE, Cluster, CollectionRecord, Filter, Link, batches
 from .manifest import is_pdh
 from .stored import image_file
 from .trust import Trust
@@ -187,7 +187,7 @@ def _links_for(cluster: Cluster, name: str | None, extra: Sequence[Filter], also
         found = _hash_links(cluster, prefix, extra)
     heads = [link.head_uuid for link in found]
     others = {REPO_TAG: HASH, HASH: REPO_TAG}[found[0].link_class] if found else ""
-    for batch in batches(heads):
+    for batch in batches(heads, PAGE - 1):
         found += cluster.links([["link_class", "=", others], ["head_uuid", "in", batch], *extra])
     return found
 

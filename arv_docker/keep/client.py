@@ -272,11 +272,14 @@ class Cluster:
         return answer
 
 
-def batches(values: Collection[str]) -> Iterator[list[str]]:
-    """``values`` without repeats, in order, at most PAGE at a time: what one ``in`` filter takes."""
+def batches(values: Collection[str], size: int = PAGE) -> Iterator[list[str]]:
+    """``values`` without repeats, in order, at most ``size`` at a time: what one ``in`` filter takes.
+
+    With one fewer than PAGE an answer that has a record for each of them is known to be whole.
+    """
     distinct = list(dict.fromkeys(values))
-    for start in range(0, len(distinct), PAGE):
-        yield distinct[start : start + PAGE]
+    for start in range(0, len(distinct), size):
+        yield distinct[start : start + size]
 
 
 def _gone(delete: Callable[[], object]) -> None:
