@@ -10,6 +10,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from .archive.docker import ArchivedImage
 from .archive.layer import CHUNK
 from .errors import NotVerified
 from .image import Digest
@@ -49,6 +50,8 @@ def verify(cluster: Cluster, collection: CollectionRecord, *, quick: bool, progr
     image = StoredImage(cluster, collection)
     names = {locator.stripped: str(locator) for locator in locators(image.file.streams)}
     _check_presence(cluster, collection, names)
+    if isinstance(image.archived, ArchivedImage):
+        image.archived.check_layout()
     read = 0 if quick else _read_layers(image, progress)
     if not quick and image.canonical is not None and not image.canonical.is_framed():
         # Whoever goes by the headers, as every engine does, reads other layers than those hashed here.

@@ -29,6 +29,7 @@ from ..errors import (
 )
 from ..image import MAX_JSON_SIZE, Config, Digest
 from ..reference import ImageId, Reference, references_in
+from . import oci
 from .layer import Layer
 from .tar import Index, Member, RandomAccess
 
@@ -72,9 +73,14 @@ class ArchivedImage:
     def __init__(self, source: RandomAccess, index: Index, listed: Listed) -> None:
         """Reads config and structure. Raises BadArchive, BadConfig, DigestMismatch, or a NotAnImage."""
         self._source = source
+        self._index = index
         self.tags = listed.tags
         self.config = config_of(index, listed)
         self._members = layer_members(index, listed, self.config)
+
+    def check_layout(self) -> None:
+        """Raises DigestMismatch if an OCI layout in the same archive names another image."""
+        oci.check(self._index, self.config)
 
     @property
     def sizes(self) -> Mapping[Digest, int]:

@@ -83,9 +83,9 @@ def test_a_damaged_block_is_refused_soon(size: int, tmp_path: Path) -> None:
         file.write(b"x")
     process = site.start("verify", uuid)
     try:
-        done = finished(process, timeout=10)
+        done = finished(process, timeout=40)
     except subprocess.TimeoutExpired:
-        pytest.fail("10 seconds were not enough to find a damaged block in a folder of this machine")
+        pytest.fail("40 seconds were not enough to find a damaged block in a folder of this machine")
     assert done.status == CLUSTER, done.told
 
 
