@@ -47,6 +47,10 @@ def signed_text(context: Context, record: Record) -> str:
 _LOCATOR = re.compile(r" ([0-9a-f]{32}(?:\+\d+)?(?:\+[A-Z][A-Za-z0-9@_-]*)*)(?=[ \n])", re.ASCII)
 
 
+#: MD5 and size of a block that manifest text names.
+BLOCK = re.compile(r" ([0-9a-f]{32})(?:\+(\d+))?(?=[+ \n])", re.ASCII)
+
+
 def by_hash(context: Context, pdh: str, *, include_trash: bool) -> Record:
     """What the API says of a portable data hash: a collection with nothing but its content (W21)."""
     bare = "+".join(pdh.split("+")[:2])
@@ -150,10 +154,16 @@ def _take_manifest(context: Context, old: Record | None, new: Record) -> None:
     if isinstance(sent, str) and sent and sent[:32] != pdh[:32]:
         raise invalid(f"portable_data_hash '{sent}' does not match the computed hash '{pdh}'")
     if old is not None:
-        # Who has read the old text holds signatures for its blocks: garbage collection leaves them their time.
-        context.connection.execute("INSERT INTO released VALUES (?, ?)", (context.stamp, old["manifest_text"]))
+        _release(context, set(BLOCK.findall(str(old["manifest_text"]))) - set(BLOCK.findall(text)))
     new["manifest_text"], new["portable_data_hash"] = text, pdh
     _count_files(new, streams)
+
+
+def _release(context: Context, blocks: set[tuple[str, str]]) -> None:
+    """Note blocks that are named no more: who has read the old text may name them as long as signatures live."""
+    if blocks:
+        named = "".join(f" {md5}" for md5, _size in sorted(blocks)) + "\n"
+        context.connection.execute("INSERT INTO released VALUES (?, ?)", (context.stamp, named))
 
 
 def _check_signatures(context: Context, streams: tuple[manifest.Stream, ...]) -> None:

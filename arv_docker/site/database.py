@@ -75,7 +75,7 @@ MIGRATIONS = (
     """
     CREATE INDEX groups_owner ON groups (owner_uuid);
     CREATE INDEX tokens_owner ON api_client_authorizations (owner_uuid);
-    CREATE TABLE released (at TEXT NOT NULL, manifest_text TEXT NOT NULL);
+    CREATE TABLE released (at TEXT NOT NULL, locators TEXT NOT NULL);
     CREATE INDEX released_at ON released (at);
     """,
 )

@@ -50,7 +50,6 @@ def origin_of(scheme: str, host: str) -> Origin:
 _PARAMETERS: dict[str, tuple[str, str | None]] = {
     # name: (type, default)
     "filters": ("array", None),
-    "where": ("object", None),
     "order": ("array", None),
     "select": ("array", None),
     "distinct": ("boolean", "false"),
@@ -68,7 +67,7 @@ _PARAMETERS: dict[str, tuple[str, str | None]] = {
     "recursive": ("boolean", "false"),
     "exclude_home_project": ("boolean", "false"),
 }
-_LIST = "filters where order select distinct limit offset count cluster_id bypass_federation"
+_LIST = "filters order select distinct limit offset count cluster_id bypass_federation"
 
 #: Method by name: HTTP method, path below the resource, parameters beside ``uuid``.
 _METHODS = {

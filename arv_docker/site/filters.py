@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from . import clock
 from .parameters import MAX_INTEGER, json_of
-from .refusal import Json, Record, Refusal, invalid
+from .refusal import Json, Refusal, invalid
 from .resources import INFIXES, Column, Kind, Resource
 
 #: A list of any length as one placeholder, a JSON array: SQLite has a limit on the number of placeholders.
@@ -57,10 +57,6 @@ def clause_of(resource: Resource, item: Json) -> Clause:
     op = op.lower()
     if op not in _OPERATORS:
         raise invalid(f"invalid operator '{op}'")
-    if attribute.startswith("("):
-        return _column_comparison(resource, attribute, op, operand)
-    if attribute == "any":
-        return _any_column(resource, op, operand)
     name, _, key = attribute.removeprefix(resource.name + ".").partition(".")
     if name in ("head_kind", "tail_kind") and resource.name == "links" and op == "=":
         name, op = name.replace("kind", "uuid"), "is_a"
@@ -70,20 +66,6 @@ def clause_of(resource: Resource, item: Json) -> Clause:
     if key:
         return _on_property(column, key, op, operand)
     return _OPERATORS[op](column, op, operand)
-
-
-def where_clause(resource: Resource, where: Record) -> Clause:
-    """The condition of the old ``where`` parameter: equality, or membership; unknown keys are ignored."""
-    clauses = []
-    for name, operand in where.items():
-        column = resource.columns.get(name)
-        if name == "any" and isinstance(operand, list) and len(operand) == 2 and operand[0] == "contains":
-            clauses.append(_any_column(resource, "ilike", f"%{operand[1]}%"))
-        elif column is not None and name != "manifest_text":
-            clauses.append(
-                _member(column, "in", operand) if isinstance(operand, list) else _equal(column, "=", operand)
-            )
-    return all_of(clauses)
 
 
 # -- operators on plain columns ---------------------------------------------------------
@@ -208,26 +190,6 @@ def _on_property(column: Column, key: str, op: str, operand: Json) -> Clause:
     if op == "exists" and not isinstance(operand, bool):
         raise invalid("invalid operand for 'exists': true or false is needed")
     return Clause(f"property_test({column.name}, ?, ?, ?)", (key, op, json.dumps(operand)))
-
-
-def _any_column(resource: Resource, op: str, operand: Json) -> Clause:
-    """``any``: only patterns are defined on it, because the columns differ in type (W11)."""
-    if op not in ("like", "ilike"):
-        raise invalid(f"invalid operator '{op}' for 'any'")
-    texts = [column for column in resource.columns.values() if column.kind in (Kind.STRING, Kind.TEXT)]
-    return any_of(_pattern(column, op, operand) for column in texts if column.name != "manifest_text")
-
-
-def _column_comparison(resource: Resource, expression: str, op: str, operand: Json) -> Clause:
-    """``["(a < b)", "=", true]``: two integer columns of one row."""
-    match = re.fullmatch(r"\((\w+) (<|<=|>|>=|=) (\w+)\)", expression)
-    if not match or op != "=" or operand not in (True, "true"):
-        raise invalid(f"invalid expression '{expression}' in filter")
-    for name in (match[1], match[3]):
-        column = resource.columns.get(name)
-        if column is None or column.kind is not Kind.INTEGER:
-            raise invalid(f"invalid attribute '{name}' in expression: an integer column is needed")
-    return Clause(f"{match[1]} {match[2]} {match[3]}")
 
 
 # -- operands ---------------------------------------------------------------------------

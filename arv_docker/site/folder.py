@@ -36,51 +36,19 @@ from .settings import Settings, new_settings, parsed
 from .vocabulary import Vocabulary
 
 
-@dataclass(frozen=True, slots=True)
 class SiteFolder:
-    """The paths inside one site folder."""
+    """The paths inside one site folder, as above."""
 
-    root: Path
-
-    @property
-    def settings(self) -> Path:
-        """The settings, secrets included."""
-        return self.root / "settings.json"
-
-    @property
-    def database(self) -> Path:
-        """The records."""
-        return self.root / "site.db"
-
-    @property
-    def blocks(self) -> Path:
-        """The blocks."""
-        return self.root / "blocks"
-
-    @property
-    def tls(self) -> Path:
-        """Keys and certificates."""
-        return self.root / "tls"
-
-    @property
-    def address(self) -> Path:
-        """Where the site is served, while it is."""
-        return self.root / "address"
-
-    @property
-    def bundle(self) -> Path:
-        """This machine's CA bundle and the site's CA, for SSL_CERT_FILE."""
-        return self.root / "ca-bundle.pem"
-
-    @property
-    def vocabulary(self) -> Path:
-        """The vocabulary of property keys, where there is one."""
-        return self.root / "vocabulary.json"
-
-    @property
-    def lock(self) -> Path:
-        """Locked while the folder changes as a whole."""
-        return self.root / "lock"
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.settings = root / "settings.json"
+        self.vocabulary = root / "vocabulary.json"
+        self.database = root / "site.db"
+        self.blocks = root / "blocks"
+        self.tls = root / "tls"
+        self.bundle = root / "ca-bundle.pem"
+        self.address = root / "address"
+        self.lock = root / "lock"
 
 
 @dataclass(frozen=True, slots=True)

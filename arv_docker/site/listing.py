@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .filters import Clause, all_of, clause_of, where_clause
+from .filters import Clause, all_of, clause_of
 from .parameters import Parameters
 from .refusal import Json, Record, invalid
 from .resources import Kind, Resource
@@ -112,9 +112,8 @@ def stored_columns(resource: Resource, select: Sequence[str] | None) -> list[str
 def _conditions(resource: Resource, parameters: Parameters) -> Iterable[Clause]:
     for item in parameters.array("filters") or []:
         yield clause_of(resource, item)
-    where = parameters.mapping("where")
-    if where:
-        yield where_clause(resource, where)
+    if parameters.mapping("where"):
+        raise invalid("where is not part of the embedded site: use filters")
 
 
 def _order(resource: Resource, terms: Sequence[str], select: Sequence[str] | None) -> str:

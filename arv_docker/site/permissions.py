@@ -40,7 +40,7 @@ _REACH = f"""
 #: Trashed projects hide what they hold, unless the request wants to see the trash.
 _HIDDEN = """
     WITH RECURSIVE hidden(uuid) AS (
-        SELECT uuid FROM groups WHERE is_trashed = 1
+        SELECT uuid FROM groups WHERE trash_at > '' AND is_trashed = 1
         UNION SELECT groups.uuid FROM groups JOIN hidden ON owner_uuid = hidden.uuid
     ) SELECT uuid FROM hidden
 """

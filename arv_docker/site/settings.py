@@ -6,8 +6,8 @@ from __future__ import annotations
 import json
 import secrets
 import string
-from dataclasses import asdict, dataclass
-from typing import TypeVar
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from ..errors import BadSettings
 from .refusal import Json, Record
@@ -16,7 +16,6 @@ from .signatures import Signer
 #: Two weeks: what real clusters start with, both for signatures and for the trash.
 TWO_WEEKS = 14 * 24 * 3600
 
-_T = TypeVar("_T", str, int)
 _BASE36 = string.digits + string.ascii_lowercase
 
 
@@ -97,30 +96,12 @@ def new_uuid(cluster_id: str, infix: str) -> str:
 
 
 def _typed(found: Record) -> Settings:
-    texts = {
-        name: _checked(name, found[name], str)
-        for name in (
-            "cluster_id",
-            "blob_signing_key",
-            "user_uuid",
-            "token_uuid",
-            "token_secret",
-            "keep_service_uuid",
-            "created_at",
-            "username",
-        )
-    }
-    return Settings(
-        **texts,
-        blob_signature_ttl=_checked("blob_signature_ttl", found["blob_signature_ttl"], int),
-        trash_lifetime=_checked("trash_lifetime", found["trash_lifetime"], int),
-    )
-
-
-def _checked(name: str, value: Json, kind: type[_T]) -> _T:
-    if not isinstance(value, kind):
-        raise TypeError(f"{name} is no {kind.__name__}")
-    return value
+    values: dict[str, Any] = {}
+    for field in fields(Settings):
+        value = values[field.name] = found[field.name]
+        if not isinstance(value, int if field.type == "int" else str):
+            raise TypeError(f"{field.name} is no {field.type}")
+    return Settings(**values)
 
 
 def _random(length: int) -> str:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import random
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,12 +12,12 @@ from datetime import timedelta
 from ..keep import manifest
 from . import clock
 from .blocks import Damaged, Totals
+from .collections import BLOCK
 from .folder import Site
 
 #: How many blocks a quick check reads.
 SAMPLE = 100
 
-_LOCATOR = re.compile(r" ([0-9a-f]{32})(?:\+(\d+))?(?=[+ \n])", re.ASCII)
 _EMPTY = manifest.EMPTY_BLOCK[:32]
 
 
@@ -54,7 +53,7 @@ def problems(site: Site, *, quick: bool) -> Iterator[str]:
         for uuid, pdh, text in rows:
             if manifest.pdh(text) != pdh:
                 yield f"collection {uuid}: its portable data hash is {pdh}, that of its text {manifest.pdh(text)}"
-            for md5, size in sorted(set(_LOCATOR.findall(text))):
+            for md5, size in sorted(set(BLOCK.findall(text))):
                 stored = site.blocks.size(md5)
                 if md5 != _EMPTY and (stored is None or (size and stored != int(size))):
                     yield f"collection {uuid}: block {md5} is {'missing' if stored is None else 'of another size'}"
@@ -79,8 +78,8 @@ def _needed(site: Site, since: str) -> set[bytes]:
     with site.database.reading() as connection:
         for statement, values in (
             ("SELECT manifest_text FROM collections", ()),
-            ("SELECT manifest_text FROM released WHERE at > ?", (since,)),
+            ("SELECT locators FROM released WHERE at > ?", (since,)),
         ):
             for (text,) in connection.execute(statement, values):
-                found.update(bytes.fromhex(match[0]) for match in _LOCATOR.findall(text.lower()))
+                found.update(bytes.fromhex(match[0]) for match in BLOCK.findall(text.lower()))
     return found

@@ -68,7 +68,6 @@ def names(api: Direct, resource: str, *filters: Any, **query: Any) -> list[str]:
         ([["properties.n", "exists", False]], [""]),
         ([["properties", "contains", ["n", "text"]]], ["app:1", "app:2", "other:1"]),
         ([["properties", "=", "{}"]], [""]),
-        ([["any", "ilike", "%OTHER%"]], ["other:1"]),
         ([["created_at", ">", "2001-01-01"], ["name", "=", "app:1"]], ["app:1"]),
         ([["created_at", "<", "2001-01-01T00:00:00+05:00"]], []),
     ],
@@ -90,8 +89,6 @@ def test_a_filter_finds_what_it_should(stocked: Direct, filters: Any, expected: 
         ([["is_trashed", "=", "true"]], []),
         ([["is_trashed", "in", [False]]], ["A_b", "Axb"]),
         ([["storage_classes_desired", "contains", "hot"]], ["Axb"]),
-        ([["(version <= file_count)", "=", True]], []),
-        ([["(file_count < version)", "=", "true"]], ["A_b", "Axb"]),
         ([["portable_data_hash", "=", PDH]], ["A_b", "Axb"]),
         ([["uuid", "=", "xxxxx-4zz18-aaaaaaaaaaaaaaa"]], []),
         ([["file_names", "like", "%"]], ["A_b", "Axb"]),
@@ -138,9 +135,8 @@ def test_a_filter_on_collections(stocked: Direct, filters: Any, expected: list[s
         ["is_trashed", "<", True],
         ["manifest_text", "=", "x"],
         ["links.name", "=", "x"],
-        ["any", "=", "x"],
-        ["(name < uuid)", "=", True],
-        ["(version < file_count)", "=", False],
+        ["any", "ilike", "x"],
+        ["(file_count < version)", "=", True],
         ["(version; drop)", "=", True],
         "name",
         {},
@@ -171,6 +167,7 @@ def test_a_malformed_filter_is_422(api: Direct, item: Any) -> None:
         {"order": "name sideways"},
         {"order": "users.name"},
         {"where": [1]},
+        {"where": {"name": "x"}},
     ],
 )
 def test_a_malformed_parameter_is_422(api: Direct, query: dict[str, Any]) -> None:
@@ -215,14 +212,6 @@ def test_select_and_distinct(stocked: Direct) -> None:
     [item] = stocked.ok("GET", "links", select=["etag", "head_kind"], limit="1")["items"]
     assert set(item) == {"kind", "etag", "head_kind"}
     assert item["etag"]
-
-
-def test_where(stocked: Direct) -> None:
-    assert [item["name"] for item in stocked.ok("GET", "links", where={"name": "app:1", "nosuch": 1})["items"]] == [
-        "app:1"
-    ]
-    assert len(stocked.ok("GET", "links", where={"name": ["app:1", "app:2"]})["items"]) == 2
-    assert len(stocked.ok("GET", "links", where={"any": ["contains", "app"]})["items"]) == 2
 
 
 def test_a_list_of_ten_thousand_is_one_filter(stocked: Direct) -> None:
