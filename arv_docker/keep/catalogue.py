@@ -105,24 +105,25 @@ def listing(
 def resolve(cluster: Cluster, text: str, trust: Trust | None = None, *, trusted_only: bool = False) -> Resolved:
     """The collection that ``text`` means: an image's name or ID by the server's rule, or a UUID or PDH as it is.
 
-    With ``trust`` a deciding link of somebody else is warned of; ``trusted_only`` leaves such
-    links out, which the server does not. Raises NoSuchImage, AmbiguousImage for the
+    With ``trust`` a deciding link of somebody else is warned of; ``trusted_only`` leaves links
+    out that are not attested, which the server does not. Raises NoSuchImage, AmbiguousImage for the
     beginning of several IDs, and BadReference.
     """
     if is_pdh(text) or _COLLECTION_UUID.fullmatch(text):
         return Resolved(_by_identity(cluster, text), None)
     name = parse_name(text)
     links = _candidates(cluster, name)
-    if trust is not None and trusted_only:
-        links = [link for link in links if trust.includes(link.modified_by)]
     collections = _collections(cluster, links, None, manifest=True)
     readable = [link for link in links if link.head_uuid in collections]
+    if trust is not None and trusted_only:
+        readable = [link for link in readable if trust.attests(link, collections[link.head_uuid])]
     if len(ids := {link.name for link in readable if link.link_class == HASH}) > 1:
         raise AmbiguousImage(f"{text!r} is the beginning of {len(ids)} image IDs.", detail="\n".join(sorted(ids)))
     ranked = tuple(server_order(readable))
     for link in ranked:
         if (found := _compatible(cluster, collections[link.head_uuid])) is not None:
-            return Resolved(found, link, tuple(_warnings(readable, link, trust)), ranked)
+            changed = link.tail_uuid not in ("", collections[link.head_uuid].pdh) and is_pdh(link.tail_uuid)
+            return Resolved(found, link, tuple(_warnings(readable, link, trust, changed=changed)), ranked)
     if readable:
         raise NotAnImage(f"{text!r} is known to the cluster, but no collection of that name holds a usable image.")
     raise NoSuchImage(f"the cluster knows no image {text!r}. See the images it has: arv-docker images")
@@ -294,7 +295,12 @@ def _holds_version_2(collection: CollectionRecord) -> bool:
         return False
 
 
-def _warnings(links: Sequence[Link], chosen: Link, trust: Trust | None) -> Iterator[str]:
+def _warnings(links: Sequence[Link], chosen: Link, trust: Trust | None, *, changed: bool) -> Iterator[str]:
+    if changed:
+        yield (
+            f"collection {chosen.head_uuid} has changed since it was linked: link {chosen.uuid} is about the content "
+            f"{chosen.tail_uuid}."
+        )
     preferred = max(links, key=sort_key)
     if preferred.head_uuid != chosen.head_uuid:
         yield (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from ..errors import ClusterError
 from ..image import Config, Digest, parsed_time
 from ..reference import Reference
 from .catalogue import HASH, REPO_TAG, TIMESTAMP
@@ -43,14 +44,16 @@ def ensure(
 ) -> int:
     """Writes those links that ``existing`` lacks: the hash link, then the name's. Gives how many were written.
 
-    A link is there if it has the class and name and points to this collection. Of
-    equal ones that two processes wrote at the same moment the oldest stays.
+    A link is there if it has the class and name, points to this collection, and is attested:
+    one of somebody else may go as it came. Links belong to the owner of the collection, or to
+    this user, who may name what others let him read. Of equal ones that two processes wrote
+    at the same moment the oldest stays.
     """
     wanted = [(HASH, str(image_id)), *([(REPO_TAG, name.link_name)] if name else [])]
     there = {
         (link.link_class, link.name)
         for link in existing
-        if link.head_uuid == collection.uuid and (link.link_class == REPO_TAG or trust.attests(link, collection))
+        if link.head_uuid == collection.uuid and trust.attests(link, collection)
     }
     missing = [key for key in wanted if key not in there]
     for link_class, link_name in missing:
@@ -69,6 +72,15 @@ def _create_once(
         "owner_uuid": collection.owner_uuid,
         "properties": dict(properties),
     }
+    try:
+        _create(cluster, attributes)
+    except ClusterError as error:
+        if error.status != 403 or collection.owner_uuid == cluster.user_uuid:
+            raise
+        _create(cluster, attributes | {"owner_uuid": cluster.user_uuid})
+
+
+def _create(cluster: Cluster, attributes: Mapping[str, object]) -> None:
     once(lambda: cluster.create_link(attributes), lambda: next(iter(_equals(cluster, attributes)), None))
     for later in _equals(cluster, attributes)[1:]:
         cluster.delete_link(later.uuid)

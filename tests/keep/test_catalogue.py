@@ -15,6 +15,7 @@ from arv_docker.errors import AmbiguousImage, BadReference, ClusterError, NoSuch
 from arv_docker.keep import catalogue
 from arv_docker.keep.catalogue import HASH, MIGRATION, REPO_TAG, Named, server_key, server_order, sort_key
 from arv_docker.keep.client import Link
+from arv_docker.keep.trust import Trust
 from tests.keep.fake_api import ME, OTHER, PROJECT, SYSTEM, FakeApi, cluster, http_error
 
 IDS = [f"sha256:{digit * 64}" for digit in "abcdef"]
@@ -429,6 +430,19 @@ def test_a_warning_where_clients_would_pick_another_image() -> None:
     assert found.collection.uuid == ours["uuid"]
     (warning,) = found.warnings
     assert theirs["uuid"] in warning
+
+
+def test_a_warning_where_the_collection_changed_after_it_was_linked() -> None:
+    api = FakeApi()
+    before, now = api.image(b"before"), api.image(b"now")
+    api.link(now, REPO_TAG, "app:1", tail_uuid=before["portable_data_hash"])
+    trust = Trust.of(ME, SYSTEM)
+    (warning,) = catalogue.resolve(cluster(api), "app:1", trust).warnings
+    assert "has changed since it was linked" in warning
+    with pytest.raises(NoSuchImage):
+        catalogue.resolve(cluster(api), "app:1", trust, trusted_only=True)
+    api.link(api.image(b"other"), REPO_TAG, "app:2", tail_uuid="anything else")
+    assert catalogue.resolve(cluster(api), "app:2").warnings == ()
 
 
 def test_no_warning_where_all_agree() -> None:

@@ -15,7 +15,7 @@ from arv_docker.keep.catalogue import HASH, REPO_TAG
 from arv_docker.keep.client import CollectionRecord, Link
 from arv_docker.keep.trust import Trust
 from arv_docker.reference import Reference
-from tests.keep.fake_api import ME, OTHER, SYSTEM, FakeApi, cluster, http_error, lost
+from tests.keep.fake_api import ME, OTHER, PROJECT, SYSTEM, FakeApi, cluster, http_error, lost
 
 ID = Digest.sha256("a" * 64)
 NAME = Reference.parse("host:443/app:1")
@@ -71,12 +71,38 @@ def test_links_to_another_collection_do_not_count() -> None:
     assert ensure(api, api.image(b"new")) == 2
 
 
-def test_a_hash_link_of_a_stranger_does_not_count_but_a_name_does() -> None:
+def test_links_of_a_stranger_do_not_count() -> None:
+    """Such a link may go, or point elsewhere, as its writer likes."""
     api = FakeApi()
     record = api.image()
     api.link(record, HASH, str(ID), modified_by_user_uuid=OTHER, tail_uuid=record["portable_data_hash"])
     api.link(record, REPO_TAG, NAME.link_name, modified_by_user_uuid=OTHER)
-    assert ensure(api, record) == 1
+    assert ensure(api, record) == 2
+
+
+@pytest.mark.conforms("S3")
+def test_links_about_another_content_do_not_count() -> None:
+    api = FakeApi()
+    record = api.image()
+    for link_class, name in ((HASH, str(ID)), (REPO_TAG, NAME.link_name)):
+        api.link(record, link_class, name, tail_uuid=api.image(b"before")["portable_data_hash"])
+    assert ensure(api, record) == 2
+
+
+@pytest.mark.conforms("K21")
+def test_a_collection_in_a_project_that_others_write_to_is_linked_from_home() -> None:
+    api = FakeApi()
+    api.faults["links.create"] = [http_error(403), None, http_error(403), None]
+    assert ensure(api, api.image(owner_uuid=PROJECT)) == 2
+    assert {link["owner_uuid"] for link in api.records["links"].values()} == {ME}
+
+
+def test_a_refusal_at_home_is_final() -> None:
+    api = FakeApi()
+    api.faults["links.create"] = [http_error(403)]
+    with pytest.raises(ClusterError):
+        ensure(api, api.image())
+    assert written(api) == []
 
 
 def test_a_lost_answer_makes_no_second_link() -> None:
