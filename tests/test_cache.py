@@ -96,6 +96,7 @@ def record(file: Path) -> list[Any]:
 # -- saving -----------------------------------------------------------------------------
 
 
+@pytest.mark.conforms("K13")
 def test_a_saved_tarball_serves_again(file: Path) -> None:
     assert serves(file)
     assert file.read_bytes() == CONTENT
@@ -109,6 +110,7 @@ def test_the_image_is_asked_for_by_its_id_and_every_byte_is_handed_out(tmp_path:
     assert engine.saved == [[str(ID)]]
 
 
+@pytest.mark.conforms("K14")
 def test_a_cluster_that_fails_in_the_middle_costs_no_second_save(tmp_path: Path) -> None:
     file = tmp_path / "x.tar"
     with pytest.raises(ClusterError, match="gone"):
@@ -149,6 +151,7 @@ def test_upstream_reads_our_record(file: Path) -> None:
     assert found[stat_module.ST_SIZE] == stat.st_size
 
 
+@pytest.mark.conforms("K13")
 def test_we_read_upstream_s_record(tmp_path: Path) -> None:
     file = tmp_path / "x.tar"
     file.write_bytes(CONTENT)
@@ -235,6 +238,7 @@ def _copy(file: Path) -> None:
     other.rename(file)
 
 
+@pytest.mark.conforms("K13")
 @pytest.mark.parametrize("change", [_grow, _cut, _touch, _touch_a_little, _copy, Path.unlink])
 def test_a_changed_file_does_not_serve(file: Path, change: Any) -> None:
     change(file)
@@ -248,6 +252,7 @@ def test_nor_one_of_another_device(file: Path) -> None:
     assert not serves(file)
 
 
+@pytest.mark.conforms("K13")
 @pytest.mark.parametrize(
     "garbage",
     [

@@ -93,6 +93,7 @@ def test_familiar(text: str, familiar: str) -> None:
     assert Reference.parse(text).familiar == familiar
 
 
+@pytest.mark.conforms("K2", "S5")
 @pytest.mark.parametrize(
     ("text", "link_name"),
     [
@@ -182,6 +183,7 @@ def test_a_message_says_what_is_wrong() -> None:
         Reference.parse("ho$t.example.com/image")
 
 
+@pytest.mark.conforms("K11", "S2")
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -198,6 +200,7 @@ def test_what_a_user_may_write(text: str, expected: Reference | ImageId) -> None
     assert parse_name(text) == expected
 
 
+@pytest.mark.conforms("K11", "S1")
 @pytest.mark.parametrize("text", ["sha256:", "sha256:latest", f"sha256:{HEX}0", f"sha256:{HEX.upper()}", "sha256:%"])
 def test_a_text_with_sha256_in_front_is_an_id_or_nothing(text: str) -> None:
     with pytest.raises(BadReference):
@@ -223,6 +226,7 @@ def test_image_id() -> None:
     assert str(ImageId(HEX)) == f"sha256:{HEX}"
 
 
+@pytest.mark.conforms("K2")
 @pytest.mark.parametrize(
     ("image", "tag", "link_name"),
     [
@@ -241,6 +245,7 @@ def test_image_and_tag_arguments(image: str, tag: str | None, link_name: str) ->
     assert name.link_name == link_name
 
 
+@pytest.mark.conforms("K2")
 @pytest.mark.parametrize(
     ("image", "tag"), [("repo:tag", "extra"), (f"sha256:{HEX}", "x"), (HEX, "x"), (f"r@sha256:{HEX}", "x")]
 )

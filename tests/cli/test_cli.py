@@ -117,6 +117,7 @@ def test_version(program: str) -> None:
 # -- exit codes -------------------------------------------------------------------------
 
 
+@pytest.mark.conforms("K26", "S23")
 @pytest.mark.parametrize("error", ALL)
 def test_an_error_becomes_its_exit_code_and_words(
     error: type[errors.ArvDockerError], capsys: pytest.CaptureFixture[str]
@@ -141,6 +142,7 @@ def test_a_command_s_own_code() -> None:
     assert finished(lambda: 8, "x") == 8
 
 
+@pytest.mark.conforms("K26")
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -200,6 +202,7 @@ sys.exit(finished(run, "arv-docker"))
 """
 
 
+@pytest.mark.conforms("K1")
 def test_a_reader_that_has_gone() -> None:
     """As in `arv-docker images | head -1`: quiet, and no failure."""
     with subprocess.Popen([sys.executable, "-c", MANY], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

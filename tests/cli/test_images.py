@@ -38,6 +38,7 @@ app                               latest  <unknown>     zzzzz-4zz18-000000000000
 """
 
 
+@pytest.mark.conforms("K1")
 @pytest.mark.usefixtures("stocked")
 @pytest.mark.parametrize("arguments", [["arv-keepdocker"], ["arv-keepdocker", "images"], ["images"]])
 def test_the_table(run: Run, arguments: list[str]) -> None:
@@ -59,6 +60,7 @@ def test_an_empty_table_is_its_head(run: Run) -> None:
     assert (outcome.code, outcome.out.split()[0], len(outcome.out.splitlines())) == (0, "REPOSITORY", 1)
 
 
+@pytest.mark.conforms("S22")
 @pytest.mark.usefixtures("stocked")
 def test_json(run: Run) -> None:
     rows = json.loads(run("images", "--json").out)
@@ -83,6 +85,7 @@ def test_a_name(run: Run, name: str, count: int) -> None:
     assert len(json.loads(run("images", name, "--json").out)) == count
 
 
+@pytest.mark.conforms("K1")
 @pytest.mark.usefixtures("stocked")
 def test_an_image_that_is_called_images(run: Run) -> None:
     """Only the word alone lists."""

@@ -34,6 +34,7 @@ def test_resolve_prints_the_pdh_alone(run: Run, stored: dict[str, str]) -> None:
         assert (outcome.code, outcome.out) == (0, f"{stored['portable_data_hash']}\n")
 
 
+@pytest.mark.conforms("S22")
 def test_resolve_json(run: Run, stored: dict[str, str]) -> None:
     document = json.loads(run("resolve", "--json", "app:1").out)
     expected = {"pdh": stored["portable_data_hash"], "uuid": stored["uuid"], "warnings": []}

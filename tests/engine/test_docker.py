@@ -131,6 +131,7 @@ def test_an_image_that_says_little(engine: Engine) -> None:
     assert (found.tags, found.diff_ids, found.size, str(found.platform)) == ((), (), 0, "unknown/unknown/v8")
 
 
+@pytest.mark.conforms("K27")
 def test_ids_without_their_algorithm(engine: Engine) -> None:
     """As Podman prints them."""
     answers = {
@@ -230,6 +231,7 @@ def test_an_image_that_is_not_there(engine: Engine) -> None:
 # -- what goes wrong --------------------------------------------------------------------
 
 
+@pytest.mark.conforms("K9", "S20")
 @pytest.mark.parametrize(
     ("words", "error"),
     [

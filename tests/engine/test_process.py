@@ -109,6 +109,7 @@ def test_a_command_of_another_machine(tmp_path: Path) -> None:
 _LOUD = "sys.stderr.write('first words\\n' + 'x' * 200_000 + '\\nlast words\\n'); sys.stderr.flush()\n"
 
 
+@pytest.mark.conforms("S21")
 def test_200_kb_on_standard_error_stall_no_stream() -> None:
     judge = Judge()
     code = _LOUD + "sys.stdout.buffer.write(b'y' * 3_000_000); sys.stdout.flush()\n" + _LOUD
@@ -130,6 +131,7 @@ def test_200_kb_on_standard_error_stall_no_feeding() -> None:
     assert finished.stderr.endswith("last words\n")
 
 
+@pytest.mark.conforms("S21")
 def test_200_kb_on_standard_output_stall_no_feeding() -> None:
     code = "sys.stdout.write('z' * 200_000); sys.stdout.flush(); sys.stdin.buffer.read()"
     assert len(feed(python(code), [b"x" * 2_000_000], Judge()).stdout) > 60_000

@@ -47,12 +47,14 @@ ORDER: list[tuple[Any, Any]] = [
 ]
 
 
+@pytest.mark.conforms("K16")
 def test_the_order_of_links() -> None:
     links = [link(made, linked) for made, linked in ORDER]
     links.reverse()
     assert sorted(links, key=sort_key) == links
 
 
+@pytest.mark.conforms("K16")
 @pytest.mark.parametrize("value", [None, "", 0, 1, 1.5, True, [], {}, "garbage", "\ud800", "0000-01-01T00:00:00Z"])
 def test_what_is_no_time_ranks_below_every_time(value: Any) -> None:
     assert sort_key(link(value)) < sort_key(link("0001-01-01T00:00:00.1Z"))
@@ -82,6 +84,7 @@ _records = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.conforms("K16")
 @given(st.lists(_records, max_size=5))
 def test_no_record_can_stop_a_ranking(records: list[dict[str, Any]]) -> None:
     links = [Link.of(record) for record in records]
@@ -91,6 +94,7 @@ def test_no_record_can_stop_a_ranking(records: list[dict[str, Any]]) -> None:
     assert len(ordered) == len({it.head_uuid for it in links})
 
 
+@pytest.mark.conforms("K16")
 @given(st.tuples(_records, _records, _records))
 def test_the_order_is_total(records: tuple[dict[str, Any], ...]) -> None:
     one, two, three = (sort_key(Link.of(record)) for record in records)
@@ -102,6 +106,7 @@ def test_the_order_is_total(records: tuple[dict[str, Any], ...]) -> None:
 # -- the server's order -----------------------------------------------------------------
 
 
+@pytest.mark.conforms("K17")
 @pytest.mark.parametrize(
     ("text", "epoch"),
     [
@@ -125,6 +130,7 @@ def test_the_server_counts_whole_seconds(text: Any, epoch: int) -> None:
         assert server_key(link(None, text)) == (0, -epoch)
 
 
+@pytest.mark.conforms("K17")
 def test_the_server_s_order() -> None:
     """An image without a time comes after those with one, and before those of a time before 1970."""
     made = ["2024-01-02T00:00:00Z", "2024-01-01T00:00:00Z", None, "1969-01-01T00:00:00Z", "0001-01-01T00:00:00Z"]
@@ -138,6 +144,7 @@ def test_between_equal_times_the_later_link_counts() -> None:
     assert server_order([early, late]) == [late, early]
 
 
+@pytest.mark.conforms("K17")
 def test_several_links_to_one_collection_count_as_its_oldest() -> None:
     old = link("2024-01-01T00:00:00Z", "2024-02-01T00:00:00Z", head="one", uuid="a")
     new = link("2024-09-01T00:00:00Z", "2024-02-03T00:00:00Z", head="one", uuid="b")
@@ -152,6 +159,7 @@ def cells(rows: list[Named]) -> list[tuple[str, str, str, str]]:
     return [(row.repository, row.tag, row.image_id, row.collection.uuid[-2:]) for row in rows]
 
 
+@pytest.mark.conforms("K18")
 def test_rows() -> None:
     api = FakeApi()
     both, only_hash, only_name = (api.image(b"%d" % n, uuid=f"zzzzz-4zz18-{n:015d}") for n in (1, 2, 3))
@@ -206,6 +214,7 @@ def library() -> FakeApi:
     return api
 
 
+@pytest.mark.conforms("K18")
 @pytest.mark.parametrize(
     ("name", "found"),
     [
@@ -229,6 +238,7 @@ def test_the_listing_of_a_name(name: str, found: set[str]) -> None:
     assert all(row.image_id.startswith("sha256:") for row in rows)
 
 
+@pytest.mark.conforms("K18", "S22")
 def test_the_listing_of_a_project() -> None:
     rows = catalogue.listing(cluster(library()), project=PROJECT)
     assert [(row.repository, row.tag, row.image_id) for row in rows] == [("app", "1", IDS[1])]
@@ -240,6 +250,7 @@ def test_the_listing_of_no_name(name: str) -> None:
         catalogue.listing(cluster(FakeApi()), name)
 
 
+@pytest.mark.conforms("S11", "S18")
 def test_few_requests() -> None:
     """One for each 1,000 links and one for each 1,000 collections, and no filter with more values than that."""
     api = FakeApi()
@@ -297,6 +308,7 @@ def test_a_name_means_the_image_that_the_server_prefers() -> None:
         meant(api, "app:1")
 
 
+@pytest.mark.conforms("K11", "S2")
 @pytest.mark.parametrize("text", [IDS[0], "a" * 64, "sha256:aaaa", "aaaa"])
 def test_an_image_id_or_its_beginning(text: str) -> None:
     assert meant(api := library(), text) == api.records["links"][min(api.records["links"])]["head_uuid"]
@@ -310,12 +322,14 @@ def test_a_name_goes_before_an_id_that_it_could_begin() -> None:
     assert meant(api, "sha256:aaaa") != named["uuid"]
 
 
+@pytest.mark.conforms("S1")
 @pytest.mark.parametrize("text", ["sha256:" + "0" * 64, "sha256:0", "sha256:00", "0" * 64, "0000", "aaa", "sha256"])
 def test_an_unknown_id_never_falls_back_to_another_image(text: str) -> None:
     with pytest.raises(NoSuchImage):
         meant(library(), text)
 
 
+@pytest.mark.conforms("S10")
 @pytest.mark.parametrize("text", ["sha256:", "sha256:%", "sha256:_", "%", "_", ""])
 def test_no_wildcards(text: str) -> None:
     with pytest.raises(BadReference):
@@ -419,6 +433,7 @@ def test_a_migration_is_followed_once() -> None:
 # -- warnings ---------------------------------------------------------------------------
 
 
+@pytest.mark.conforms("K17")
 def test_a_warning_where_clients_would_pick_another_image() -> None:
     """The server takes a collection's oldest link, clients its best one."""
     api = FakeApi()

@@ -62,6 +62,7 @@ def test_of_several_the_oldest_is_taken() -> None:
     assert create(api).uuid == old["uuid"]
 
 
+@pytest.mark.conforms("S6", "S14")
 @pytest.mark.parametrize("answers_lost", [1, 2, 4])
 def test_a_lost_answer_makes_no_second_collection(answers_lost: int) -> None:
     api = FakeApi()
@@ -107,6 +108,7 @@ def test_a_refusal_is_not_tried_again(status: int, naps: list[float]) -> None:
     assert (api.requests["collections.create"], naps) == (1, [])
 
 
+@pytest.mark.conforms("S14")
 def test_of_two_that_were_created_at_once_the_older_stays() -> None:
     api = FakeApi()
     api.before["collections.create"] = lambda: api.add(
@@ -144,6 +146,7 @@ def test_anew_does_not_take_one_of_another_name(name: str) -> None:
     assert len(there(api)) == 2
 
 
+@pytest.mark.conforms("S15")
 @pytest.mark.parametrize("name", ["name", "name (2024-01-01T00:00:00.000Z)"])
 def test_anew_takes_an_equal_one_of_that_name(name: str) -> None:
     api = FakeApi()
@@ -152,6 +155,7 @@ def test_anew_takes_an_equal_one_of_that_name(name: str) -> None:
     assert len(there(api)) == 1
 
 
+@pytest.mark.conforms("K3")
 def test_the_name_s_property_is_set_once_and_others_stay() -> None:
     api = FakeApi()
     record = api.add("collections", manifest_text=TEXT, properties={"mine": 1})

@@ -64,6 +64,7 @@ def test_what_is_there_is_not_written_again() -> None:
     assert len(written(api)) == 2
 
 
+@pytest.mark.conforms("S3")
 def test_links_to_another_collection_do_not_count() -> None:
     """A stale hash link must not keep the new collection from getting one (arvados-semantics §8, 3)."""
     api = FakeApi()

@@ -244,6 +244,7 @@ def test_every_name_comes_back(name: str) -> None:
 _name = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/"), min_size=1)
 
 
+@pytest.mark.conforms("K24")
 @given(_name.filter(lambda name: name not in (".", "..")), st.integers(0, 2**62))
 def test_a_single_file_is_read_back(name: str, size: int) -> None:
     found = manifest.files(manifest.parse(manifest.single_file(name, size, [f"{A}+{size}"])))

@@ -19,6 +19,7 @@ def attests(trust: Trust, *, writer: str, pin: str | None, changed_by: str) -> b
     return trust.attests(link, collection)
 
 
+@pytest.mark.conforms("S8")
 @pytest.mark.parametrize("pin", [NOW, THEN, None, ""])
 @pytest.mark.parametrize("changed_by", [ME, SYSTEM, NAMED, OTHER, ""])
 @pytest.mark.parametrize("writer", [ME, SYSTEM, NAMED, OTHER, ""])

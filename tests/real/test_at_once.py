@@ -20,6 +20,7 @@ def created(docker: Docker) -> Created:
     return lambda image: docker.text("image", "inspect", "--format", "{{.Created}}", image.id)
 
 
+@pytest.mark.conforms("K15")
 @pytest.mark.engine("docker", "busybox")
 def test_two_with_one_home_wait_for_each_other(
     docker: Docker, base_image: Image, created: Created, tmp_path: Path, home: Path
@@ -34,6 +35,7 @@ def test_two_with_one_home_wait_for_each_other(
     assert cached(home) == []
 
 
+@pytest.mark.conforms("S14")
 @pytest.mark.engine("docker", "busybox")
 @pytest.mark.parametrize("round_", range(4))
 def test_two_without_a_common_lock_agree(
@@ -50,6 +52,7 @@ def test_two_without_a_common_lock_agree(
     assert [cached(tmp_path / name) for name in "ab"] == [[], []]
 
 
+@pytest.mark.conforms("S14")
 @pytest.mark.engine("docker", "busybox")
 @pytest.mark.parametrize("methods", ["POST", "POST DELETE", "GET POST PUT DELETE"])
 def test_two_in_step_agree(methods: str, docker: Docker, small_image: Image, tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def assert_archive_refused(path: Path, *told: str, code: int = CONTENT, blocks: 
 # Engines
 
 
+@pytest.mark.conforms("S20", "K26")
 @pytest.mark.engine("docker", "busybox")
 @pytest.mark.parametrize("name", ["arvtest/nosuch:1", "nosuch", "abcdef", f"sha256:{'0' * 64}", "sha256:00000000"])
 def test_no_such_image(name: str, docker: Docker, tmp_path: Path, home: Path) -> None:
@@ -94,6 +95,7 @@ def _shared_digit(ids: list[str]) -> str | None:
     return next((digit for digit in firsts if firsts.count(digit) > 1), None)
 
 
+@pytest.mark.conforms("K9", "S20", "K26")
 @pytest.mark.engine("docker")
 def test_the_daemon_is_down(docker: Docker, tmp_path: Path) -> None:
     site = Site(tmp_path / "site", docker)
@@ -102,6 +104,7 @@ def test_the_daemon_is_down(docker: Docker, tmp_path: Path) -> None:
     assert_nothing_written(site)
 
 
+@pytest.mark.conforms("S20")
 @pytest.mark.engine("docker")
 def test_an_ordinary_user_may_not_open_the_socket(docker: Docker, tmp_path: Path) -> None:
     if not shutil.which("setpriv"):
@@ -122,6 +125,7 @@ def test_an_ordinary_user_may_not_open_the_socket(docker: Docker, tmp_path: Path
         assert_nothing_written(site)
 
 
+@pytest.mark.conforms("S20")
 def test_no_engine_is_installed(tmp_path: Path) -> None:
     site = Site(tmp_path / "site")
     done = site.run("ingest", "some/image:1", PATH=str(tmp_path))
@@ -195,6 +199,7 @@ def test_a_link_that_leaves_the_archive(kind: bytes, target: str, tmp_path: Path
     assert_archive_refused(path, "leads out of the archive", re.escape(target), layer)
 
 
+@pytest.mark.conforms("K22")
 @pytest.mark.parametrize("size", [2048, (16 << 20) + 512, 70 << 20], ids=["packed", "aligned", "two blocks"])
 def test_a_layer_with_other_bytes(size: int, tmp_path: Path) -> None:
     good = bytes(size)
@@ -223,6 +228,7 @@ def test_a_config_of_a_gibibyte(tmp_path: Path) -> None:
     assert_archive_refused(path, f"config is {1 << 30} bytes")
 
 
+@pytest.mark.conforms("K22")
 def test_a_config_whose_digest_is_another(tmp_path: Path) -> None:
     config = config_of(LAYERS)
     members = [(name, content + b" " if content == config else content) for name, content in members_of(LAYERS)]
@@ -278,6 +284,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert_archive_refused(tmp_path / "nowhere.tar", "nowhere.tar", "No such file")
 
 
+@pytest.mark.conforms("K19", "S6")
 @pytest.mark.engine("docker", "busybox")
 def test_two_images_in_one_archive(
     docker: Docker, small_image: Image, variant_of: Callable[[Image, str], Image], tmp_path: Path

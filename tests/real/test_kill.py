@@ -64,6 +64,7 @@ class Case:
         return pdh
 
 
+@pytest.mark.conforms("S6", "K14")
 @pytest.mark.engine("docker", "busybox")
 @pytest.mark.parametrize("when", ["before", "within", "after"])
 def test_an_ingest_killed_in_any_request_is_completed_by_the_next(
@@ -104,6 +105,7 @@ def test_an_ingest_killed_in_any_request_is_completed_by_the_next(
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
 
 
+@pytest.mark.conforms("S6", "K14")
 @pytest.mark.engine("docker", "busybox")
 def test_an_ingest_killed_while_it_saves_or_stores_is_completed_by_the_next(
     docker: Docker, base_image: Image, created: Created, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -29,6 +29,7 @@ def runs(engine: Docker, image: Image) -> bool:
     return engine.text("run", "--rm", "--network", "none", image.id) == image.greeting
 
 
+@pytest.mark.conforms("K3", "K4", "K11", "S2")
 @pytest.mark.engine("docker", "busybox")
 def test_an_image_is_one_collection_by_whatever_name_it_is_ingested(
     site: Site, base_image: Image, created: Created, home: Path
@@ -49,6 +50,7 @@ def test_an_image_is_one_collection_by_whatever_name_it_is_ingested(
     assert cached(home) == []
 
 
+@pytest.mark.conforms("K1", "S22")
 @pytest.mark.engine("docker", "busybox")
 def test_a_stored_image_is_listed_resolved_inspected_and_verified(site: Site, base_image: Image) -> None:
     uuid = site.printed("ingest", base_image.reference)
@@ -105,6 +107,7 @@ def test_load_brings_the_image_into_another_engine(site: Site, base_image: Image
         assert "already there" in again.err
 
 
+@pytest.mark.conforms("K19", "K20", "K27")
 @pytest.mark.engine("docker", "busybox", "podman", "skopeo")
 def test_one_image_is_one_pdh_whoever_saved_it(
     docker: Docker,
