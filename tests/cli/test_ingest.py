@@ -36,6 +36,7 @@ def content_of(api: FakeApi, record: dict[str, Any]) -> bytes:
     return b"".join(api.keep.blocks[part.locator.stripped][part.offset :][: part.length] for part in parts)
 
 
+@pytest.mark.conforms("K3", "K24")
 @pytest.mark.parametrize(
     "arguments", [["ingest", "app:1"], ["arv-keepdocker", "app:1"], ["arv-keepdocker", "app", "1"]]
 )
@@ -55,6 +56,7 @@ def test_an_image_of_the_engine(api: FakeApi, engine: FakeEngine, run: Run, argu
     assert list(cache_folder().iterdir()) == []
 
 
+@pytest.mark.conforms("K4")
 def test_again_sends_nothing_and_saves_nothing(api: FakeApi, engine: FakeEngine, run: Run) -> None:
     first = run("ingest", "app:1")
     requests = api.total
@@ -66,6 +68,7 @@ def test_again_sends_nothing_and_saves_nothing(api: FakeApi, engine: FakeEngine,
     assert (len(collections(api)), len(links(api))) == (1, 2)
 
 
+@pytest.mark.conforms("K19", "K20")
 @pytest.mark.parametrize("form", [hybrid, flat, canonical_archive])
 def test_every_archive_of_an_image_is_one_collection(
     api: FakeApi, run: Run, archive: Path, tmp_path: Path, form: Any
@@ -77,6 +80,7 @@ def test_every_archive_of_an_image_is_one_collection(
     assert len(collections(api)) == 1
 
 
+@pytest.mark.conforms("S23")
 def test_json(api: FakeApi, run: Run, archive: Path) -> None:
     document = json.loads(run("ingest", "--json", "--from-archive", str(archive)).out)
     (record,) = collections(api)
@@ -102,6 +106,7 @@ def test_an_archive_s_own_name_unless_another_is_given(api: FakeApi, run: Run, a
     assert len(collections(api)) == 1
 
 
+@pytest.mark.conforms("K11")
 def test_an_image_by_its_id_gets_no_name(api: FakeApi, engine: FakeEngine, run: Run) -> None:
     assert run("ingest", ID).code == 0
     assert [link_class for link_class, _, _ in links(api)] == [HASH]
@@ -118,6 +123,7 @@ def test_by_the_manifest_digest(api: FakeApi, run: Run, archive: Path) -> None:
     assert (HASH, str(layout.manifest_digest), record["uuid"]) in links(api)
 
 
+@pytest.mark.conforms("K6", "S15")
 def test_force_stores_it_again(api: FakeApi, engine: FakeEngine, run: Run) -> None:
     first = run("ingest", "app:1")
     stored = dict(api.keep.blocks)
@@ -128,6 +134,7 @@ def test_force_stores_it_again(api: FakeApi, engine: FakeEngine, run: Run) -> No
     assert (len(collections(api)), len(links(api))) == (1, 2)
 
 
+@pytest.mark.conforms("K6")
 @pytest.mark.usefixtures("engine")
 def test_force_with_a_name_of_its_own_makes_a_collection_of_its_own(api: FakeApi, run: Run) -> None:
     first, again = run("ingest", "app:1"), run("ingest", "--force", "--name", "mine", "app:1")
@@ -135,6 +142,7 @@ def test_force_with_a_name_of_its_own_makes_a_collection_of_its_own(api: FakeApi
     assert [it["name"] for it in collections(api)][1:] == ["mine"]
 
 
+@pytest.mark.conforms("K6", "S13")
 @pytest.mark.usefixtures("engine")
 def test_project_and_name(api: FakeApi, run: Run) -> None:
     run("ingest", "--project-uuid", PROJECT, "--name", "app:1", "app:1")
@@ -143,6 +151,7 @@ def test_project_and_name(api: FakeApi, run: Run) -> None:
     assert {link["owner_uuid"] for link in api.records["links"].values()} == {PROJECT}
 
 
+@pytest.mark.conforms("K5")
 def test_an_image_in_another_project_is_copied_without_its_bytes(api: FakeApi, engine: FakeEngine, run: Run) -> None:
     run("ingest", "app:1")
     sent = len(api.keep.blocks)
@@ -156,6 +165,7 @@ def test_an_image_in_another_project_is_copied_without_its_bytes(api: FakeApi, e
 # -- interrupted ------------------------------------------------------------------------
 
 
+@pytest.mark.conforms("S6", "K14")
 @pytest.mark.parametrize("request_", ["collections.create", "links.create", "collections.list", "links.list"])
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_run_that_failed_anywhere_is_completed_by_the_next(
@@ -182,6 +192,7 @@ def test_lost_answers(api: FakeApi, run: Run, request_: str, monkeypatch: pytest
     assert (len(collections(api)), len(links(api))) == (1, 2)
 
 
+@pytest.mark.conforms("K13", "K14")
 def test_a_kept_tarball(engine: FakeEngine, api: FakeApi, run: Run) -> None:
     run("ingest", "--keep-tarball", "app:1")
     assert sorted(path.name for path in cache_folder().iterdir()) == [f"{ID}.tar", f"{ID}.tar.stat"]
@@ -189,6 +200,7 @@ def test_a_kept_tarball(engine: FakeEngine, api: FakeApi, run: Run) -> None:
     assert engine.calls == ["save"]
 
 
+@pytest.mark.conforms("K13", "S8")
 def test_a_kept_tarball_that_is_damaged_is_saved_again(engine: FakeEngine, api: FakeApi, run: Run) -> None:
     run("ingest", "--keep-tarball", "app:1")
     file = cache_folder() / f"{ID}.tar"
@@ -214,6 +226,7 @@ def test_no_cache_leaves_no_tarball(engine: FakeEngine, api: FakeApi, run: Run) 
 # -- refused, and nothing written -------------------------------------------------------
 
 
+@pytest.mark.conforms("K22", "S6")
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize(
     ("content", "code", "words"),
@@ -238,6 +251,7 @@ def test_an_image_that_the_engine_does_not_have(api: FakeApi, engine: FakeEngine
     assert (collections(api), links(api)) == ([], [])
 
 
+@pytest.mark.conforms("K7")
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("formats", [["v1"], [], None])
 def test_a_cluster_that_takes_no_version_2(api: FakeApi, run: Run, formats: object) -> None:
@@ -267,6 +281,7 @@ def plant(api: FakeApi, run: Run, archive: Path, *, good: bool) -> dict[str, Any
     return record
 
 
+@pytest.mark.conforms("S8", "K5")
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("good", [True, False])
 def test_a_stranger_s_link_is_a_hint_that_is_read_back(api: FakeApi, run: Run, archive: Path, good: bool) -> None:
@@ -286,6 +301,7 @@ def test_a_stranger_s_link_is_a_hint_that_is_read_back(api: FakeApi, run: Run, a
 # -- pulling ----------------------------------------------------------------------------
 
 
+@pytest.mark.conforms("K12", "S7")
 def test_pull(engine: FakeEngine, api: FakeApi, run: Run) -> None:
     run("ingest", "--pull", "app:1")
     assert engine.calls[0] == "pull"
