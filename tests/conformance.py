@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes `docs/conformance.md` from the markers of the tests: `python -m tests.conformance`.
+
+A test says `@pytest.mark.conforms("K3", "S1")` for each statement that it shows. The statements are written
+here in a few words, and so is why one is open; which tests show it is read from the sources.
+"""
+
+import ast
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[1]
+PAGE = TOP / "docs" / "conformance.md"
+
+#: What a program that takes the place of `arv-keepdocker` does.
+KEEPDOCKER = {
+    "K1": "Without arguments, or with `images`: five columns in rank order; a reader that goes away is no error",
+    "K2": "`repo:tag extra` is an error of exit code 1; ports, IPv6 hosts and `:443` are split as upstream does",
+    "K3": "A first upload: one file `sha256:<id>.tar`, the property, both links with `image_timestamp`, UUID alone",
+    "K4": "The same image again: no save, no upload, same UUID",
+    "K5": "An image readable in another project: a collection of the same content in mine, links only where missing",
+    "K6": "`--force` uploads anew; `--project-uuid` and `--name` count, also a name equal to the image's",
+    "K7": "A cluster that does not accept version 2 is refused, or warned of with `--force-image-format`",
+    "K8": "An image that only Keep has: links and copies without an engine; one that nobody has is an error",
+    "K9": "A daemon that is down is what the message says",
+    "K10": "A container of the image's name does not hide the image",
+    "K11": "IDs in full, in part, with and without `sha256:`, and `repo@sha256:…` mean the right image",
+    "K12": "`--pull` fetches, also what is there already; `--no-pull` never does",
+    "K13": "A saved tarball serves again only while it is unchanged",
+    "K14": "After an interruption the tarball is kept and used; after success it goes",
+    "K15": "Of two processes at once, one uploads",
+    "K16": "The order of links: unreadable times last, offsets honoured, a total order, no crash",
+    "K17": "The server's rule, also for several links to one collection, and a warning where clients differ",
+    "K18": "Listing by name falls back to IDs, filters by project, drops unknown collections, keeps all names",
+    "K19": "Archives of every form of Docker's; two images in one are an error",
+    "K20": "`--from-archive` without an engine",
+    "K21": "`link UUID|PDH NAME` checks the content and writes the links that are missing",
+    "K22": "An archive that is not the image that it claims to be is refused",
+    "K23": "The names of `arvados.commands.keepdocker`; arvados-cwl-runner works with it",
+    "K24": "The collection holds nothing but the tar",
+    "K25": "The properties `docker-image-hash` and `docker-image-timestamp`, if asked for",
+    "K26": "An exit code for each kind of failure",
+    "K27": "Podman's IDs, which have no `sha256:`, are written with it",
+}
+
+#: What upstream's arv-keepdocker gets wrong, and this package does not.
+SHORTCOMINGS = {
+    "S1": "An unknown ID gives an unrelated image",
+    "S2": "Bare and short IDs are never found",
+    "S3": "A stale hash link keeps the new collection from getting one",
+    "S4": "A tag cannot be moved to an older build",
+    "S5": "Options equal to the image or tag, and `:443`, break the command line of the upload",
+    "S6": "A bad archive is noticed after the upload; a crash leaves what the next run does not complete",
+    "S7": "`--pull` ignores the tag, refreshes nothing, and looks at containers and volumes too",
+    "S8": "Links and staged tarballs are believed blindly",
+    "S9": "The containerd store's IDs become the image's",
+    "S10": "`_` and `%` in names are wildcards",
+    "S11": "Only the first 100 collections are looked at; names with a digest are not understood",
+    "S12": "The upload does not use the `api` that was given",
+    "S13": "Links do not belong to the project of the collection",
+    "S14": "Two hosts at once make two collections and four links",
+    "S15": "`--force` adds an equal collection and links each time",
+    "S16": "Save, then read, then send; leftovers in the cache",
+    "S17": "Images with common layers share no blocks",
+    "S18": "19 requests to do nothing",
+    "S19": "Minutes of silence while requests are tried again",
+    "S20": "Docker's own words are thrown away, every failure is `no matching image found`",
+    "S21": "More than 64 KiB of output of a command stall it",
+    "S22": "Twelve characters of an ID of which seven are `sha256:`; no JSON, no filter by project",
+    "S23": "Functions call `sys.exit`; tracebacks; reuse and upload look alike",
+}
+
+#: What has no test yet, or only in part, and why.
+OPEN = {
+    "K14": "in part: an upload that was interrupted sends its blocks again",
+    "K19": "in part: archives wrapped in gzip, xz or zip belong to the work on sources",
+    "K25": "not written: no cluster or client that is known reads these properties",
+    "K27": "in part: Podman as an engine belongs to the work on engines; its archives are read",
+    "S9": "in part: such images are refused; storing them under their real ID belongs to the work on engines",
+    "S16": "in part: reading while Docker still saves belongs to the work on speed",
+    "S17": "in part: layers start blocks; looking up which ones Keep has belongs to the work on speed",
+    "S19": "in part: first contact gives up soon; the rest belongs to the work on speed",
+}
+
+SECTIONS: Mapping[str, Mapping[str, str]] = {
+    "In the place of arv-keepdocker": KEEPDOCKER,
+    "Where arv-keepdocker fails": SHORTCOMINGS,
+}
+
+_HEAD = """\
+# What is shown by which test
+
+Made by `python -m tests.conformance` from the markers of the tests; a test holds that it is current.
+"""
+
+
+def page() -> str:
+    """The text of `docs/conformance.md`."""
+    shown = shown_by()
+    lines = [_HEAD]
+    for title, statements in SECTIONS.items():
+        lines += [f"## {title}\n", "| # | | tests |", "|---|---|---|"]
+        for number, statement in statements.items():
+            tests = [f"`{test}`" for test in shown.get(number, [])]
+            still = [f"*open: {OPEN[number]}*"] if number in OPEN else []
+            lines.append(f"| {number} | {statement} | {'<br>'.join(tests + still)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def shown_by() -> dict[str, list[str]]:
+    """The tests that carry each statement's number, in order of file and name."""
+    found = defaultdict(list)
+    for path in sorted((TOP / "tests").rglob("test_*.py")):
+        for name, numbers in marked(ast.parse(path.read_text())):
+            for number in numbers:
+                found[number].append(f"{path.relative_to(TOP)}::{name}")
+    return dict(found)
+
+
+def marked(module: ast.Module) -> Iterator[tuple[str, list[str]]]:
+    """Each test function with the numbers in its marker."""
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef):
+            for decorator in node.decorator_list:
+                if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.conforms":
+                    yield node.name, [ast.literal_eval(argument) for argument in decorator.args]
+
+
+def known(number: str) -> bool:
+    """Whether there is such a statement."""
+    return any(number in statements for statements in SECTIONS.values())
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    sys.stdout.write(f"{PAGE.relative_to(TOP)} written\n")
