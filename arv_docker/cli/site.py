@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .. import site
-from ..errors import ContentError
+from ..errors import ContentError, UsageError
 
 HELP = "the embedded single-machine Arvados: serve it, reach it, look after it"
 
@@ -94,11 +94,11 @@ def _configure_users(parser: argparse.ArgumentParser) -> None:
     _describe(parser, "Add users and make tokens. A user shares a project by a permission link.", example)
     commands = parser.add_subparsers(dest="user_command", metavar="COMMAND", required=True)
     create = commands.add_parser("create", help="add a user")
-    _describe(create, "Add a user. It gets no token yet.", example)
+    _describe(create, "Add a user and print its UUID. It gets no token yet.", example)
     create.add_argument("--admin", action="store_true", help="the user may do everything")
     token = commands.add_parser("token", help="print a new token for a user")
     _describe(token, "Print a new token for a user, the one named 'system' being the site itself.", example)
-    token.add_argument("--days", type=int, metavar="N", help="let the token end after so many days")
+    token.add_argument("--days", type=_days, metavar="N", help="let the token end after so many days")
     for command in (create, token):
         command.add_argument("name", help="name of the user")
     users = commands.add_parser("list", help="list the users")
@@ -141,6 +141,8 @@ def _status(args: argparse.Namespace) -> int:
     from ..site.status import existing, status
     from ..site.upkeep import problems
 
+    if args.quick and not args.check:
+        raise UsageError("--quick goes with --check.")
     found = status(_folder(args))
     wrong: list[str] = []
     if args.check:
@@ -178,7 +180,7 @@ def _create_user(args: argparse.Namespace) -> int:
     from ..site.status import existing
 
     with existing(_folder(args)) as opened:
-        users.create(opened.database, opened.settings, args.name, is_admin=args.admin)
+        print(users.create(opened.database, opened.settings, args.name, is_admin=args.admin))
     return 0
 
 
@@ -228,4 +230,10 @@ def _describe(parser: argparse.ArgumentParser, description: str, epilog: str) ->
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) < 1 << 16):
         raise argparse.ArgumentTypeError(f"{text!r} is not a port: 0 to 65535")
+    return int(text)
+
+
+def _days(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 36500):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of days: 1 to 36500")
     return int(text)

@@ -57,8 +57,8 @@ def seed(database: Database, settings: Settings) -> None:
             connection.execute(*insertion(GROUPS, group, "INSERT OR IGNORE"))
 
 
-def create(database: Database, settings: Settings, username: str, *, is_admin: bool) -> None:
-    """Add an active user; raises UsageError where the name is taken or no name."""
+def create(database: Database, settings: Settings, username: str, *, is_admin: bool) -> str:
+    """Add an active user and return its UUID; raises UsageError where the name is taken or no name."""
     if not _NAME.fullmatch(username) or username == ROOT:
         raise UsageError(f"{username!r} is no name for a user: letters, digits, '.', '_', '-', a letter first.")
     now = clock.text_of(clock.now())
@@ -68,6 +68,7 @@ def create(database: Database, settings: Settings, username: str, *, is_admin: b
             connection.execute(*insertion(USERS, record))
     except sqlite3.IntegrityError as error:
         raise UsageError(f"There is a user {username!r} already.") from error
+    return str(record["uuid"])
 
 
 def new_token(database: Database, settings: Settings, username: str, days: int | None) -> str:

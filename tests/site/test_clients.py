@@ -299,10 +299,20 @@ def test_every_help_has_an_example(words: list[str], capsys: pytest.CaptureFixtu
     assert re.search(r"examples?:\n  (eval.*)?.*arv-docker site", capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("words", [[], ["serve", "--port", "70000"], ["serve", "--port", "x"], ["bogus"]])
-def test_bad_usage_is_exit_code_2(words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["serve", "--port", "70000"],
+        ["serve", "--port", "x"],
+        ["bogus"],
+        ["user"],
+        ["user", "token", "ann", "--days", "0"],
+    ],
+)
+def test_bad_usage_is_exit_code_2(words: str) -> None:
     with pytest.raises(SystemExit) as ended:
-        arguments(*words)
+        arguments(*words.split())
     assert ended.value.code == 2
 
 

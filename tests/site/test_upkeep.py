@@ -159,6 +159,7 @@ def test_users_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         command.run(arguments("user", "create", "ann", *where))
     opened(tmp_path / "site").close()
     assert command.run(arguments("user", "create", "ann", *where)) == 0
+    uuid = capsys.readouterr().out.strip()
     with pytest.raises(UsageError, match="already"):
         command.run(arguments("user", "create", "ann", *where))
     assert command.run(arguments("user", "token", "ann", "--days", "3", *where)) == 0
@@ -166,7 +167,7 @@ def test_users_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     with LocalSite(tmp_path / "site") as site:
         assert site.token != token
     api = Direct(opened(tmp_path / "site"))
-    assert api.ok("GET", "users/current", token=token)["username"] == "ann"
+    assert api.ok("GET", "users/current", token=token)["uuid"] == uuid
     assert api.ok("GET", "api_client_authorizations/current", token=token)["expires_at"]
     assert command.run(arguments("user", "list", *where)) == 0
     assert "ann               1 tokens" in capsys.readouterr().out
@@ -183,6 +184,8 @@ def test_gc_and_check_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == "would remove 1 blocks (4 bytes)\n"
     assert command.run(arguments("status", "--check", *where)) == 0
     assert "none found" in capsys.readouterr().out
+    with pytest.raises(UsageError):
+        command.run(arguments("status", "--quick", *where))
     site.blocks.path(block).write_bytes(b"DATA")
     with pytest.raises(ContentError) as raised:
         command.run(arguments("status", "--check", "--json", *where))
