@@ -343,8 +343,8 @@ def test_main_uses_the_client_that_it_is_given(monkeypatch: pytest.MonkeyPatch) 
     [
         (["app:1", "2"], 1, "already says which image"),
         (["none:1"], 1, "no image"),
-        (["host", "5000/app"], 2, "split it at its first colon and lost the tag"),
-        (["app", "a b"], 2, "is not a tag"),
+        (["host", "5000/app"], 1, "split it at its first colon and lost the tag"),
+        (["app", "a b"], 1, "is not a tag"),
     ],
 )
 def test_main_ends_with_the_codes_of_the_original(arguments: Sequence[str], code: int, words: str) -> None:

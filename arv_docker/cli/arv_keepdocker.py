@@ -14,7 +14,18 @@ from typing import Any, TextIO
 
 from .. import __version__, cli, progress
 from ..reference import name_from_arguments
-from . import EXIT_CODES, finished, images, ingest, without_local
+from . import finished, images, ingest, without_local
+
+#: Exit codes above this one say which signal ended the command.
+_SIGNALLED = 128
+
+_EXIT_CODES = """\
+exit codes, as ever (arv-docker ingest has one for each kind of failure):
+  0    done
+  1    failed; standard error says why
+  2    the command line: an option that is not known
+  130  interrupted (Ctrl-C); 143, 129: terminated, hung up
+"""
 
 
 def main(
@@ -34,7 +45,8 @@ def main(
     local, rest = without_local(sys.argv[1:] if arguments is None else arguments)
     args = parser().parse_args(rest)
     args.local, args.api = local, api
-    return finished(lambda: _run(args, out, err), "arv-keepdocker", out, err, signals=signals)
+    code = finished(lambda: _run(args, out, err), "arv-keepdocker", out, err, signals=signals)
+    return code if code == 0 or code > _SIGNALLED else 1
 
 
 def _run(args: argparse.Namespace, out: TextIO, err: TextIO) -> int:
@@ -73,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="arv-keepdocker",
         description="Put a container image into Keep, or list the images that are there.",
-        epilog="examples:\n  arv-keepdocker --local busybox latest\n  arv-keepdocker images\n\n" + EXIT_CODES,
+        epilog="examples:\n  arv-keepdocker --local busybox latest\n  arv-keepdocker images\n\n" + _EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_version(parser)

@@ -134,7 +134,7 @@ def test_a_registry_with_a_port_is_never_another_tag(
     for tag in ("latest", "other"):
         site.printed("ingest", f"{HOST_5000}:{tag}")
     said = runner(f"{HOST_5000}:wanted")
-    assert said == {"error": "WorkflowException: keepdocker exited with code 2"}
+    assert said == {"error": "WorkflowException: keepdocker exited with code 1"}
     assert "split it at its first colon and lost the tag" in runner.errors
     assert "arv_docker.get_image" in runner.errors
     show(capsys, *runner.errors.splitlines()[-1:])
