@@ -22,6 +22,7 @@ import fcntl
 import getpass
 import json
 import os
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def opened(root: Path) -> Site:
             users.seed(database, settings)
             blocks = BlockStore(folder.blocks)
             blocks.prepare()
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
         raise DiskError(f"The site folder {folder.root} cannot be used.", detail=str(error)) from error
     return Site(folder, settings, _vocabulary(folder), database, blocks)
 

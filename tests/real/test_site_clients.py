@@ -118,6 +118,7 @@ def test_arv_put_and_get_of_folders(clients: Clients, site: dict[str, str], tmp_
     assert "more" in clients.run("arv-ls", uuid, **site).out
 
 
+@pytest.mark.long
 def test_arv_put_resumes_after_kill_9(clients: Clients, site: dict[str, str], tmp_path: Path, home: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from arv_docker.errors import DiskError
 from arv_docker.site import LocalSite, upkeep
 from arv_docker.site.folder import opened
 
@@ -154,6 +155,17 @@ def test_a_full_disk_refuses_and_recovers(small_disk: Path) -> None:
     site = opened(folder)
     assert list(upkeep.problems(site, quick=False)) == []
     site.close()
+
+
+@pytest.mark.parametrize("leave", [0, 4096, 20_000, 60_000, 120_000])
+def test_a_site_that_finds_no_room_to_begin_begins_later(small_disk: Path, leave: int) -> None:
+    fill(small_disk / "other", leave)
+    with contextlib.suppress(DiskError), LocalSite(small_disk / "site"):
+        pass
+    (small_disk / "other").unlink()
+    with LocalSite(small_disk / "site") as local:
+        web = Web(int(local.url.rpartition(":")[2]), local.token, local.folder)
+        assert web("POST", "/arvados/v1/links", b"{}", content_type="application/json").status == 200
 
 
 # -- several processes ------------------------------------------------------------------
