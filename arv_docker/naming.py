@@ -39,7 +39,8 @@ class Status:
     """What a name means to the cluster, and what this user stored under it.
 
     ``state`` is ``ready`` when the cluster resolves the name to a collection that this user
-    linked, ``shadowed`` when to another one, ``foreign`` when this user linked none.
+    linked and that has the same content still, ``shadowed`` when to another one or to other
+    content, ``foreign`` when this user linked none.
     """
 
     state: str
@@ -102,11 +103,12 @@ def status(cluster: Cluster, name: Reference, trust: Trust) -> Status:
     resolved = catalogue.resolve(cluster, str(name), trust)
     if resolved.link is None or resolved.link.link_class != REPO_TAG:
         raise NoSuchImage(f"the cluster knows no image by the name {name.link_name!r}.")
-    ours = tuple(it.head_uuid for it in _links(cluster, name) if it.modified_by == cluster.user_uuid)
-    head = resolved.link.head_uuid
-    state = "ready" if head in ours else "shadowed" if ours else "foreign"
-    pdh = resolved.collection.pdh
-    return Status(state, name.link_name, head, pdh, resolved.link, ours, resolved.warnings)
+    ours = [it for it in _links(cluster, name) if it.modified_by == cluster.user_uuid]
+    head, pdh = resolved.link.head_uuid, resolved.collection.pdh
+    ready = any(it.head_uuid == head and it.tail_uuid in ("", pdh) for it in ours)
+    state = "ready" if ready else "shadowed" if ours else "foreign"
+    stored = tuple(it.head_uuid for it in ours)
+    return Status(state, name.link_name, head, pdh, resolved.link, stored, resolved.warnings)
 
 
 def _links(cluster: Cluster, name: Reference) -> Sequence[Link]:

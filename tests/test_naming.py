@@ -233,6 +233,16 @@ def test_shadowed_by_a_stranger(api: FakeApi) -> None:
     assert any("not trusted" in warning for warning in found.warnings)
 
 
+def test_shadowed_by_other_content_in_the_same_collection(api: FakeApi) -> None:
+    ours = ingested(api, NEWER, "app:1")
+    api.records["collections"][ours.uuid] |= {
+        key: api.image(b"other")[key] for key in ("manifest_text", "portable_data_hash")
+    }
+    found = status(api)
+    assert (found.state, found.uuid) == ("shadowed", ours.uuid)
+    assert any("has changed since" in warning for warning in found.warnings)
+
+
 def test_foreign(api: FakeApi) -> None:
     api.link(api.image(), REPO_TAG, "app:1", modified_by_user_uuid=OTHER)
     assert status(api).state == "foreign"

@@ -214,7 +214,9 @@ def test_our_own_link_to_a_collection_that_is_changed_later(
     stranger.does(changes(theirs))
     warned = site.run("resolve", small_image.reference)
     assert "has changed since it was linked" in warned.err, warned.told
-    assert "has changed since it was linked" in site.run("status", small_image.reference).err
+    status = site.run("status", small_image.reference)
+    assert (status.status, status.out.split()[0]) == (8, "shadowed"), status.told
+    assert "has changed since it was linked" in status.err
     assert_ours_is_right(site, ingest(small_image), small_image, not_in=theirs)
 
 
