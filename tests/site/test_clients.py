@@ -300,15 +300,7 @@ def test_every_help_has_an_example(words: list[str], capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
-    "words",
-    [
-        [],
-        ["serve", "--port", "70000"],
-        ["serve", "--port", "x"],
-        ["bogus"],
-        ["user"],
-        ["user", "token", "ann", "--days", "0"],
-    ],
+    "words", ["", "serve --port 70000", "serve --port x", "bogus", "user", "user token ann --days 0"]
 )
 def test_bad_usage_is_exit_code_2(words: str) -> None:
     with pytest.raises(SystemExit) as ended:
