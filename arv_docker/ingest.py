@@ -7,7 +7,7 @@ and two runs at once end with one collection.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from .keep import catalogue, collections, links
 from .keep.blocks import StoredArchive
 from .keep.catalogue import HASH, REPO_TAG, sort_key
 from .keep.client import Cluster, CollectionRecord, Link
+from .keep.delta import KnownLayers
+from .keep.resume import SentBlocks
 from .keep.stored import holds, image_file
 from .keep.trust import Trust
 from .progress import Progress
@@ -52,7 +54,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """An image that is in Keep now. ``already`` says that it was before; ``bytes_sent`` counts what went to Keep."""
+    """An image that is in Keep now. ``already`` says that it was before.
+
+    ``bytes_sent`` counts what went to Keep, ``bytes_spared`` what was read and was there.
+    """
 
     uuid: str
     pdh: str
@@ -60,6 +65,7 @@ class Ingested:
     name: str | None
     already: bool
     bytes_sent: int
+    bytes_spared: int
     links_written: int
 
 
@@ -72,6 +78,8 @@ class Ingest:
         self._options = options
         self._progress = progress
         self._owner = options.project or cluster.user_uuid
+        self._spare = not options.force
+        self._spared = 0
         self._trust = trust or Trust.of(cluster.user_uuid, cluster.system_user_uuid)
 
     def from_engine(self, engine: Engine, name: Reference | ImageId) -> Ingested:
@@ -81,7 +89,10 @@ class Ingest:
         label = _label(name, image)
         with cache.locked(cache.cache_folder(), image.id, self._waiting(image.id)) as image_file:
             by_id = not (self._options.force or self._options.by_manifest)
-            result = (self.known(image.id, label) if by_id else None) or self._read(engine, image, label, image_file)
+            result = self.known(image.id, label) if by_id else None
+            if result is None:
+                result = self._anew_if_refused(lambda: self._read(engine, image, label, image_file))
+            SentBlocks(image_file.parent, self._cluster, image.id).discard()
             if not self._options.keep_tarball:
                 cache.discard(image_file)
         return result
@@ -100,9 +111,16 @@ class Ingest:
             image_id = image.config.digest
             if self._options.by_manifest:
                 image_id = canonical.layout(image.config, image.sizes).manifest_digest
-            with cache.locked(cache.cache_folder(), image.config.digest, self._waiting(image.config.digest)):
-                found = None if self._options.force else self.known(image_id, label)
-                return found or self._store(image, label, sum(image.sizes.values()))
+            config = image.config
+            with cache.locked(cache.cache_folder(), config.digest, self._waiting(config.digest)) as image_file:
+                result = None if self._options.force else self.known(image_id, label)
+                if result is None:
+                    size = sum(image.sizes.values())
+                    result = self._anew_if_refused(
+                        lambda: self._store(image, label, size, config.digest, config.diff_ids)
+                    )
+                SentBlocks(image_file.parent, self._cluster, config.digest).discard()
+            return result
 
     def from_keep(self, name: Reference | ImageId) -> Ingested | None:
         """An image that Keep has already and no engine has to: linked by ``name`` and copied into our project.
@@ -128,7 +146,7 @@ class Ingest:
         written = links.ensure(
             self._cluster, ours, image_id, name, trust=self._trust, properties=links.timestamp_in(link), existing=found
         )
-        return Ingested(ours.uuid, ours.pdh, image_id, _text(name), True, 0, written)
+        return Ingested(ours.uuid, ours.pdh, image_id, _text(name), True, 0, 0, written)
 
     # -- is it known? --------------------------------------------------------------------
 
@@ -176,27 +194,65 @@ class Ingest:
 
     # -- read and store ------------------------------------------------------------------
 
+    def _anew_if_refused(self, store: Callable[[], Ingested]) -> Ingested:
+        """What ``store`` gives; once more, with every block sent, if the cluster refuses those that were spared."""
+        self._spare = not self._options.force
+        try:
+            return store()
+        except ClusterError as error:
+            if error.status != 403 or not self._spared:
+                raise
+            self._progress.say("the cluster does not take blocks that it had already; sending everything again")
+        self._spare = False
+        return store()
+
     def _read(self, engine: Engine, image: EngineImage, name: Reference | None, image_file: Path) -> Ingested:
         """Reads the image from a tarball that an earlier try left, else from the engine while it saves."""
+
+        def stored(opened: OpenedImage) -> Ingested:
+            return self._store(opened, name, image.size, image.id, image.diff_ids)
+
         if self._options.use_cache and (kept := cache.prep_image_file(image_file)[0]) is not None:
             try:
                 with kept:
-                    return self._store(docker_archive.opened(kept.fileno(), ImageId(image.id.hex)), name, image.size)
+                    return stored(docker_archive.opened(kept.fileno(), ImageId(image.id.hex)))
             except (ContentError, NoSuchImage) as error:
                 self._progress.say(f"the tarball in the cache is no good, saving the image again: {error.message}")
         cache.discard(image_file)
         with EngineSource(engine, image, image_file if self._options.use_cache else None).open() as streamed:
-            return self._store(streamed, name, image.size)
+            return stored(streamed)
 
-    def _store(self, image: OpenedImage, name: Reference | None, size: int) -> Ingested:
-        """Stores and links an image that is open for reading; ``size`` is about its number of bytes."""
-        destination = KeepDestination(self._cluster, cache.cache_folder())
+    def _store(
+        self,
+        image: OpenedImage,
+        name: Reference | None,
+        size: int,
+        image_id: Digest,
+        diff_ids: Collection[Digest],
+    ) -> Ingested:
+        """Stores and links an image that is open for reading.
+
+        ``size`` is about its number of bytes; ``image_id`` and ``diff_ids`` are what it is said
+        to be, by which blocks are looked for that Keep has.
+        """
+        folder = cache.cache_folder()
+        sent = SentBlocks(folder, self._cluster, image_id)
+        layers = KnownLayers(self._cluster, diff_ids, self._trust)
+        known = {**layers.blocks, **sent.blocks} if self._spare else {}
+        note = sent.note if self._options.use_cache else None
+        destination = KeepDestination(self._cluster, folder, known, note)
         with self._progress.step("storing in Keep", size or None) as advance:
             stored = destination.write(image, advance)
+        self._spared = destination.bytes_spared
         self._warn_of(stored.layout.config)
-        return self._link(stored, name, destination.bytes_sent)
+        result, collection = self._link(stored, name, destination)
+        for refused in layers.note(stored.layout, collection):
+            self._progress.say(f"warning: {refused}")
+        return result
 
-    def _link(self, stored: StoredArchive, name: Reference | None, sent: int) -> Ingested:
+    def _link(
+        self, stored: StoredArchive, name: Reference | None, destination: KeepDestination
+    ) -> tuple[Ingested, CollectionRecord]:
         layout = stored.layout
         image_id = layout.manifest_digest if self._options.by_manifest else layout.config.digest
         collection = self._collection(stored.manifest_text(image_id), image_id, name)
@@ -205,7 +261,10 @@ class Ingest:
         written = links.ensure(
             self._cluster, collection, image_id, name, trust=self._trust, properties=properties, existing=existing
         )
-        return Ingested(collection.uuid, collection.pdh, image_id, _text(name), False, sent, written)
+        sent, spared = destination.bytes_sent, destination.bytes_spared
+        return Ingested(
+            collection.uuid, collection.pdh, image_id, _text(name), False, sent, spared, written
+        ), collection
 
     def _collection(self, text: str, image_id: Digest, name: Reference | None) -> CollectionRecord:
         called = f"{name.link_name.replace('/', ' ')} " if name else ""

@@ -87,7 +87,7 @@ def test_a_registry_with_a_port(api: FakeApi, engine: FakeEngine) -> None:
     engine.tags[APP.parsed.digest] = ["host:5000/app:1"]
     found = get(api, "host:5000/app:1", engine)
     assert (found.name, str(found.image_id)) == ("host:5000/app:1", ID)
-    assert {it["name"] for it in api.records["links"].values()} == {ID, "host:5000/app:1"}
+    assert {ID, "host:5000/app:1"} <= {it["name"] for it in api.records["links"].values()}
     with pytest.raises(NoSuchImage):
         get(api, "host:5000/app:2", engine)
     with pytest.raises(NoSuchImage):

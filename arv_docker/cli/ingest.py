@@ -101,7 +101,8 @@ def ingested(args: argparse.Namespace, name: Reference | ImageId | None, shown: 
             assert name is not None
             result = _from_engine_or_keep(args, ingest, name, shown)
     state = "already stored" if result.already else "stored"
-    shown.say(f"{result.name or result.image_id}: {state}, {progress.size(result.bytes_sent)} sent")
+    spared = f", {progress.size(result.bytes_spared)} were in Keep" if result.bytes_spared else ""
+    shown.say(f"{result.name or result.image_id}: {state}, {progress.size(result.bytes_sent)} sent{spared}")
     return result
 
 

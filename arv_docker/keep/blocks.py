@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,17 +52,19 @@ class BlockStore:
 
     The threads are daemons: whoever gives up, on an error or Ctrl-C, does not wait for a
     request that is being tried again and again. ``bytes_sent`` and ``blocks_sent`` count
-    what really went to Keep.
+    what really went to Keep, ``bytes_spared`` what did not have to.
     """
 
-    def __init__(self, put: Callable[[bytes], str]) -> None:
+    def __init__(self, put: Callable[[bytes], str], known: Mapping[str, str] | None = None) -> None:
+        """``known`` are locators of blocks that Keep has, by ``md5+size``: such blocks are not sent."""
         self._put = put
-        self._known: dict[str, Future[str]] = {}
+        self._known: dict[str, Future[str]] = {name: _done(locator) for name, locator in (known or {}).items()}
         self._room = threading.Semaphore(IN_FLIGHT)
         self._lock = threading.Lock()
         self._failed: BaseException | None = None
         self.bytes_sent = 0
         self.blocks_sent = 0
+        self.bytes_spared = 0
 
     def submit(self, content: bytes) -> Future[str]:
         """Begins to store a block and gives its locator to come; waits while IN_FLIGHT blocks are under way.
@@ -91,7 +93,10 @@ class BlockStore:
         with self._lock:
             first = self._known.setdefault(name, result)
         if first is not result:
-            return first.result()  # of an equal block, which may still be under way
+            locator = first.result()  # of an equal block, which may still be under way
+            with self._lock:
+                self.bytes_spared += len(content)
+            return locator
         locator = self._put(content)
         with self._lock:
             self.bytes_sent += len(content)
@@ -187,3 +192,9 @@ class ArchiveWriter:
         if waiting:
             blocks.append(self._blocks.submit(bytes(waiting)))
         return blocks
+
+
+def _done(locator: str) -> Future[str]:
+    result: Future[str] = Future()
+    result.set_result(locator)
+    return result

@@ -75,7 +75,10 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class CollectionRecord:
-    """A collection record. ``manifest_text`` is signed for us, None where it was not asked for."""
+    """A collection record. ``manifest_text`` is signed for us, None where it was not asked for.
+
+    ``replication`` and ``storage_classes`` are what its owner wishes; None and () mean the cluster's default.
+    """
 
     uuid: str
     owner_uuid: str
@@ -84,6 +87,8 @@ class CollectionRecord:
     created_at: str
     modified_by: str
     properties: Mapping[str, Any] = field(hash=False)
+    replication: int | None
+    storage_classes: tuple[str, ...]
     manifest_text: str | None = field(repr=False)
 
     FIELDS = (
@@ -94,12 +99,15 @@ class CollectionRecord:
         "created_at",
         "modified_by_user_uuid",
         "properties",
+        "replication_desired",
+        "storage_classes_desired",
     )
 
     @classmethod
     def of(cls, record: Record) -> CollectionRecord:
         """The collection in a record of the API; absent and null values are empty."""
         properties = record.get("properties")
+        replication = record.get("replication_desired")
         return cls(
             uuid=record.get("uuid") or "",
             owner_uuid=record.get("owner_uuid") or "",
@@ -108,6 +116,8 @@ class CollectionRecord:
             created_at=record.get("created_at") or "",
             modified_by=record.get("modified_by_user_uuid") or "",
             properties=properties if isinstance(properties, dict) else {},
+            replication=replication if isinstance(replication, int) else None,
+            storage_classes=tuple(record.get("storage_classes_desired") or ()),
             manifest_text=record.get("manifest_text"),
         )
 
@@ -172,6 +182,13 @@ class Cluster:
     def links(self, filters: Sequence[Filter]) -> Iterator[Link]:
         """Every link that passes ``filters``, in order of UUID."""
         yield from map(Link.of, self._pages("links", filters, Link.FIELDS))
+
+    def newest_links(self, filters: Sequence[Filter]) -> list[Link]:
+        """The links that pass ``filters``, the newest first, as many as one request gives."""
+        request = self._api.links().list(
+            filters=list(filters), select=list(Link.FIELDS), order=["created_at desc"], limit=PAGE, count="none"
+        )
+        return [Link.of(record) for record in self._call(request, "the list of links").get("items") or []]
 
     def collections(self, filters: Sequence[Filter], *, manifest: bool = False) -> Iterator[CollectionRecord]:
         """Every readable collection that passes ``filters`` and is not in the trash, in order of UUID."""

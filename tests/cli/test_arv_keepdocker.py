@@ -10,6 +10,7 @@ import pytest
 
 from arv_docker.archive import canonical
 from arv_docker.keep.catalogue import HASH, REPO_TAG
+from arv_docker.keep.delta import LAYER
 from arv_docker.reference import name_as_id
 from tests.archives import files_of, image
 from tests.cli.conftest import APP, Run
@@ -25,7 +26,7 @@ def collections(api: FakeApi) -> list[dict[str, Any]]:
 
 
 def links(api: FakeApi, head: str) -> list[tuple[str, str]]:
-    found = api.records["links"].values()
+    found = [it for it in api.records["links"].values() if it["link_class"] != LAYER]
     return sorted((it["link_class"], it["name"]) for it in found if it["head_uuid"] == head)
 
 

@@ -44,10 +44,13 @@ class Resource:
         self._records = records
 
     def list(self, *, filters: Any, select: Any, order: Any, limit: int, count: str) -> Request:
-        assert (order, count) == (["uuid asc"], "none")
+        assert order in (["uuid asc"], ["created_at desc"])
+        assert count == "none"
 
         def execute() -> Any:
             found = [it for it in self._sorted() if all(_passes(it, *rule) for rule in filters)]
+            if order == ["created_at desc"]:
+                found.sort(key=lambda it: str(it["created_at"]), reverse=True)
             page = min(limit, self._api.largest_page)
             items = [{key: it.get(key) for key in (*select, "kind")} for it in found[:page]]
             return {"items": items, "limit": page}

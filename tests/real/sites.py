@@ -145,14 +145,18 @@ def assert_stored_once(records: Records, image: Image, created: str) -> Collecti
         f"{image.id.replace(':', chr(92) + '072')}.tar"
     )
     links = records.links()
-    assert sorted((link.link_class, link.name) for link in links) == [
+    layers = [link for link in links if link.link_class == "docker_image_layer"]
+    named = [link for link in links if link not in layers]
+    assert sorted((link.link_class, link.name) for link in named) == [
         ("docker_image_hash", image.id),
         ("docker_image_repo+tag", image.reference),
     ]
     for link in links:
         assert (link.head_uuid, link.tail_uuid) == (collection.uuid, collection.pdh)
         assert (link.owner_uuid, link.modified_by) == (user, user)
-        assert link.properties == {"image_timestamp": created}
+        assert link.properties == ({} if link in layers else {"image_timestamp": created})
+    assert len({link.name for link in layers}) == len(layers)
+    assert {link.name for link in layers} <= set(image.diff_ids)
     assert records.verified(collection) == image.id
     return collection
 

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which blocks Keep has already: found by the layers of an image, before any of them is sent.
+
+An aligned layer makes the same blocks in every image (design §4). A link of class
+``docker_image_layer`` says which collection holds a layer; reading that collection gives
+locators that are signed for us. Nobody's word is taken for bytes: each block is still
+read, and hashed by MD5 like its layer by SHA-256; a link that lies spares nothing and
+harms nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Iterable, Iterator
+
+from ..archive.canonical import Layout
+from ..errors import BadManifestText, ClusterError
+from ..image import Digest
+from .client import Cluster, CollectionRecord, Link
+from .manifest import Locator, locators, parse
+from .trust import Trust
+
+LAYER = "docker_image_layer"
+
+#: A locator whose signature ends sooner is not used: the collection may be created only when the last block is sent.
+LEAST_VALIDITY = 3600
+
+#: Collections that are read for their locators; the newest hold what is wanted.
+_MOST_COLLECTIONS = 50
+#: The storage classes that our collections have; blocks of others may be kept with less care.
+_USUAL = ((), ("default",))
+_SIGNATURE = re.compile(r"\+A[0-9a-f]{40}@([0-9a-f]{1,8})")
+
+
+class KnownLayers:
+    """What the cluster's links say of some layers, in two requests.
+
+    ``blocks`` are signed locators by ``md5+size``, fit to go into a manifest text of ours.
+    """
+
+    def __init__(self, cluster: Cluster, diff_ids: Collection[Digest], trust: Trust) -> None:
+        self._cluster = cluster
+        self._trust = trust
+        names = list(dict.fromkeys(map(str, diff_ids)))
+        self._links = cluster.newest_links([["link_class", "=", LAYER], ["name", "in", names]]) if names else []
+        self._holders = {it.uuid: it for it in _readable(cluster, [link.head_uuid for link in self._links])}
+        self.blocks: dict[str, str] = {}
+        for holder in self._holders.values():
+            self.blocks.update(usable_blocks(holder.manifest_text or "", time.time()))
+
+    def note(self, layout: Layout, collection: CollectionRecord) -> list[str]:
+        """Writes a link for each aligned layer that no trusted link finds; gives what the cluster refused, as words.
+
+        Such a link only saves work, so that a refusal is no failure.
+        """
+        served = {link.name for link in self._links if self._serves(link)}
+        refused = []
+        for span in layout.aligned:
+            if str(span.diff_id) in served:
+                continue
+            try:
+                self._cluster.create_link(_attributes(span.diff_id, collection))
+            except ClusterError as error:
+                refused.append(f"layer {span.diff_id.short} was not linked: {error.message}")
+        return refused
+
+    def _serves(self, link: Link) -> bool:
+        holder = self._holders.get(link.head_uuid)
+        return holder is not None and self._trust.attests(link, holder)
+
+
+def usable_blocks(text: str, now: float) -> dict[str, str]:
+    """The locators of a manifest text that may go into another one, by ``md5+size``.
+
+    Not those of other clusters (``+R``), without a size, or whose signature ends within
+    LEAST_VALIDITY seconds. Text that does not parse has none.
+    """
+    try:
+        found = locators(parse(text))
+        return {locator.stripped: str(locator) for locator in found if _usable(locator, now)}
+    except BadManifestText:
+        return {}
+
+
+def _usable(locator: Locator, now: float) -> bool:
+    signature = _SIGNATURE.search(locator.hints)
+    if locator.size is None or "+R" in locator.hints or "+K" in locator.hints:
+        return False
+    # Without a signature: a cluster that signs nothing.
+    return signature is None or int(signature[1], 16) > now + LEAST_VALIDITY
+
+
+def _readable(cluster: Cluster, heads: Iterable[str]) -> Iterator[CollectionRecord]:
+    """The collections that still are, with storage no weaker than ours."""
+    wanted = list(dict.fromkeys(heads))[:_MOST_COLLECTIONS]
+    for found in cluster.collections([["uuid", "in", wanted]], manifest=True) if wanted else ():
+        if (found.replication or cluster.replication) >= cluster.replication and found.storage_classes in _USUAL:
+            yield found
+
+
+def _attributes(diff_id: Digest, collection: CollectionRecord) -> dict[str, object]:
+    """No properties: clusters with a strict vocabulary refuse keys that they do not know."""
+    return {
+        "link_class": LAYER,
+        "name": str(diff_id),
+        "head_uuid": collection.uuid,
+        "tail_uuid": collection.pdh,
+        "owner_uuid": collection.owner_uuid,
+    }

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was sent already by a run that was interrupted, so that the next one does not send it again.
+
+A file of signed locators, a line each, written as soon as Keep has a block. It belongs to
+one image, cluster and user, is found by the next run of them whatever ended this one, and
+goes when the image is in Keep. Only what is read and hashes to a block's name spares its PUT.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+from ..image import Digest
+from .client import Cluster
+from .delta import usable_blocks
+
+_SUFFIX = ".blocks"
+
+
+class SentBlocks:
+    """The blocks of an image that this user has sent to this cluster. ``blocks`` are locators by ``md5+size``."""
+
+    def __init__(self, folder: Path, cluster: Cluster, image_id: Digest) -> None:
+        self._path = folder / f"{image_id}.{cluster.user_uuid}{_SUFFIX}"
+        self._lock = threading.Lock()
+
+    @property
+    def blocks(self) -> dict[str, str]:
+        """What is on record and may still be used; a line that was cut by a kill is not."""
+        try:
+            lines = self._path.read_text(errors="replace").split("\n")[:-1]
+        except FileNotFoundError:
+            return {}
+        found: dict[str, str] = {}
+        for line in lines:
+            found.update(usable_blocks(f". {line} 0:0:x\n", time.time()))
+        return found
+
+    def note(self, locator: str) -> None:
+        """Records a block that Keep has taken. Called from any thread."""
+        with self._lock:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(descriptor, f"{locator}\n".encode())
+            finally:
+                os.close(descriptor)
+
+    def discard(self) -> None:
+        """Forgets them: the image is in Keep, or they were refused."""
+        self._path.unlink(missing_ok=True)
