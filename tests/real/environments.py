@@ -94,8 +94,6 @@ def with_upgrades(folder: Path) -> Environment:
     made.look("install-command --module")
     made.install("--force-reinstall", "--no-deps", SDK)
     made.look("SDK upgraded again")
-    made.run("arv-docker", "install-command")
-    made.look("install-command again")
     made.run("arv-docker", "install-command", "--undo")
     made.look("install-command --undo")
     made.run("arv-docker", "install-command", "--module")

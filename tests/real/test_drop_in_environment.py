@@ -13,7 +13,6 @@ EXPECTED = {
     "install-command": (True, False, "is this package's"),
     "install-command --module": (True, True, "is this package's; so is import arvados.commands.keepdocker"),
     "SDK upgraded again": (True, True, "is the command of the Arvados SDK, and runs this package's module"),
-    "install-command again": (True, True, "is this package's; so is import arvados.commands.keepdocker"),
     "install-command --undo": (False, False, "is the command of the Arvados SDK. arv-docker install-command"),
 }
 
