@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from arv_docker.keep.delta import LAYER
 from arv_docker.site import LocalSite
 from tests.real.engines import Docker, Image
 from tests.real.proxy import between, ingest
@@ -86,10 +87,15 @@ def test_two_in_step_agree(methods: str, docker: Docker, small_image: Image, tmp
 
 
 def the_only_collection(records: Records, image: Image) -> str:
-    """The UUID of the one collection outside the trash, which has the image and exactly its two links."""
+    """The UUID of the one collection outside the trash, which has the image, its two links, and one for each layer."""
     (collection,) = records.cluster.collections([], manifest=True)
     assert records.verified(collection) == image.id
-    assert sorted((link.link_class, link.name, link.head_uuid) for link in records.links()) == [
+    links = sorted((link.link_class, link.name, link.head_uuid) for link in records.links())
+    layers = [link for link in links if link[0] == LAYER]
+    assert len(layers) == len(set(layers))
+    assert {diff_id for _, diff_id, _ in layers} <= set(image.diff_ids)
+    assert {head for _, _, head in layers} <= {collection.uuid}
+    assert [link for link in links if link[0] != LAYER] == [
         ("docker_image_hash", image.id, collection.uuid),
         ("docker_image_repo+tag", image.reference, collection.uuid),
     ]
