@@ -74,13 +74,13 @@ SHORTCOMINGS = {
 
 #: What has no test yet, or only in part, and why.
 OPEN = {
-    "K14": "in part: an upload that was interrupted sends its blocks again",
+    "K14": "in part: what an interrupted upload sent is on record; showing it killed belongs to the work on speed",
     "K19": "in part: archives wrapped in gzip, xz or zip belong to the work on sources",
     "K25": "not written: no cluster or client that is known reads these properties",
     "K27": "in part: Podman as an engine belongs to the work on engines; its archives are read",
     "S9": "in part: such images are refused; storing them under their real ID belongs to the work on engines",
-    "S16": "in part: reading while Docker still saves belongs to the work on speed",
-    "S17": "in part: layers start blocks; looking up which ones Keep has belongs to the work on speed",
+    "S16": "in part: figures of reading while Docker still saves belong to the work on speed",
+    "S17": "in part: figures of a family of images belong to the work on speed",
     "S19": "in part: first contact gives up soon; the rest belongs to the work on speed",
 }
 

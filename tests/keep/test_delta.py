@@ -65,6 +65,7 @@ def layer_links(api: FakeApi) -> list[dict[str, Any]]:
     return [it for it in api.records["links"].values() if it["link_class"] == LAYER]
 
 
+@pytest.mark.conforms("S17")
 def test_a_layer_that_another_image_has_is_not_sent(tmp_path: Path) -> None:
     api = FakeApi()
     first, _ = store(api, ONE, tmp_path)
@@ -162,6 +163,7 @@ def test_which_locators_go_into_another_manifest_text(locator: str, usable: bool
 # -- what was sent before ---------------------------------------------------------------
 
 
+@pytest.mark.conforms("K14")
 def test_what_an_interrupted_run_sent_is_on_record(tmp_path: Path) -> None:
     sent = SentBlocks(tmp_path, Cluster(FakeApi()), ONE.parsed.digest)
     assert sent.blocks == {}
