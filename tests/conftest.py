@@ -12,9 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.real.engines import require
+
+#: How long an example takes says more of what else the machine does than of the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 #: Variables that would let the settings of whoever runs the tests into them.
 FOREIGN_VARIABLES = ("ARVADOS_", "ARV_DOCKER_", "DOCKER_", "CONTAINER_", "CONTAINERS_", "REGISTRY_AUTH_FILE")
