@@ -14,7 +14,7 @@ from pathlib import Path
 from . import cache, verify
 from .archive import canonical
 from .engine import Engine, EngineImage
-from .errors import ArvDockerError, ClusterError, ContentError, NoSuchImage
+from .errors import ArvDockerError, ClusterError, ContentError, NoSuchImage, NotAnImage
 from .image import CLASSIC_LAYER_LIMIT, Config, Digest
 from .keep import catalogue, collections, links
 from .keep.blocks import StoredArchive
@@ -22,7 +22,7 @@ from .keep.catalogue import HASH, REPO_TAG, sort_key
 from .keep.client import Cluster, CollectionRecord, Link
 from .keep.delta import KnownLayers
 from .keep.resume import SentBlocks
-from .keep.stored import holds, image_file
+from .keep.stored import StoredImage, holds, image_file
 from .keep.trust import Trust
 from .progress import Progress
 from .reference import ImageId, Reference, references_in
@@ -69,6 +69,16 @@ class Ingested:
     links_written: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """An image whose blocks are in Keep, with no collection yet; what was sent and spared of it, in bytes."""
+
+    stored: StoredArchive
+    sent: int
+    spared: int
+    layers: KnownLayers
+
+
 class Ingest:
     """Puts images into one cluster."""
 
@@ -82,10 +92,13 @@ class Ingest:
         self._spared = 0
         self._trust = trust or Trust.of(cluster.user_uuid, cluster.system_user_uuid)
 
-    def from_engine(self, engine: Engine, name: Reference | ImageId) -> Ingested:
-        """The image that the engine calls ``name``. Linked by that name if it is one, by its ID alone otherwise."""
-        image = engine.inspect(name)
-        self._check_format()
+    def from_engine(self, engine: Engine, name: Reference | ImageId, found: EngineImage | None = None) -> Ingested:
+        """The image that the engine calls ``name``. Linked by that name if it is one, by its ID alone otherwise.
+
+        ``found`` is what the engine says of it, if it has been asked already.
+        """
+        image = found or engine.inspect(name)
+        self._check_cluster()
         label = _label(name, image)
         with cache.locked(cache.cache_folder(), image.id, self._waiting(image.id)) as image_file:
             by_id = not (self._options.force or self._options.by_manifest)
@@ -103,9 +116,11 @@ class Ingest:
         Of several images ``name`` says which; the only one is linked by ``name``, whatever the
         archive calls it; without one, by the first name that the archive gives it.
         """
-        self._check_format()
+        self._check_cluster()
         with ArchiveFile(path, name).open() as image:
             label = name if isinstance(name, Reference) else None
+            if label is not None and label.as_id is not None and label.as_id.matches(image.config.digest):
+                label = None
             if name is None:
                 label = next(iter(references_in(image.tags)), None)
             image_id = image.config.digest
@@ -115,10 +130,8 @@ class Ingest:
             with cache.locked(cache.cache_folder(), config.digest, self._waiting(config.digest)) as image_file:
                 result = None if self._options.force else self.known(image_id, label)
                 if result is None:
-                    size = sum(image.sizes.values())
-                    result = self._anew_if_refused(
-                        lambda: self._store(image, label, size, config.digest, config.diff_ids)
-                    )
+                    about = (sum(image.sizes.values()), config.digest, config.diff_ids)
+                    result = self._anew_if_refused(lambda: self._link(self._write(image, *about), label))
                 SentBlocks(image_file.parent, self._cluster, config.digest).discard()
             return result
 
@@ -130,11 +143,14 @@ class Ingest:
         """
         try:
             found = catalogue.resolve(self._cluster, str(name), self._trust, trusted_only=isinstance(name, Reference))
-        except NoSuchImage:
+        except (NoSuchImage, NotAnImage):
             return None
+        image_id = image_file(found.collection).image_id
+        asked = name if isinstance(name, ImageId) else name.as_id
         by_id = found.link is None or found.link.link_class == HASH
-        label = None if by_id or isinstance(name, ImageId) else name
-        return self.known(image_file(found.collection).image_id, label)
+        if by_id and (asked is None or not asked.matches(image_id)):
+            return None  # a link by that ID, to another image
+        return self.known(image_id, None if by_id or isinstance(name, ImageId) else name)
 
     def known(self, image_id: Digest, name: Reference | None) -> Ingested | None:
         """The image, if it is in Keep already: missing links are written, nothing else is. Else None."""
@@ -144,7 +160,13 @@ class Ingest:
         link, collection = next((it for it in candidates if it[1].owner_uuid == self._owner), candidates[0])
         ours = self._own(collection, image_id, name)
         written = links.ensure(
-            self._cluster, ours, image_id, name, trust=self._trust, properties=links.timestamp_in(link), existing=found
+            self._cluster,
+            ours,
+            image_id,
+            name,
+            trust=self._trust,
+            properties=self._timestamp(link, collection),
+            existing=found,
         )
         return Ingested(ours.uuid, ours.pdh, image_id, _text(name), True, 0, 0, written)
 
@@ -163,13 +185,12 @@ class Ingest:
         """
         hashes = sorted((link for link in found if link.link_class == HASH), key=sort_key, reverse=True)
         hashes = [link for link in hashes if link.name == str(image_id)]
-        heads = list(dict.fromkeys(link.head_uuid for link in hashes))
-        if not heads:
+        if not hashes:
             return []
         readable = {
-            collection.uuid: collection
-            for collection in self._cluster.collections([["uuid", "in", heads]], manifest=True)
-            if holds(collection, image_id)
+            uuid: collection
+            for uuid, collection in catalogue.collections_of(self._cluster, hashes, manifest=True).items()
+            if holds(collection, image_id) and not collection.trash_at
         }
         pairs = [(link, readable[link.head_uuid]) for link in hashes if link.head_uuid in readable]
         sure = [pair for pair in pairs if self._trust.attests(*pair)]
@@ -183,6 +204,12 @@ class Ingest:
             self._progress.say(f"{collection.uuid} is not used: {error.message}")
             return False
         return image_id in (report.config_digest, report.manifest_digest)
+
+    def _timestamp(self, link: Link, collection: CollectionRecord) -> dict[str, str]:
+        """What ranks our links: a trusted link's word for it, or the image's own. A stranger's would pin its rank."""
+        if self._trust.attests(link, collection):
+            return links.timestamp_in(link)
+        return links.timestamp_of(StoredImage(self._cluster, collection).config)
 
     def _own(self, collection: CollectionRecord, image_id: Digest, name: Reference | None) -> CollectionRecord:
         """The collection, if it is where it should be; else a copy of it there."""
@@ -208,29 +235,22 @@ class Ingest:
 
     def _read(self, engine: Engine, image: EngineImage, name: Reference | None, image_file: Path) -> Ingested:
         """Reads the image from a tarball that an earlier try left, else from the engine while it saves."""
-
-        def stored(opened: OpenedImage) -> Ingested:
-            return self._store(opened, name, image.size, image.id, image.diff_ids)
-
+        about = (image.size, image.id, image.diff_ids)
         if self._options.use_cache and (kept := cache.prep_image_file(image_file)[0]) is not None:
             try:
                 with kept:
-                    return stored(docker_archive.opened(kept.fileno(), ImageId(image.id.hex)))
+                    opened = docker_archive.opened(kept.fileno(), ImageId(image.id.hex))
+                    written = self._write(opened, *about)
+                return self._link(written, name)
             except (ContentError, NoSuchImage) as error:
                 self._progress.say(f"the tarball in the cache is no good, saving the image again: {error.message}")
         cache.discard(image_file)
         with EngineSource(engine, image, image_file if self._options.use_cache else None).open() as streamed:
-            return stored(streamed)
+            written = self._write(streamed, *about)
+        return self._link(written, name)  # only now is it known that the engine's command ended well
 
-    def _store(
-        self,
-        image: OpenedImage,
-        name: Reference | None,
-        size: int,
-        image_id: Digest,
-        diff_ids: Collection[Digest],
-    ) -> Ingested:
-        """Stores and links an image that is open for reading.
+    def _write(self, image: OpenedImage, size: int, image_id: Digest, diff_ids: Collection[Digest]) -> _Written:
+        """Stores the blocks of an image that is open for reading.
 
         ``size`` is about its number of bytes; ``image_id`` and ``diff_ids`` are what it is said
         to be, by which blocks are looked for that Keep has.
@@ -238,33 +258,37 @@ class Ingest:
         folder = cache.cache_folder()
         sent = SentBlocks(folder, self._cluster, image_id)
         layers = KnownLayers(self._cluster, diff_ids, self._trust)
-        known = {**layers.blocks, **sent.blocks} if self._spare else {}
+        resumed = sent.blocks if self._options.use_cache else {}
+        known = {**layers.blocks, **resumed} if self._spare else {}
         note = sent.note if self._options.use_cache else None
         destination = KeepDestination(self._cluster, folder, known, note)
         with self._progress.step("storing in Keep", size or None) as advance:
             stored = destination.write(image, advance)
         self._spared = destination.bytes_spared
         self._warn_of(stored.layout.config)
-        result, collection = self._link(stored, name, destination)
-        for refused in layers.note(stored.layout, collection):
-            self._progress.say(f"warning: {refused}")
-        return result
+        return _Written(stored, destination.bytes_sent, destination.bytes_spared, layers)
 
-    def _link(
-        self, stored: StoredArchive, name: Reference | None, destination: KeepDestination
-    ) -> tuple[Ingested, CollectionRecord]:
-        layout = stored.layout
+    def _link(self, written: _Written, name: Reference | None) -> Ingested:
+        layout = written.stored.layout
         image_id = layout.manifest_digest if self._options.by_manifest else layout.config.digest
-        collection = self._collection(stored.manifest_text(image_id), image_id, name)
-        properties = links.timestamp_of(stored.layout.config)
+        collection = self._collection(written.stored.manifest_text(image_id), image_id, name)
+        properties = links.timestamp_of(layout.config)
         existing = [] if self._options.force else self._links(image_id, name)
-        written = links.ensure(
+        count = links.ensure(
             self._cluster, collection, image_id, name, trust=self._trust, properties=properties, existing=existing
         )
-        sent, spared = destination.bytes_sent, destination.bytes_spared
+        for refused in written.layers.note(layout, collection):
+            self._progress.say(f"warning: {refused}")
         return Ingested(
-            collection.uuid, collection.pdh, image_id, _text(name), False, sent, spared, written
-        ), collection
+            collection.uuid,
+            collection.pdh,
+            image_id,
+            _text(name),
+            already=False,
+            bytes_sent=written.sent,
+            bytes_spared=written.spared,
+            links_written=count,
+        )
 
     def _collection(self, text: str, image_id: Digest, name: Reference | None) -> CollectionRecord:
         called = f"{name.link_name.replace('/', ' ')} " if name else ""
@@ -279,8 +303,11 @@ class Ingest:
 
     # -- what is said --------------------------------------------------------------------
 
-    def _check_format(self) -> None:
-        """Refuses a cluster that does not take version 2 images, as arv-keepdocker does (K7)."""
+    def _check_cluster(self) -> None:
+        """What would make storing useless, before it begins: a project that may not be written, and a cluster
+        that does not take version 2 images, as arv-keepdocker refuses it (K7)."""
+        if self._options.project:
+            self._cluster.check_writable(self._options.project)
         formats = self._cluster.image_formats
         if "v2" in formats:
             return

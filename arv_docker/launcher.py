@@ -13,11 +13,11 @@ from typing import Any
 
 from .engine import Engine
 from .engine.docker import Docker
-from .errors import NoSuchImage, UsageError
+from .errors import NoSuchImage, NotAnImage, UsageError
 from .image import Digest, parsed_time
 from .ingest import Ingest, Ingested, Options
 from .keep import catalogue
-from .keep.catalogue import TIMESTAMP
+from .keep.catalogue import HASH, TIMESTAMP
 from .keep.client import RETRIES, Cluster, Link
 from .keep.stored import image_file
 from .keep.trust import Trust
@@ -96,19 +96,25 @@ def _found(cluster: Cluster, name: Reference | ImageId, trust: Trust) -> ImageRe
     """The image by the word of trusted users; None if they say nothing of that name."""
     try:
         resolved = catalogue.resolve(cluster, str(name), trust, trusted_only=True)
-    except NoSuchImage:
+    except (NoSuchImage, NotAnImage):
         return None
     link = resolved.link
     if link is None or not trust.attests(link, resolved.collection):
         return None
     collection = resolved.collection
-    return _told(collection.uuid, collection.pdh, image_file(collection).image_id, name=name, link=link, trust=trust)
+    image_id = image_file(collection).image_id
+    asked = name if isinstance(name, ImageId) else name.as_id
+    if link.link_class == HASH and (asked is None or not asked.matches(image_id)):
+        return None
+    return _told(collection.uuid, collection.pdh, image_id, name=name, link=link, trust=trust)
 
 
 def _record(cluster: Cluster, name: Reference | ImageId, stored: Ingested, trust: Trust) -> ImageRecord:
     """What was stored just now, whatever else the name may mean to the cluster."""
     names = (stored.name, str(stored.image_id))
     links = [link for link in catalogue.names_of(cluster, [stored.uuid]) if link.name in names]
+    if not links:
+        raise NoSuchImage(f"the links of {stored.uuid}, which {name} is stored as, were deleted meanwhile. Try again.")
     link = max(links, key=lambda it: (it.name == stored.name, trust.includes(it.modified_by)))
     return _told(stored.uuid, stored.pdh, stored.image_id, name=name, link=link, trust=trust)
 

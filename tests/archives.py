@@ -172,10 +172,13 @@ def hybrid(made: Image, tags: Sequence[str] | None = ("app:1",)) -> bytes:
     config = f"blobs/sha256/{hex_of(made.config)}"
     layers = [f"blobs/sha256/{hex_of(layer)}" for layer in made.layers]
     manifest = {"Config": config, "RepoTags": tags, "Layers": layers, "LayerSources": {"x": {"size": 1}}}
+    digests = [{"digest": f"sha256:{hex_of(layer)}"} for layer in made.layers]
+    oci = json.dumps({"config": {"digest": f"sha256:{hex_of(made.config)}"}, "layers": digests}).encode()
     return tar(
         {
             **blobs,
-            "index.json": b'{"schemaVersion":2,"manifests":[]}',
+            f"blobs/sha256/{hex_of(oci)}": oci,
+            "index.json": json.dumps({"manifests": [{"digest": f"sha256:{hex_of(oci)}"}]}).encode(),
             "manifest.json": json.dumps([manifest]).encode(),
             "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
         },

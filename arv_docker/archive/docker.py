@@ -76,11 +76,17 @@ class ArchivedImage:
         self._index = index
         self.tags = listed.tags
         self.config = config_of(index, listed)
+        self._listed = listed
         self._members = layer_members(index, listed, self.config)
 
     def check_layout(self) -> None:
-        """Raises DigestMismatch if an OCI layout in the same archive names another image."""
-        oci.check(self._index, self.config)
+        """Raises DigestMismatch if another reader could take another image from the archive, each byte being right:
+        by an OCI layout in it, or from a layer that stands at two places."""
+        for diff_id, path in zip(self.config.diff_ids, self._listed.layer_paths, strict=True):
+            if self._index.file(path) != self._members[diff_id]:
+                raise DigestMismatch(f"layer {diff_id} stands at two places in the archive. Readers may take either.")
+        blobs = {self.config.digest: self._index.file(self._listed.config_path), **self._members}
+        oci.check(self._index, self.config, blobs)
 
     @property
     def sizes(self) -> Mapping[Digest, int]:

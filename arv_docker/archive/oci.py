@@ -12,23 +12,26 @@ from typing import Any
 
 from ..errors import BadReference, DigestMismatch
 from ..image import MAX_JSON_SIZE, Config, Digest, json_object
-from .tar import Index
+from .tar import Index, Member
 
 #: Real images nest one index in another; more is a loop or a joke.
 _MAX_DEPTH = 4
 _MAX_MANIFESTS = 1000
 
 
-def check(index: Index, config: Config) -> None:
+def check(index: Index, config: Config, blobs: Mapping[Digest, Member]) -> None:
     """Raises DigestMismatch if the archive's OCI layout, where it has one, names another image than ``config``.
 
-    Attestations (of platform ``unknown/unknown``) are no images. Layers must be named by
-    their diff_ids: whether a compressed one holds the same cannot be seen here.
+    ``blobs`` are the members that the config and each layer were read from, which the layout
+    must mean too. Attestations (of platform ``unknown/unknown``) are no images. Layers must
+    be named by their diff_ids: whether a compressed one holds the same cannot be seen here.
     """
     if "index.json" not in index:
         return
     budget = iter(range(_MAX_MANIFESTS))
+    seen = False
     for manifest in _manifests(index, _document(index, "index.json"), budget, _MAX_DEPTH):
+        seen = True
         layers = manifest.get("layers")
         named = [_digest(layer) for layer in layers] if isinstance(layers, list) else None
         if _digest(manifest.get("config")) != config.digest or named != list(config.diff_ids):
@@ -36,6 +39,11 @@ def check(index: Index, config: Config) -> None:
                 f"the archive is image {config.digest} by its manifest.json, and another one by its index.json. "
                 "Readers would disagree about it."
             )
+    if not seen:
+        raise DigestMismatch("the OCI index in the archive names no image.")
+    for digest, member in blobs.items():
+        if index.file(f"blobs/sha256/{digest.hex}") != member:
+            raise DigestMismatch(f"the archive holds {digest} at two places. Readers may take either.")
 
 
 def _manifests(

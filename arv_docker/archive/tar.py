@@ -136,7 +136,7 @@ def members(source: RandomAccess) -> Iterator[Member]:
                 f"and {source.size - offset} are left. Save or copy it again."
             )
         if kind in _METADATA:
-            overrides |= _metadata(source, kind, offset, size)
+            overrides = _joined(overrides, _metadata(source, kind, offset, size))
         else:
             if (member := _member(header, kind, offset, size, overrides)) is not None:
                 yield member
@@ -144,6 +144,14 @@ def members(source: RandomAccess) -> Iterator[Member]:
         offset += -(-size // BLOCK) * BLOCK
     if offset == 0:
         raise BadArchive("the archive is empty.")
+
+
+def _joined(overrides: dict[str, str], more: dict[str, str]) -> dict[str, str]:
+    """What both metadata records say of the next member; raises BadArchive where they say the same thing twice."""
+    for key in ("path", "linkpath", "size"):
+        if key in overrides and key in more:
+            raise BadArchive(f"the archive states the {key} of a member twice; readers disagree which one counts.")
+    return overrides | more
 
 
 def _check_header(header: bytes, offset: int) -> None:
@@ -157,9 +165,14 @@ def _check_header(header: bytes, offset: int) -> None:
 def _member(header: bytes, kind: bytes, offset: int, size: int, overrides: dict[str, str]) -> Member | None:
     if kind == b"S" or any(key.startswith("GNU.sparse.") for key in overrides):
         raise BadArchive("the archive has a sparse member; no engine saves images so.")
-    name = normal_name(overrides.get("path") or _name(header))
+    written = overrides.get("path") or _name(header)
+    name = normal_name(written)
     if kind in _REGULAR:
+        if written.endswith("/"):
+            raise BadArchive(f"{written!r} in the archive is a file by its type and a folder by its name.")
         return Member(name, offset, size)
+    if kind not in _WITHOUT_CONTENT:
+        raise BadArchive(f"{name!r} in the archive is of a type, {kind!r}, that readers take for different things.")
     if kind in (b"1", b"2"):
         target = overrides.get("linkpath") or _text(header[157:257])
         return Member(name, offset, size, _link_target(name, target, symbolic=kind == b"2"))

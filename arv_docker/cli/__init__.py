@@ -49,6 +49,13 @@ exit codes:
 ENGINES = ("docker",)
 
 
+def _natural(text: str) -> int:
+    """A number of times; raises what argparse tells the user."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of times")
+    return int(text)
+
+
 class _WrittenShort(argparse.Action):
     """``--loc`` would go past ``without_local``, and the image to a cluster instead."""
 
@@ -67,7 +74,7 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
         "or in the user's data folder; it is made when it is not there",
     )
     parser.add_argument(
-        "--retries", type=int, default=RETRIES, metavar="N", help=f"try a failed request N times more ({RETRIES})"
+        "--retries", type=_natural, default=RETRIES, metavar="N", help=f"try a failed request N times more ({RETRIES})"
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from .. import cli, progress
 from ..engine import Engine
-from ..errors import EngineError, NoSuchImage, UsageError
+from ..errors import EngineNotRunning, EnginePermissionDenied, NoEngine, NoSuchImage, UsageError
 from ..reference import ImageId, Reference, parse_name
 
 if TYPE_CHECKING:
@@ -114,12 +114,14 @@ def _from_engine_or_keep(
         engine = cli.engine(args)
         if args.pull:
             _pull(engine, name, shown)
-        return ingest.from_engine(engine, name)
-    except (NoSuchImage, EngineError) as error:
+        image = engine.inspect(name)
+    except (NoSuchImage, NoEngine, EngineNotRunning, EnginePermissionDenied) as error:
+        # No other failure: one of an engine that has the image must not end in an older build of the name.
         if args.force or args.pull or (found := ingest.from_keep(name)) is None:
             raise
         shown.say(f"{error.message} Keep has it.")
         return found
+    return ingest.from_engine(engine, name, image)
 
 
 def _pull(engine: Engine, name: Reference | ImageId, shown: progress.Progress) -> None:

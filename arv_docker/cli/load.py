@@ -5,9 +5,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from typing import TYPE_CHECKING
 
 from .. import cli, progress
+from ..errors import DigestMismatch
 from ..reference import ImageId, Reference, parse_name
+
+if TYPE_CHECKING:
+    from ..keep.catalogue import Resolved
 
 HELP = "load an image from Keep into a container engine, every byte verified"
 
@@ -34,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     with cli.cluster(args) as cluster:
         resolved = catalogue.resolve(cluster, args.name)
         name = _name(args.name) if resolved.link and resolved.link.link_class == catalogue.REPO_TAG else None
+        _check_id(args.name, resolved)
         result = load.load(cluster, resolved.collection, engine, name, shown)
     what = "already there" if result.already else "loaded"
     shown.say(f"{args.name}: {what}" + (f", tagged {result.name}" if result.name else ""))
@@ -43,6 +49,17 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(result.engine_id)
     return 0
+
+
+def _check_id(text: str, resolved: Resolved) -> None:
+    """Refuses what a link by the ID that was asked for leads to, if that is another image."""
+    from ..keep import catalogue
+    from ..keep.stored import image_file
+
+    name = parse_name(text) if resolved.link and resolved.link.link_class == catalogue.HASH else None
+    asked = name.as_id if isinstance(name, Reference) else name
+    if asked is not None and not asked.matches(image_file(resolved.collection).image_id):
+        raise DigestMismatch(f"the link {text} leads to {resolved.collection.uuid}, which holds another image.")
 
 
 def _name(text: str) -> Reference | None:

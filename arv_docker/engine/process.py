@@ -18,11 +18,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
-from ..errors import EngineError
+from ..errors import ContentError, EngineError
 
 _HEAD = 16 << 10
 _TAIL = 64 << 10
 _PIPE = 1 << 20
+#: Seconds that a pipe may stay open after its command has ended.
+_GRACE = 5.0
 _F_SETPIPE_SZ = 1031  # fcntl has the name on Linux alone
 
 
@@ -75,7 +77,12 @@ def reading(command: Sequence[str], check: Check) -> Iterator[Output]:
     """
     with _started(command, stdin=subprocess.DEVNULL) as (process, stderr):
         assert process.stdout is not None
-        yield Output(process.stdout)
+        try:
+            yield Output(process.stdout)
+        except ContentError:
+            if not process.stdout.read(1):  # it ended by itself, so that its own words may say why
+                check(Finished(tuple(command), process.wait(), b"", stderr.text()))
+            raise
         if not process.stdout.read(1):  # the reader came to the end; else the command is killed
             check(Finished(tuple(command), process.wait(), b"", stderr.text()))
 
@@ -166,8 +173,11 @@ class _Drain:
         self._thread.start()
 
     def text(self) -> str:
-        """All of it, or the two ends with a note between them; waits for the end of the pipe."""
-        self._thread.join()
+        """All of it, or the two ends with a note between them.
+
+        Waits for the end of the pipe, but not for what the command left running behind it.
+        """
+        self._thread.join(_GRACE)
         note = f"\n[{self._dropped} bytes left out]\n".encode() if self._dropped else b""
         return (bytes(self._head) + note + bytes(self._tail)).decode(errors="replace")
 

@@ -99,7 +99,7 @@ def listing(
     number of requests is linear in the links.
     """
     links = _links_for(cluster, name, [["owner_uuid", "=", project]] if project else [], also)
-    return _rows(links, _collections(cluster, links, project))
+    return _rows(links, collections_of(cluster, links, project))
 
 
 def resolve(cluster: Cluster, text: str, trust: Trust | None = None, *, trusted_only: bool = False) -> Resolved:
@@ -113,7 +113,7 @@ def resolve(cluster: Cluster, text: str, trust: Trust | None = None, *, trusted_
         return Resolved(_by_identity(cluster, text), None)
     name = parse_name(text)
     links = _candidates(cluster, name)
-    collections = _collections(cluster, links, None, manifest=True)
+    collections = collections_of(cluster, links, manifest=True)
     readable = [link for link in links if link.head_uuid in collections]
     if trust is not None and trusted_only:
         readable = [link for link in readable if trust.attests(link, collections[link.head_uuid])]
@@ -123,7 +123,7 @@ def resolve(cluster: Cluster, text: str, trust: Trust | None = None, *, trusted_
     for link in ranked:
         if (found := _compatible(cluster, collections[link.head_uuid])) is not None:
             changed = link.tail_uuid not in ("", collections[link.head_uuid].pdh) and is_pdh(link.tail_uuid)
-            return Resolved(found, link, tuple(_warnings(readable, link, trust, changed=changed)), ranked)
+            return Resolved(found, link, tuple(_warnings(readable, link, found, trust, changed=changed)), ranked)
     if readable:
         raise NotAnImage(f"{text!r} is known to the cluster, but no collection of that name holds a usable image.")
     raise NoSuchImage(f"the cluster knows no image {text!r}. See the images it has: arv-docker images")
@@ -201,8 +201,8 @@ def _name_filter(name: Reference) -> Filter:
     return ["name", "=", name.link_name]
 
 
-def _collections(
-    cluster: Cluster, links: Iterable[Link], project: str | None, *, manifest: bool = False
+def collections_of(
+    cluster: Cluster, links: Iterable[Link], project: str | None = None, *, manifest: bool = False
 ) -> dict[str, CollectionRecord]:
     """The readable collections that the links point to, by UUID.
 
@@ -295,7 +295,11 @@ def _holds_version_2(collection: CollectionRecord) -> bool:
         return False
 
 
-def _warnings(links: Sequence[Link], chosen: Link, trust: Trust | None, *, changed: bool) -> Iterator[str]:
+def _warnings(
+    links: Sequence[Link], chosen: Link, head: CollectionRecord, trust: Trust | None, *, changed: bool
+) -> Iterator[str]:
+    if chosen.link_class == HASH and f"sha256:{image_file(head).image_id.hex}" != chosen.name.lower():
+        yield f"link {chosen.uuid} is about image {chosen.name}; {chosen.head_uuid}, its head, holds another one."
     if changed:
         yield (
             f"collection {chosen.head_uuid} has changed since it was linked: link {chosen.uuid} is about the content "

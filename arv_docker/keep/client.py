@@ -8,6 +8,8 @@ when a cluster is opened, since that takes a third of a second.
 from __future__ import annotations
 
 import functools
+import http.client
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -24,6 +26,9 @@ RETRIES = 10
 #: Reading a block is tried again fewer times: a server that finds it damaged answers as one that is busy does
 #: (502), and ten tries, each after twice the time, are minutes.
 READ_RETRIES = 2
+
+_TOKEN = re.compile(r"[!-~]+")
+_SIGNATURE = re.compile(r"\+A[0-9a-f]+@[0-9a-f]+")
 
 #: Records in a page, and values in an ``in`` filter; the server gives no more than 1,000 rows at once.
 PAGE = 1000
@@ -77,6 +82,7 @@ class Link:
 class CollectionRecord:
     """A collection record. ``manifest_text`` is signed for us, None where it was not asked for.
 
+    ``trash_at`` is when it goes to the trash, empty where it stays.
     ``replication`` and ``storage_classes`` are what its owner wishes; None and () mean the cluster's default.
     """
 
@@ -89,6 +95,7 @@ class CollectionRecord:
     properties: Mapping[str, Any] = field(hash=False)
     replication: int | None
     storage_classes: tuple[str, ...]
+    trash_at: str
     manifest_text: str | None = field(repr=False)
 
     FIELDS = (
@@ -101,6 +108,7 @@ class CollectionRecord:
         "properties",
         "replication_desired",
         "storage_classes_desired",
+        "trash_at",
     )
 
     @classmethod
@@ -118,6 +126,7 @@ class CollectionRecord:
             properties=properties if isinstance(properties, dict) else {},
             replication=replication if isinstance(replication, int) else None,
             storage_classes=tuple(record.get("storage_classes_desired") or ()),
+            trash_at=record.get("trash_at") or "",
             manifest_text=record.get("manifest_text"),
         )
 
@@ -146,11 +155,13 @@ class Cluster:
                 f"no cluster is configured: {' and '.join(missing)} not set. Set them (or write them into "
                 "~/.config/arvados/settings.conf) to use a cluster, or give --local to use a site on this machine."
             )
+        _check_token(settings["ARVADOS_API_TOKEN"])
         return cls(_built(f"the cluster at {settings['ARVADOS_API_HOST']}", retries=retries), retries=retries)
 
     @classmethod
     def at(cls, url: str, token: str, *, retries: int = RETRIES) -> Cluster:
         """The cluster whose API is at ``url`` (http allowed, as the embedded site has it on loopback)."""
+        _check_token(token)
         discovery = f"{url}/discovery/v1/apis/{{api}}/{{apiVersion}}/rest"
         api = _built("the local site", retries=retries, discoveryServiceUrl=discovery, token=token)
         return cls(api, retries=retries)
@@ -176,6 +187,15 @@ class Cluster:
     def replication(self) -> int:
         """How many copies of a block a collection gets by default."""
         return int(self._discovery("defaultCollectionReplication", 2))
+
+    def check_writable(self, owner: str) -> None:
+        """Raises ClusterError unless ``owner`` is this user, or a project that this user may write to."""
+        if owner == self.user_uuid:
+            return
+        kind = self._api.users() if "-tpzed-" in owner else self._api.groups()
+        record = self._call(kind.get(uuid=owner), f"project {owner}")
+        if record.get("can_write") is False:
+            raise ClusterError(f"project {owner}: the server does not allow this user to write to it.", status=403)
 
     # -- records -------------------------------------------------------------------------
 
@@ -240,7 +260,7 @@ class Cluster:
         try:
             content: bytes = self._api.keep.get(locator, num_retries=self._read_retries)
         except (arvados.errors.KeepReadError, arvados.errors.NoKeepServersError) as error:
-            raise KeepError(_block_message("did not give", locator), detail=str(error)) from error
+            raise KeepError(_block_message("did not give", locator), detail=_unsigned(str(error))) from error
         return content
 
     def has_block(self, locator: str) -> bool:
@@ -252,7 +272,7 @@ class Cluster:
         except arvados.errors.NotFoundError:
             return False
         except (arvados.errors.KeepReadError, arvados.errors.NoKeepServersError) as error:
-            raise KeepError(_block_message("did not answer for", locator), detail=str(error)) from error
+            raise KeepError(_block_message("did not answer for", locator), detail=_unsigned(str(error))) from error
 
     # -- private -------------------------------------------------------------------------
 
@@ -312,7 +332,21 @@ def _built(where: str, *, retries: int, **arguments: str) -> Any:
     import arvados
 
     # First contact: a wrong host must not cost the minutes that a transfer may take to recover.
-    return _translated(lambda: arvados.api("v1", num_retries=min(retries, 2), **arguments), where)
+    try:
+        return _translated(lambda: arvados.api("v1", num_retries=min(retries, 2), **arguments), where)
+    except (ValueError, OverflowError, http.client.HTTPException) as error:
+        raise BadSettings(f"{where}: this is no host, with or without a port. Check ARVADOS_API_HOST.") from error
+
+
+def _check_token(token: str) -> None:
+    """Refuses what is no token before it comes near a message: HTTP clients quote a header that they cannot send."""
+    if not _TOKEN.fullmatch(token):
+        raise BadSettings("the token in ARVADOS_API_TOKEN holds blanks, line ends or others that no token has.")
+
+
+def _unsigned(text: str) -> str:
+    """An error's text without the signatures of locators, which let their reader read the blocks."""
+    return _SIGNATURE.sub("+A…", text)
 
 
 def _translated(call: Callable[[], Any], what: str) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..errors import ClusterError
 from . import manifest
 from .client import Cluster, CollectionRecord
 from .once import once
@@ -51,13 +52,19 @@ def create_once(
 def oldest(cluster: Cluster, pdh: str, owner: str, name: str | None = None) -> CollectionRecord | None:
     """The oldest collection of that content that ``owner`` has, or has by that name; None if there is none."""
     found = cluster.collections([["portable_data_hash", "=", pdh], ["owner_uuid", "=", owner]])
-    return min((it for it in found if name is None or _called(it, name)), key=_age, default=None)
+    lasting = (it for it in found if not it.trash_at)
+    return min((it for it in lasting if name is None or _called(it, name)), key=_age, default=None)
 
 
 def note_name(cluster: Cluster, collection: CollectionRecord, name: str) -> None:
-    """Sets the property that names the image, unless it has one; properties of others stay."""
-    if collection.properties.get(REPO_TAG_PROPERTY) is None:
+    """Sets the property that names the image, unless it has one, or may not be written; properties of others stay."""
+    if collection.properties.get(REPO_TAG_PROPERTY) is not None:
+        return
+    try:
         cluster.update_collection(collection.uuid, {"properties": {**collection.properties, REPO_TAG_PROPERTY: name}})
+    except ClusterError as error:
+        if error.status != 403:
+            raise
 
 
 def _called(collection: CollectionRecord, name: str) -> bool:

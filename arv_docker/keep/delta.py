@@ -10,6 +10,7 @@ harms nothing.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator
@@ -17,6 +18,7 @@ from collections.abc import Collection, Iterable, Iterator
 from ..archive.canonical import Layout
 from ..errors import BadManifestText, ClusterError
 from ..image import Digest
+from .catalogue import collections_of
 from .client import Cluster, CollectionRecord, Link
 from .manifest import Locator, locators, parse
 from .trust import Trust
@@ -28,6 +30,7 @@ LEAST_VALIDITY = 3600
 
 #: Collections that are read for their locators; the newest hold what is wanted.
 _MOST_COLLECTIONS = 50
+_MOST_OF_OTHERS = 3
 #: The storage classes that our collections have; blocks of others may be kept with less care.
 _USUAL = ((), ("default",))
 _SIGNATURE = re.compile(r"\+A[0-9a-f]{40}@([0-9a-f]{1,8})")
@@ -44,10 +47,17 @@ class KnownLayers:
         self._trust = trust
         names = list(dict.fromkeys(map(str, diff_ids)))
         self._links = cluster.newest_links([["link_class", "=", LAYER], ["name", "in", names]]) if names else []
-        self._holders = {it.uuid: it for it in _readable(cluster, [link.head_uuid for link in self._links])}
+        self._holders: dict[str, CollectionRecord] = {}
         self.blocks: dict[str, str] = {}
-        for holder in self._holders.values():
+        for holder in _readable(cluster, self._worth_reading()):
             self.blocks.update(usable_blocks(holder.manifest_text or "", time.time()))
+            self._holders[holder.uuid] = dataclasses.replace(holder, manifest_text=None)
+
+    def _worth_reading(self) -> list[Link]:
+        """The newest links of trusted users, and a few of others, whose collections may be large and of no use."""
+        ours = [link for link in self._links if self._trust.includes(link.modified_by)]
+        others = [link for link in self._links if not self._trust.includes(link.modified_by)]
+        return ours[:_MOST_COLLECTIONS] + others[:_MOST_OF_OTHERS]
 
     def note(self, layout: Layout, collection: CollectionRecord) -> list[str]:
         """Writes a link for each aligned layer that no trusted link finds; gives what the cluster refused, as words.
@@ -91,10 +101,9 @@ def _usable(locator: Locator, now: float) -> bool:
     return signature is None or int(signature[1], 16) > now + LEAST_VALIDITY
 
 
-def _readable(cluster: Cluster, heads: Iterable[str]) -> Iterator[CollectionRecord]:
+def _readable(cluster: Cluster, links: Iterable[Link]) -> Iterator[CollectionRecord]:
     """The collections that still are, with storage no weaker than ours."""
-    wanted = list(dict.fromkeys(heads))[:_MOST_COLLECTIONS]
-    for found in cluster.collections([["uuid", "in", wanted]], manifest=True) if wanted else ():
+    for found in collections_of(cluster, links, manifest=True).values():
         if (found.replication or cluster.replication) >= cluster.replication and found.storage_classes in _USUAL:
             yield found
 

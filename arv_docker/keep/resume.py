@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from ..image import Digest
@@ -32,7 +33,7 @@ class SentBlocks:
         """What is on record and may still be used; a line that was cut by a kill is not."""
         try:
             lines = self._path.read_text(errors="replace").split("\n")[:-1]
-        except FileNotFoundError:
+        except OSError:
             return {}
         found: dict[str, str] = {}
         for line in lines:
@@ -40,8 +41,8 @@ class SentBlocks:
         return found
 
     def note(self, locator: str) -> None:
-        """Records a block that Keep has taken. Called from any thread."""
-        with self._lock:
+        """Records a block that Keep has taken, if that can be done. Called from any thread."""
+        with self._lock, suppress(OSError):
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:
                 os.write(descriptor, f"{locator}\n".encode())
@@ -50,4 +51,5 @@ class SentBlocks:
 
     def discard(self) -> None:
         """Forgets them: the image is in Keep, or they were refused."""
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)

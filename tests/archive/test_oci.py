@@ -75,6 +75,28 @@ def test_another_image_by_the_layout(content: bytes) -> None:
         check(content)
 
 
+def test_layers_that_each_reader_finds_elsewhere() -> None:
+    """By manifest.json a good file of its own; by the layout a blob that is called so and holds other bytes."""
+    files = {
+        "good.tar": GOOD.layers[0],
+        f"blobs/sha256/{GOOD.parsed.diff_ids[0].hex}": EVIL.layers[0],
+        f"blobs/sha256/{GOOD.parsed.digest.hex}": GOOD.config,
+        f"blobs/sha256/{Digest.of(manifest_of(GOOD)).hex}": manifest_of(GOOD),
+        "index.json": json.dumps({"manifests": [entry(manifest_of(GOOD))]}).encode(),
+    }
+    listed = {"Config": f"blobs/sha256/{GOOD.parsed.digest.hex}", "Layers": ["good.tar"]}
+    with pytest.raises(DigestMismatch, match="at two places"):
+        check(tar({**files, "manifest.json": json.dumps([listed]).encode()}))
+
+
+def test_a_repeated_layer_that_stands_at_two_places() -> None:
+    twice = image(files_of(b"good"), files_of(b"good"))
+    files = {"1.tar": twice.layers[0], "2.tar": EVIL.layers[0], "c.json": twice.config}
+    listed = {"Config": "c.json", "Layers": ["1.tar", "2.tar"]}
+    with pytest.raises(DigestMismatch, match="at two places"):
+        check(tar({**files, "manifest.json": json.dumps([listed]).encode()}))
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -82,6 +104,8 @@ def test_another_image_by_the_layout(content: bytes) -> None:
         archive({"digest": "md5:x"}),
         archive({"digest": 7}),
         archive({}),
+        archive(),
+        archive(entry(manifest_of(EVIL), platform=ATTESTATION)),
         archive(*[entry(manifest_of(GOOD))] * 1001),
     ],
 )

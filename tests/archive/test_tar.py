@@ -64,12 +64,26 @@ def test_global_pax_records_bind_nothing() -> None:
     assert list(index(pax({"path": b"x"}, kind=b"g") + member(b"file") + END).names()) == ["file"]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        member(b"a", b"evil", kind=b"Z") + member(b"a", b"good"),
+        member(b"a/", b"x"),
+        pax({"path": b"a"}) + member(b"@LongLink", b"b\0", kind=b"L") + member(b"c", b"x"),
+        pax({"path": b"a"}) + pax({"path": b"b"}) + member(b"c", b"x"),
+    ],
+)
+def test_what_readers_take_for_different_things(content: bytes) -> None:
+    with pytest.raises(BadArchive):
+        index(content + END)
+
+
 def test_the_prefix_of_posix_headers() -> None:
     assert list(index(member(b"file", prefix=b"some/folder") + END).names()) == ["some/folder/file"]
 
 
 @pytest.mark.parametrize(
-    ("name", "normal"), [("./a", "a"), ("a//b", "a/b"), ("a/./b", "a/b"), ("a/b/", "a/b"), ("a..b", "a..b"), ("", "")]
+    ("name", "normal"), [("./a", "a"), ("a//b", "a/b"), ("a/./b", "a/b"), ("a..b", "a..b"), ("", "")]
 )
 def test_normal_names(name: str, normal: str) -> None:
     assert normal_name(name) == normal

@@ -132,6 +132,13 @@ class FakeApi:
     def users(self) -> Any:
         return self
 
+    def groups(self) -> Any:
+        """Every project may be written."""
+        return self
+
+    def get(self, uuid: str) -> Request:
+        return Request(lambda: {"uuid": uuid, "can_write": True})
+
     def current(self) -> Request:
         return Request(lambda: self.answer("users.current", lambda: {"uuid": self.user}))
 
