@@ -144,6 +144,7 @@ def members(source: RandomAccess) -> Iterator[Member]:
         offset += -(-size // BLOCK) * BLOCK
     if offset == 0:
         raise BadArchive("the archive is empty.")
+    raise BadArchive(f"the archive is cut short: it ends at byte {offset} without a mark. Save or copy it again.")
 
 
 def _joined(overrides: dict[str, str], more: dict[str, str]) -> dict[str, str]:

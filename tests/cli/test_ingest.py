@@ -12,13 +12,14 @@ import pytest
 
 from arv_docker.archive import canonical
 from arv_docker.cache import cache_folder
+from arv_docker.errors import EngineError
 from arv_docker.image import Digest
 from arv_docker.keep import manifest
 from arv_docker.keep.catalogue import HASH, REPO_TAG
 from arv_docker.keep.delta import LAYER
 from tests.archives import canonical_archive, files_of, flat, hybrid, image, several
 from tests.cli.conftest import APP, Run, saved
-from tests.keep.fake_api import ME, OTHER, PROJECT, FakeApi, http_error, lost
+from tests.keep.fake_api import ME, OTHER, PROJECT, FakeApi, Request, http_error, lost
 from tests.transports.fake_engine import FakeEngine
 
 ID = str(APP.parsed.digest)
@@ -321,3 +322,83 @@ def test_more_layers_than_docker_mounts_are_warned_of(api: FakeApi, run: Run, tm
     outcome = run("ingest", "--from-archive", str(saved(tmp_path / "many.tar", many)))
     assert outcome.code == 0
     assert "126 layers" in outcome.err
+
+
+# -- what is no proof -------------------------------------------------------------------
+
+
+@pytest.mark.conforms("S1", "S8")
+def test_a_link_by_one_id_to_another_image(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+    """Asked for an ID, only that image will do, whoever says what of another."""
+    run("ingest", "app:1")
+    (record,) = collections(api)
+    wanted = f"sha256:{'a' * 64}"
+    api.link(record, HASH, wanted, modified_by_user_uuid=OTHER, tail_uuid=record["portable_data_hash"])
+    before = links(api)
+    assert run("ingest", wanted).code == 1
+    assert run("ingest", wanted[:20]).code == 1
+    assert links(api) == before
+    assert "holds another one" in run("resolve", wanted).err
+    engine.images.clear()
+    outcome = run("load", wanted)
+    assert (outcome.code, engine.images) == (5, {})
+
+
+@pytest.mark.conforms("S8")
+@pytest.mark.usefixtures("engine")
+def test_a_stranger_s_timestamp_does_not_rank_our_links(api: FakeApi, run: Run, archive: Path) -> None:
+    planted = plant(api, run, archive, good=True)
+    for link in api.records["links"].values():
+        link["properties"] = {"image_timestamp": "2099-01-01T00:00:00Z"}
+    assert run("ingest", "app:1").code == 0
+    ours = [it for it in api.records["links"].values() if it["head_uuid"] != planted["uuid"]]
+    assert {it["properties"]["image_timestamp"] for it in ours if it["link_class"] != LAYER} == {"2024-01-02T03:04:05Z"}
+
+
+def test_a_failing_engine_that_has_the_image_does_not_end_in_an_older_build(
+    api: FakeApi, engine: FakeEngine, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("ingest", "app:1")
+    newer = image(files_of(b"newer"), os="linux")
+    engine.images = {newer.parsed.digest: b""}
+    engine.tags = {newer.parsed.digest: ["app:1"]}
+
+    def save(*_: object) -> Any:
+        raise EngineError("docker save failed with status 1.")
+
+    monkeypatch.setattr(engine, "save", save)
+    outcome = run("ingest", "app:1")
+    assert (outcome.code, outcome.out) == (3, "")
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_project_that_may_not_be_written_is_found_before_anything_is_sent(
+    api: FakeApi, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "get", lambda uuid: Request(lambda: {"uuid": uuid, "can_write": False}))
+    outcome = run("ingest", "--project-uuid", PROJECT, "app:1")
+    assert (outcome.code, api.keep.blocks) == (4, {})
+    assert PROJECT in outcome.err
+
+
+def test_a_short_id_gives_an_archive_s_image_no_name(api: FakeApi, run: Run, archive: Path) -> None:
+    assert run("ingest", "--from-archive", str(archive), APP.parsed.digest.short).code == 0
+    assert [link_class for link_class, _, _ in links(api)] == [HASH]
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_collection_that_will_go_to_the_trash_is_not_relied_on(api: FakeApi, run: Run) -> None:
+    run("ingest", "app:1")
+    (record,) = collections(api)
+    record["trash_at"] = "2099-01-01T00:00:00Z"
+    assert run("ingest", "app:1").code == 0
+    assert len(collections(api)) == 2
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_collection_that_may_only_be_read_gets_no_property_and_that_is_well(api: FakeApi, run: Run) -> None:
+    run("ingest", "app:1")
+    (record,) = collections(api)
+    record["properties"] = {}
+    api.faults["collections.update"] = [http_error(403)]
+    assert run("ingest", "app:1").code == 0

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from arv_docker.engine import process
 from arv_docker.engine.process import Finished, feed, reading, run
-from arv_docker.errors import ArvDockerError, EngineError
+from arv_docker.errors import ArvDockerError, BadArchive, EngineError
 
 
 class Judge:
@@ -280,3 +281,43 @@ def test_ctrl_c_while_feeding_ends_the_command(tmp_path: Path) -> None:
         feed(watcher(report), chunks(), Judge())
     assert wait_for(lambda: gone(int(Path(f"{report}.pid").read_text())))
     assert not report.exists()
+
+
+# -- whose words count ------------------------------------------------------------------
+
+
+def test_a_command_that_broke_off_is_judged_by_its_own_words() -> None:
+    """What was read of it is cut short, and that is not the reason."""
+
+    def read() -> None:
+        with reading(
+            python("print('x' * 100); print('no space left', file=sys.stderr); sys.exit(1)"), refuse
+        ) as output:
+            output.read(1000)
+            raise BadArchive("cut short")
+
+    with pytest.raises(EngineError, match="no space left"):
+        read()
+
+
+def test_content_that_is_refused_of_a_command_that_ended_well() -> None:
+    def read() -> None:
+        with reading(python("print('x' * 100)"), refuse) as output:
+            output.read(1000)
+            raise BadArchive("no image")
+
+    with pytest.raises(BadArchive, match="no image"):
+        read()
+
+
+def test_what_a_command_leaves_running_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_GRACE", 0.2)
+    started = time.monotonic()
+    code = "import subprocess; subprocess.Popen(['sleep', '20'], stdout=subprocess.DEVNULL); print('done')"
+    assert run(python(code), Judge()).stdout == b"done\n"
+    assert time.monotonic() - started < 15
+
+
+def refuse(finished: Finished) -> None:
+    if finished.status:
+        raise EngineError(finished.stderr)

@@ -11,7 +11,7 @@ import googleapiclient.errors
 import httplib2
 import pytest
 
-from arv_docker.errors import BadSettings, ClusterError, KeepError, NoCluster
+from arv_docker.errors import ArvDockerError, BadSettings, ClusterError, KeepError, NoCluster
 from arv_docker.keep.client import PAGE, Cluster, CollectionRecord, Link, batches
 from tests.keep.fake_api import ME, FakeApi, cluster, http_error
 
@@ -183,3 +183,32 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ClusterError, match=r"127\.0\.0\.1:9") as caught:
         Cluster.configured(retries=0)
     assert "secret-token" not in str(caught.value)
+
+
+@pytest.mark.parametrize("token", ["v2/x/SECRET\nX: y", "SECRET ", "SECRET\u2026", ""])
+def test_what_is_no_token_is_refused_without_being_quoted(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadSettings) as caught:
+        Cluster.at("http://127.0.0.1:1", token)
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:notaport", "[::1", "127.0.0.1:99999"])
+def test_what_is_no_host(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARVADOS_API_HOST", host)
+    monkeypatch.setenv("ARVADOS_API_TOKEN", "token")
+    monkeypatch.setattr("arvados.config._settings", None)
+    with pytest.raises(ArvDockerError, match=r"ARVADOS_API_HOST"):
+        Cluster.configured(retries=0)
+
+
+def test_no_signature_in_an_error() -> None:
+    api = FakeApi()
+    locator = f"{'0' * 32}+1+A{'5' * 40}@ffffffff"
+
+    def get(locator: str, num_retries: int) -> bytes:
+        raise arvados.errors.KeepReadError(f"failed to read {locator}")
+
+    api.keep.get = get  # type: ignore[method-assign]
+    with pytest.raises(KeepError) as caught:
+        Cluster(api).get_block(locator)
+    assert "5" * 40 not in str(caught.value)
