@@ -7,7 +7,7 @@ and two runs at once end with one collection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +40,8 @@ class Options:
     collection's usual name. ``force`` stores the image again though it is there.
     ``by_manifest`` names the file by the manifest digest, for clusters whose nodes use the
     containerd store. ``use_cache`` keeps the saved tarball until the end, so that a second
-    try needs no second save; ``keep_tarball`` keeps it for good.
+    try needs no second save; ``keep_tarball`` keeps it for good. ``describe`` notes ID and
+    time of the image on a new collection, as properties that a strict vocabulary may refuse.
     """
 
     project: str | None = None
@@ -50,6 +51,7 @@ class Options:
     use_cache: bool = True
     keep_tarball: bool = False
     force_image_format: bool = False
+    describe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ class Ingest:
         if not candidates:
             return None
         link, collection = next((it for it in candidates if it[1].owner_uuid == self._owner), candidates[0])
-        ours = self._own(collection, image_id, name)
+        ours = self._own(link, collection, image_id, name)
         written = links.ensure(
             self._cluster,
             ours,
@@ -211,13 +213,16 @@ class Ingest:
             return links.timestamp_in(link)
         return links.timestamp_of(StoredImage(self._cluster, collection).config)
 
-    def _own(self, collection: CollectionRecord, image_id: Digest, name: Reference | None) -> CollectionRecord:
+    def _own(
+        self, link: Link, collection: CollectionRecord, image_id: Digest, name: Reference | None
+    ) -> CollectionRecord:
         """The collection, if it is where it should be; else a copy of it there."""
         if collection.owner_uuid == self._owner:
             if name is not None:
                 collections.note_name(self._cluster, collection, name.link_name)
             return collection
-        return self._collection(collection.manifest_text or "", image_id, name)
+        timestamp = self._timestamp(link, collection)
+        return self._collection(collection.manifest_text or "", image_id, name, timestamp)
 
     # -- read and store ------------------------------------------------------------------
 
@@ -271,8 +276,8 @@ class Ingest:
     def _link(self, written: _Written, name: Reference | None) -> Ingested:
         layout = written.stored.layout
         image_id = layout.manifest_digest if self._options.by_manifest else layout.config.digest
-        collection = self._collection(written.stored.manifest_text(image_id), image_id, name)
         properties = links.timestamp_of(layout.config)
+        collection = self._collection(written.stored.manifest_text(image_id), image_id, name, properties)
         existing = [] if self._options.force else self._links(image_id, name)
         count = links.ensure(
             self._cluster, collection, image_id, name, trust=self._trust, properties=properties, existing=existing
@@ -290,16 +295,25 @@ class Ingest:
             links_written=count,
         )
 
-    def _collection(self, text: str, image_id: Digest, name: Reference | None) -> CollectionRecord:
+    def _collection(
+        self, text: str, image_id: Digest, name: Reference | None, timestamp: Mapping[str, str]
+    ) -> CollectionRecord:
         called = f"{name.link_name.replace('/', ' ')} " if name else ""
         return collections.create_once(
             self._cluster,
             text,
             owner=self._owner,
             name=self._options.name or f"Docker image {called}{image_id.short}",
-            properties={collections.REPO_TAG_PROPERTY: name.link_name} if name else {},
+            properties=self._properties(image_id, name, timestamp),
             anew=self._options.force,
         )
+
+    def _properties(self, image_id: Digest, name: Reference | None, timestamp: Mapping[str, str]) -> dict[str, str]:
+        properties = {collections.REPO_TAG_PROPERTY: name.link_name} if name else {}
+        if self._options.describe:
+            properties[collections.HASH_PROPERTY] = str(image_id)
+            properties.update({collections.TIMESTAMP_PROPERTY: text for text in timestamp.values()})
+        return properties
 
     # -- what is said --------------------------------------------------------------------
 

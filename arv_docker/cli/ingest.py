@@ -61,6 +61,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--keep-tarball", action="store_true", help="leave the saved tarball in the cache afterwards")
     parser.add_argument(
+        "--image-properties",
+        action="store_true",
+        help="note ID and time of the image as properties docker-image-hash and docker-image-timestamp of a new "
+        "collection; a cluster with a strict vocabulary may refuse them",
+    )
+    parser.add_argument(
         "--force-image-format",
         action="store_true",
         help="store the image even if the cluster does not say that it accepts version 2 images",
@@ -92,6 +98,7 @@ def ingested(args: argparse.Namespace, name: Reference | ImageId | None, shown: 
         use_cache=args.cache,
         keep_tarball=args.keep_tarball,
         force_image_format=args.force_image_format,
+        describe=args.image_properties,
     )
     with cli.cluster(args) as cluster:
         ingest = Ingest(cluster, options, shown, cli.trust(args, cluster, shown))

@@ -402,3 +402,18 @@ def test_a_collection_that_may_only_be_read_gets_no_property_and_that_is_well(ap
     record["properties"] = {}
     api.faults["collections.update"] = [http_error(403)]
     assert run("ingest", "app:1").code == 0
+
+
+@pytest.mark.conforms("K25")
+@pytest.mark.usefixtures("engine")
+def test_properties_that_are_asked_for(api: FakeApi, run: Run) -> None:
+    assert run("ingest", "--image-properties", "app:1").code == 0
+    (record,) = collections(api)
+    assert record["properties"] == {
+        "docker-image-repo-tag": "app:1",
+        "docker-image-hash": ID,
+        "docker-image-timestamp": "2024-01-02T03:04:05Z",
+    }
+    assert run("ingest", "--image-properties", "--project-uuid", PROJECT, "app:1").code == 0
+    (_, copy) = collections(api)
+    assert copy["properties"] == record["properties"]
