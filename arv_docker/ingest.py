@@ -312,7 +312,8 @@ class Ingest:
         properties = {collections.REPO_TAG_PROPERTY: name.link_name} if name else {}
         if self._options.describe:
             properties[collections.HASH_PROPERTY] = str(image_id)
-            properties.update({collections.TIMESTAMP_PROPERTY: text for text in timestamp.values()})
+            for text in timestamp.values():
+                properties[collections.TIMESTAMP_PROPERTY] = text
         return properties
 
     # -- what is said --------------------------------------------------------------------
