@@ -8,6 +8,7 @@ seconds from then on, so that a log shows that the work goes on.
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -64,7 +65,8 @@ class Lines(Silent):
     @contextmanager
     def _lines(self, title: str, total: int | None) -> Iterator[Advance]:
         state = _Counter(title, total, self)
-        yield state
+        with _ticking(state.tell_if_due):
+            yield state
         state.end()
 
 
@@ -75,16 +77,26 @@ class _Counter:
         self._lines = lines
         self._done = 0
         self._start = time.monotonic()
+        self._moved = self._start
         self._next = self._start + _PATIENCE
         self._spoke = False
+        self._lock = threading.Lock()
 
     def __call__(self, count: int, /) -> None:
         self._done += count
+        self._moved = time.monotonic()
+        self.tell_if_due()
+
+    def tell_if_due(self) -> None:
+        """A line if it is time for one, also where nothing moves: a busy engine, a request that is tried again."""
         now = time.monotonic()
-        if now >= self._next:
+        with self._lock:
+            if now < self._next:
+                return
             self._spoke = True
             self._next = now + _INTERVAL
-            self._lines.say(f"{self._title}: {self._amount()}, {self._rate(now)}")
+        still = f", nothing new for {now - self._moved:.0f} s" if now - self._moved >= _INTERVAL else ""
+        self._lines.say(f"{self._title}: {self._amount()}, {self._rate(now)}{still}")
 
     def end(self) -> None:
         if self._spoke:
@@ -97,6 +109,22 @@ class _Counter:
 
     def _rate(self, now: float) -> str:
         return f"{size(int(self._done / max(now - self._start, 1e-3)))}/s"
+
+
+@contextmanager
+def _ticking(tell: Callable[[], None]) -> Iterator[None]:
+    """Calls ``tell`` every second from another thread while the block lasts."""
+    ended = threading.Event()
+
+    def tick() -> None:
+        while not ended.wait(1):
+            tell()
+
+    threading.Thread(target=tick, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 class Bar(Silent):

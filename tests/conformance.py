@@ -80,7 +80,6 @@ OPEN = {
     "S9": "in part: such images are refused; storing them under their real ID belongs to the work on engines",
     "S16": "in part: figures of reading while Docker still saves belong to the work on speed",
     "S17": "in part: figures of a family of images belong to the work on speed",
-    "S19": "in part: first contact gives up soon; the rest belongs to the work on speed",
 }
 
 SECTIONS: Mapping[str, Mapping[str, str]] = {

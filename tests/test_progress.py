@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import threading
 
 import pytest
 
@@ -128,3 +129,23 @@ def test_a_reader_that_has_gone_does_not_stop_the_work(clock: Clock) -> None:
     with lines.step("storing", 10) as advance:
         clock.now += 5
         advance(10)
+
+
+@pytest.mark.conforms("S19")
+def test_a_step_in_which_nothing_moves_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is asked again and again, an engine that takes its time: a log shows that the work goes on."""
+    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
+    monkeypatch.setattr(progress, "_INTERVAL", 1.0)
+    told = threading.Event()
+
+    class Stream(io.StringIO):
+        def write(self, text: str, /) -> int:
+            if "nothing new" in text:
+                told.set()
+            return super().write(text)
+
+    stream = Stream()
+    with progress.Lines(stream).step("storing", 1000) as advance:
+        advance(10)
+        assert told.wait(20), stream.getvalue()
+    assert "storing: 10 bytes of 1.0 kB (1 %)" in stream.getvalue()
