@@ -295,7 +295,7 @@ def test_tokens_end_and_names_are_checked(api: Direct) -> None:
         with pytest.raises(UsageError):
             users.create(api.site.database, api.site.settings, bad, is_admin=False)
     with pytest.raises(UsageError, match="user create"):
-        users.new_token(api.site.database, api.site.settings, "nobody", None)
+        users.new_token(api.site.database, api.site.settings, "nosuchuser", None)
     expired = users.new_token(api.site.database, api.site.settings, "carol", 0)
     api.refused(401, "GET", "users/current", token=expired)
     valid = users.new_token(api.site.database, api.site.settings, "carol", 1)
