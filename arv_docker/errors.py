@@ -118,10 +118,6 @@ class SchemaOne(NotAnImage):
     """The image format of before Docker 1.10: layers with their own JSON, no config."""
 
 
-class LayersElsewhere(NotAnImage):
-    """Layers that are named only by URL, with no bytes in the source."""
-
-
 class BadConfig(ContentError):
     """A config that is not JSON, not an object, or larger than 4 MiB."""
 

@@ -39,7 +39,6 @@ ALL: list[type[errors.ArvDockerError]] = [
         (errors.OciArtifact, 5),
         (errors.LayerCountMismatch, 5),
         (errors.SchemaOne, 5),
-        (errors.LayersElsewhere, 5),
         (errors.NoCluster, 6),
         (errors.BadSettings, 6),
         (errors.DiskError, 7),

@@ -52,12 +52,13 @@ class BlockStore:
 
     The threads are daemons: whoever gives up, on an error or Ctrl-C, does not wait for a
     request that is being tried again and again. ``bytes_sent`` and ``blocks_sent`` count
-    what really went to Keep, ``bytes_spared`` what did not have to.
+    what really went to Keep, ``bytes_spared`` what was there before.
     """
 
     def __init__(self, put: Callable[[bytes], str], known: Mapping[str, str] | None = None) -> None:
         """``known`` are locators of blocks that Keep has, by ``md5+size``: such blocks are not sent."""
         self._put = put
+        self._before = frozenset(known or ())
         self._known: dict[str, Future[str]] = {name: _done(locator) for name, locator in (known or {}).items()}
         self._room = threading.Semaphore(IN_FLIGHT)
         self._lock = threading.Lock()
@@ -94,8 +95,9 @@ class BlockStore:
             first = self._known.setdefault(name, result)
         if first is not result:
             locator = first.result()  # of an equal block, which may still be under way
-            with self._lock:
-                self.bytes_spared += len(content)
+            if name in self._before:
+                with self._lock:
+                    self.bytes_spared += len(content)
             return locator
         locator = self._put(content)
         with self._lock:

@@ -3,28 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..keep.blocks import ArchiveWriter, BlockStore, StoredArchive
-from ..keep.client import Cluster, CollectionRecord
-from ..keep.stored import StoredImage
+from ..keep.client import Cluster
 from ..progress import Advance
-from . import OpenedImage, SeekableImage
-
-
-class KeepSource:
-    """The image that a collection holds, in whatever layout."""
-
-    def __init__(self, cluster: Cluster, collection: CollectionRecord) -> None:
-        self._cluster = cluster
-        self._collection = collection
-
-    @contextmanager
-    def open(self) -> Iterator[SeekableImage]:
-        """The image; raises what ``StoredImage`` refuses."""
-        yield StoredImage(self._cluster, self._collection).archived
+from . import OpenedImage
 
 
 class KeepDestination:

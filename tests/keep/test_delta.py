@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import time
 from collections.abc import Container, Iterator
@@ -15,7 +16,7 @@ from arv_docker.archive import canonical
 from arv_docker.archive.layer import Layer
 from arv_docker.image import Config, Digest
 from arv_docker.keep import manifest
-from arv_docker.keep.blocks import StoredArchive
+from arv_docker.keep.blocks import BlockStore, StoredArchive
 from arv_docker.keep.client import Cluster, CollectionRecord
 from arv_docker.keep.delta import LAYER, LEAST_VALIDITY, KnownLayers, usable_blocks
 from arv_docker.keep.resume import SentBlocks
@@ -184,3 +185,14 @@ def test_a_record_that_was_cut_or_damaged(tmp_path: Path) -> None:
     damage = b"\xff\xfe not a locator\n" + signed(-5).encode() + b"\n" + b"1" * 32 + b"+7+Aabc"
     path.write_bytes(path.read_bytes() + damage)
     assert sent.blocks == {f"{MD5}+5": signed(7200)}
+
+
+def test_only_what_was_there_before_counts_as_spared() -> None:
+    """Not a block that repeats within the image: what a cluster refuses then would be sent again for nothing."""
+    api = FakeApi()
+    store = BlockStore(Cluster(api).put_block)
+    assert len({store.submit(b"equal").result() for _ in range(3)}) == 1
+    assert (store.bytes_sent, store.bytes_spared) == (5, 0)
+    again = BlockStore(Cluster(api).put_block, {f"{hashlib.md5(b'equal').hexdigest()}+5": signed(7200)})
+    assert again.submit(b"equal").result() == signed(7200)
+    assert (again.bytes_sent, again.bytes_spared) == (0, 5)
