@@ -10,8 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..archive.docker import ArchivedImage, DockerArchive
-from ..errors import BadArchive
-from ..reference import ImageId, Reference
+from ..errors import BadArchive, UsageError
+from ..reference import ImageId, Reference, parse_name
+from .names import Choice
+
+
+def source(rest: str, choice: Choice) -> ArchiveFile:  # noqa: ARG001 -- an archive says itself what is in it
+    """``PATH[:REFERENCE]``; the path ends at the first colon, as skopeo has it."""
+    path, _, name = rest.partition(":")
+    if not path:
+        raise UsageError(f"docker-archive:{rest} names no file.")
+    return ArchiveFile(Path(path), parse_name(name) if name else None)
 
 
 class LocalFile:

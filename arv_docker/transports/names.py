@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the place of an image is written: ``docker-archive:x.tar``, ``oci:folder:tag``, ``docker://name``; no I/O.
+
+A transport is a module here, or an object that another package offers as an entry point
+of the group ``arv_docker.transports``, with one or both of the functions of ``Transport``.
+A text without a known transport in front is a plain name, and whoever reads it decides whose.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from ..errors import ArvDockerError, UsageError
+from ..image import Platform
+from . import Destination, Source
+
+#: The entry points by which other packages add transports.
+GROUP = "arv_docker.transports"
+
+#: Our transports and their modules in this package, by the names that skopeo has for them where it has one.
+OURS = {
+    "docker-archive": "docker_archive",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What else may say which image is meant. ``platform``: which of several (None: this machine's)."""
+
+    platform: Platform | None = None
+
+
+class Transport(Protocol):
+    """Makes sources and destinations of what is written behind the transport's name and its colon.
+
+    Both raise UsageError or BadReference for a text that names no place, and touch nothing
+    until the source is opened or the destination is written to. Either may be missing.
+    """
+
+    def source(self, rest: str, choice: Choice) -> Source:
+        """Where ``rest`` says that an image is."""
+
+    def destination(self, rest: str, choice: Choice) -> Destination[Any]:
+        """Where ``rest`` says that an image is to go."""
+
+
+def split(text: str) -> tuple[str | None, str]:
+    """The transport that stands in front of ``text``, and the rest; None and the whole text of a plain name.
+
+    >>> split("docker-archive:busybox.tar")
+    ('docker-archive', 'busybox.tar')
+    >>> split("busybox:latest")
+    (None, 'busybox:latest')
+    """
+    name, colon, rest = text.partition(":")
+    if not colon or "/" in name or (name == "docker" and not rest.startswith("//")):
+        return None, text
+    return (name, rest) if name in OURS or _offered(name) else (None, text)
+
+
+def source(text: str, choice: Choice | None = None) -> Source:
+    """The source that ``text`` names; raises UsageError where it names a transport that is none, or a plain name."""
+    transport, rest = _transport(text)
+    if not hasattr(transport, "source"):
+        raise UsageError(f"{text!r}: images cannot be read from there.")
+    return transport.source(rest, choice or Choice())
+
+
+def destination(text: str, choice: Choice | None = None) -> Destination[Any]:
+    """The destination that ``text`` names; raises UsageError as ``source`` does."""
+    transport, rest = _transport(text)
+    if not hasattr(transport, "destination"):
+        raise UsageError(f"{text!r}: images cannot be written there.")
+    return transport.destination(rest, choice or Choice())
+
+
+def _transport(text: str) -> tuple[Transport, str]:
+    name, rest = split(text)
+    if name is None:
+        raise UsageError(f"{text!r} says not where: write a transport in front, as in docker-archive:file.tar.")
+    if name in OURS:
+        return cast(Transport, importlib.import_module(f"{__package__}.{OURS[name]}")), rest
+    entry = _offered(name)[0]
+    try:
+        return cast(Transport, entry.load()), rest
+    except Exception as error:
+        raise ArvDockerError(f"the transport {name!r} of {entry.value!r} cannot be used: {error}.") from error
+
+
+def _offered(name: str) -> tuple[importlib.metadata.EntryPoint, ...]:
+    return tuple(importlib.metadata.entry_points(group=GROUP, name=name))
