@@ -162,3 +162,37 @@ class DiskError(ArvDockerError):
     """A local folder cannot be written: full, read-only, not permitted."""
 
     exit_code = 7
+
+
+# -- 9: a registry ----------------------------------------------------------------------
+
+
+class RegistryError(ArvDockerError):
+    """A registry cannot be reached, refuses, or answers nonsense. ``status`` is its HTTP status, if it gave one.
+
+    ``passing`` says that the same request may well succeed later: a broken connection, a busy server.
+    """
+
+    exit_code = 9
+
+    def __init__(self, message: str, *, detail: str = "", status: int | None = None, passing: bool = False) -> None:
+        super().__init__(message, detail=detail)
+        self.status = status
+        self.passing = passing
+
+
+class RegistryDenied(RegistryError):
+    """The registry wants credentials, or does not take or allow those that it got."""
+
+
+class Unsupported(RegistryError):
+    """The registry does not offer what was asked for: listing, deleting."""
+
+
+# -- 10: waiting ------------------------------------------------------------------------
+
+
+class NotReady(ArvDockerError):
+    """An image was not ready for use when the time to wait for it had passed."""
+
+    exit_code = 10

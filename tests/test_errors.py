@@ -42,6 +42,10 @@ ALL: list[type[errors.ArvDockerError]] = [
         (errors.NoCluster, 6),
         (errors.BadSettings, 6),
         (errors.DiskError, 7),
+        (errors.RegistryError, 9),
+        (errors.RegistryDenied, 9),
+        (errors.Unsupported, 9),
+        (errors.NotReady, 10),
     ],
 )
 def test_exit_codes(error: type[errors.ArvDockerError], code: int) -> None:

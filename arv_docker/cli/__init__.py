@@ -43,6 +43,8 @@ exit codes:
   6    settings: no cluster configured and no --local
   7    this machine's disk: full, or a folder that cannot be written
   8    the name: to the cluster it means another image (link, tag, untag, status)
+  9    a registry: not reachable, refuses, or does not offer what was asked for
+  10   an image that is not ready for use (registry status, registry wait)
   130  interrupted (Ctrl-C); 143, 129: terminated, hung up
 """
 
