@@ -170,15 +170,18 @@ class DiskError(ArvDockerError):
 class RegistryError(ArvDockerError):
     """A registry cannot be reached, refuses, or answers nonsense. ``status`` is its HTTP status, if it gave one.
 
-    ``passing`` says that the same request may well succeed later: a broken connection, a busy server.
+    ``retry_after`` is None where the same request would fail again; else the seconds that the
+    registry asks to wait before it is repeated, 0 where it does not ask.
     """
 
     exit_code = 9
 
-    def __init__(self, message: str, *, detail: str = "", status: int | None = None, passing: bool = False) -> None:
+    def __init__(
+        self, message: str, *, detail: str = "", status: int | None = None, retry_after: float | None = None
+    ) -> None:
         super().__init__(message, detail=detail)
         self.status = status
-        self.passing = passing
+        self.retry_after = retry_after
 
 
 class RegistryDenied(RegistryError):
