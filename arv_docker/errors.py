@@ -34,6 +34,10 @@ class AmbiguousImage(ArvDockerError):
     """More than one image answers to what was asked for."""
 
 
+class OtherImage(ArvDockerError):
+    """A released version is archived as another image than the engine has now."""
+
+
 # -- 2: the command line ----------------------------------------------------------------
 
 

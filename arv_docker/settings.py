@@ -20,6 +20,9 @@ FILE_NAME = "arv-docker.conf"
 TRUSTED_WRITERS = "ARV_DOCKER_TRUSTED_WRITERS"
 IMAGE_ID = "ARV_DOCKER_IMAGE_ID"
 IMAGE_IDS = ("config", "manifest")
+FOLDER = "ARV_DOCKER_FOLDER"
+
+_KEYS = (TRUSTED_WRITERS, IMAGE_ID, FOLDER)
 
 _USER = re.compile(r"[0-9a-z]{5}-tpzed-[0-9a-z]{15}")
 
@@ -30,19 +33,21 @@ class Settings:
 
     ``trusted_writers`` are UUIDs of users whose links are taken at their word, besides this
     user and the system user. ``image_id`` says which digest names images in Keep:
-    ``config``, or ``manifest`` for clusters whose nodes use the containerd store.
+    ``config``, or ``manifest`` for clusters whose nodes use the containerd store. ``folder``
+    is where ``arv-docker folder`` keeps image archives, None if nothing is set.
     """
 
     trusted_writers: frozenset[str] = frozenset()
     image_id: str = "config"
+    folder: Path | None = None
 
 
 def settings() -> Settings:
     """The settings in force now; raises BadSettings, which names the file and the key."""
     found = _file()
-    values = {key: value for key, value in os.environ.items() if key in (TRUSTED_WRITERS, IMAGE_ID)}
+    values = {key: value for key, value in os.environ.items() if key in _KEYS}
     merged = {**_parsed(found), **values} if found else values
-    return Settings(_writers(merged), _image_id(merged))
+    return Settings(_writers(merged), _image_id(merged), _folder(merged))
 
 
 def _file() -> Path | None:
@@ -71,10 +76,8 @@ def _parsed(path: Path) -> dict[str, str]:
         if not line or line.startswith("#"):
             continue
         key, equals, value = line.partition("=")
-        if not equals or key.strip() not in (TRUSTED_WRITERS, IMAGE_ID):
-            raise BadSettings(
-                f"{path}, line {number}: {key.strip()!r} is no setting. Known: {TRUSTED_WRITERS}, {IMAGE_ID}."
-            )
+        if not equals or key.strip() not in _KEYS:
+            raise BadSettings(f"{path}, line {number}: {key.strip()!r} is no setting. Known: {', '.join(_KEYS)}.")
         values[key.strip()] = value.strip()
     return values
 
@@ -92,3 +95,8 @@ def _image_id(values: Mapping[str, str]) -> str:
     if value not in IMAGE_IDS:
         raise BadSettings(f"{IMAGE_ID}: {value!r} is neither of {', '.join(IMAGE_IDS)}.")
     return value
+
+
+def _folder(values: Mapping[str, str]) -> Path | None:
+    value = values.get(FOLDER)
+    return Path(value).expanduser() if value else None
