@@ -11,6 +11,9 @@ VERSION = re.search(r'__version__ = "([^"]+)"', (HERE / "arv_docker/__init__.py"
 
 #: What the embedded site alone needs: `--local` and `arv-docker site`.
 SITE = ["starlette>=0.40", "uvicorn>=0.30", "httptools>=0.6", "cryptography>=42"]
+#: What reads layers and archives that are compressed with zstd, and those with gzip faster than Python itself.
+ZSTD = ["zstandard>=0.22"]
+FAST = ["isal>=1.6"]
 TESTS = ["pytest>=8", "pytest-mock>=3.14", "hypothesis>=6.100", "ruff==0.17.5", "mypy==2.4.1"]
 
 setup(
@@ -24,7 +27,7 @@ setup(
     package_data={"arv_docker": ["py.typed"]},
     python_requires=">=3.10",
     install_requires=["arvados-python-client>=3.0", "ciso8601>=2.0", "rich>=13"],
-    extras_require={"site": SITE, "test": SITE + TESTS},
+    extras_require={"site": SITE, "zstd": ZSTD, "fast": FAST, "test": SITE + ZSTD + FAST + TESTS},
     entry_points={
         "console_scripts": [
             "arv-keepdocker = arv_docker.cli.arv_keepdocker:main",
