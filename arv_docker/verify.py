@@ -83,9 +83,9 @@ def _check_presence(cluster: Cluster, collection: CollectionRecord, names: dict[
 
 
 def _read_layers(image: StoredImage, progress: Progress) -> int:
-    total = sum(image.archived.sizes.values())
+    total = sum(image.sizes.values())
     with progress.step("verifying", total) as advance:
-        for layer in image.archived.layers():
+        for layer in image.layers():
             while content := layer.read(CHUNK):
                 advance(len(content))
     return total

@@ -10,7 +10,7 @@ functions of a config and the sizes of its layers.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 
 from ..errors import DigestMismatch
@@ -119,8 +119,8 @@ def oci_manifest(config: Descriptor, layers: list[Descriptor]) -> bytes:
     )
 
 
-def content(archive: Layout, layer: Callable[[Digest], Layer]) -> Iterator[bytes]:
-    """The archive's bytes in order, each layer asked for when its turn comes.
+def content(archive: Layout, layer: Callable[[Digest], Layer], skip: Container[Digest] = ()) -> Iterator[bytes]:
+    """The archive's bytes in order, each layer asked for when its turn comes; without those in ``skip``.
 
     What ``Layer.read`` raises for a layer that is not what it claims comes up before
     that layer's last bytes are handed out, so whoever reads this never has a complete
@@ -128,6 +128,8 @@ def content(archive: Layout, layer: Callable[[Digest], Layer]) -> Iterator[bytes
     """
     yield archive.head
     for span in archive.spans:
+        if span.diff_id in skip:
+            continue
         yield span.header
         yield from _checked(layer(span.diff_id), span)
         yield padding(span.size)

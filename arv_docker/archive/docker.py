@@ -101,8 +101,13 @@ class ArchivedImage:
 
     def layer(self, diff_id: Digest) -> Layer:
         """The layer of that name, from its front."""
+        offset, size = self.place(diff_id)
+        return Layer(section(self._source, offset, size), claimed=diff_id, size=size)
+
+    def place(self, diff_id: Digest) -> tuple[int, int]:
+        """Where the layer's bytes lie in the archive: offset and size."""
         member = self._members[diff_id]
-        return Layer(section(self._source, member.offset, member.size), claimed=diff_id, size=member.size)
+        return member.offset, member.size
 
 
 class DockerArchive:

@@ -47,9 +47,13 @@ class CanonicalImage:
 
     def layer(self, diff_id: Digest) -> Layer:
         """The layer of that name, from its front."""
+        offset, size = self.place(diff_id)
+        return Layer(section(self._source, offset, size), claimed=diff_id, size=size)
+
+    def place(self, diff_id: Digest) -> tuple[int, int]:
+        """Where the layer's bytes lie in the archive: offset and size."""
         span = self._spans[diff_id]
-        read = section(self._source, span.offset + len(span.header), span.size)
-        return Layer(read, claimed=diff_id, size=span.size)
+        return span.offset + len(span.header), span.size
 
     def is_framed(self) -> bool:
         """Whether the bytes between the layers' contents are those of the canonical archive too."""

@@ -291,6 +291,15 @@ def test_many_packed_layers_are_cut_every_64_mib() -> None:
     assert layout.block_sizes()[1:-1] == (BLOCK_SIZE, BLOCK_SIZE, run - 2 * BLOCK_SIZE)
 
 
+def test_layers_may_be_left_out() -> None:
+    made = image(files_of(b"low"), files_of(b"high"))
+    layout = canonical.layout(made.parsed, made.sizes)
+    low, high = layout.spans
+    whole = b"".join(canonical.content(layout, made.layer))
+    without = b"".join(canonical.content(layout, made.layer, {low.diff_id}))
+    assert without == whole[: low.offset] + whole[high.offset :]
+
+
 def test_repeated_layers_are_there_once() -> None:
     layer = files_of(b"x")
     assert len(canonical.layout(image(layer, layer, layer).parsed, {Digest.of(layer): len(layer)}).spans) == 1

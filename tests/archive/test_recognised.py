@@ -44,6 +44,10 @@ def test_it_reads_as_any_docker_archive_does() -> None:
     assert (found.config, found.sizes) == (other.config, other.sizes)
     skip = {Digest.of(APP.layers[0])}
     assert [it.claimed for it in found.layers(skip)] == [it.claimed for it in other.layers(skip)]
+    for diff_id, size in found.sizes.items():
+        offset, _ = found.place(diff_id)
+        assert found.place(diff_id) == other.place(diff_id) == (offset, size)
+        assert WHOLE[offset : offset + size] == APP.by_id[diff_id]
 
 
 def test_no_byte_behind_the_head_is_read() -> None:

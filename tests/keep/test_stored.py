@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -28,6 +30,7 @@ class Blocks:
 
     def __init__(self) -> None:
         self.blocks: dict[str, bytes] = {}
+        self.asked: list[str] = []
 
     def put(self, content: bytes, size: int = 1000) -> list[str]:
         pieces = [content[start : start + size] for start in range(0, len(content), size)]
@@ -36,6 +39,7 @@ class Blocks:
         return names
 
     def get_block(self, locator: str) -> bytes:
+        self.asked.append(locator)
         return self.blocks[locator]
 
 
@@ -160,3 +164,102 @@ def test_a_block_that_is_shorter_than_its_name_says() -> None:
     file = KeepFile(segments, lambda locator: b"abc")
     with pytest.raises(ContentError, match="3 bytes"):
         file.read_at(0, 13)
+
+
+# -- reading ahead ----------------------------------------------------------------------
+
+
+class Gate(Blocks):
+    """Blocks of ten bytes that are given when they are let through."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.names = self.put(bytes(range(10 * count)), 10)
+        self._open = {name: threading.Event() for name in self.names}
+
+    def let_through(self, *numbers: int) -> None:
+        for number in numbers:
+            self._open[self.names[number]].set()
+
+    def get_block(self, locator: str) -> bytes:
+        self.asked.append(locator)
+        assert self._open[locator].wait(10)
+        return self.blocks[locator]
+
+    def file(self) -> KeepFile:
+        return KeepFile([Segment(Locator.parse(name), 0, 10) for name in self.names], self.get_block)
+
+    def numbers_asked(self, count: int) -> list[int]:
+        """Those of the first `count` blocks that were asked for, in any order; waits for them."""
+        deadline = time.monotonic() + 10
+        while len(self.asked) < count and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return sorted(map(self.names.index, self.asked))
+
+
+def test_expected_blocks_are_fetched_while_another_is_used() -> None:
+    gate = Gate(6)
+    file = gate.file()
+    file.expect([(5, 10), (35, 25)])  # blocks 0 and 1, then 3, 4 and 5
+    gate.let_through(0)
+    assert file.read_at(5, 5) == bytes(range(5, 10))
+    assert gate.numbers_asked(3) == [0, 1, 3]  # and no more than two ahead
+    gate.let_through(1)
+    assert file.read_at(10, 5) == bytes(range(10, 15))
+    assert gate.numbers_asked(4) == [0, 1, 3, 4]
+    gate.let_through(3, 4, 5)
+    assert file.read_at(35, 25) == bytes(range(35, 60))
+    assert gate.numbers_asked(5) == [0, 1, 3, 4, 5]  # each once, and never block 2
+    assert file.bytes_read == 50
+
+
+def test_nothing_is_fetched_that_was_not_expected() -> None:
+    gate = Gate(4)
+    gate.let_through(0, 1, 2, 3)
+    file = gate.file()
+    assert file.read_at(12, 3) == bytes(range(12, 15))
+    assert file.read_at(16, 0) == b""
+    assert file.read_at(20, 0) == b""
+    file.expect([(0, 5)])
+    assert file.read_at(0, 5) == bytes(range(5))
+    assert gate.numbers_asked(2) == [0, 1]
+    assert file.bytes_read == 20
+
+
+def test_a_block_that_cannot_be_had_is_told_when_it_is_needed() -> None:
+    blocks = Blocks()
+    names = [*blocks.put(bytes(30), 10), BLOCK]
+    file = KeepFile([Segment(Locator.parse(name), 0, 10) for name in names], blocks.get_block)
+    file.expect([(0, 40)])
+    assert file.read_at(0, 30) == bytes(30)
+    with pytest.raises(KeyError):
+        file.read_at(30, 10)
+
+
+@given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 40)), max_size=8))
+def test_what_is_expected_changes_no_byte(ranges: list[tuple[int, int]]) -> None:
+    """Also where the same block is wanted several times, or something else is read than was expected."""
+    blocks, whole = Blocks(), bytes(range(50)) * 2
+    segments = [Segment(Locator.parse(name), 0, 10) for name in blocks.put(whole, 10)]
+    file = KeepFile(segments, blocks.get_block)
+    file.expect(ranges[1:])
+    for offset, length in ranges:
+        assert file.read_at(offset, length) == whole[offset : offset + length]
+
+
+def test_an_image_reads_its_layers_ahead_and_fetches_no_block_twice() -> None:
+    made = image(*(hashlib.shake_128(name).digest(5000) for name in (b"low", b"high")))
+    cluster = Blocks()
+    content = canonical_archive(made)
+    text = manifest.single_file(f"{made.parsed.digest}.tar", len(content), cluster.put(content, 512))
+    found = StoredImage(cluster, collection(text))  # type: ignore[arg-type]
+    low, high = made.parsed.diff_ids
+    before = len(cluster.asked)
+    (layer,) = found.layers(skip={low})
+    assert layer.read() == made.layers[1]
+    assert len(cluster.asked) - before == -(-5000 // 512)
+    assert [layer.read() for layer in found.layers()] == list(made.layers)
+    assert len(cluster.asked) - before == 3 * -(-5000 // 512)
+    assert found.bytes_read == 512 * len(cluster.asked)
+    assert found.sizes == made.sizes
+    assert found.layer(high).read() == made.layers[1]
