@@ -1,39 +1,117 @@
 # SPDX-License-Identifier: Apache-2.0
-"""This machine's disk: what its refusals become for the user."""
+"""This machine's disk: files that are whole or not there, locks between processes, and what its refusals become."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from .errors import DiskError
 from .progress import size
 
+_CACHE_ADVICE = "set XDG_CACHE_HOME to a folder on a larger disk"
+_PARTIAL = ".partial"
+
 
 @contextmanager
-def writing(folder: Path, needed: int = 0) -> Iterator[None]:
+def writing(folder: Path, needed: int = 0, *, advice: str = _CACHE_ADVICE) -> Iterator[None]:
     """Turns the errors of a folder that cannot be written into DiskError.
 
     ``needed`` is the number of bytes that were to be written, if known: a full disk is then
-    told with what was needed and what is free.
+    told with what was needed and what is free. ``advice`` is what else to do than make room.
     """
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskError(_full(folder, needed)) from error
+            raise DiskError(_full(folder, needed, advice)) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise DiskError(f"{folder} cannot be written: {error.strerror}.") from error
         raise
 
 
-def _full(folder: Path, needed: int) -> str:
+@contextmanager
+def replacing(path: Path, needed: int = 0) -> Iterator[IO[bytes]]:
+    """A file to write, and to read back, that gets the name ``path`` when the block ends well, and is on disk by then.
+
+    Until then it has the name ``partial_of(path)``, in the same folder; after an error it is
+    gone, and what was at ``path`` is as it was. Who may write there at the same moment is
+    for a lock of the caller. Raises DiskError; ``needed`` as for ``writing``.
+    """
+    partial = partial_of(path)
+    with writing(path.parent, needed, advice="choose a folder on a larger disk"):
+        try:
+            with partial.open("w+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.rename(path)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+        sync(path.parent)
+
+
+def partial_of(path: Path) -> Path:
+    """Where the file at ``path`` is while it is not whole."""
+    return path.with_name(f".{path.name}{_PARTIAL}")
+
+
+def whole_of(path: Path) -> Path | None:
+    """The path that ``path`` is the partial file of, None if it is none."""
+    if not path.name.startswith(".") or not path.name.endswith(_PARTIAL):
+        return None
+    return path.with_name(path.name[1 : -len(_PARTIAL)])
+
+
+def sync(folder: Path) -> None:
+    """Makes sure that names written to the folder survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path, waiting: Iterable[None] = ()) -> Iterator[None]:
+    """The lock of that name, held by no other process while the block lasts; its file goes with it.
+
+    ``waiting`` is advanced once if another process has the lock, to tell the user. Raises DiskError.
+    """
+    with writing(path.parent):
+        descriptor = lock(path, waiting)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def lock(path: Path, waiting: Iterable[None] = ()) -> int:
+    """The lock file's descriptor, locked. A file that its last holder removed meanwhile does not count."""
+    told = iter(waiting)
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            next(told, None)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        os.close(descriptor)
+
+
+def _full(folder: Path, needed: int, advice: str) -> str:
     free = shutil.disk_usage(folder).free
     wanted = f"about {size(needed)} ({needed} bytes) are needed, " if needed else ""
-    return (
-        f"no room in {folder}: {wanted}{size(free)} ({free} bytes) are free. "
-        "Make room, or set XDG_CACHE_HOME to a folder on a larger disk."
-    )
+    return f"no room in {folder}: {wanted}{size(free)} ({free} bytes) are free. Make room, or {advice}."

@@ -20,7 +20,7 @@ MODULES = sorted(
 
 #: From the ground up. A module may import those of its own floor and of floors below it.
 FLOORS: list[set[str]] = [
-    {"errors", "reference", "image", "manifest", "progress", "disk", "settings"},
+    {"errors", "reference", "image", "manifest", "progress", "disk", "settings", "version"},
     {"archive", "keep.manifest"},
     {"engine", "registry", "keep"},
     {"transports", "cache"},

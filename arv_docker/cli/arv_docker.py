@@ -22,6 +22,7 @@ VERBS = (
     "tag",
     "untag",
     "status",
+    "folder",
     "doctor",
     "install-command",
     "site",

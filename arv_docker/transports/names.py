@@ -22,15 +22,21 @@ GROUP = "arv_docker.transports"
 
 #: Our transports and their modules in this package, by the names that skopeo has for them where it has one.
 OURS = {
+    "docker": "registry",
     "docker-archive": "docker_archive",
+    "folder": "folder",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What else may say which image is meant. ``platform``: which of several (None: this machine's)."""
+    """What else may say which image is meant. ``platform``: which of several (None: this machine's).
+
+    ``insecure`` allows a registry on this machine to be asked without TLS.
+    """
 
     platform: Platform | None = None
+    insecure: bool = False
 
 
 class Transport(Protocol):

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``folder:``, a flat folder of image archives whose file names say what they hold (seed 002).
+
+``<image>_<version>_<first 12 digits of the image ID>.<format>``, the format being ``docker``,
+a tar, or ``zip``, the same in a ZIP file. The name is only a claim: an archive is opened
+with the ID of its config compared, and its layers hashed as they are read. What is written
+here is the canonical archive.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from ..archive import canonical, zipped
+from ..archive.canonical import Layout
+from ..archive.docker import ArchivedImage, DockerArchive
+from ..archive.recognised import CanonicalImage, recognised
+from ..archive.tar import RandomAccess
+from ..disk import locked, replacing, whole_of, writing
+from ..errors import BadArchive, ContentError, DigestMismatch, NoSuchImage, UsageError
+from ..image import parsed_time
+from ..progress import Advance
+from ..version import is_dirty
+from . import OpenedImage, SeekableImage
+from .docker_archive import LocalFile
+from .names import Choice
+
+PLAIN, ZIP = "docker", "zip"
+
+_NAME = re.compile(
+    r"(?P<image>[^/\x00-\x1f]+)_(?P<version>[^_/\x00-\x1f]+)_(?P<short_id>[0-9a-f]{12})\.(?P<format>[^./\x00-\x1f]+)"
+)
+_LONGEST_NAME = 255
+_NEVER = datetime(1, 1, 1, tzinfo=timezone.utc)
+
+
+def source(rest: str, choice: Choice) -> FolderSource:  # noqa: ARG001 -- an archive is of one image
+    """``PATH:IMAGE[:VERSION]``; the path ends at the first colon, the version begins after the last one."""
+    folder, image, version = _split(rest)
+    return FolderSource(folder, image, version)
+
+
+def destination(rest: str, choice: Choice) -> FolderDestination:  # noqa: ARG001 -- as above
+    """``PATH:IMAGE[:VERSION]``, the version being ``latest`` where none is written."""
+    folder, image, version = _split(rest)
+    return FolderDestination(folder, image, version or "latest")
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveName:
+    """What a file name says: image, version, the first 12 digits of the image ID, and the format.
+
+    >>> ArchiveName("quay.io/tools/bwa_mem", "0.7.17", "0123456789ab").file_name
+    'quay.io%2Ftools%2Fbwa_mem_0.7.17_0123456789ab.docker'
+    """
+
+    image: str
+    version: str
+    short_id: str
+    format: str = PLAIN
+
+    @classmethod
+    def parse(cls, file_name: str) -> ArchiveName | None:
+        """What ``file_name`` says; None for a name of another form."""
+        match = _NAME.fullmatch(file_name)
+        if not match or file_name.startswith("."):
+            return None
+        try:
+            image, version = (unquote(match[part], errors="strict") for part in ("image", "version"))
+        except UnicodeDecodeError:
+            return None
+        return cls(image, version, match["short_id"], match["format"])
+
+    @property
+    def file_name(self) -> str:
+        """The name of the file; whatever else than letters, digits and ``_.-`` an image's name has is percent-encoded.
+
+        Raises UsageError for a version that no such name can hold.
+        """
+        if not self.image or not self.version or "_" in self.version:
+            raise UsageError(
+                f"{self.version!r} cannot be the version of an image archive: it is empty, or has an underscore, "
+                "which separates the parts of the file's name. Choose another version."
+            )
+        image = quote(self.image, safe="")
+        image = f"%2E{image[1:]}" if image.startswith(".") else image
+        name = f"{image}_{quote(self.version, safe='+')}_{self.short_id}.{self.format}"
+        if len(name) > _LONGEST_NAME:
+            raise UsageError(f"the name of the archive would be longer than {_LONGEST_NAME} characters: {name[:60]}…")
+        return name
+
+
+@dataclass(frozen=True, slots=True)
+class FolderArchive:
+    """An image archive in a folder: what its name says, and where it is."""
+
+    name: ArchiveName
+    path: Path
+
+    @contextmanager
+    def open(self) -> Iterator[ArchivedImage | CanonicalImage]:
+        """The image. Raises BadArchive, what ``archive.docker`` refuses, and DigestMismatch for a file that is not
+        as it was written or holds another image than its name says."""
+        with self._bytes() as content:
+            image = recognised(content)
+            if image is not None and not image.is_framed():
+                raise self._altered()
+            opened = image or DockerArchive(content).image()
+            if opened.config.digest.short != self.name.short_id:
+                raise DigestMismatch(
+                    f"{self.path} should hold image {self.name.short_id} by its name, and holds "
+                    f"{opened.config.digest}. It was renamed or altered; nothing of it is used."
+                )
+            if image is None and _was_canonical(content, canonical.layout(opened.config, opened.sizes)):
+                raise self._altered()
+            yield opened
+
+    @property
+    def created(self) -> datetime:
+        """When the image was built, by its config; year 1 where that says nothing, or the file cannot be read."""
+        with suppress(ContentError), self.open() as image:
+            return parsed_time(image.config.created) or _NEVER
+        return _NEVER
+
+    @property
+    def modified(self) -> float:
+        """When the file was written; 0 if it is gone."""
+        try:
+            return self.path.stat().st_mtime
+        except OSError:
+            return 0.0
+
+    @contextmanager
+    def _bytes(self) -> Iterator[RandomAccess]:
+        if self.name.format not in (PLAIN, ZIP):
+            raise BadArchive(f"{self.path}: a file of format {self.name.format!r} is no image archive.")
+        try:
+            file = self.path.open("rb")
+        except OSError as error:
+            raise BadArchive(f"{self.path} cannot be read: {error.strerror}.") from None
+        with file:
+            if self.name.format == PLAIN:
+                yield LocalFile(file.fileno())
+            else:
+                member = zipped.ZippedMember(file)
+                member.check_seal()
+                yield member
+
+    def _altered(self) -> DigestMismatch:
+        return DigestMismatch(f"{self.path} is not as it was written; nothing of it is used. Save the image again.")
+
+
+class FolderSource:
+    """An image of a folder: of the given version, else the latest one."""
+
+    def __init__(self, folder: Path, image: str, version: str | None = None) -> None:
+        self._folder = folder
+        self._image = image
+        self._version = version
+
+    @contextmanager
+    def open(self) -> Iterator[ArchivedImage | CanonicalImage]:
+        """The image; raises NoSuchImage, and what ``FolderArchive.open`` raises."""
+        found = [it for it in archives(self._folder) if it.name.image == self._image]
+        found = [it for it in found if self._version in (None, it.name.version)]
+        if not found:
+            version = f" of version {self._version}" if self._version else ""
+            raise NoSuchImage(f"{self._folder} has no archive of image {self._image!r}{version}.")
+        with max(found, key=rank).open() as image:
+            yield image
+
+
+class FolderDestination:
+    """A folder that an image is written to, as the canonical archive."""
+
+    def __init__(self, folder: Path, image: str, version: str, form: str = PLAIN) -> None:
+        self._folder = folder
+        self._name = ArchiveName(image, version, "0" * 12, form)
+        _ = self._name.file_name  # raises before anything is read
+
+    def write(self, image: OpenedImage, advance: Advance) -> FolderArchive:
+        """Writes the archive, every layer checked, in the place of one of the same name.
+
+        Raises what the layers raise, and DiskError.
+        """
+        with working_on(self._folder, self._name.image):
+            return self.write_locked(image, advance)
+
+    def write_locked(self, image: OpenedImage, advance: Advance) -> FolderArchive:
+        """The same for a caller who is ``working_on`` the image."""
+        if not isinstance(image, SeekableImage):
+            raise TypeError("a folder is written from an image that can seek")
+        name = replace(self._name, short_id=image.config.digest.short)
+        written = FolderArchive(name, self._folder / name.file_name)
+        layout = canonical.layout(image.config, image.sizes)
+        content = _told(canonical.content(layout, image.layer), advance)
+        with replacing(written.path, layout.size) as file:
+            if name.format == ZIP:
+                zipped.write(file, replace(name, format=PLAIN).file_name, layout.size, content)
+            else:
+                for chunk in content:
+                    file.write(chunk)
+        return written
+
+
+def archives(folder: Path) -> list[FolderArchive]:
+    """The files of a folder whose names have the form, by name; none for a folder that is not there."""
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UsageError(f"{folder} is no folder that can be read: {error.strerror}.") from None
+    return [FolderArchive(name, folder / text) for text in names if (name := ArchiveName.parse(text)) is not None]
+
+
+def rank(archive: FolderArchive) -> tuple[datetime, bool, float, str]:
+    """The greatest is the latest: the newest by its config; of equals a released version before a dirty one, then the
+    one written last."""
+    return archive.created, not is_dirty(archive.name.version), archive.modified, archive.name.short_id
+
+
+@contextmanager
+def working_on(folder: Path, image: str, waiting: Iterable[None] = ()) -> Iterator[None]:
+    """No other process writes archives of that image to the folder; what a killed one left half done goes.
+
+    The folder is made if it is not there. Raises DiskError.
+    """
+    with writing(folder, advice="choose another folder"):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / f".{quote(image, safe='')}.lock", waiting):
+        for path in folder.glob(".*.partial"):
+            whole = whole_of(path)
+            name = ArchiveName.parse(whole.name) if whole else None
+            if name is not None and name.image == image:
+                path.unlink(missing_ok=True)
+        yield
+
+
+def _was_canonical(content: RandomAccess, layout: Layout) -> bool:
+    """Whether what is no canonical archive, though a good one for other readers, was one before it was altered."""
+    return content.size == layout.size or content.read_at(0, len(layout.head)) == layout.head
+
+
+def _split(rest: str) -> tuple[Path, str, str | None]:
+    folder, _, name = rest.partition(":")
+    if not folder or not name:
+        raise UsageError(f"folder:{rest} names no image in a folder. Write folder:PATH:IMAGE[:VERSION].")
+    image, colon, version = name.rpartition(":")
+    if not colon or "/" in version:
+        return Path(folder), name, None
+    return Path(folder), image, version
+
+
+def _told(chunks: Iterator[bytes], advance: Advance) -> Iterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+        advance(len(chunk))

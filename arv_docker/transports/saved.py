@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An image of an engine for destinations that need its layers in another order than the engine saves them.
+
+It is saved into the stat-keyed cache first; a tarball that an earlier try left there serves again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .. import cache
+from ..archive.docker import ArchivedImage
+from ..archive.layer import CHUNK
+from ..engine import Engine, EngineImage
+from ..errors import ContentError, NoSuchImage
+from ..progress import Progress
+from ..reference import ImageId
+from .docker_archive import opened
+
+
+class SavedSource:
+    """An image of an engine, its layers to be had in any order."""
+
+    def __init__(self, engine: Engine, image: EngineImage, progress: Progress) -> None:
+        self._engine = engine
+        self._image = image
+        self._progress = progress
+
+    @contextmanager
+    def open(self) -> Iterator[ArchivedImage]:
+        """The image. The tarball goes when the block ends well, or finds it wrong; after other errors it stays.
+
+        Raises EngineError, DiskError, and NoSuchImage or ContentError for an engine that saved something else.
+        """
+        with cache.locked(cache.cache_folder(), self._image.id, self._waiting()) as tarball:
+            file, missing = cache.prep_image_file(tarball)
+            if missing or file is None:
+                expected = self._image.size
+                with (
+                    self._progress.step(f"saving from {self._engine.name}", expected or None) as advance,
+                    cache.saving(self._engine, self._image.id, tarball, expected) as stream,
+                ):
+                    while content := stream.read(CHUNK):
+                        advance(len(content))
+                file = tarball.open("rb")
+            try:
+                with file:
+                    yield opened(file.fileno(), ImageId(self._image.id.hex))
+            except (ContentError, NoSuchImage):
+                cache.discard(tarball)
+                raise
+            cache.discard(tarball)
+
+    def _waiting(self) -> Iterator[None]:
+        self._progress.say(f"another process works on image {self._image.id.short}; waiting for it")
+        yield
