@@ -241,11 +241,14 @@ class Docker(Engine):
     """A private daemon, reached at `host`; called through whichever client PATH has."""
 
     def __init__(self, folder: Path) -> None:
-        """Start it and wait until it answers. Raises EngineFailed with the end of its log when it does not."""
-        folder.mkdir()
+        """Start it, with the images of an earlier one in that folder, and wait until it answers.
+
+        Raises EngineFailed with the end of its log when it does not.
+        """
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         self.host = f"unix://{folder}/docker.sock"
-        (folder / "client").mkdir()
+        (folder / "client").mkdir(exist_ok=True)
         super().__init__(
             "docker",
             variables={"DOCKER_HOST": self.host, "DOCKER_CONFIG": f"{folder}/client", "DOCKER_BUILDKIT": "0"},
