@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import BadSettings
@@ -21,8 +21,9 @@ TRUSTED_WRITERS = "ARV_DOCKER_TRUSTED_WRITERS"
 IMAGE_ID = "ARV_DOCKER_IMAGE_ID"
 IMAGE_IDS = ("config", "manifest")
 FOLDER = "ARV_DOCKER_FOLDER"
+MIRRORS = "ARV_DOCKER_REGISTRY_MIRRORS"
 
-_KEYS = (TRUSTED_WRITERS, IMAGE_ID, FOLDER)
+_KEYS = (TRUSTED_WRITERS, IMAGE_ID, FOLDER, MIRRORS)
 
 _USER = re.compile(r"[0-9a-z]{5}-tpzed-[0-9a-z]{15}")
 
@@ -34,12 +35,14 @@ class Settings:
     ``trusted_writers`` are UUIDs of users whose links are taken at their word, besides this
     user and the system user. ``image_id`` says which digest names images in Keep:
     ``config``, or ``manifest`` for clusters whose nodes use the containerd store. ``folder``
-    is where ``arv-docker folder`` keeps image archives, None if nothing is set.
+    is where ``arv-docker folder`` keeps image archives, None if nothing is set. ``mirrors``
+    are registries that are asked first for the images of another, by that one's name.
     """
 
     trusted_writers: frozenset[str] = frozenset()
     image_id: str = "config"
     folder: Path | None = None
+    mirrors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def settings() -> Settings:
@@ -47,7 +50,7 @@ def settings() -> Settings:
     found = _file()
     values = {key: value for key, value in os.environ.items() if key in _KEYS}
     merged = {**_parsed(found), **values} if found else values
-    return Settings(_writers(merged), _image_id(merged), _folder(merged))
+    return Settings(_writers(merged), _image_id(merged), _folder(merged), _mirrors(merged))
 
 
 def _file() -> Path | None:
@@ -100,3 +103,13 @@ def _image_id(values: Mapping[str, str]) -> str:
 def _folder(values: Mapping[str, str]) -> Path | None:
     value = values.get(FOLDER)
     return Path(value).expanduser() if value else None
+
+
+def _mirrors(values: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in filter(None, re.split(r"[\s,]+", values.get(MIRRORS, "").strip())):
+        registry, equals, mirror = entry.partition("=")
+        if not registry or not equals or not mirror:
+            raise BadSettings(f"{MIRRORS}: {entry!r} is not REGISTRY=MIRROR, as in docker.io=mirror.example/hub.")
+        found[registry] = (*found.get(registry, ()), mirror)
+    return found

@@ -124,7 +124,18 @@ def test_importing_every_module_does_no_work(home: Path) -> None:
     assert [path.name for path in home.iterdir()] == [".run"]
 
 
-SLOW = ("arvados", "googleapiclient", "httplib2", "starlette", "uvicorn", "rich", "ciso8601", "cryptography", "sqlite3")
+SLOW = (
+    "arvados",
+    "googleapiclient",
+    "httplib2",
+    "starlette",
+    "uvicorn",
+    "rich",
+    "ciso8601",
+    "cryptography",
+    "sqlite3",
+    "urllib3",
+)
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if not site(module)])

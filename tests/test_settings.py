@@ -88,3 +88,17 @@ def test_a_file_that_is_no_text(home: Path) -> None:
     write(home / ".config" / "arvados", "").write_bytes(b"\xff\xfe")
     with pytest.raises(BadSettings, match="cannot be read"):
         settings()
+
+
+def test_mirrors_of_registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "ARV_DOCKER_REGISTRY_MIRRORS", "docker.io=one.example/hub, docker.io=two.example quay.io=one.example"
+    )
+    assert settings().mirrors == {"docker.io": ("one.example/hub", "two.example"), "quay.io": ("one.example",)}
+
+
+@pytest.mark.parametrize("text", ["one.example", "=one.example", "docker.io="])
+def test_what_is_no_mirror(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARV_DOCKER_REGISTRY_MIRRORS", text)
+    with pytest.raises(BadSettings, match="ARV_DOCKER_REGISTRY_MIRRORS"):
+        settings()

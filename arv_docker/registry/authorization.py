@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes into a request's Authorization: nothing, name and password, or a token that is got for them.
+
+A registry says with status 401 what it wants (distribution-spec, authentication; RFC 6750).
+Tokens are kept until shortly before they expire, and got anew when the registry refuses one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from dataclasses import dataclass
+from urllib.parse import urlencode, urlsplit
+
+from ..errors import RegistryDenied, RegistryError
+from .credentials import Credentials, Wallet, good_until
+from .http import Http, host_name, is_local
+
+_MAX_TOKEN = 1 << 20
+#: What a token lives if its server does not say, in seconds.
+_LIFETIME = 60.0
+
+_CHALLENGE = re.compile(r"(?:^|,)\s*([A-Za-z]+)\s+(?=[a-zA-Z]+=)")
+_PARAMETER = re.compile(r'([a-zA-Z_]+)=(?:"([^"]*)"|([^\s,"]+))')
+
+#: What a token is asked for, such as ``repository:tools/bwa:pull``.
+Scopes = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """What a registry wants: ``basic``, or ``bearer`` tokens of the server ``realm`` for ``service``."""
+
+    scheme: str
+    realm: str = ""
+    service: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    header: str
+    until: float
+
+
+class Authorization:
+    """The Authorization of requests to one registry. May be used by several threads at once."""
+
+    def __init__(self, http: Http, wallet: Wallet) -> None:
+        self._http = http
+        self._wallet = wallet
+        self._challenge: Challenge | None = None
+        self._tokens: dict[Scopes, _Token] = {}
+        self._lock = threading.Lock()
+
+    def header(self, scopes: Scopes) -> str | None:
+        """What to send at once: None before the registry has said that it wants anything.
+
+        Raises RegistryError where a new token is due and cannot be had.
+        """
+        with self._lock:
+            held = self._tokens.get(scopes)
+            if held is not None and time.monotonic() < held.until:
+                return held.header
+            return self._made(self._challenge, scopes) if self._challenge else None
+
+    def renewed(self, scopes: Scopes, wanted: str, refused: str | None) -> str | None:
+        """What to send after an answer of 401 with the challenge ``wanted`` to a request that had ``refused``.
+
+        None if there is nothing else to try. Raises RegistryError where no token can be had.
+        """
+        with self._lock:
+            held = self._tokens.get(scopes)
+            if held is not None and held.header != refused and time.monotonic() < held.until:
+                return held.header  # another thread was here first
+            self._tokens.pop(scopes, None)
+            self._challenge = challenge(wanted) or self._challenge
+            if self._challenge is None:
+                return None
+            header = self._made(self._challenge, scopes)
+            if header == refused:
+                header = self._made(self._challenge, scopes, self._wallet.renewed(self._wallet.current()))
+            return None if header == refused else header
+
+    def _made(self, wanted: Challenge, scopes: Scopes, credentials: Credentials | None = None) -> str | None:
+        credentials = credentials or self._wallet.current()
+        if credentials is not None:
+            self._http.hide(credentials.secret)
+            self._http.hide(credentials.basic)
+        if credentials is not None and credentials.kind == "bearer":
+            return f"Bearer {credentials.secret}"
+        if wanted.scheme == "basic":
+            return f"Basic {credentials.basic}" if credentials else None
+        return self._token(wanted, scopes, credentials)
+
+    def _token(self, wanted: Challenge, scopes: Scopes, credentials: Credentials | None) -> str:
+        def once() -> _Token:
+            return self._asked(wanted, scopes, credentials)
+
+        try:
+            token = self._http.patience.run(once)
+        except RegistryDenied:
+            credentials = self._wallet.renewed(credentials)
+            if credentials is None:
+                raise
+            self._http.hide(credentials.secret)
+            self._http.hide(credentials.basic)
+            token = self._http.patience.run(once)
+        self._tokens[scopes] = token
+        return token.header
+
+    def _asked(self, wanted: Challenge, scopes: Scopes, credentials: Credentials | None) -> _Token:
+        """A new token from the realm, which may be another host and gets the registry's credentials, as it must."""
+        step = f"getting a token from {urlsplit(wanted.realm).netloc}"
+        self._check_realm(wanted.realm, step)
+        fields = [("service", wanted.service)] if wanted.service else []
+        headers = {"Accept": "application/json"}
+        if credentials is not None and credentials.kind == "identity":
+            fields += [("grant_type", "refresh_token"), ("refresh_token", credentials.secret)]
+            fields += [("client_id", "arv-docker"), ("scope", " ".join(scopes))]
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            method, url, body = "POST", wanted.realm, urlencode(fields).encode()
+        else:
+            if credentials is not None:
+                headers["Authorization"] = f"Basic {credentials.basic}"
+                fields.append(("account", credentials.username))
+            fields += [("scope", scope) for scope in scopes]
+            mark = "&" if urlsplit(wanted.realm).query else "?"
+            method, url, body = "GET", f"{wanted.realm}{mark}{urlencode(fields)}", None
+        with self._http.send(method, url, headers, body=body, step=step) as response:
+            if response.status != 200:
+                raise self._http.refusal(response, step)
+            return self._parsed(self._http.content(response, _MAX_TOKEN, step), step)
+
+    def _check_realm(self, realm: str, step: str) -> None:
+        parts, ours = urlsplit(realm), urlsplit(self._http.base)
+        safe = parts.scheme == "https" or (parts.scheme == ours.scheme == "http" and is_local(parts.hostname or ""))
+        if not safe or (is_local(parts.hostname or "") and not is_local(host_name(self._http.host))):
+            raise RegistryError(f"{self._http.host}: {step}: the registry sends us to {realm!r}, which is not safe.")
+
+    def _parsed(self, raw: bytes, step: str) -> _Token:
+        try:
+            document = json.loads(raw)
+            token = document.get("token") or document.get("access_token")
+            lifetime = document.get("expires_in")
+        except (ValueError, AttributeError, RecursionError):
+            token = lifetime = None
+        if not isinstance(token, str) or not token.isascii() or not token.isprintable() or " " in token:
+            raise RegistryError(f"{self._http.host}: {step}: the answer has no token.")
+        self._http.hide(token)
+        seconds = float(lifetime) if isinstance(lifetime, (int, float)) and lifetime > 0 else _LIFETIME
+        return _Token(f"Bearer {token}", good_until(seconds))
+
+
+def challenge(header: str) -> Challenge | None:
+    """What a ``WWW-Authenticate`` header asks for, Bearer before Basic; None for neither.
+
+    >>> challenge('Bearer realm="https://auth.example/token",service="example"')
+    Challenge(scheme='bearer', realm='https://auth.example/token', service='example')
+    """
+    starts = list(_CHALLENGE.finditer(header))
+    found = {}
+    for place, start in enumerate(starts):
+        end = starts[place + 1].start() if place + 1 < len(starts) else len(header)
+        parameters = {it[1].lower(): it[2] or it[3] or "" for it in _PARAMETER.finditer(header[start.end() : end])}
+        found[start[1].lower()] = parameters
+    if "bearer" in found and found["bearer"].get("realm"):
+        return Challenge("bearer", found["bearer"]["realm"], found["bearer"].get("service", ""))
+    return Challenge("basic") if "basic" in found or header.strip().lower() == "basic" else None

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which certificates a registry is believed by: the system's, and those that Docker and Podman keep for it.
+
+They are in a folder named after the registry, ``certs.d/HOST[:PORT]``: authorities as ``*.crt``, a
+client's own certificate as ``*.cert`` with its ``*.key``. ``SSL_CERT_FILE`` counts as for every OpenSSL program.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import BadSettings
+
+
+def context(host: str | None) -> ssl.SSLContext:
+    """The rules for connections to a registry, None for another host; raises BadSettings for a file that is none."""
+    made = ssl.create_default_context()
+    for folder in _folders(host) if host else ():
+        for file in sorted(folder.glob("*.crt")):
+            with _named(file):
+                made.load_verify_locations(cafile=file)
+        for file in sorted(folder.glob("*.cert")):
+            with _named(file):
+                made.load_cert_chain(file, file.with_suffix(".key"))
+    return made
+
+
+def folder_of(host: str) -> Path:
+    """Where a user puts what belongs to a registry."""
+    base = os.environ.get("XDG_CONFIG_HOME", "")
+    config = Path(base) if base.startswith("/") else Path.home() / ".config"
+    return config / "containers" / "certs.d" / host
+
+
+def _folders(host: str) -> Iterator[Path]:
+    yield folder_of(host)
+    for place in ("/etc/containers/certs.d", "/etc/docker/certs.d"):
+        yield Path(place) / host
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # ssl.SSLError is one
+        raise BadSettings(f"{file} cannot be used as a certificate: {error}.") from None

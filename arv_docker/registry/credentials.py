@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Credentials for registries: who gives them, how long they are good, and where Docker and Podman keep them.
+
+A provider is a function that gives credentials when asked. A wallet asks it once, and
+again before what it gave expires, or when the registry has refused that. Nothing here
+writes: no login is left in anybody's configuration.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import BadSettings, RegistryDenied
+from ..image import parsed_time
+from ..reference import DEFAULT_REGISTRY
+
+Kind = Literal["password", "identity", "bearer"]
+
+#: Docker's name for its own registry in configurations.
+_HUB_KEY = "https://index.docker.io/v1/"
+#: Credentials and tokens are asked for again this many seconds before they expire, short-lived ones later.
+_MARGIN = 60.0
+#: Seconds that a command or helper may take; some ask a person for a password.
+_TIMEOUT = 120.0
+_MAX_OUTPUT = 1 << 20
+_HELPER = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A name and a secret. ``kind`` says what the secret is: a password (or a token in the place of one), an
+    identity token that is exchanged for others, or a bearer token for the registry itself.
+
+    ``until`` is when to ask for others, in seconds of ``time.monotonic``; None for never.
+    """
+
+    username: str
+    secret: str = field(repr=False)
+    kind: Kind = "password"
+    until: float | None = field(default=None, compare=False)
+
+    @property
+    def basic(self) -> str:
+        """Name and secret as HTTP's Basic authorization writes them."""
+        return base64.b64encode(f"{self.username}:{self.secret}".encode()).decode()
+
+    @property
+    def fresh(self) -> bool:
+        """Whether they are good for a while yet."""
+        return self.until is None or time.monotonic() < self.until
+
+
+def good_until(lifetime: float) -> float:
+    """When to ask for others, in seconds of ``time.monotonic``, if what is had now lives so many seconds."""
+    return time.monotonic() + lifetime - min(_MARGIN, lifetime / 5)
+
+
+#: Gives credentials; None where there are none, for a registry that lets everybody in.
+Provider = Callable[[], Credentials | None]
+
+
+class Wallet:
+    """The credentials for one registry. May be used by several threads at once."""
+
+    def __init__(self, provider: Provider | None = None) -> None:
+        self._provider = provider
+        self._held: Credentials | None = None
+        self._asked = False
+        self._lock = threading.Lock()
+
+    def current(self) -> Credentials | None:
+        """Credentials that have not expired; asks the provider where it must. Raises what the provider raises."""
+        with self._lock:
+            if not self._asked or (self._held is not None and not self._held.fresh):
+                self._ask()
+            return self._held
+
+    def renewed(self, refused: Credentials | None) -> Credentials | None:
+        """Others than those that the registry refused; None if the provider has no others."""
+        with self._lock:
+            if self._held is refused:
+                self._ask()
+            return None if self._held is None or self._held == refused else self._held
+
+    def _ask(self) -> None:
+        self._held = self._provider() if self._provider else None
+        self._asked = True
+
+
+# -- providers ----------------------------------------------------------------------------
+
+
+def static(username: str, secret: str) -> Provider:
+    """Always the same."""
+    return lambda: Credentials(username, secret)
+
+
+def environment(name: str, username: str) -> Provider:
+    """The secret in a variable, which is taken out of the environment at once: no child process gets it.
+
+    Raises BadSettings if there is none.
+    """
+    secret = os.environ.pop(name, "")
+    if not secret:
+        raise BadSettings(f"the variable {name}, which should hold the secret for the registry, is not set.")
+    return static(username, secret)
+
+
+def command(words: Sequence[str], username: str) -> Provider:
+    """What a command prints: the secret alone, or a JSON object with ``token`` and if it likes ``username`` and
+    ``expires_in`` (seconds) or ``expires`` (a time). Asked again before it expires.
+
+    The provider raises RegistryDenied if the command fails; what it printed is not shown.
+    """
+
+    def provider() -> Credentials:
+        output = _output(words, b"", f"the command {words[0]!r}")
+        if not output.startswith("{"):
+            return Credentials(username, _secret(output, words[0]))
+        found = _object(output, f"what {words[0]!r} printed")
+        name = found.get("username")
+        secret = _secret(found.get("token"), words[0])
+        return Credentials(name if isinstance(name, str) else username, secret, "password", _until(found))
+
+    return provider
+
+
+def helper(program: str, server: str) -> Provider:
+    """Docker's credential helper ``docker-credential-PROGRAM``, asked for ``server``; none if it knows none.
+
+    The provider raises RegistryDenied if the helper is missing or fails otherwise.
+    """
+    if not _HELPER.fullmatch(program):
+        raise BadSettings(f"{program!r} is not the name of a credential helper.")
+    name = f"docker-credential-{program}"
+
+    def provider() -> Credentials | None:
+        output = _output(
+            (name, "get"), server.encode(), f"the credential helper {name}", absent="credentials not found"
+        )
+        if not output:
+            return None
+        found = _object(output, f"what {name} printed")
+        username = found.get("Username")
+        secret = _secret(found.get("Secret"), name)
+        if username == "<token>":
+            return Credentials("", secret, "identity")
+        return Credentials(username if isinstance(username, str) else "", secret)
+
+    return provider
+
+
+def configured(host: str, repository: str = "") -> Provider:
+    """What the configuration of Podman and Docker says for a registry, read anew each time it is asked.
+
+    The first file that knows the registry wins: ``$REGISTRY_AUTH_FILE``, Podman's
+    ``auth.json`` of this session and of the user, Docker's ``config.json``. A key may be more than a
+    registry: ``HOST/NAMESPACE/REPOSITORY``, the longest that fits. The provider raises BadSettings for a file
+    that cannot be read.
+    """
+
+    def provider() -> Credentials | None:
+        for file in _files():
+            document = _document(file)
+            for key in _keys(host, repository):
+                if (found := _in_document(document, key, file)) is not None:
+                    return found
+        return None
+
+    return provider
+
+
+# -- Docker's and Podman's files --------------------------------------------------------------
+
+
+def _files() -> Iterator[Path]:
+    if named := os.environ.get("REGISTRY_AUTH_FILE"):
+        yield Path(named)
+        return
+    for variable, otherwise in (("XDG_RUNTIME_DIR", None), ("XDG_CONFIG_HOME", Path.home() / ".config")):
+        base = os.environ.get(variable, "")
+        folder = Path(base) if base.startswith("/") else otherwise
+        if folder is not None:
+            yield folder / "containers" / "auth.json"
+    yield Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+
+
+def _document(file: Path) -> dict[str, Any]:
+    try:
+        return _object(file.read_text(), str(file))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings(f"{file} cannot be read: {error}.") from None
+
+
+def _keys(host: str, repository: str) -> Iterator[str]:
+    parts = [host, *filter(None, repository.split("/"))]
+    for length in range(len(parts), 0, -1):
+        yield "/".join(parts[:length])
+    if host == DEFAULT_REGISTRY:
+        yield _HUB_KEY
+        yield "index.docker.io"
+    yield f"https://{host}"
+    yield f"https://{host}/v1/"
+
+
+def _in_document(document: Mapping[str, Any], key: str, file: Path) -> Credentials | None:
+    helpers, auths = document.get("credHelpers"), document.get("auths")
+    if isinstance(helpers, dict) and isinstance(named := helpers.get(key), str):
+        return helper(named, key)()
+    entry = auths.get(key) if isinstance(auths, dict) else None
+    if isinstance(entry, dict) and (found := _entry(entry, key, file)) is not None:
+        return found
+    store = document.get("credsStore")
+    # A store is asked by the names under which Docker logs in, not by every folder of a repository.
+    if isinstance(store, str) and store and ("/" not in key or key == _HUB_KEY):
+        return helper(store, key)()
+    return None
+
+
+def _entry(entry: Mapping[str, Any], key: str, file: Path) -> Credentials | None:
+    texts: dict[str, str] = {name: value for name, value in entry.items() if isinstance(value, str) and value}
+    if "registrytoken" in texts:
+        return Credentials("", texts["registrytoken"], "bearer")
+    username, secret = texts.get("username", ""), texts.get("password", "")
+    if "auth" in texts:
+        try:
+            username, _, secret = base64.b64decode(texts["auth"], validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            raise BadSettings(f"{file}: what it holds for {key} is not base64 of NAME:PASSWORD.") from None
+        secret = secret.strip("\0")
+    if "identitytoken" in texts:
+        return Credentials(username, texts["identitytoken"], "identity")
+    return Credentials(username, secret) if username or secret else None
+
+
+# -- what programs print ---------------------------------------------------------------------
+
+
+def _output(words: Sequence[str], given: bytes, what: str, absent: str | None = None) -> str:
+    """The standard output of a command, which gets ``given`` as input; empty if it fails and says ``absent``.
+
+    Raises RegistryDenied for every other failure, with standard error; standard output may hold a secret.
+    """
+    try:
+        done = subprocess.run(list(words), input=given, capture_output=True, timeout=_TIMEOUT)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"it took longer than {_TIMEOUT:g} s"
+        raise RegistryDenied(f"{what} gave no credentials: {reason}.") from None
+    text = done.stdout[:_MAX_OUTPUT].decode(errors="replace").strip()
+    if done.returncode == 0:
+        return text
+    if absent is not None and absent in text:
+        return ""
+    said = done.stderr[-_MAX_OUTPUT:].decode(errors="replace")
+    raise RegistryDenied(f"{what} gave no credentials: it ended with {done.returncode}.", detail=said)
+
+
+def _object(text: str, what: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise BadSettings(f"{what} is not a JSON object.")
+    return found
+
+
+def _secret(text: object, where: str) -> str:
+    if not isinstance(text, str) or not text or not text.isprintable():
+        raise RegistryDenied(f"{where!r} gave no credentials: it printed no secret, or more than one line.")
+    return text
+
+
+def _until(found: Mapping[str, Any]) -> float | None:
+    seconds = found.get("expires_in")
+    if isinstance(seconds, (int, float)) and not isinstance(seconds, bool):
+        return good_until(seconds)
+    moment = parsed_time(found.get("expires"))
+    return None if moment is None else good_until(moment.timestamp() - time.time())

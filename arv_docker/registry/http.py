@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HTTP with a registry: what is tried again and when, which redirects are followed, how much is read.
+
+A registry is a stranger. Its answers are bounded, its redirects lead neither to plain
+HTTP nor from the outside to this machine, and no secret follows them to another host;
+whatever it says in an error is shown without the secrets that it was given.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import ipaddress
+import json
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+from .. import __version__
+from ..errors import RegistryDenied, RegistryError
+from . import certificates
+
+if TYPE_CHECKING:
+    import urllib3
+
+Result = TypeVar("Result")
+
+#: Statuses that may pass: what else a registry refuses, it refuses for good.
+_PASSING = frozenset((408, 429, 500, 502, 503, 504))
+_MAX_REDIRECTS = 5
+#: An error's text beyond this is not read.
+_MAX_ERROR = 64 << 10
+_MAX_SHOWN = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a registry is waited for.
+
+    ``tries`` is the number of attempts for one request. ``longest`` is the most seconds that
+    a registry may ask to wait before the next; one that asks for more is given up.
+    ``connect`` and ``read`` are seconds of silence. ``sleep`` waits.
+    """
+
+    tries: int = 6
+    longest: float = 120.0
+    connect: float = 15.0
+    read: float = 60.0
+    sleep: Callable[[float], None] = time.sleep
+
+    def run(self, attempt: Callable[[], Result]) -> Result:
+        """What ``attempt`` gives, called again after each error that may pass. Raises the last one."""
+        failures = 0
+        while True:
+            try:
+                return attempt()
+            except RegistryError as error:
+                failures += 1
+                if failures >= self.tries:
+                    raise
+                self.wait(error, failures)
+
+    def wait(self, error: RegistryError, failures: int) -> None:
+        """Waits before the next attempt after so many failures; raises ``error`` if there should be none."""
+        if error.retry_after is None or error.retry_after > self.longest:
+            raise error
+        self.sleep(max(error.retry_after, min(2.0**failures / 8, 10.0)))
+
+
+class Http:
+    """Requests to one registry, and to where it sends us. May be used by several threads at once.
+
+    ``plain`` asks for HTTP without TLS, which is for loopback alone.
+    """
+
+    def __init__(self, host: str, *, plain: bool = False, patience: Patience | None = None) -> None:
+        self.host = host
+        self.base = f"{'http' if plain else 'https'}://{host}"
+        self.patience = patience or Patience()
+        self._secrets: set[str] = set()
+        self._pools: dict[tuple[str, bool], urllib3.PoolManager] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def send(
+        self, method: str, url: str, headers: Mapping[str, str], *, body: bytes | None = None, step: str
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        """The answer to one request, its body unread. ``url`` may be relative to the registry's.
+
+        ``step`` says for messages what is being done. Redirects of GET and HEAD are followed.
+        Raises RegistryError: with ``retry_after`` for a broken connection and a status that may pass.
+        """
+        from urllib3.exceptions import HTTPError
+
+        with self.broken(step):
+            response = self._followed(method, urljoin(self.base, url), dict(headers), body, step)
+        try:
+            if response.status in _PASSING:
+                raise self.refusal(response, step)
+            yield response
+        finally:
+            with suppress(HTTPError, OSError):
+                _let_go(response)
+
+    @contextmanager
+    def broken(self, step: str) -> Iterator[None]:
+        """Turns what urllib3 raises in the block into RegistryError."""
+        from urllib3.exceptions import HTTPError, LocationParseError, SSLError
+
+        try:
+            yield
+        except SSLError as error:
+            raise RegistryError(
+                f"{self.host}: {step}: no safe connection. A registry with a certificate authority of its own needs "
+                f"it in {certificates.folder_of(self.host)}, one on this machine without TLS --insecure.",
+                detail=self.concealed(str(error)),
+            ) from None
+        except (LocationParseError, UnicodeError) as error:
+            raise RegistryError(f"{self.host}: {step}: not an address: {error}.") from None
+        except (HTTPError, OSError) as error:
+            raise RegistryError(
+                f"{self.host}: {step}: the connection failed. Is the registry there?",
+                detail=self.concealed(_words(error)),
+                retry_after=0.0,
+            ) from None
+
+    def content(self, response: urllib3.BaseHTTPResponse, limit: int, step: str) -> bytes:
+        """The whole body of an answer; raises RegistryError if it has more than ``limit`` bytes or breaks off."""
+        with self.broken(step):
+            pieces = []
+            room = limit + 1
+            while room > 0 and (piece := response.read(min(room, 1 << 16))):
+                pieces.append(piece)
+                room -= len(piece)
+        if room <= 0:
+            raise RegistryError(f"{self.host}: {step}: the answer is larger than {limit} bytes; it is not read.")
+        return b"".join(pieces)
+
+    def refusal(self, response: urllib3.BaseHTTPResponse, step: str) -> RegistryError:
+        """The error for an answer that is not what was asked for, with the registry's own words."""
+        kind = RegistryDenied if response.status in (401, 403) else RegistryError
+        reason = f" {response.reason}" if response.reason else ""
+        return kind(
+            f"{self.host}: {step}: the registry answers {response.status}{reason}.",
+            detail=self.concealed(_error_text(response)),
+            status=response.status,
+            retry_after=_retry_after(response) if response.status in _PASSING else None,
+        )
+
+    def hide(self, secret: str) -> None:
+        """From now on ``secret`` appears in no message."""
+        with self._lock:
+            self._secrets.add(secret)
+
+    def concealed(self, text: str) -> str:
+        """``text`` without the secrets that are known."""
+        with self._lock:
+            secrets = sorted(filter(None, self._secrets), key=len, reverse=True)
+        for secret in secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    def _followed(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | None, step: str
+    ) -> urllib3.BaseHTTPResponse:
+        headers.setdefault("User-Agent", f"arv-docker/{__version__}")
+        for _ in range(_MAX_REDIRECTS + 1):
+            response = self._pool(url).request(
+                method,
+                url,
+                body=body,
+                headers=headers,
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+            )
+            location = response.headers.get("Location")
+            if method not in ("GET", "HEAD") or not 300 <= response.status < 400 or not location:
+                return response
+            _let_go(response)
+            url, before = urljoin(url, location), url
+            self._check_redirect(before, url, step)
+            if _origin(url) != _origin(before):
+                headers.pop("Authorization", None)
+        raise RegistryError(f"{self.host}: {step}: redirected more than {_MAX_REDIRECTS} times.")
+
+    def _check_redirect(self, before: str, after: str, step: str) -> None:
+        old, new = urlsplit(before), urlsplit(after)
+        if new.scheme != "https" and (new.scheme, old.scheme) != ("http", "http"):
+            raise RegistryError(f"{self.host}: {step}: a redirect from {old.scheme} to {new.scheme} is not followed.")
+        if is_local(new.hostname or "") and not is_local(old.hostname or ""):
+            raise RegistryError(f"{self.host}: {step}: a redirect to this machine ({new.hostname}) is not followed.")
+
+    def _pool(self, url: str) -> urllib3.PoolManager:
+        """The connections for a URL: with the registry's certificates to it alone, through a proxy where one is set."""
+        import urllib3
+
+        parts = urlsplit(url)
+        ours = parts.netloc == self.host
+        proxy = proxy_for(parts.scheme, parts.hostname or "")
+        with self._lock:
+            if (pool := self._pools.get((proxy, ours))) is None:
+                context = certificates.context(self.host if ours else None)
+                timeout = urllib3.Timeout(connect=self.patience.connect, read=self.patience.read)
+                if proxy:
+                    pool = urllib3.ProxyManager(proxy, ssl_context=context, timeout=timeout, maxsize=8)
+                else:
+                    pool = urllib3.PoolManager(ssl_context=context, timeout=timeout, maxsize=8)
+                self._pools[proxy, ours] = pool
+        return pool
+
+    def close(self) -> None:
+        """Closes the connections."""
+        for pool in self._pools.values():
+            pool.clear()
+
+
+def is_local(name: str) -> bool:
+    """Whether a host's name, as written, means this machine or its network card's own network. Nothing is looked up."""
+    name = name.strip("[]").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return bool(mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified)
+
+
+def host_name(netloc: str) -> str:
+    """The name in ``host:port``, without the port."""
+    return urlsplit(f"//{netloc}").hostname or ""
+
+
+def proxy_for(scheme: str, name: str) -> str:
+    """The proxy that the environment sets for a host (``HTTPS_PROXY``, ``NO_PROXY``); empty for none."""
+    if is_local(name) or urllib.request.proxy_bypass(name):
+        return ""
+    return urllib.request.getproxies().get(scheme, "")
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
+
+
+def _let_go(response: urllib3.BaseHTTPResponse) -> None:
+    """Gives the connection back if little is left to read, else closes it."""
+    length = response.headers.get("Content-Length", "")
+    if length.isdecimal() and int(length) <= _MAX_ERROR:
+        response.drain_conn()
+        response.release_conn()
+    else:
+        response.close()
+
+
+def _words(error: BaseException) -> str:
+    """What urllib3 says, without the object that it says it of."""
+    text = str(error)
+    return text.rpartition(">: ")[2] or text
+
+
+def _error_text(response: urllib3.BaseHTTPResponse) -> str:
+    """The words in an error's body: those of the distribution API, or the text itself, its first line or so."""
+    from urllib3.exceptions import HTTPError
+
+    try:
+        raw = response.read(_MAX_ERROR)
+    except (HTTPError, OSError):
+        return ""
+    text = raw.decode(errors="replace")
+    with suppress(ValueError, TypeError, AttributeError, RecursionError):
+        document = json.loads(text)
+        found = [f"{it.get('code')}: {it.get('message')}" for it in document.get("errors", [])]
+        text = "\n".join(found) or text
+    return text[:_MAX_SHOWN]
+
+
+def _retry_after(response: urllib3.BaseHTTPResponse) -> float:
+    """The seconds that the registry asks to wait: a number, or until a date; 0 where it does not ask."""
+    text = response.headers.get("Retry-After", "").strip()
+    if text.isdecimal():
+        return float(text[:9])
+    with suppress(ValueError, TypeError):
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    return 0.0

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mirrors: other registries that are asked first for the images of one. What they give is checked like everything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..errors import BadReference, BadSettings
+from ..reference import DEFAULT_REGISTRY, Reference
+from ..settings import MIRRORS
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a repository may be: the registry's host and port, and what the repository is called there."""
+
+    host: str
+    repository: str
+
+
+def places(reference: Reference, mirrors: Mapping[str, Sequence[str]]) -> list[Place]:
+    """Where to look for an image: in the mirrors of its registry in their order, then there.
+
+    ``mirrors`` are ``HOST[:PORT][/FOLDER]`` by registry; raises BadSettings for one that is not.
+    """
+    repository = repository_of(reference)
+    found = [_mirror(text, repository) for text in mirrors.get(reference.registry, ())]
+    return [*found, Place(reference.registry, repository)]
+
+
+def repository_of(reference: Reference) -> str:
+    """The repository as its registry calls it: Docker Hub's own are in ``library/``."""
+    official = reference.registry == DEFAULT_REGISTRY and "/" not in reference.repository
+    return f"library/{reference.repository}" if official else reference.repository
+
+
+def _mirror(text: str, repository: str) -> Place:
+    try:
+        parsed = Reference.parse(f"{text.rstrip('/')}/{repository}")
+    except BadReference as error:
+        raise BadSettings(f"{MIRRORS}: {text!r} is no mirror, which is HOST[:PORT][/FOLDER]: {error.message}") from None
+    return Place(parsed.registry, parsed.repository)
