@@ -12,11 +12,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from .archive.layer import CHUNK, Stream
 from .disk import writing
 from .engine import Engine
 from .errors import ClusterError, DiskError
@@ -26,9 +27,6 @@ from .image import Digest
 STAT_VERSION = 1
 
 _SIZE, _INODE, _DEVICE, _MTIME = 6, 1, 2, 8  # places in the list of os.fstat
-_CHUNK = 1 << 20
-
-Read = Callable[[int], bytes]
 
 
 def cache_folder() -> Path:
@@ -66,10 +64,10 @@ def prep_image_file(image_file: Path) -> tuple[IO[bytes] | None, bool]:
 
 
 @contextmanager
-def saving(engine: Engine, image_id: Digest, image_file: Path, expected: int) -> Iterator[Read]:
+def saving(engine: Engine, image_id: Digest, image_file: Path, expected: int) -> Iterator[Stream]:
     """A save while it runs, which is also written to ``image_file``, with its ``.stat`` when it is complete.
 
-    The block gets a function that reads on, and reads to the end. Under another name first,
+    The block gets a stream, and reads it to the end. Under another name first,
     renamed when complete. ``expected`` is the image's size in bytes as the engine counts it,
     for the message of a full disk. If the block ends with a ClusterError, the save is
     completed before that goes on: the next try then needs none. After any other error
@@ -80,17 +78,12 @@ def saving(engine: Engine, image_id: Digest, image_file: Path, expected: int) ->
     try:
         with writing(partial.parent, expected), partial.open("wb") as file:
             with engine.save([str(image_id)]) as output:
-
-                def read(length: int) -> bytes:
-                    content = output.read(length)
-                    file.write(content)
-                    return content
-
+                both = _Tee(output, file)
                 try:
-                    yield read
+                    yield both
                 except ClusterError as error:
                     failed = error
-                    while read(_CHUNK):
+                    while both.read(CHUNK):
                         pass
             file.flush()
             stat = os.fstat(file.fileno())
@@ -100,6 +93,24 @@ def saving(engine: Engine, image_id: Digest, image_file: Path, expected: int) ->
         partial.unlink(missing_ok=True)
     if failed is not None:
         raise failed
+
+
+class _Tee:
+    """A stream of which everything that is read is written to a file."""
+
+    def __init__(self, stream: Stream, file: IO[bytes]) -> None:
+        self._stream = stream
+        self._file = file
+
+    def read(self, length: int) -> bytes:
+        content = self._stream.read(length)
+        self._file.write(content)
+        return content
+
+    def readinto(self, buffer: memoryview) -> int:
+        count = self._stream.readinto(buffer)
+        self._file.write(buffer[:count])
+        return count
 
 
 def write_record(image_file: Path, stat: os.stat_result, engine: str) -> None:

@@ -66,8 +66,8 @@ class Engine:
 
 
 def save(file: Path, engine: Engine | None = None) -> None:
-    with saving(engine or Engine(), ID, file, 1000) as read:  # type: ignore[arg-type]
-        while read(1000):
+    with saving(engine or Engine(), ID, file, 1000) as stream:  # type: ignore[arg-type]
+        while stream.read(1000):
             pass
 
 
@@ -105,8 +105,8 @@ def test_a_saved_tarball_serves_again(file: Path) -> None:
 
 def test_the_image_is_asked_for_by_its_id_and_every_byte_is_handed_out(tmp_path: Path) -> None:
     engine = Engine()
-    with saving(engine, ID, tmp_path / "x.tar", 0) as read:  # type: ignore[arg-type]
-        assert b"".join(iter(lambda: read(999), b"")) == CONTENT
+    with saving(engine, ID, tmp_path / "x.tar", 0) as stream:  # type: ignore[arg-type]
+        assert b"".join(iter(lambda: stream.read(999), b"")) == CONTENT
     assert engine.saved == [[str(ID)]]
 
 
@@ -126,8 +126,8 @@ def test_an_engine_that_fails_after_the_cluster_did_leaves_nothing(tmp_path: Pat
 
 
 def _begin_and_lose_the_cluster(engine: Any, file: Path) -> None:
-    with saving(engine, ID, file, 0) as read:
-        read(10)
+    with saving(engine, ID, file, 0) as stream:
+        stream.read(10)
         raise ClusterError("gone")
 
 

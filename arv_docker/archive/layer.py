@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from typing import Protocol
 
 from ..errors import BadArchive, DigestMismatch
 from ..image import Digest
@@ -18,16 +19,35 @@ from ..image import Digest
 CHUNK = 1 << 20
 
 
+class Stream(Protocol):
+    """Bytes that are read once, from the front."""
+
+    def read(self, length: int, /) -> bytes:
+        """``length`` bytes; fewer only at the end."""
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fills ``buffer`` and gives the number of bytes; fewer than it holds only at the end."""
+
+
 class Layer:
     """One layer's bytes. ``claimed`` is what its source says that it is, None where it can't say before the end.
 
     ``size`` is the number of uncompressed bytes, None where unknown before the end.
     """
 
-    __slots__ = ("_hash", "_read", "claimed", "position", "size")
+    __slots__ = ("_hash", "_read", "_readinto", "claimed", "position", "size")
 
-    def __init__(self, read: Callable[[int], bytes], *, claimed: Digest | None, size: int | None) -> None:
+    def __init__(
+        self,
+        read: Callable[[int], bytes],
+        *,
+        claimed: Digest | None,
+        size: int | None,
+        readinto: Callable[[memoryview], int] | None = None,
+    ) -> None:
+        """``read`` and ``readinto`` are those of a ``Stream``; one that cannot fill a buffer has the first alone."""
         self._read = read
+        self._readinto = readinto or self._copy_into
         self._hash = hashlib.sha256()
         self.claimed = claimed
         self.size = size
@@ -46,10 +66,30 @@ class Layer:
             self._check()
         return content
 
+    def readinto(self, buffer: memoryview) -> int:
+        """Fills ``buffer`` with the next bytes and gives their number; fewer only at the end. Raises like ``read``."""
+        filled = 0
+        while filled < len(buffer):
+            piece = buffer[filled : filled + CHUNK]
+            count = self._readinto(piece)
+            self._hash.update(piece[:count])
+            filled += count
+            if count < len(piece):
+                break
+        self.position += filled
+        if filled < len(buffer):
+            self._check()
+        return filled
+
     @property
     def diff_id(self) -> Digest:
         """The SHA-256 of what has been read: the layer's diff_id, once ``read`` has come to the end."""
         return Digest("sha256", self._hash.hexdigest())
+
+    def _copy_into(self, buffer: memoryview) -> int:
+        content = self._read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
 
     def _check(self) -> None:
         what = f"layer {self.claimed}" if self.claimed else "a layer"

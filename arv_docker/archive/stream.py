@@ -9,14 +9,15 @@ layers, and the digests computed on the way whether they are right.
 
 from __future__ import annotations
 
+import io
 import re
 import sys
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Container, Iterator
 
 from ..errors import BadArchive, DigestMismatch
 from ..image import MAX_JSON_SIZE, Config, Digest
 from .docker import config_of, layer_members, listing, only
-from .layer import CHUNK, Layer
+from .layer import CHUNK, Layer, Stream
 from .tar import Index, Member, members
 
 #: Documents of all kinds together; a real archive has some hundred kilobytes.
@@ -29,12 +30,9 @@ _BLOB_NAME = re.compile(r"blobs/sha256/[0-9a-f]{64}")
 class StreamedImage:
     """The one image of a docker-archive that is being read. ``config`` is there when ``layers`` is exhausted."""
 
-    def __init__(self, read: Callable[[int], bytes], expected: Digest | None = None) -> None:
-        """``read`` gives as many bytes as asked for, fewer only at the end of the stream.
-
-        An image whose config is not ``expected`` is refused at the end with DigestMismatch.
-        """
-        self._tape = _Tape(read)
+    def __init__(self, stream: Stream, expected: Digest | None = None) -> None:
+        """An image whose config is not ``expected`` is refused at the end with DigestMismatch."""
+        self._tape = _Tape(stream)
         self._expected = expected
         self._members: list[Member] = []
         self._digests: dict[int, Digest] = {}
@@ -70,7 +68,8 @@ class StreamedImage:
         self._tape.drain()
 
     def _layer(self, member: Member) -> Iterator[Layer]:
-        layer = Layer(self._tape.section(member), claimed=None, size=member.size)
+        section = self._tape.section(member)
+        layer = Layer(section.read, claimed=None, size=member.size, readinto=section.readinto)
         yield layer
         self._digests[member.offset] = layer.diff_id
 
@@ -99,9 +98,9 @@ class _Tape:
 
     size = sys.maxsize  # nobody knows
 
-    def __init__(self, read: Callable[[int], bytes]) -> None:
-        self._read = read
-        self._position = 0
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self.position = 0
         self._kept: dict[int, bytes] = {}
         self._room = _MAX_DOCUMENTS
 
@@ -109,12 +108,12 @@ class _Tape:
         """``length`` bytes from ``offset``; fewer only at the end of the stream."""
         if offset in self._kept and length <= len(self._kept[offset]):
             return self._kept[offset][:length]
-        if offset < self._position:
+        if offset < self.position:
             raise BadArchive(
                 "the archive has its documents where a stream of it cannot be read. Save it to a file first."
             )
-        while self._position < offset:
-            if not self._next(min(CHUNK, offset - self._position)):
+        while self.position < offset:
+            if not self._next(min(CHUNK, offset - self.position)):
                 return b""
         return self._next(length)
 
@@ -125,21 +124,17 @@ class _Tape:
             raise BadArchive(f"the archive has more than {_MAX_DOCUMENTS} bytes of documents; no image has.")
         self._kept[offset] = content
 
-    def section(self, member: Member) -> Callable[[int], bytes]:
-        """A function that reads on in a member's content, from memory if it was kept."""
+    def section(self, member: Member) -> Stream:
+        """A member's content, from memory if it was kept, else what is next on the tape."""
         if (content := self._kept.get(member.offset)) is not None:
-            view = memoryview(content)
-            position = 0
+            return io.BytesIO(content)
+        return _Section(self, member.offset + member.size)
 
-            def read_kept(length: int) -> bytes:
-                nonlocal position
-                piece = bytes(view[position : position + length])
-                position += len(piece)
-                return piece
-
-            return read_kept
-        end = member.offset + member.size
-        return lambda length: self.read_at(self._position, min(length, end - self._position))
+    def readinto(self, buffer: memoryview) -> int:
+        """The next bytes of the stream; fewer than ``buffer`` holds only at its end."""
+        count = self._stream.readinto(buffer)
+        self.position += count
+        return count
 
     def drain(self) -> None:
         """Reads to the end of the stream."""
@@ -147,6 +142,20 @@ class _Tape:
             pass
 
     def _next(self, length: int) -> bytes:
-        content = self._read(length)
-        self._position += len(content)
+        content = self._stream.read(length)
+        self.position += len(content)
         return content
+
+
+class _Section:
+    """What is left of a tape up to a position."""
+
+    def __init__(self, tape: _Tape, end: int) -> None:
+        self._tape = tape
+        self._end = end
+
+    def read(self, length: int) -> bytes:
+        return self._tape.read_at(self._tape.position, min(length, self._end - self._tape.position))
+
+    def readinto(self, buffer: memoryview) -> int:
+        return self._tape.readinto(buffer[: self._end - self._tape.position])

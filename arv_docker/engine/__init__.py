@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..archive.layer import Stream
 from ..image import Digest, Platform
 from ..reference import ImageId, Reference
-from .process import Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Engine(Protocol):
     def inspect(self, name: Reference | ImageId) -> EngineImage:
         """The image called so; raises NoSuchImage or AmbiguousImage."""
 
-    def save(self, images: Iterable[str]) -> AbstractContextManager[Output]:
+    def save(self, images: Iterable[str]) -> AbstractContextManager[Stream]:
         """A docker-archive of the images as a stream; leaving the block checks that it was complete."""
 
     def load(self, archive: Iterable[bytes]) -> str:

@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from typing import Any
 
+from ..archive.layer import Stream
 from ..errors import (
     AmbiguousImage,
     BadReference,
+    ContentError,
     EngineError,
     EngineNotRunning,
     EnginePermissionDenied,
@@ -20,8 +22,8 @@ from ..errors import (
 )
 from ..image import Digest, Platform
 from ..reference import ImageId, Reference
-from . import EngineImage, ListedImage
-from .process import Finished, Output, feed, reading, run
+from . import EngineImage, ListedImage, direct
+from .process import Finished, feed, reading, run
 
 COMMANDS = ("docker", "docker.io")
 
@@ -77,9 +79,20 @@ class Docker:
             prefix = name
         return self._inspect(str(prefix.whole or self._only_match(prefix, name)))
 
-    def save(self, images: Iterable[str]) -> AbstractContextManager[Output]:
-        """``docker save`` of the images, each by reference or ID."""
-        return reading([self.command, "save", *images], self._check)
+    @contextmanager
+    def save(self, images: Iterable[str]) -> Iterator[Stream]:
+        """``docker save`` of the images, each by reference or ID; from the daemon's socket where that can be."""
+        names = list(images)
+        with direct.saving(names) as stream:
+            if stream is None:
+                with reading([self.command, "save", *names], self._check) as output:
+                    yield output
+                return
+            try:
+                yield stream
+            except ContentError:
+                self.version()  # a daemon that is gone is what was wrong, not the archive
+                raise
 
     def load(self, archive: Iterable[bytes]) -> str:
         """``docker load`` of the archive; what the command printed."""

@@ -51,6 +51,10 @@ class Output:
         """``length`` bytes; fewer only at the end."""
         return self._pipe.read(length)
 
+    def readinto(self, buffer: memoryview) -> int:
+        """Fills ``buffer`` and gives the number of bytes; fewer only at the end."""
+        return int(self._pipe.readinto(buffer))  # type: ignore[attr-defined]
+
 
 def run(command: Sequence[str], check: Check, *, on_line: Callable[[str], None] | None = None) -> Finished:
     """Runs a command to its end with its standard input closed, and hands the result to ``check``.

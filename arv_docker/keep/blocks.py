@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import LifoQueue
 from typing import IO
 
 from ..archive import canonical
@@ -25,8 +26,12 @@ from ..errors import BadArchive
 from ..image import Config, Digest
 from . import manifest
 
-#: Blocks that are hashed and sent at the same time. With one more being read, this bounds the memory.
-IN_FLIGHT = 2
+#: Buffers of BLOCK_SIZE bytes in all: one is read into, one may hold a first block that waits for its header,
+#: the others are hashed and sent. This bounds the memory.
+BUFFERS = 4
+
+#: Stores a block, whose MD5 in hex is known, and gives its signed locator.
+Put = Callable[[memoryview, str], str]
 
 _HEADER = 512
 #: A layer of more content bytes than this is aligned: its span with header and padding reaches ALIGNED_SPAN.
@@ -48,49 +53,65 @@ class StoredArchive:
 
 
 class BlockStore:
-    """Hashes and stores at most IN_FLIGHT blocks at a time, each on a thread. Of equal blocks one is sent.
+    """Hashes and stores blocks out of BUFFERS buffers, each on a thread. Of equal blocks one is sent.
 
     The threads are daemons: whoever gives up, on an error or Ctrl-C, does not wait for a
     request that is being tried again and again. ``bytes_sent`` and ``blocks_sent`` count
     what really went to Keep, ``bytes_spared`` what was there before.
     """
 
-    def __init__(self, put: Callable[[bytes], str], known: Mapping[str, str] | None = None) -> None:
-        """``known`` are locators of blocks that Keep has, by ``md5+size``: such blocks are not sent."""
+    def __init__(self, put: Put, known: Mapping[str, str] | None = None) -> None:
+        """``put`` gets a block and its MD5 in hex, and gives its locator.
+
+        ``known`` are locators of blocks that Keep has, by ``md5+size``: such blocks are not sent.
+        """
         self._put = put
         self._before = frozenset(known or ())
         self._known: dict[str, Future[str]] = {name: _done(locator) for name, locator in (known or {}).items()}
-        self._room = threading.Semaphore(IN_FLIGHT)
+        # The last one given back first: a small image touches the memory of one or two.
+        self._free: LifoQueue[memoryview | None] = LifoQueue()
+        for _ in range(BUFFERS):
+            self._free.put(None)  # not made before it is needed
         self._lock = threading.Lock()
         self._failed: BaseException | None = None
         self.bytes_sent = 0
         self.blocks_sent = 0
         self.bytes_spared = 0
 
-    def submit(self, content: bytes) -> Future[str]:
-        """Begins to store a block and gives its locator to come; waits while IN_FLIGHT blocks are under way.
+    def buffer(self) -> memoryview:
+        """A buffer of BLOCK_SIZE bytes, whatever is in it; waits while all are in use.
 
-        Raises what an earlier block failed with, so that nothing more is read for a lost cause.
+        It goes back by ``submit`` or ``release``. Raises what an earlier block failed with, so
+        that nothing more is read for a lost cause.
         """
-        self._room.acquire()
+        found = self._free.get()
         if self._failed is not None:
-            self._room.release()
+            self._free.put(found)
             raise self._failed
+        return memoryview(bytearray(BLOCK_SIZE)) if found is None else found
+
+    def release(self, buffer: memoryview) -> None:
+        """Gives back a buffer that is not needed after all."""
+        self._free.put(buffer)
+
+    def submit(self, buffer: memoryview, length: int) -> Future[str]:
+        """Begins to store the first ``length`` bytes of a buffer as a block, and gives its locator to come."""
         locator: Future[str] = Future()
-        threading.Thread(target=self._store, args=(content, locator), daemon=True).start()
+        threading.Thread(target=self._store, args=(buffer, length, locator), daemon=True).start()
         return locator
 
-    def _store(self, content: bytes, result: Future[str]) -> None:
+    def _store(self, buffer: memoryview, length: int, result: Future[str]) -> None:
         try:
-            result.set_result(self._locator(content, result))
+            result.set_result(self._locator(buffer[:length], result))
         except BaseException as error:  # noqa: BLE001 -- it goes on to whoever asks for the result
             self._failed = error
             result.set_exception(error)
         finally:
-            self._room.release()
+            self.release(buffer)
 
-    def _locator(self, content: bytes, result: Future[str]) -> str:
-        name = f"{hashlib.md5(content, usedforsecurity=False).hexdigest()}+{len(content)}"
+    def _locator(self, content: memoryview, result: Future[str]) -> str:
+        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        name = f"{md5}+{len(content)}"
         with self._lock:
             first = self._known.setdefault(name, result)
         if first is not result:
@@ -99,7 +120,7 @@ class BlockStore:
                 with self._lock:
                     self.bytes_spared += len(content)
             return locator
-        locator = self._put(content)
+        locator = self._put(content, md5)
         with self._lock:
             self.bytes_sent += len(content)
             self.blocks_sent += 1
@@ -120,14 +141,16 @@ class ArchiveWriter:
         self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(_PACKED_IN_MEMORY, dir=str(spool_folder))  # noqa: SIM115
 
     def add(self, layer: Layer) -> None:
-        """Reads a layer to its end, checks it, and stores or keeps it. Raises what ``Layer.read`` raises."""
-        start = self._read(layer, _MOST_PACKED + 1)
-        if len(start) > _MOST_PACKED:
-            self._aligned[layer.claimed or layer.diff_id] = self._store_aligned(layer, start)
+        """Reads a layer to its end, checks it, and stores or keeps it. Raises what ``Layer.readinto`` raises."""
+        buffer = self._blocks.buffer()
+        end = _HEADER + self._read(layer, buffer[_HEADER : _HEADER + _MOST_PACKED + 1])
+        if end > _HEADER + _MOST_PACKED:
+            self._aligned[layer.claimed or layer.diff_id] = self._store_aligned(layer, buffer, end)
         else:
             self._packed[layer.diff_id] = self._spool.tell()
-            with writing(self._spool_folder, len(start)):
-                self._spool.write(start)
+            with writing(self._spool_folder, end - _HEADER):
+                self._spool.write(buffer[_HEADER:end])
+            self._blocks.release(buffer)
         self._sizes[layer.diff_id] = layer.position
 
     def finish(self, config: Config) -> StoredArchive:
@@ -145,34 +168,38 @@ class ArchiveWriter:
         self._spool.close()
         return StoredArchive(layout, tuple(block.result() for run in runs for block in run))
 
-    def _read(self, layer: Layer, length: int) -> bytes:
-        content = layer.read(length)
-        self._advance(len(content))
-        return content
+    def _read(self, layer: Layer, buffer: memoryview) -> int:
+        count = layer.readinto(buffer)
+        self._advance(count)
+        return count
 
-    def _store_aligned(self, layer: Layer, start: bytes) -> list[Future[str]]:
-        """The blocks of an aligned layer. The first holds the header, so it waits for the layer's end
-        unless the layer's name and size are known ahead; then what it claims is checked at the end all the same."""
-        start += self._read(layer, BLOCK_SIZE - _HEADER - len(start))
+    def _store_aligned(self, layer: Layer, buffer: memoryview, end: int) -> list[Future[str]]:
+        """The blocks of an aligned layer, whose start is in ``buffer`` up to ``end``, with room for the header.
+
+        The header waits for the layer's end unless its name and size are known ahead; then what
+        it claims is checked at the end all the same.
+        """
+        end += self._read(layer, buffer[end:])
         first = None
         if layer.claimed is not None and layer.size is not None:
-            first = self._store_first(layer.claimed, layer.size, start)
-            start = b""
-        rest = [self._blocks.submit(block) for block in self._blocks_after_first(layer)]
-        return [first or self._store_first(layer.diff_id, layer.position, start), *rest]
+            first = self._store_first(layer.claimed, layer.size, buffer, end)
+        rest = list(self._blocks_after_first(layer)) if end == len(buffer) else []
+        return [first or self._store_first(layer.diff_id, layer.position, buffer, end), *rest]
 
-    def _store_first(self, diff_id: Digest, size: int, start: bytes) -> Future[str]:
-        end = canonical.padding(size) if size <= BLOCK_SIZE - _HEADER else b""
-        return self._blocks.submit(b"".join((canonical.layer_header(diff_id, size), start, end)))
+    def _store_first(self, diff_id: Digest, size: int, buffer: memoryview, end: int) -> Future[str]:
+        buffer[:_HEADER] = canonical.layer_header(diff_id, size)
+        return self._blocks.submit(buffer, _padded(buffer, end))
 
-    def _blocks_after_first(self, layer: Layer) -> Iterator[bytes]:
-        while layer.position % BLOCK_SIZE == BLOCK_SIZE - _HEADER:
-            content = self._read(layer, BLOCK_SIZE)
-            if len(content) < BLOCK_SIZE:
-                content += canonical.padding(layer.position)
-            if content:
-                yield content
-            if len(content) < BLOCK_SIZE:
+    def _blocks_after_first(self, layer: Layer) -> Iterator[Future[str]]:
+        """The blocks of what is left of a layer. Each begins at a multiple of 512, so it is padded like the whole."""
+        while True:
+            buffer = self._blocks.buffer()
+            count = self._read(layer, buffer)
+            if not count:
+                self._blocks.release(buffer)
+                return
+            yield self._blocks.submit(buffer, _padded(buffer, count))
+            if count < len(buffer):
                 return
 
     def _packed_run(self, layout: Layout) -> Iterator[bytes]:
@@ -181,19 +208,30 @@ class ArchiveWriter:
             yield b"".join((span.header, self._spool.read(span.size), canonical.padding(span.size)))
 
     def _store_run(self, pieces: Iterable[bytes]) -> list[Future[str]]:
-        """Stores the pieces joined, cut at every BLOCK_SIZE; pieces are smaller than that."""
+        """Stores the pieces joined, cut at every BLOCK_SIZE."""
         blocks: list[Future[str]] = []
-        waiting = bytearray()
+        buffer, end = None, 0
         for piece in pieces:
-            waiting += piece
-            if len(waiting) >= BLOCK_SIZE:
-                with memoryview(waiting) as view:
-                    block = bytes(view[:BLOCK_SIZE])
-                del waiting[:BLOCK_SIZE]
-                blocks.append(self._blocks.submit(block))
-        if waiting:
-            blocks.append(self._blocks.submit(bytes(waiting)))
+            left = memoryview(piece)
+            while left:
+                if buffer is None:
+                    buffer, end = self._blocks.buffer(), 0
+                taken = left[: len(buffer) - end]
+                buffer[end : end + len(taken)] = taken
+                left, end = left[len(taken) :], end + len(taken)
+                if end == len(buffer):
+                    blocks.append(self._blocks.submit(buffer, end))
+                    buffer = None
+        if buffer is not None:
+            blocks.append(self._blocks.submit(buffer, end))
         return blocks
+
+
+def _padded(buffer: memoryview, end: int) -> int:
+    """Fills the buffer up from ``end`` to the next multiple of 512, and gives that."""
+    padding = canonical.padding(end)
+    buffer[end : end + len(padding)] = padding
+    return end + len(padding)
 
 
 def _done(locator: str) -> Future[str]:

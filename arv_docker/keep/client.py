@@ -8,6 +8,7 @@ when a cluster is opened, since that takes a third of a second.
 from __future__ import annotations
 
 import functools
+import hashlib
 import http.client
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ..errors import BadSettings, ClusterError, KeepError, NoCluster
+from .put import BlockWriter
 
 Filter = list[Any]
 Record = Mapping[str, Any]
@@ -166,6 +168,10 @@ class Cluster:
         api = _built("the local site", retries=retries, discoveryServiceUrl=discovery, token=token)
         return cls(api, retries=retries)
 
+    @functools.cached_property
+    def _writer(self) -> BlockWriter:
+        return BlockWriter(self._api.keep, copies=self.replication, retries=self._retries)
+
     # -- what the cluster says of itself -------------------------------------------------
 
     @functools.cached_property
@@ -244,14 +250,12 @@ class Cluster:
 
     # -- blocks --------------------------------------------------------------------------
 
-    def put_block(self, content: bytes) -> str:
-        """Stores a block and gives its signed locator; raises KeepError if too few copies were stored."""
-        import arvados.errors
+    def put_block(self, content: bytes | memoryview, md5: str = "") -> str:
+        """Stores a block and gives its signed locator; raises KeepError if too few copies were stored.
 
-        try:
-            return str(self._api.keep.put(content, copies=self.replication, num_retries=self._retries))
-        except (arvados.errors.KeepWriteError, arvados.errors.NoKeepServersError) as error:
-            raise KeepError(f"Keep did not store a block of {len(content)} bytes.", detail=str(error)) from error
+        ``md5`` is its MD5 in hex, for whoever has it already.
+        """
+        return self._writer.put(memoryview(content), md5 or hashlib.md5(content, usedforsecurity=False).hexdigest())
 
     def get_block(self, locator: str) -> bytes:
         """A block's bytes, which hash to its name; raises KeepError if no server has them intact."""

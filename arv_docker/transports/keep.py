@@ -45,8 +45,8 @@ class KeepDestination:
         self.bytes_sent, self.bytes_spared = blocks.bytes_sent, blocks.bytes_spared
         return stored
 
-    def _put(self, content: bytes) -> str:
-        locator = self._cluster.put_block(content)
+    def _put(self, content: memoryview, md5: str) -> str:
+        locator = self._cluster.put_block(content, md5)
         if self._note is not None:
             self._note(locator)
         return locator

@@ -58,6 +58,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
         command.chmod(0o755)
         (command.parent / "answers.json").write_text(json.dumps(answers))
         monkeypatch.setenv("PATH", str(command.parent))
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
         return Docker()
 
     return made

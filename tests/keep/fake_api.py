@@ -87,12 +87,14 @@ class Resource:
 
 
 class FakeKeep:
-    """Keep as a dictionary by `md5+size`."""
+    """Keep as a dictionary by `md5+size`; there are no services, as with a local store."""
+
+    local_store = "memory"
 
     def __init__(self) -> None:
         self.blocks: dict[str, bytes] = {}
 
-    def put(self, content: bytes, copies: int, num_retries: int) -> str:
+    def put(self, content: bytes, copies: int) -> str:
         name = f"{hashlib.md5(content).hexdigest()}+{len(content)}"
         self.blocks[name] = content
         return f"{name}+A{'0' * 40}@ffffffff"

@@ -14,6 +14,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -62,16 +63,23 @@ class Keep:
         self._seconds = seconds
         self._lock = threading.Lock()
 
-    def put(self, content: bytes) -> str:
+    def put(self, content: memoryview, md5: str) -> str:
         time.sleep(self._seconds)
-        name = f"{hashlib.md5(content).hexdigest()}+{len(content)}"
+        name = f"{md5}+{len(content)}"
         with self._lock:
-            self.blocks[name] = content
+            self.blocks[name] = bytes(content)
             self.sent.append(name)
         return f"{name}+A{'0' * 40}@{len(self.sent):08x}"
 
     def read(self, stored: StoredArchive) -> bytes:
         return b"".join(self.blocks[locator.partition("+A")[0]] for locator in stored.locators)
+
+
+def submitted(store: BlockStore, content: bytes) -> Future[str]:
+    """A block on its way."""
+    buffer = store.buffer()
+    buffer[: len(content)] = content
+    return store.submit(buffer, len(content))
 
 
 def stored(keep: Keep, made: Image, folder: Path, order: list[Layer] | None = None) -> StoredArchive:
@@ -172,13 +180,13 @@ def test_equal_blocks_are_sent_once(folder: Path, seconds: float) -> None:
 def test_an_equal_block_fails_with_the_one_it_waited_for() -> None:
     started, puts = threading.Event(), list[int]()
 
-    def put(content: bytes) -> str:
+    def put(content: memoryview, md5: str) -> str:
         puts.append(len(content))
         started.wait(5)
         raise KeepError("full")
 
     store = BlockStore(put)
-    first, second = store.submit(b"same"), store.submit(b"same")
+    first, second = submitted(store, b"same"), submitted(store, b"same")
     started.set()
     for future in (first, second):
         with pytest.raises(KeepError):
@@ -186,10 +194,10 @@ def test_an_equal_block_fails_with_the_one_it_waited_for() -> None:
     assert puts == [4]
 
 
-def test_no_more_than_in_flight_are_sent_at_once() -> None:
+def test_no_more_than_there_are_buffers_are_sent_at_once() -> None:
     now, most, lock = [0], [0], threading.Lock()
 
-    def put(content: bytes) -> str:
+    def put(content: memoryview, md5: str) -> str:
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
@@ -199,9 +207,9 @@ def test_no_more_than_in_flight_are_sent_at_once() -> None:
         return "x"
 
     store = BlockStore(put)
-    for future in [store.submit(b"%d" % number) for number in range(20)]:
+    for future in [submitted(store, b"%d" % number) for number in range(20)]:
         future.result(5)
-    assert most[0] == blocks.IN_FLIGHT
+    assert most[0] == blocks.BUFFERS
 
 
 # -- failures ---------------------------------------------------------------------------
@@ -215,17 +223,17 @@ def test_a_failing_put_ends_the_reading(folder: Path) -> None:
         assert read[0] < 100 * BLOCK_SIZE, "the reading goes on"
         return read[0].to_bytes(8, "big") * (length // 8) + bytes(length % 8)
 
-    def put(content: bytes) -> str:
+    def put(content: memoryview, md5: str) -> str:
         raise KeepError("Keep is full")
 
     writer = ArchiveWriter(BlockStore(put), lambda _: None, folder)
     with pytest.raises(KeepError, match="Keep is full"):
         writer.add(Layer(endless, claimed=None, size=None))
-    assert read[0] <= (blocks.IN_FLIGHT + 3) * BLOCK_SIZE
+    assert read[0] <= (blocks.BUFFERS + 1) * BLOCK_SIZE
 
 
 def test_a_failing_put_of_the_last_block_is_raised_too(folder: Path) -> None:
-    def put(content: bytes) -> str:
+    def put(content: memoryview, md5: str) -> str:
         if content == canonical.END:
             raise KeepError("no")
         return "x"
@@ -288,7 +296,7 @@ MIB = 1 << 20
 class Forgetful:
     """A slow Keep that keeps nothing, so that what is in memory is ours."""
 
-    def put(self, content: bytes) -> str:
+    def put(self, content: memoryview, md5: str) -> str:
         time.sleep(0.002)
         return "x"
 
@@ -307,7 +315,7 @@ def peak(work: Callable[[], object]) -> int:
 def test_a_large_layer_is_never_more_than_a_few_blocks(
     folder: Path, known: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """IN_FLIGHT under way, one being read, one more for a first block that waits: whatever the layer's size."""
+    """Its blocks go out of the same few buffers, whatever the layer's size."""
     shrink(monkeypatch, span=MIB // 4, block=MIB, memory=MIB)
     size, position = 30 * MIB, [0]
     pattern = bytes(range(251)) * (2 * MIB // 251)  # its period divides no block, so that no two are equal
@@ -324,7 +332,7 @@ def test_a_large_layer_is_never_more_than_a_few_blocks(
     writer = ArchiveWriter(BlockStore(Forgetful().put), lambda _: None, folder)
     most = peak(lambda: writer.add(layer))
     assert (layer.diff_id, layer.position) == (claimed, size)
-    assert most < (blocks.IN_FLIGHT + 2.5) * MIB
+    assert most < (blocks.BUFFERS + 1.5) * MIB
 
 
 def test_many_small_layers_are_never_more_than_a_few_blocks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,4 +345,4 @@ def test_many_small_layers_are_never_more_than_a_few_blocks(folder: Path, monkey
             writer.add(layer_of(content))
         writer.finish(made.parsed)
 
-    assert peak(work) < (blocks.IN_FLIGHT + 3) * MIB
+    assert peak(work) < (blocks.BUFFERS + 1) * MIB

@@ -119,7 +119,6 @@ def keep(outcome: Any) -> Cluster:
 
 
 def test_blocks() -> None:
-    assert keep("locator").put_block(b"x") == "locator"
     assert keep(b"x").get_block("locator") == b"x"
     assert keep(True).has_block("locator") is True
     assert keep(arvados.errors.NotFoundError("x")).has_block("locator") is False
@@ -138,12 +137,6 @@ def test_blocks_that_cannot_be_read(error: Exception) -> None:
         keep(error).get_block("a" * 32 + "+3+A" + "0" * 40 + "@12345678")
     assert "+A" not in caught.value.message  # a signature is a secret
     assert caught.value.detail
-
-
-@pytest.mark.parametrize("error", [arvados.errors.KeepWriteError("full"), arvados.errors.NoKeepServersError("none")])
-def test_blocks_that_cannot_be_stored(error: Exception) -> None:
-    with pytest.raises(KeepError, match="3 bytes"):
-        keep(error).put_block(b"xyz")
 
 
 def test_presence_without_a_clear_answer() -> None:

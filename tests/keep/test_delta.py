@@ -24,6 +24,7 @@ from arv_docker.keep.trust import Trust
 from arv_docker.transports.keep import KeepDestination
 from tests.archives import Image, image
 from tests.keep.fake_api import ME, OTHER, SYSTEM, FakeApi, http_error
+from tests.keep.test_blocks import submitted
 
 BIG = bytes(canonical.ALIGNED_SPAN)
 ONE = image(BIG, b"one" * 1000)
@@ -103,7 +104,7 @@ def test_a_link_that_lies_costs_a_put_and_harms_nothing(lie: str, tmp_path: Path
     store(api, ONE, tmp_path)
     (record,) = api.records["collections"].values()
     if lie == "other bytes":
-        wrong = api.keep.put(b"x" * len(BIG), 1, 0)
+        wrong = api.keep.put(b"x" * len(BIG), 1)
         record["manifest_text"] = f". {wrong} 0:1:sha256:x.tar\n"
     elif lie == "trashed":
         api.records["collections"].clear()
@@ -191,8 +192,8 @@ def test_only_what_was_there_before_counts_as_spared() -> None:
     """Not a block that repeats within the image: what a cluster refuses then would be sent again for nothing."""
     api = FakeApi()
     store = BlockStore(Cluster(api).put_block)
-    assert len({store.submit(b"equal").result() for _ in range(3)}) == 1
+    assert len({submitted(store, b"equal").result() for _ in range(3)}) == 1
     assert (store.bytes_sent, store.bytes_spared) == (5, 0)
     again = BlockStore(Cluster(api).put_block, {f"{hashlib.md5(b'equal').hexdigest()}+5": signed(7200)})
-    assert again.submit(b"equal").result() == signed(7200)
+    assert submitted(again, b"equal").result() == signed(7200)
     assert (again.bytes_sent, again.bytes_spared) == (0, 5)

@@ -24,6 +24,11 @@ class Pipe:
         piece, self._content = self._content[:length], self._content[length:]
         return piece
 
+    def readinto(self, buffer: memoryview) -> int:
+        piece = self.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
 
 class FakeEngine:
     """`images` are archives by the engine's ID; `calls` what it was asked for."""
