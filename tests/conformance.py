@@ -126,6 +126,30 @@ CACHE = {
     "W26": "From an OCI layout through archive, cache and load into Podman, with the same ID",
 }
 
+#: Pushing to registries, and telling when an image can be used.
+REGISTRIES = {
+    "H1": "The name of a push holds the image's ID: the same image has the same name, another image another",
+    "H2": "Untagged names, ports, digests and bare IDs give a legal tag; a long one is cut and keeps the ID",
+    "H3": "A name that is given is used as it is",
+    "H4": "An image that is not there is an error before anything is asked of the registry",
+    "H5": "A missing repository is created once, before the push; one that may not be is an error that says so",
+    "H6": "What was pushed can be had by the name that was printed, and its config is the image",
+    "H7": "`--quiet` shows nothing but the name, on standard output; otherwise progress goes to standard error",
+    "H8": "A token that expires is renewed before; one that is refused once; refused again is an error",
+    "H9": "A fresh token is used again",
+    "H10": "No secret in arguments, children's environments, logs, errors, or anybody's configuration",
+    "H11": "A name is an argument, never a part of a shell's command",
+    "H12": "Lists of images and repositories, over several pages",
+    "H13": "The status of an image: ready, pending, absent, each with its exit code",
+    "H14": "`--wait` asks until the image is ready, less and less often; out of time has its own exit code",
+    "H15": "Deleted is gone; deleted again is no; a registry that allows none is an error that says so",
+    "H16": "A push leaves no name behind in the engine, also when it fails",
+    "H17": "Registries with name and password, with bearer tokens, and for everybody",
+    "H18": "Each step that fails is named, with the words of who refused it",
+    "H19": "The same question of Keep: ready, or shadowed by another collection",
+    "H20": "An additional name in Keep that can never mean another image",
+}
+
 #: What has no test yet, or only in part, and why.
 OPEN = {
     "G12": "not yet shown",
@@ -162,6 +186,22 @@ OPEN = {
     "W25": "not yet shown",
     "W26": "not yet shown",
     "S17": "in part: figures of a family of images belong to the work on speed",
+    "H1": "belongs to the work on pushing",
+    "H2": "belongs to the work on pushing",
+    "H3": "belongs to the work on pushing",
+    "H4": "belongs to the work on pushing",
+    "H5": "belongs to the work on pushing",
+    "H6": "belongs to the work on pushing",
+    "H7": "belongs to the work on pushing",
+    "H10": "belongs to the work on pushing",
+    "H12": "belongs to the work on pushing",
+    "H13": "belongs to the work on pushing",
+    "H14": "belongs to the work on pushing",
+    "H15": "belongs to the work on pushing",
+    "H16": "belongs to the work on pushing",
+    "H18": "belongs to the work on pushing",
+    "H19": "belongs to the work on pushing",
+    "H20": "belongs to the work on pushing",
 }
 
 SECTIONS: Mapping[str, Mapping[str, str]] = {
@@ -169,6 +209,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
     "Where arv-keepdocker fails": SHORTCOMINGS,
     "A folder of image archives": FOLDER,
     "Cached and staged images": CACHE,
+    "Registries": REGISTRIES,
 }
 
 _HEAD = """\

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where credentials come from, and when they are asked for again."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arv_docker.errors import BadSettings, RegistryDenied
+from arv_docker.registry import credentials
+from arv_docker.registry.credentials import Credentials, Wallet, command, configured, environment, helper, static
+
+HOST = "registry.example:5000"
+
+
+def auth(text: str) -> dict[str, str]:
+    return {"auth": base64.b64encode(text.encode()).decode()}
+
+
+def write(path: Path, **document: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document))
+    return path
+
+
+def docker(home: Path, **document: Any) -> Path:
+    return write(home / ".docker" / "config.json", **document)
+
+
+def program(folder: Path, name: str, script: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+@pytest.fixture
+def programs(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder at the front of PATH."""
+    monkeypatch.setenv("PATH", f"{home / 'programs'}:{os.environ['PATH']}")
+    return home / "programs"
+
+
+# -- the configuration of Docker and Podman ---------------------------------------------------
+
+
+def test_nothing_is_configured() -> None:
+    assert configured(HOST)() is None
+
+
+@pytest.mark.parametrize("key", [HOST, f"https://{HOST}", f"https://{HOST}/v1/"])
+def test_dockers_auths(home: Path, key: str) -> None:
+    docker(home, auths={key: auth("ann:pass:word"), "other.example": auth("bob:x")})
+    assert configured(HOST)() == Credentials("ann", "pass:word")
+    assert configured("unknown.example")() is None
+
+
+@pytest.mark.parametrize("key", ["https://index.docker.io/v1/", "docker.io", "index.docker.io"])
+def test_docker_hub_has_keys_of_its_own(home: Path, key: str) -> None:
+    docker(home, auths={key: auth("ann:word")})
+    assert configured("docker.io")() == Credentials("ann", "word")
+
+
+def test_the_first_file_that_knows_the_registry_wins(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker(home, auths={HOST: auth("docker:1"), "b.example": auth("docker:2")})
+    write(home / ".config" / "containers" / "auth.json", auths={HOST: auth("user:1"), "c.example": auth("user:2")})
+    write(home / ".run" / "containers" / "auth.json", auths={HOST: auth("session:1")})
+    found = [configured(host)() for host in (HOST, "b.example", "c.example")]
+    assert [it.username for it in found if it] == ["session", "docker", "user"]
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(write(home / "named", auths={HOST: auth("named:1")})))
+    assert configured(HOST)() == Credentials("named", "1")
+    assert configured("b.example")() is None
+
+
+def test_podmans_keys_for_folders_of_a_registry(home: Path) -> None:
+    write(
+        home / ".config" / "containers" / "auth.json",
+        auths={HOST: auth("all:1"), f"{HOST}/tools": auth("tools:1"), f"{HOST}/tools/bwa": auth("bwa:1")},
+    )
+    names = [configured(HOST, repository)() for repository in ("", "data/x", "tools/x", "tools/bwa")]
+    assert [it.username for it in names if it] == ["all", "all", "tools", "bwa"]
+
+
+def test_tokens_in_a_configuration(home: Path) -> None:
+    docker(home, auths={HOST: {**auth("ann:"), "identitytoken": "the identity"}, "b.example": {"registrytoken": "it"}})
+    assert configured(HOST)() == Credentials("ann", "the identity", "identity")
+    assert configured("b.example")() == Credentials("", "it", "bearer")
+
+
+def test_a_helper_of_the_registry_and_a_store_of_all(home: Path, programs: Path) -> None:
+    echo = 'read server; echo "{\\"Username\\":\\"$0\\",\\"Secret\\":\\"for $server\\"}" | sed "s,[^ \\"]*docker-,,"'
+    program(programs, "docker-credential-one", echo)
+    program(programs, "docker-credential-all", echo)
+    docker(home, credHelpers={HOST: "one"}, credsStore="all", auths={"b.example": {}})
+    assert configured(HOST)() == Credentials("credential-one", f"for {HOST}")
+    assert configured("b.example")() == Credentials("credential-all", "for b.example")
+
+
+def test_a_store_that_knows_nothing(home: Path, programs: Path) -> None:
+    program(programs, "docker-credential-all", "echo credentials not found in native keychain; exit 1")
+    docker(home, credsStore="all")
+    assert configured(HOST)() is None
+
+
+def test_a_store_whose_secret_is_a_token(programs: Path) -> None:
+    program(programs, "docker-credential-x", """echo '{"Username":"<token>","Secret":"the identity"}'""")
+    assert helper("x", HOST)() == Credentials("", "the identity", "identity")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "not a JSON object"),
+        ("[]", "not a JSON object"),
+        (json.dumps({"auths": {HOST: {"auth": "?"}}}), "not base64"),
+    ],
+)
+def test_a_configuration_that_cannot_be_read(home: Path, content: str, words: str) -> None:
+    docker(home).write_text(content)
+    with pytest.raises(BadSettings, match=words) as caught:
+        configured(HOST)()
+    assert ".docker/config.json" in str(caught.value)
+
+
+# -- programs --------------------------------------------------------------------------------
+
+
+def test_a_helper_that_is_missing_or_fails(programs: Path) -> None:
+    with pytest.raises(RegistryDenied, match="docker-credential-nothing gave no credentials"):
+        helper("nothing", HOST)()
+    program(programs, "docker-credential-bad", "echo a secret; echo its own words >&2; exit 3")
+    with pytest.raises(RegistryDenied, match="ended with 3") as caught:
+        helper("bad", HOST)()
+    assert caught.value.detail == "its own words"
+    assert "a secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../x", "a b", "a;b", ""])
+def test_what_is_no_name_of_a_helper(name: str) -> None:
+    with pytest.raises(BadSettings, match="not the name of a credential helper"):
+        helper(name, HOST)
+
+
+def test_a_command_prints_a_secret_or_says_more() -> None:
+    assert command(["echo", "the secret"], "ann")() == Credentials("ann", "the secret")
+    said = json.dumps({"token": "it", "username": "AWS", "expires_in": 1000})
+    found = command(["echo", said], "ann")()
+    assert found == Credentials("AWS", "it")
+    assert found is not None
+    assert found.until is not None
+    assert 900 < found.until - time.monotonic() < 950
+    dated = command(["echo", json.dumps({"token": "it", "expires": "2000-01-01T00:00:00Z"})], "ann")()
+    assert dated is not None
+    assert not dated.fresh
+
+
+@pytest.mark.parametrize("printed", ["", "{}", '{"token": 1}', '{"token": ""}', "two\nlines"])
+def test_a_command_that_prints_no_secret(printed: str) -> None:
+    with pytest.raises(RegistryDenied, match="printed no secret"):
+        command(["printf", "%s", printed], "ann")()
+
+
+def test_a_command_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(credentials, "_TIMEOUT", 0.1)
+    with pytest.raises(RegistryDenied, match=r"longer than 0\.1 s"):
+        command(["sleep", "10"], "ann")()
+
+
+@pytest.mark.conforms("H11")
+def test_a_command_is_no_shell(tmp_path: Path) -> None:
+    assert command(["echo", f"x; touch {tmp_path}/made"], "ann")() == Credentials("ann", f"x; touch {tmp_path}/made")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_variable_is_read_once_and_no_child_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THE_TOKEN", "the secret")
+    provider = environment("THE_TOKEN", "ann")
+    assert "THE_TOKEN" not in os.environ
+    assert provider() == provider() == Credentials("ann", "the secret")
+    with pytest.raises(BadSettings, match="THE_TOKEN"):
+        environment("THE_TOKEN", "ann")
+
+
+def test_secrets_do_not_show_themselves() -> None:
+    assert "the secret" not in repr(Credentials("ann", "the secret"))
+
+
+# -- wallets ---------------------------------------------------------------------------------
+
+
+class Provider:
+    """Gives `secret 1`, `secret 2`, …, each good for so many seconds."""
+
+    def __init__(self, lifetime: float | None) -> None:
+        self.calls = 0
+        self._lifetime = lifetime
+
+    def __call__(self) -> Credentials:
+        self.calls += 1
+        until = None if self._lifetime is None else credentials.good_until(self._lifetime)
+        return Credentials("ann", f"secret {self.calls}", "password", until)
+
+
+@pytest.mark.conforms("H9")
+def test_what_is_fresh_is_used_again() -> None:
+    wallet = Wallet(provider := Provider(3600))
+    assert [wallet.current(), wallet.current()] == [Credentials("ann", "secret 1")] * 2
+    assert provider.calls == 1
+
+
+@pytest.mark.conforms("H8")
+def test_what_expires_soon_is_asked_for_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    wallet = Wallet(provider := Provider(3600))
+    wallet.current()
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3600 - 61)
+    wallet.current()
+    assert provider.calls == 1
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3600 - 59)
+    assert wallet.current() == Credentials("ann", "secret 2")
+    assert provider.calls == 2
+
+
+def test_what_was_refused_is_asked_for_anew_once() -> None:
+    wallet = Wallet(provider := Provider(None))
+    refused = wallet.current()
+    assert wallet.renewed(refused) == Credentials("ann", "secret 2")
+    assert wallet.renewed(refused) == Credentials("ann", "secret 2")  # another thread that was refused the same
+    assert provider.calls == 2
+
+
+def test_who_has_nothing_else_says_so() -> None:
+    wallet = Wallet(static("ann", "word"))
+    assert wallet.renewed(wallet.current()) is None
+    assert Wallet().current() is None

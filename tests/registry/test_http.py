@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connections to a registry: which certificates are believed, which redirects followed, what is shown of an error."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from arv_docker.errors import BadSettings, RegistryError
+from arv_docker.registry.authorization import Challenge, challenge
+from arv_docker.registry.client import Client
+from arv_docker.registry.credentials import static
+from arv_docker.registry.http import Http, is_local, proxy_for
+from tests.registry.scripted import Conversation, Registry, Waited, running, with_tls
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that is its own authority, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a registry")])
+    start = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=1)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=2))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    file, secret = folder / "it.pem", folder / "it.key"
+    file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    secret.write_bytes(key.private_bytes(*form))
+    return file, secret
+
+
+@pytest.fixture
+def safe(tmp_path: Path) -> Iterator[tuple[Registry, Path]]:
+    """A registry that speaks TLS, and its certificate."""
+    file, key = certificate(tmp_path)
+    server = Registry()
+    with_tls(server, str(file), str(key))
+    with running(server):
+        yield server, file
+
+
+def trusted(home: Path, registry: Registry, file: Path) -> Path:
+    folder = home / ".config" / "containers" / "certs.d" / registry.host
+    folder.mkdir(parents=True)
+    (folder / "own.crt").write_bytes(file.read_bytes())
+    return folder
+
+
+def test_a_registry_with_an_authority_of_its_own(safe: tuple[Registry, Path], home: Path, waited: Waited) -> None:
+    registry, file = safe
+    registry.put_manifest("app", "1", b"{}")
+    client = Client(registry.host, patience=waited.patience)
+    with pytest.raises(RegistryError, match="no safe connection") as caught:
+        client.manifest("app", "1")
+    assert f"certs.d/{registry.host}" in str(caught.value)
+    assert waited.seconds == []
+    trusted(home, registry, file)
+    assert Client(registry.host).manifest("app", "1").raw == b"{}"
+
+
+def test_an_authority_in_the_environment(safe: tuple[Registry, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    registry, file = safe
+    registry.put_manifest("app", "1", b"{}")
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    assert Client(registry.host).manifest("app", "1").raw == b"{}"
+
+
+@pytest.mark.parametrize("name", ["own.crt", "me.cert"])
+def test_a_certificate_that_is_none(safe: tuple[Registry, Path], home: Path, name: str) -> None:
+    registry, file = safe
+    (trusted(home, registry, file) / name).write_text("none")
+    with pytest.raises(BadSettings, match=f"{name} cannot be used as a certificate"):
+        Client(registry.host).manifest("app", "1")
+
+
+def test_a_redirect_from_tls_to_none(safe: tuple[Registry, Path], home: Path, registry: Registry) -> None:
+    secure, file = safe
+    trusted(home, secure, file)
+    secure.fault = lambda conversation: conversation.answer(302, Location=f"http://{registry.host}/x?sig=secret")
+    with pytest.raises(RegistryError, match="a redirect from https to http is not followed") as caught:
+        Client(secure.host).manifest("app", "1")
+    assert "sig" not in str(caught.value)
+    assert registry.seen == []
+
+
+def test_a_registry_elsewhere_does_not_lead_to_this_machine() -> None:
+    http = Http("registry.example")
+    for address in ("https://127.0.0.1/x", "https://localhost./x", "https://[::1]/", "https://169.254.169.254/latest"):
+        with pytest.raises(RegistryError, match="a redirect to this machine"):
+            http._check_redirect("https://registry.example/v2/", address, "reading")
+    http._check_redirect("https://registry.example/v2/", "https://storage.example/x", "reading")
+
+
+@pytest.mark.parametrize(
+    ("realm", "safe"),
+    [
+        ("http://127.0.0.1:9/token", False),
+        ("https://127.0.0.1:9/token", False),
+        ("http://auth.example/token", False),
+        ("ftp://auth.example/token", False),
+        ("https://auth.example/token", True),
+    ],
+)
+def test_where_a_registry_elsewhere_may_send_for_tokens(realm: str, safe: bool) -> None:
+    client = Client("registry.example", static("ann", "word"))
+    if safe:
+        client._authorization._check_realm(realm, "getting a token")
+        return
+    with pytest.raises(RegistryError, match="not safe"):
+        client._authorization._check_realm(realm, "getting a token")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["localhost", "LOCALHOST.", "x.localhost", "127.0.0.1", "127.9.9.9", "::1", "[::1]", "0.0.0.0", "::ffff:127.0.0.1"],
+)
+def test_names_of_this_machine(name: str) -> None:
+    assert is_local(name)
+
+
+@pytest.mark.parametrize("name", ["registry.example", "localhost.example", "10.0.0.1", "128.0.0.1", ""])
+def test_names_of_others(name: str) -> None:
+    assert not is_local(name)
+
+
+def test_secrets_that_a_registry_repeats_are_not_shown(registry: Registry) -> None:
+    def fault(conversation: Conversation) -> bool:
+        if given := conversation.headers.get("Authorization"):
+            return conversation.answer(403, f"you said {given} and the password".encode())
+        return conversation.refuse(401, "UNAUTHORIZED", WWW_Authenticate="Basic")
+
+    registry.fault = fault
+    client = Client(registry.host, static("ann", "the password"), insecure=True)
+    with pytest.raises(RegistryError, match="answers 403 Forbidden") as caught:
+        client.manifest("app", "1")
+    assert caught.value.detail == "you said Basic *** and ***"
+
+
+def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", "inside.example")
+    assert proxy_for("https", "registry.example") == "http://proxy.example:3128"
+    assert proxy_for("https", "inside.example") == ""
+    assert proxy_for("https", "127.0.0.1") == ""
+
+
+def test_requests_go_through_the_proxy(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked to connect, and refuses."""
+    monkeypatch.setenv("https_proxy", f"http://{registry.host}")
+    with pytest.raises(RegistryError, match="the connection failed") as caught:
+        Client("registry.example", patience=Waited().patience).manifest("app", "1")
+    assert "501" in caught.value.detail  # its answer to CONNECT
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("", None),
+        ("Negotiate", None),
+        ("Basic", Challenge("basic")),
+        ('basic realm="x"', Challenge("basic")),
+        ('Bearer realm="https://a/t"', Challenge("bearer", "https://a/t")),
+        ('Bearer service="s",realm="https://a/t",scope="repository:a,b:pull"', Challenge("bearer", "https://a/t", "s")),
+        ('Basic realm="x", Bearer realm="https://a/t",service=s', Challenge("bearer", "https://a/t", "s")),
+        ('Bearer realm=""', None),
+        ('Bearer realm="", Basic realm="y"', Challenge("basic")),
+    ],
+)
+def test_what_a_registry_wants(header: str, expected: Challenge | None) -> None:
+    assert challenge(header) == expected
