@@ -20,7 +20,8 @@ HELP = "load an image from Keep into a container engine, every byte verified"
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
     parser.epilog = (
-        "Prints the image's ID in the engine. What fails its verification is not loaded.\n\n"
+        "Prints the image's ID in the engine. What fails its verification is not loaded. Layers that the engine\n"
+        "has already are not read from Keep.\n\n"
         "example:\n  arv-docker load --local busybox:latest"
     )
     parser.add_argument("name", metavar="NAME|UUID|PDH", help="an image's name or ID, or a collection's UUID or PDH")
@@ -42,7 +43,9 @@ def run(args: argparse.Namespace) -> int:
         _check_id(args.name, resolved)
         result = load.load(cluster, resolved.collection, engine, name, shown)
     what = "already there" if result.already else "loaded"
-    shown.say(f"{args.name}: {what}" + (f", tagged {result.name}" if result.name else ""))
+    tagged = f", tagged {result.name}" if result.name else ""
+    spared = f", {engine.name} had {progress.size(result.bytes_spared)}" if result.bytes_spared else ""
+    shown.say(f"{args.name}: {what}{tagged}, {progress.size(result.bytes_read)} read from Keep{spared}")
     if args.json:
         digests = {"image_id": str(result.image_id), "engine_id": str(result.engine_id)}
         cli.print_json(dataclasses.asdict(result) | digests)

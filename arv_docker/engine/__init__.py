@@ -56,6 +56,9 @@ class Engine(Protocol):
     def list(self) -> list[ListedImage]:
         """Every tagged or dangling image, newest first."""
 
+    def chains(self) -> set[tuple[Digest, ...]]:
+        """The diff_ids of each tagged or dangling image, from its lowest layer up."""
+
     def inspect(self, name: Reference | ImageId) -> EngineImage:
         """The image called so; raises NoSuchImage or AmbiguousImage."""
 

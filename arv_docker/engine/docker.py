@@ -35,6 +35,8 @@ _NOT_RUNNING = (
     "error during connect",
     "failed to connect to the docker api",
 )
+#: Images that are inspected by one command, whose line has bounds.
+_AT_ONCE = 500
 _NO_SUCH_IMAGE = ("no such image", "no such object", "reference does not exist", "invalid reference format")
 
 
@@ -62,6 +64,19 @@ class Docker:
             return [_listed(json.loads(line)) for line in listing.splitlines() if line]
         except _UNREADABLE as error:
             raise EngineError(f"docker images gave a listing that cannot be read: {error!r}.") from error
+
+    def chains(self) -> set[tuple[Digest, ...]]:
+        """The diff_ids of each image that ``docker images`` lists, from its lowest layer up."""
+        images = list(dict.fromkeys(str(image.id) for image in self.list()))
+        chains = set()
+        for start in range(0, len(images), _AT_ONCE):
+            some = images[start : start + _AT_ONCE]
+            lines = self._run("image", "inspect", "--format", "{{json .RootFS.Layers}}", *some).stdout.splitlines()
+            try:
+                chains |= {tuple(_ids(json.loads(line) or ())) for line in lines if line}
+            except _UNREADABLE as error:
+                raise EngineError(f"docker image inspect gave layers that cannot be read: {error!r}.") from error
+        return chains
 
     def inspect(self, name: Reference | ImageId) -> EngineImage:
         """The image called ``name``.

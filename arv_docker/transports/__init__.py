@@ -8,7 +8,7 @@ asks only for the layers that it lacks. Every pair works; no module knows anothe
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -43,6 +43,14 @@ class SeekableImage(OpenedImage, Protocol):
 
     def layer(self, diff_id: Digest) -> Layer:
         """The layer of that name, from its front."""
+
+
+@runtime_checkable
+class ReadsAhead(Protocol):
+    """An image that comes from far away and fetches what is needed next while something else is used."""
+
+    def read_ahead(self, diff_ids: Sequence[Digest]) -> None:
+        """Says that these layers are read next, in this order."""
 
 
 class Source(Protocol):

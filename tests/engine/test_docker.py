@@ -110,6 +110,31 @@ def test_an_empty_list(engine: Engine) -> None:
     assert engine({"images": (0, "", "")}).list() == []
 
 
+def test_chains(engine: Engine, calls: Callable[[], list[list[str]]]) -> None:
+    layers = f'["{TWO}","{ONE}"]\n["{TWO}"]\nnull\n'
+    found = engine({"images": (0, listing(ONE, ONE, TWO, THREE), ""), "image inspect": (0, layers, "")}).chains()
+    assert found == {(Digest.parse(TWO), Digest.parse(ONE)), (Digest.parse(TWO),), ()}
+    assert calls()[1:] == [["image", "inspect", "--format", "{{json .RootFS.Layers}}", ONE, TWO, THREE]]
+
+
+def test_chains_of_no_image(engine: Engine) -> None:
+    assert engine({"images": (0, "", "")}).chains() == set()
+
+
+def test_chains_of_more_images_than_a_command_line_takes(engine: Engine, calls: Callable[[], list[list[str]]]) -> None:
+    images = [f"sha256:{number:064x}" for number in range(1234)]
+    docker = engine({"images": (0, listing(*images), ""), "image inspect": (0, f'["{ONE}"]\n', "")})
+    assert docker.chains() == {(Digest.parse(ONE),)}
+    assert [it for call in calls()[1:] for it in call[4:]] == images
+    assert max(map(len, calls())) <= 504
+
+
+@pytest.mark.parametrize("answer", ["nonsense", '{"x": 1}', '["x"]', "[1]", "1"])
+def test_chains_that_cannot_be_read(engine: Engine, answer: str) -> None:
+    with pytest.raises(EngineError, match="cannot be read"):
+        engine({"images": (0, listing(ONE), ""), "image inspect": (0, answer, "")}).chains()
+
+
 def test_inspect(engine: Engine, calls: Callable[[], list[list[str]]]) -> None:
     found = engine({"image inspect": (0, inspected(), "")}).inspect(Reference.parse("app:1"))
     assert str(found.id) == ONE

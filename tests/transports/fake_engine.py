@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from arv_docker.archive import canonical
-from arv_docker.archive.docker import DockerArchive
+from arv_docker.archive.docker import ArchivedImage, DockerArchive
+from arv_docker.archive.tar import Index
 from arv_docker.engine import EngineImage, ListedImage
 from arv_docker.errors import ContentError, EngineError, NoSuchImage
 from arv_docker.image import Digest, Platform
 from arv_docker.reference import ImageId, Reference
-from tests.archives import Bytes, Image, classic
+from tests.archives import END, Bytes, Image, classic, member
 
 
 class Pipe:
@@ -35,9 +36,11 @@ class FakeEngine:
 
     name = "docker"
 
-    def __init__(self, *images: Image, containerd: bool = False, deaf: bool = False) -> None:
+    def __init__(self, *images: Image, containerd: bool = False, deaf: bool = False, takes_short: bool = True) -> None:
+        """`deaf`: says that it loaded and did not; `takes_short`: archives without layers that it has."""
         self.containerd = containerd
         self._deaf = deaf
+        self._takes_short = takes_short
         self.images: dict[Digest, bytes] = {}
         self.tags: dict[Digest, list[str]] = {}
         self.calls: list[str] = []
@@ -51,6 +54,10 @@ class FakeEngine:
 
     def list(self) -> list[ListedImage]:
         return []
+
+    def chains(self) -> set[tuple[Digest, ...]]:
+        self.calls.append("chains")
+        return {image.config.diff_ids for image in map(_archived, self.images.values())}
 
     def inspect(self, name: Reference | ImageId) -> EngineImage:
         for image_id in self.images:
@@ -75,6 +82,8 @@ class FakeEngine:
             return "Loaded nothing"
         content = b"".join(self.fed)
         try:
+            if self._takes_short:
+                content = self._completed(content)
             found = DockerArchive(Bytes(content)).image()
         except ContentError as error:
             raise EngineError(str(error)) from error
@@ -88,3 +97,15 @@ class FakeEngine:
 
     def pull(self, name: Reference, on_line: Callable[[str], None] | None = None) -> None:
         self.calls.append("pull")
+
+    def _completed(self, content: bytes) -> bytes:
+        """The archive with the layers that this engine has and the archive has not."""
+        there = set(Index(Bytes(content)).names())
+        own = {layer.claimed: layer for image in map(_archived, self.images.values()) for layer in image.layers()}
+        names = {f"blobs/sha256/{diff_id.hex}": layer for diff_id, layer in own.items() if diff_id is not None}
+        missing = [member(name.encode(), layer.read(1 << 30)) for name, layer in names.items() if name not in there]
+        return b"".join((content[: -len(END)], *missing, END))
+
+
+def _archived(content: bytes) -> ArchivedImage:
+    return DockerArchive(Bytes(content)).image()

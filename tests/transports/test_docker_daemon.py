@@ -11,7 +11,7 @@ import pytest
 from arv_docker.archive.docker import ArchivedImage, DockerArchive
 from arv_docker.archive.layer import Layer
 from arv_docker.cache import cache_folder, prep_image_file
-from arv_docker.errors import DigestMismatch, EngineError
+from arv_docker.errors import DigestMismatch, EngineError, NoSuchImage
 from arv_docker.image import Digest
 from arv_docker.reference import ImageId
 from arv_docker.transports import OpenedImage
@@ -89,6 +89,56 @@ def test_a_changed_layer_never_reaches_the_engine_whole() -> None:
     assert engine.images == {}
     assert len(b"".join(engine.fed)) < len(content) - len(APP.layers[0]) + 1
     assert Digest.of(b"".join(engine.fed)) != Digest.of(bytes(content))
+
+
+# -- layers that the engine has ---------------------------------------------------------
+
+LOW, MIDDLE, HIGH = (Digest.of(text) for text in (b"low", b"middle", b"high"))
+
+
+@pytest.mark.parametrize(
+    ("chains", "wanted", "present"),
+    [
+        ([], [LOW], set()),
+        ([[]], [LOW], set()),
+        ([[LOW]], [], set()),
+        ([[LOW]], [LOW, HIGH], {LOW}),
+        ([[LOW, MIDDLE, HIGH]], [LOW, MIDDLE], {LOW, MIDDLE}),
+        ([[LOW], [LOW, MIDDLE]], [LOW, MIDDLE, HIGH], {LOW, MIDDLE}),
+        ([[MIDDLE, HIGH]], [LOW, MIDDLE, HIGH], set()),  # the same layers on other ones are others to Docker
+        ([[LOW, HIGH]], [LOW, MIDDLE, HIGH], {LOW}),
+        ([[LOW, MIDDLE]], [LOW, MIDDLE, LOW], {MIDDLE}),  # the second one stands on others than the first
+        ([[LOW, LOW]], [LOW, LOW, HIGH], {LOW}),
+    ],
+)
+def test_a_layer_is_present_where_all_below_it_are(
+    monkeypatch: pytest.MonkeyPatch, chains: list[list[Digest]], wanted: list[Digest], present: set[Digest]
+) -> None:
+    engine = FakeEngine()
+    monkeypatch.setattr(engine, "chains", lambda: set(map(tuple, chains)))
+    assert EngineDestination(engine).present(wanted) == present
+
+
+def test_an_image_that_goes_while_it_is_asked_for_its_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> None:
+        raise NoSuchImage("it was there a moment ago")
+
+    engine = FakeEngine()
+    monkeypatch.setattr(engine, "chains", gone)
+    assert EngineDestination(engine).present([LOW]) == set()
+
+
+def test_loading_without_a_layer_that_the_engine_has() -> None:
+    low, _ = APP.parsed.diff_ids
+    engine = FakeEngine(image(APP.layers[0]))
+    destination = EngineDestination(engine)
+    assert destination.present(APP.parsed.diff_ids) == {low}
+    assert destination.write(opened(canonical_archive(APP)), lambda _: None, {low}) == ID
+    fed = b"".join(engine.fed)
+    assert low.hex.encode() in fed  # the manifest says that it belongs there
+    assert APP.layers[0] not in fed
+    assert APP.layers[1] in fed
+    assert engine.images[ID]
 
 
 def test_a_stream_cannot_be_loaded() -> None:
