@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import uvicorn
@@ -61,15 +61,18 @@ class Counter:
     _seen: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, sent: int, read: int = 0, block: str = "") -> None:
-        """One more request; `block` is the MD5 of the block that it puts."""
+    def request(self, sent: int, block: str = "") -> None:
+        """One more request with a body of so many bytes; `block` is the MD5 of the block that it puts."""
         with self._lock:
             it = self.counts
-            new = bool(block) and block not in self._seen
-            self._seen.update([block] if block else [])
-            self.counts = Counts(
-                it.requests + 1, it.puts + bool(block), it.sent + sent, it.stored + sent * new, it.read + read
-            )
+            stored = sent if block and block not in self._seen else 0
+            self._seen.add(block)
+            self.counts = Counts(it.requests + 1, it.puts + bool(block), it.sent + sent, it.stored + stored, it.read)
+
+    def gave(self, size: int) -> None:
+        """So many bytes of a block given out."""
+        with self._lock:
+            self.counts = replace(self.counts, read=self.counts.read + size)
 
 
 # -- the process -------------------------------------------------------------------------
@@ -86,7 +89,7 @@ class Counted:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on, and counts it when it is answered."""
-        sent = read = 0
+        sent = 0
         block = _BLOCK.match(scope["path"])
 
         async def received() -> Message:
@@ -96,11 +99,11 @@ class Counted:
             return message
 
         async def answered(message: Message) -> None:
-            nonlocal read
-            read += len(message.get("body", b"")) if block else 0
-            if message["type"] == "http.response.body" and not message.get("more_body"):
-                putting = block and scope["method"] == "PUT"
-                self._counter.add(sent, 0 if putting else read, block[1] if block and putting else "")
+            # Before it goes out: who has the answer may look at the counts.
+            if message["type"] == "http.response.start":
+                self._counter.request(sent, block[1] if block and scope["method"] == "PUT" else "")
+            elif block and scope["method"] == "GET":
+                self._counter.gave(len(message["body"]))
             await send(message)
 
         if self._services and scope["path"].endswith("/keep_services/accessible"):
@@ -151,9 +154,9 @@ class NullKeep:
         block = _BLOCK.match(path)
         authorization = _AUTHORIZATION.search(head)
         if method != "PUT" or not block or not authorization:
-            self._counter.add(length)
+            self._counter.request(length)
             return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
-        self._counter.add(length, block=block[1])
+        self._counter.request(length, block[1])
         token = token_of({"authorization": authorization[1].decode("latin-1")})
         locator = self._signer.signed(f"{block[1]}+{length}", token, int(time.time()) + self._signer.ttl)
         return (
