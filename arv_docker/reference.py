@@ -101,6 +101,18 @@ class Reference:
         name = re.sub(r"^([^/]+):443/", r"\1/", self.name)
         return f"{name}:{self.tag}" if self.tag else f"{name}@{self.digest}"
 
+    def unique(self, image_id: Digest) -> Reference:
+        """A name that can never mean another image: the tag followed by a dash and 10 digits of the image's ID.
+
+        ``latest`` where there is no tag; one that would get too long is cut.
+
+        >>> Reference.parse("hello:1").unique(Digest.sha256("b038788ddb" + "0" * 54)).familiar
+        'hello:1-b038788ddb'
+        """
+        suffix = f"-{image_id.hex[:10]}"
+        tag = f"{(self.tag or DEFAULT_TAG)[: 128 - len(suffix)]}{suffix}"
+        return Reference(self.registry, self.repository, tag)
+
     @property
     def as_id(self) -> ImageId | None:
         """The image ID that this text could also be: a bare hex number of 4 digits or more, else None."""

@@ -334,3 +334,27 @@ def test_arguments_never_raise_anything_but_ours(image: str, tag: str | None) ->
     if tag is not None:
         assert isinstance(name, Reference)
         assert name.tag == tag
+
+
+UNIQUE_ID = Digest.sha256("b038788ddb2" + "0" * 53)
+
+
+@pytest.mark.conforms("H1", "H2")
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("hello:1", "hello:1-b038788ddb"),
+        ("hello", "hello:latest-b038788ddb"),
+        ("localhost:5000/x:1", "localhost:5000/x:1-b038788ddb"),
+        (f"x@sha256:{'1' * 64}", "x:latest-b038788ddb"),
+        (f"x:2@sha256:{'1' * 64}", "x:2-b038788ddb"),
+        ("deadbeef", "deadbeef:latest-b038788ddb"),
+        (f"x:{'t' * 128}", f"x:{'t' * 117}-b038788ddb"),
+    ],
+)
+def test_a_name_that_can_never_mean_another_image(text: str, expected: str) -> None:
+    unique = Reference.parse(text).unique(UNIQUE_ID)
+    assert unique.familiar == expected
+    assert Reference.parse(unique.familiar) == unique
+    assert unique == Reference.parse(text).unique(UNIQUE_ID)
+    assert unique != Reference.parse(text).unique(Digest.sha256("c" * 64))
