@@ -61,9 +61,9 @@ class Digest:
         return cls.parse(f"sha256:{hexdigest}")
 
     @classmethod
-    def of(cls, content: bytes) -> Digest:
-        """The SHA-256 digest of ``content``."""
-        return cls("sha256", hashlib.sha256(content).hexdigest())
+    def of(cls, content: bytes, algorithm: str = "sha256") -> Digest:
+        """The digest of ``content``."""
+        return cls(algorithm, hashlib.new(algorithm, content).hexdigest())
 
     @property
     def short(self) -> str:

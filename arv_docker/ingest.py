@@ -30,6 +30,7 @@ from .transports import OpenedImage, docker_archive
 from .transports.docker_archive import ArchiveFile
 from .transports.docker_daemon import EngineSource
 from .transports.keep import KeepDestination
+from .transports.names import Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +114,13 @@ class Ingest:
         return result
 
     def from_archive(self, path: Path, name: Reference | ImageId | None) -> Ingested:
-        """The image in a docker-archive.
+        """The image in a docker-archive or OCI layout in a file, which may be compressed.
 
         Of several images ``name`` says which; the only one is linked by ``name``, whatever the
         archive calls it; without one, by the first name that the archive gives it.
         """
         self._check_cluster()
-        with ArchiveFile(path, name).open() as image:
+        with ArchiveFile(path, name, Choice(progress=self._progress)).open() as image:
             label = name if isinstance(name, Reference) else None
             if label is not None and label.as_id is not None and label.as_id.matches(image.config.digest):
                 label = None
@@ -132,7 +133,7 @@ class Ingest:
             with cache.locked(cache.cache_folder(), config.digest, self._waiting(config.digest)) as image_file:
                 result = None if self._options.force else self.known(image_id, label)
                 if result is None:
-                    about = (sum(image.sizes.values()), config.digest, config.diff_ids)
+                    about = (image.known_size or 0, config.digest, config.diff_ids)
                     result = self._anew_if_refused(lambda: self._link(self._write(image, *about), label))
                 SentBlocks(image_file.parent, self._cluster, config.digest).discard()
             return result

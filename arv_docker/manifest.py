@@ -193,6 +193,8 @@ def _is_index(media_type: str) -> bool:
 
 def _objects(document: dict[str, Any], key: str, what: str) -> list[dict[str, Any]]:
     items = document.get(key)
+    if items is None and key in document:
+        return []  # as Go writes an empty list; Docker 25.0.0 does
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise BadConfig(f"{what} has no list of {key}.")
     return items

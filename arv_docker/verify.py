@@ -10,7 +10,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from .archive.docker import ArchivedImage
+from .archive.archived import ArchivedImage
 from .archive.layer import CHUNK
 from .errors import NotVerified
 from .image import Digest

@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from arv_docker.archive import canonical
 from arv_docker.archive.layer import Layer
-from arv_docker.image import Config, Digest
+from arv_docker.image import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Config, Digest
 
 END = bytes(1024)
 
@@ -168,22 +169,88 @@ def classic(made: Image, tags: Sequence[str] | None = ("app:1",)) -> bytes:
 
 def hybrid(made: Image, tags: Sequence[str] | None = ("app:1",)) -> bytes:
     """As Docker 25 and later save: `blobs/sha256/`, also an OCI layout; a repeated layer is there once."""
-    blobs = {f"blobs/sha256/{hex_of(blob)}": blob for blob in (*made.layers, made.config)}
-    config = f"blobs/sha256/{hex_of(made.config)}"
-    layers = [f"blobs/sha256/{hex_of(layer)}" for layer in made.layers]
-    manifest = {"Config": config, "RepoTags": tags, "Layers": layers, "LayerSources": {"x": {"size": 1}}}
-    digests = [{"digest": f"sha256:{hex_of(layer)}"} for layer in made.layers]
-    oci = json.dumps({"config": {"digest": f"sha256:{hex_of(made.config)}"}, "layers": digests}).encode()
-    return tar(
-        {
-            **blobs,
-            f"blobs/sha256/{hex_of(oci)}": oci,
-            "index.json": json.dumps({"manifests": [{"digest": f"sha256:{hex_of(oci)}"}]}).encode(),
-            "manifest.json": json.dumps([manifest]).encode(),
-            "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
-        },
-        folders=["blobs", "blobs/sha256"],
+    return tar({**layout_files(made), **docker_manifest(made, made.layers, tags)}, folders=["blobs", "blobs/sha256"])
+
+
+def containerd(
+    made: Image, tags: Sequence[str] | None = ("app:1",), compress: Callable[[bytes], bytes] = gzip.compress
+) -> bytes:
+    """As Docker saves from its containerd store, an image that BuildKit made: layers as the registry had them, an
+    index in the index, in it the image, one for another platform that is not there, and an attestation."""
+    stored = [compress(layer) for layer in made.layers]
+    statement = json.dumps({"_type": "https://in-toto.io/Statement/v0.1"}).encode()
+    no_config = json.dumps({"architecture": "unknown", "os": "unknown", "rootfs": {"type": "layers", "diff_ids": []}})
+    attestation = oci_manifest(no_config.encode(), [statement])
+    manifest = oci_manifest(made.config, stored, f"{OCI_LAYER}+gzip")
+    inner = oci_index(
+        descriptor(manifest, OCI_MANIFEST, platform={"architecture": "amd64", "os": "linux"}),
+        descriptor(b"absent", OCI_MANIFEST, platform={"architecture": "arm64", "os": "linux"}),
+        descriptor(
+            attestation,
+            OCI_MANIFEST,
+            platform={"architecture": "unknown", "os": "unknown"},
+            annotations={"vnd.docker.reference.type": "attestation-manifest"},
+        ),
     )
+    notes = [{"io.containerd.image.name": f"docker.io/library/{tag}"} for tag in tags or ()] or [{}]
+    files = {
+        **blobs_of(made.config, *stored, statement, no_config.encode(), attestation, manifest, inner),
+        "index.json": oci_index(*(descriptor(inner, OCI_INDEX, annotations=note) for note in notes)),
+        "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
+    }
+    return tar({**files, **docker_manifest(made, stored, tags)}, folders=["blobs", "blobs/sha256"])
+
+
+def layout_files(
+    made: Image, name: str | None = None, compress: Callable[[bytes], bytes] | None = None, **keys: Any
+) -> dict[str, bytes]:
+    """The files of an OCI layout of one image, called `name`; `keys` go into its descriptor in the index."""
+    stored = [compress(layer) if compress else layer for layer in made.layers]
+    manifest = oci_manifest(made.config, stored)
+    notes = {"annotations": {"org.opencontainers.image.ref.name": name}} if name else {}
+    return {
+        **blobs_of(made.config, *stored, manifest),
+        "index.json": oci_index(descriptor(manifest, OCI_MANIFEST, **notes, **keys)),
+        "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
+    }
+
+
+def layout(made: Image, name: str | None = "app:1", compress: Callable[[bytes], bytes] | None = gzip.compress) -> bytes:
+    """An OCI layout in a tar, without Docker's `manifest.json`, as skopeo and podman write `oci-archive:`."""
+    return tar(layout_files(made, name, compress), folders=["blobs", "blobs/sha256"])
+
+
+def docker_manifest(made: Image, stored: Sequence[bytes], tags: Sequence[str] | None) -> dict[str, bytes]:
+    """`manifest.json` of an archive that has its files in `blobs/`."""
+    layers = [f"blobs/sha256/{hex_of(layer)}" for layer in stored]
+    entry = {"Config": f"blobs/sha256/{hex_of(made.config)}", "RepoTags": tags, "Layers": layers}
+    return {"manifest.json": json.dumps([{**entry, "LayerSources": {"x": {"size": 1}}}]).encode()}
+
+
+def blobs_of(*contents: bytes) -> dict[str, bytes]:
+    """The files of these contents, by the names that they have in `blobs/`."""
+    return {f"blobs/sha256/{hex_of(content)}": content for content in contents}
+
+
+def descriptor(blob: bytes, media_type: str, **keys: Any) -> dict[str, Any]:
+    """What an OCI document says of another."""
+    return {"mediaType": media_type, "digest": f"sha256:{hex_of(blob)}", "size": len(blob), **keys}
+
+
+def oci_manifest(config: bytes, layers: Sequence[bytes], media_type: str = OCI_LAYER) -> bytes:
+    """An OCI manifest of a config and layers as they are stored."""
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": descriptor(config, OCI_CONFIG),
+        "layers": [descriptor(layer, media_type) for layer in layers],
+    }
+    return json.dumps(document).encode()
+
+
+def oci_index(*descriptors: Mapping[str, Any]) -> bytes:
+    """An OCI index of these."""
+    return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": descriptors}).encode()
 
 
 def flat(made: Image, tags: Sequence[str] | None = ("localhost/app:1",)) -> bytes:

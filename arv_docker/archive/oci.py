@@ -1,84 +1,171 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The OCI layout that an archive may hold beside Docker's ``manifest.json``: whether both mean the same image.
+"""The images of an OCI layout, as a folder or in a tar: what its ``index.json`` leads to.
 
-Some readers go by ``index.json`` (Apptainer, containerd), others by ``manifest.json``. An
-archive made to deceive can show one image to each, every byte of both being right.
+An archive may be a layout and have Docker's ``manifest.json`` too. Some readers go by the
+one (Apptainer, containerd), others by the other, so one made to deceive can show one image
+to each, every byte of both being right; ``check`` refuses that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from ..errors import BadReference, DigestMismatch
-from ..image import MAX_JSON_SIZE, Config, Digest, json_object
-from .tar import Index, Member
+from .. import manifest
+from ..errors import BadReference, DigestMismatch, NotAnImage
+from ..image import MAX_JSON_SIZE, OCI_CONFIG, Descriptor, Digest, json_object
+from ..manifest import Index, Manifest
+from ..reference import Reference
+from .blob import Files
+from .listing import Listed
 
-#: Real images nest one index in another; more is a loop or a joke.
-_MAX_DEPTH = 4
-_MAX_MANIFESTS = 1000
+_CONFIGS = (OCI_CONFIG, "application/vnd.docker.container.image.v1+json", "")
+
+_FULL_NAME = "io.containerd.image.name"
+_REF_NAME = "org.opencontainers.image.ref.name"
 
 
-def check(index: Index, config: Config, blobs: Mapping[Digest, Member]) -> None:
-    """Raises DigestMismatch if the archive's OCI layout, where it has one, names another image than ``config``.
+def listing(files: Files) -> tuple[Listed, ...]:
+    """The images that the index leads to, attestations and artifacts left out, and those whose manifest is not there:
+    an engine that has an image for one platform saves the index of all.
 
-    ``blobs`` are the members that the config and each layer were read from, which the layout
-    must mean too. Attestations (of platform ``unknown/unknown``) are no images. Layers must
-    be named by their diff_ids: whether a compressed one holds the same cannot be seen here.
+    Empty where the index names nothing. Raises BadConfig, BadArchive, DigestMismatch or NotAnImage for a malformed one,
+    one that is nested too deep, and one that names things and no image.
     """
-    if "index.json" not in index:
-        return
-    budget = iter(range(_MAX_MANIFESTS))
-    seen = False
-    for manifest in _manifests(index, _document(index, "index.json"), budget, _MAX_DEPTH):
-        seen = True
-        layers = manifest.get("layers")
-        named = [_digest(layer) for layer in layers] if isinstance(layers, list) else None
-        if _digest(manifest.get("config")) != config.digest or named != list(config.diff_ids):
-            raise DigestMismatch(
-                f"the archive is image {config.digest} by its manifest.json, and another one by its index.json. "
-                "Readers would disagree about it."
+    raw = files.read("index.json", limit=MAX_JSON_SIZE)
+    top = manifest.parse(raw, what="index.json")
+    if not isinstance(top, Index):
+        raise NotAnImage("index.json is no index of images.")
+    names = _names(raw)
+    reader = _Reader(files)
+    found: dict[Digest, Listed] = {}
+    groups: dict[Digest, int] = {}
+    artifacts = []
+    for entry in top.manifests:
+        digest = entry.descriptor.digest
+        tags, short = names.get(str(digest), ((), ()))
+        group = groups.setdefault(digest, len(groups))
+        for image in manifest.images_of(Index((entry,)), reader.fetch, what="index.json"):
+            read = reader.fetch(image.descriptor)
+            if not isinstance(read, Manifest):
+                continue
+            listed = Listed(
+                config_path=blob_name(read.config.digest),
+                tags=tags,
+                layer_paths=tuple(blob_name(layer.digest) for layer in read.layers),
+                short_names=short,
+                digests=tuple(dict.fromkeys((image.descriptor.digest, digest))),
+                platform=image.platform,
+                group=group,
             )
-    if not seen:
-        raise DigestMismatch("the OCI index in the archive names no image.")
-    for digest, member in blobs.items():
-        if index.file(f"blobs/sha256/{digest.hex}") != member:
-            raise DigestMismatch(f"the archive holds {digest} at two places. Readers may take either.")
+            if read.config.media_type in _CONFIGS:
+                found[image.descriptor.digest] = _merged(found.get(image.descriptor.digest), listed)
+            else:
+                artifacts.append(listed)
+    images = tuple(found.values()) or tuple(artifacts)  # of artifacts alone the config says that they are none
+    if not images and json_object(raw, what="index.json").get("manifests"):
+        raise NotAnImage("the OCI index in the archive names no image that is there. Save the image again.")
+    return images
 
 
-def _manifests(
-    index: Index, document: Mapping[str, Any], budget: Iterator[int], depth: int
-) -> Iterator[Mapping[str, Any]]:
-    """Every image manifest that an index leads to, attestations left out."""
-    listed = document.get("manifests")
-    for descriptor in listed if isinstance(listed, list) else []:
-        if not isinstance(descriptor, dict) or next(budget, None) is None or depth == 0:
-            raise DigestMismatch("the OCI index in the archive is malformed or endless.")
-        if descriptor.get("platform") == {"architecture": "unknown", "os": "unknown"}:
-            continue
-        found = _blob(index, _digest(descriptor))
-        if "manifests" in found:
-            yield from _manifests(index, found, budget, depth - 1)
-        else:
-            yield found
+def check(files: Files, docker: Sequence[Listed]) -> tuple[Listed, ...]:
+    """The images of the layout; raises DigestMismatch if one is none of ``docker``, those of ``manifest.json``.
+
+    One for another platform than one of theirs is no deceit: ``manifest.json`` has room for one. A manifest
+    without layers is none either: Docker 25.0.0 wrote such.
+    """
+    images = listing(files)
+    known = {files.blob(it.config_path): [files.blob(path) for path in it.layer_paths] for it in docker}
+    fitting = [it for it in images if files.blob(it.config_path) in known]
+    for image in images:
+        layers = known.get(files.blob(image.config_path))
+        if layers is None:
+            if not any(_other_platform(image, it) for it in fitting):
+                raise DigestMismatch(
+                    f"the archive holds image {image.config_digest} by its index.json, and another one by its "
+                    "manifest.json. Readers would disagree about it."
+                )
+        elif image.layer_paths and [files.blob(path) for path in image.layer_paths] != layers:
+            raise DigestMismatch(
+                f"the archive has other layers for image {image.config_digest} by its index.json than by its "
+                "manifest.json. Readers would disagree about it."
+            )
+    return images
 
 
-def _blob(index: Index, digest: Digest | None) -> Mapping[str, Any]:
-    if digest is None or digest.algorithm != "sha256":
-        raise DigestMismatch("the OCI index in the archive names a manifest without a SHA-256 digest.")
-    raw = index.read(f"blobs/sha256/{digest.hex}", limit=MAX_JSON_SIZE)
-    if Digest.of(raw) != digest:
-        raise DigestMismatch(f"the manifest {digest} in the archive holds other bytes.")
-    return json_object(raw, what="a manifest in the archive")
+def digests_of(images: Iterable[Listed], listed: Listed) -> tuple[Digest, ...]:
+    """The digests of all ``images`` that are the one listed."""
+    return tuple(
+        dict.fromkeys(it for image in images if image.config_path == listed.config_path for it in image.digests)
+    )
 
 
-def _document(index: Index, name: str) -> Mapping[str, Any]:
-    return json_object(index.read(name, limit=MAX_JSON_SIZE), what=f"{name} in the archive")
+def blob_name(digest: Digest) -> str:
+    """The name of the file with these bytes."""
+    return f"blobs/{digest.algorithm}/{digest.hex}"
 
 
-def _digest(descriptor: object) -> Digest | None:
-    text = descriptor.get("digest") if isinstance(descriptor, dict) else None
+class _Reader:
+    """Reads the documents of a layout, a bounded number in all."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._read: dict[Digest, Manifest | Index] = {}
+        self._room = manifest.MAX_DOCUMENTS
+
+    def fetch(self, descriptor: Descriptor) -> Manifest | Index:
+        """The manifest or index; an empty index for one that is not there."""
+        self._room -= 1
+        if self._room < 0:
+            raise NotAnImage(f"the OCI index leads to more than {manifest.MAX_DOCUMENTS} documents; no image does.")
+        digest = descriptor.digest
+        if digest not in self._read:
+            self._read[digest] = self._parsed(digest) if blob_name(digest) in self._files else Index(())
+        return self._read[digest]
+
+    def _parsed(self, digest: Digest) -> Manifest | Index:
+        raw = self._files.read(blob_name(digest), limit=MAX_JSON_SIZE)
+        if Digest.of(raw, digest.algorithm) != digest:
+            raise DigestMismatch(f"the manifest {digest} in the archive holds other bytes. Nothing of it is used.")
+        return manifest.parse(raw, what=f"the manifest {digest}")
+
+
+def _names(raw: bytes) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """What the index calls its entries, by their digests: names in full, and others."""
+    found: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+    for entry in json_object(raw, what="index.json").get("manifests") or []:
+        notes, digest = entry.get("annotations"), entry.get("digest")
+        if isinstance(notes, dict) and isinstance(digest, str):
+            full, short = found.get(digest, ((), ()))
+            texts = [text for key in (_FULL_NAME, _REF_NAME) if isinstance(text := notes.get(key), str) and text]
+            full += tuple(_familiar(text) for text in texts if ":" in text or "/" in text)
+            short += tuple(text for text in texts if not (":" in text or "/" in text))
+            found[digest] = tuple(dict.fromkeys(full)), tuple(dict.fromkeys(short))
+    return found
+
+
+def _familiar(text: str) -> str:
+    """A name as engines print it: with the names of one image, whoever wrote them, its links are the same."""
     try:
-        return Digest.parse(text) if isinstance(text, str) else None
+        return Reference.parse(text).familiar
     except BadReference:
-        return None
+        return text
+
+
+def _merged(before: Listed | None, listed: Listed) -> Listed:
+    """One image that is named twice."""
+    if before is None:
+        return listed
+
+    def joined(key: str) -> tuple[Any, ...]:
+        return tuple(dict.fromkeys((*getattr(before, key), *getattr(listed, key))))
+
+    return replace(before, tags=joined("tags"), short_names=joined("short_names"), digests=joined("digests"))
+
+
+def _other_platform(image: Listed, other: Listed) -> bool:
+    """Whether both are one image for different platforms."""
+    return (
+        image.group == other.group and None not in (image.platform, other.platform) and image.platform != other.platform
+    )

@@ -14,10 +14,10 @@ from typing import Any
 from ..errors import BadReference, ContentError
 from ..image import MAX_JSON_SIZE, Config, Digest, json_object
 from . import canonical
+from .blob import RandomAccess, section
 from .canonical import Layout
-from .docker import section
 from .layer import Layer
-from .tar import Member, RandomAccess, members
+from .tar import Member, members
 
 #: oci-layout, index.json, manifest.json, the OCI manifest, the config: what comes before the layers.
 _HEAD_FILES = 5

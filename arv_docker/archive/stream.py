@@ -12,12 +12,14 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Container, Iterator
+from collections.abc import Container, Generator, Iterator
 
-from ..errors import BadArchive, DigestMismatch
+from ..errors import ArvDockerError, BadArchive, DigestMismatch
 from ..image import MAX_JSON_SIZE, Config, Digest
-from .docker import config_of, layer_members, listing, only
+from . import oci
+from .docker import config_of, layer_members, listing
 from .layer import CHUNK, Layer, Stream
+from .listing import Listed, only
 from .tar import Index, Member, members
 
 #: Documents of all kinds together; a real archive has some hundred kilobytes.
@@ -27,15 +29,90 @@ _LAYER_NAME = re.compile(r"(?:.*/)?layer\.tar|[0-9a-f]{64}\.tar")
 _BLOB_NAME = re.compile(r"blobs/sha256/[0-9a-f]{64}")
 
 
+class StreamedArchive:
+    """The images of a docker-archive that is being read. ``images`` is there when ``layers`` is exhausted."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._tape = _Tape(stream)
+        self._members: list[Member] = []
+        self._digests: dict[int, Digest] = {}
+        self._listed: tuple[Listed, ...] = ()
+        self._images: dict[str, Config | ArvDockerError] = {}
+
+    @property
+    def images(self) -> dict[Digest, Config | ArvDockerError]:
+        """What the archive holds, by ID: the config of each image that is whole, else what is wrong with it."""
+        found: dict[Digest, Config | ArvDockerError] = {}
+        for path, image in self._images.items():
+            claimed = next(listed.config_digest for listed in self._listed if listed.config_path == path)
+            digest = image.digest if isinstance(image, Config) else claimed
+            if digest is not None:
+                found[digest] = image
+        return found
+
+    @property
+    def image(self) -> Config:
+        """The only image; raises what is wrong with it, and SeveralImages."""
+        image = self._images[only(self._listed).config_path]
+        if isinstance(image, ArvDockerError):
+            raise image
+        return image
+
+    def layers(self) -> Iterator[Layer]:
+        """Every member that may be a layer, each to be read to its end before the next.
+
+        Raises at the end what ``archive.docker`` refuses of the archive as a whole; what is
+        wrong with one image leaves the others as they are.
+        """
+        for member in members(self._tape):
+            self._members.append(member)
+            if member.target is not None:
+                continue
+            if member.size <= MAX_JSON_SIZE and not _LAYER_NAME.fullmatch(member.name):
+                content = self._tape.read_at(member.offset, member.size)
+                if len(content) < member.size:
+                    raise BadArchive(f"the archive is cut short within {member.name!r}. Save the image again.")
+                self._tape.keep(member.offset, content)
+                if not _BLOB_NAME.fullmatch(member.name) or content[:1] in (b"{", b"["):
+                    continue
+            yield from self._layer(member)
+        index = Index(self._tape, self._members)
+        self._listed = listing(index)
+        if "manifest.json" in index and "index.json" in index:
+            oci.check(index, self._listed)
+        for listed in self._listed:
+            try:
+                self._images[listed.config_path] = yield from self._concluded(index, listed)
+            except ArvDockerError as error:
+                self._images[listed.config_path] = error
+        self._tape.drain()
+
+    def _layer(self, member: Member) -> Iterator[Layer]:
+        section = self._tape.section(member)
+        layer = Layer(section.read, claimed=None, size=member.size, readinto=section.readinto)
+        yield layer
+        self._digests[member.offset] = layer.diff_id
+
+    def _concluded(self, index: Index, listed: Listed) -> Generator[Layer, None, Config]:
+        """Judges an image by its documents; hands out layers that were kept because they looked like documents."""
+        config = config_of(index, listed)
+        for diff_id, member in layer_members(index, listed, config).items():
+            if member.offset not in self._digests:
+                yield from self._layer(member)
+            if (found := self._digests[member.offset]) != diff_id:
+                raise DigestMismatch(
+                    f"layer {diff_id} holds other bytes: they hash to {found}. Nothing of this image is used."
+                )
+        return config
+
+
 class StreamedImage:
     """The one image of a docker-archive that is being read. ``config`` is there when ``layers`` is exhausted."""
 
     def __init__(self, stream: Stream, expected: Digest | None = None) -> None:
         """An image whose config is not ``expected`` is refused at the end with DigestMismatch."""
-        self._tape = _Tape(stream)
+        self._archive = StreamedArchive(stream)
         self._expected = expected
-        self._members: list[Member] = []
-        self._digests: dict[int, Digest] = {}
         self._config: Config | None = None
 
     @property
@@ -52,44 +129,13 @@ class StreamedImage:
         the end what ``archive.docker`` refuses, and DigestMismatch for wrong layers.
         """
         del skip
-        for member in members(self._tape):
-            self._members.append(member)
-            if member.target is not None:
-                continue
-            if member.size <= MAX_JSON_SIZE and not _LAYER_NAME.fullmatch(member.name):
-                content = self._tape.read_at(member.offset, member.size)
-                if len(content) < member.size:
-                    raise BadArchive(f"the archive is cut short within {member.name!r}. Save the image again.")
-                self._tape.keep(member.offset, content)
-                if not _BLOB_NAME.fullmatch(member.name) or content[:1] in (b"{", b"["):
-                    continue
-            yield from self._layer(member)
-        yield from self._concluded()
-        self._tape.drain()
-
-    def _layer(self, member: Member) -> Iterator[Layer]:
-        section = self._tape.section(member)
-        layer = Layer(section.read, claimed=None, size=member.size, readinto=section.readinto)
-        yield layer
-        self._digests[member.offset] = layer.diff_id
-
-    def _concluded(self) -> Iterator[Layer]:
-        """Judges the archive by its documents; hands out layers that were kept because they looked like documents."""
-        index = Index(self._tape, self._members)
-        listed = only(listing(index))
-        config = config_of(index, listed)
+        yield from self._archive.layers()
+        config = self._archive.image
         if self._expected is not None and config.digest != self._expected:
             raise DigestMismatch(
                 f"the engine calls the image {self._expected}, and what it saves is {config.digest}. "
                 "Engines with a containerd store do this; save the image from one with a classic store."
             )
-        for diff_id, member in layer_members(index, listed, config).items():
-            if member.offset not in self._digests:
-                yield from self._layer(member)
-            if (found := self._digests[member.offset]) != diff_id:
-                raise DigestMismatch(
-                    f"layer {diff_id} holds other bytes: they hash to {found}. Nothing of this image is used."
-                )
         self._config = config
 
 

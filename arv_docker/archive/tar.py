@@ -11,9 +11,9 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 from ..errors import BadArchive
+from .blob import Blob, RandomAccess
 
 BLOCK = 512
 
@@ -27,17 +27,6 @@ _REGULAR = frozenset((b"\0", b"0", b"7"))
 _WITHOUT_CONTENT = frozenset((b"1", b"2", b"3", b"4", b"5", b"6"))
 _METADATA = frozenset((b"x", b"g", b"L", b"K"))
 _ZEROS = bytes(BLOCK)
-
-
-class RandomAccess(Protocol):
-    """Bytes that can be read anywhere: a local file, a file in Keep."""
-
-    @property
-    def size(self) -> int:
-        """How many bytes there are."""
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset``; fewer only at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +76,11 @@ class Index:
         if target.target is not None:
             raise BadArchive(f"the link {name!r} leads to another link, {target.name!r}.")
         return target
+
+    def blob(self, name: str) -> Blob:
+        """The bytes of the file of that name; raises as ``file`` does."""
+        member = self.file(name)
+        return Blob(self._source, member.offset, member.size)
 
     def read(self, name: str, *, limit: int) -> bytes:
         """A file's content; raises BadArchive where it is larger than ``limit`` bytes."""

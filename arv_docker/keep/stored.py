@@ -16,10 +16,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from ..archive import canonical
-from ..archive.docker import ArchivedImage, DockerArchive
+from ..archive.archived import ArchivedImage
+from ..archive.blob import RandomAccess
+from ..archive.docker import DockerArchive
 from ..archive.layer import Layer
 from ..archive.recognised import CanonicalImage, recognised
-from ..archive.tar import RandomAccess
 from ..errors import BadManifestText, DigestMismatch, NotAnImage
 from ..image import Config, Digest
 from .client import Cluster, CollectionRecord

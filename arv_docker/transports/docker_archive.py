@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``docker-archive:``, a file that ``docker save`` or its like wrote."""
+"""``docker-archive:``, a file that ``docker save`` or its like wrote, whole or compressed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..archive.docker import ArchivedImage, DockerArchive
+from ..archive.archived import ArchivedImage
+from ..archive.docker import DockerArchive
+from ..archive.listing import Name
 from ..errors import BadArchive, UsageError
-from ..reference import ImageId, Reference, parse_name
+from ..reference import parse_name
 from .names import Choice
 
 
-def source(rest: str, choice: Choice) -> ArchiveFile:  # noqa: ARG001 -- an archive says itself what is in it
+def source(rest: str, choice: Choice) -> ArchiveFile:
     """``PATH[:REFERENCE]``; the path ends at the first colon, as skopeo has it."""
     path, _, name = rest.partition(":")
     if not path:
         raise UsageError(f"docker-archive:{rest} names no file.")
-    return ArchiveFile(Path(path), parse_name(name) if name else None)
+    return ArchiveFile(Path(path), parse_name(name) if name else None, choice)
 
 
 class LocalFile:
@@ -39,11 +41,12 @@ class LocalFile:
 
 
 class ArchiveFile:
-    """A docker-archive in a file, and which of its images is meant (None: the only one)."""
+    """An archive in a file, and which of its images is meant (None: the only one)."""
 
-    def __init__(self, path: Path, name: Reference | ImageId | None = None) -> None:
+    def __init__(self, path: Path, name: Name | None = None, choice: Choice | None = None) -> None:
         self._path = path
         self._name = name
+        self._choice = choice or Choice()
 
     @contextmanager
     def open(self) -> Iterator[ArchivedImage]:
@@ -55,11 +58,12 @@ class ArchiveFile:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise BadArchive(f"{self._path} is no regular file; an archive is read at any place. Save it to one.")
-            yield opened(descriptor, self._name)
+            yield opened(descriptor, self._name, self._choice)
         finally:
             os.close(descriptor)
 
 
-def opened(descriptor: int, name: Reference | ImageId | None = None) -> ArchivedImage:
-    """The image in the docker-archive that is open as ``descriptor``."""
-    return DockerArchive(LocalFile(descriptor)).image(name)
+def opened(descriptor: int, name: Name | None = None, choice: Choice | None = None) -> ArchivedImage:
+    """The image in the archive that is open as ``descriptor``."""
+    choice = choice or Choice()
+    return DockerArchive(LocalFile(descriptor), progress=choice.progress).image(name, choice.platform)

@@ -19,10 +19,11 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from ..archive import canonical, zipped
+from ..archive.archived import ArchivedImage
+from ..archive.blob import RandomAccess
 from ..archive.canonical import Layout
-from ..archive.docker import ArchivedImage, DockerArchive
+from ..archive.docker import DockerArchive
 from ..archive.recognised import CanonicalImage, recognised
-from ..archive.tar import RandomAccess
 from ..disk import locked, replacing, whole_of, writing
 from ..errors import BadArchive, ContentError, DigestMismatch, NoSuchImage, UsageError
 from ..image import parsed_time

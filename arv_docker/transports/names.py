@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from ..errors import ArvDockerError, UsageError
 from ..image import Platform
+from ..progress import Progress, Silent
 from . import Destination, Source
 
 #: The entry points by which other packages add transports.
@@ -32,11 +33,13 @@ OURS = {
 class Choice:
     """What else may say which image is meant. ``platform``: which of several (None: this machine's).
 
-    ``insecure`` allows a registry on this machine to be asked without TLS.
+    ``insecure`` allows a registry on this machine to be asked without TLS. ``progress`` is told of
+    what takes long before the first layer comes.
     """
 
     platform: Platform | None = None
     insecure: bool = False
+    progress: Progress = field(default_factory=Silent, compare=False)
 
 
 class Transport(Protocol):

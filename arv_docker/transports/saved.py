@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .. import cache
-from ..archive.docker import ArchivedImage
+from ..archive.archived import ArchivedImage
 from ..archive.layer import CHUNK
 from ..engine import Engine, EngineImage
 from ..errors import ContentError, NoSuchImage

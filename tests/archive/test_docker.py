@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arv_docker.archive import docker
-from arv_docker.archive.docker import ArchivedImage, DockerArchive
+from arv_docker.archive.archived import ArchivedImage
+from arv_docker.archive.docker import DockerArchive
 from arv_docker.errors import (
     BadArchive,
     BadConfig,
@@ -36,11 +36,13 @@ from tests.archives import (
     Image,
     canonical_archive,
     classic,
+    containerd,
     files_of,
     flat,
     hex_of,
     hybrid,
     image,
+    layout,
     member,
     several,
     tar,
@@ -49,7 +51,7 @@ from tests.archives import (
 LOW, MIDDLE, HIGH = files_of(b"low"), files_of(b"middle" * 1000), files_of(b"high")
 APP = image(LOW, MIDDLE, LOW, HIGH, os="linux", architecture="amd64")
 OTHER = image(HIGH, os="linux")
-GENERATIONS = [classic, hybrid, flat, canonical_archive]
+GENERATIONS = [classic, hybrid, containerd, layout, flat, canonical_archive]
 
 
 def opened(content: bytes, name: str | None = None) -> ArchivedImage:
@@ -90,8 +92,10 @@ def test_layers_come_in_the_order_of_the_archive_each_once(generation: Callable[
     content = generation(APP)
     ids = [layer.claimed for layer in opened(content).layers()]
     assert sorted(map(str, ids)) == sorted(map(str, APP.by_id))
-    places = [content.index(APP.by_id[diff_id]) for diff_id in ids if diff_id]
+    found = opened(content)
+    places = [found.place(diff_id) for diff_id in ids if diff_id]
     assert places == sorted(places)
+    assert all(offset + size < len(content) for offset, size in places)
 
 
 def test_layers_that_are_not_wanted_are_not_read() -> None:
@@ -170,28 +174,17 @@ def test_a_tag_that_is_no_name_is_nobody_s(odd: str) -> None:
     [
         ({"repositories": b"{}", "abc/layer.tar": b"", "abc/json": b"{}"}, SchemaOne, "older than 1.10"),
         ({"abc/layer.tar": b""}, BadArchive, "cut short"),
-        ({"oci-layout": b"{}", "index.json": b"{}", "blobs/sha256/x": b""}, NotAnImage, "OCI layout"),
-        ({"etc/passwd": b""}, NotAnImage, "no manifest.json"),
+        (
+            {"oci-layout": b"{}", "index.json": b"{}", "blobs/sha256/x": b""},
+            NotAnImage,
+            "neither an image nor an index",
+        ),
+        ({"etc/passwd": b""}, NotAnImage, "no manifest.json and no index.json"),
     ],
 )
 def test_archives_of_another_kind(files: dict[str, bytes], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         opened(tar(files))
-
-
-@pytest.mark.parametrize(
-    ("start", "kind"),
-    [
-        (gzip.compress(b"x"), "gzip"),
-        (b"\xfd7zXZ\0", "xz"),
-        (b"\x28\xb5\x2f\xfd", "zstd"),
-        (b"BZh91AY&SY", "bzip2"),
-        (b"PK\x03\x04", "zip"),
-    ],
-)
-def test_compressed_archives_are_named(start: bytes, kind: str) -> None:
-    with pytest.raises(BadArchive, match=f"compressed with {kind}"):
-        opened(start.ljust(2000, b"\0"))
 
 
 @pytest.mark.parametrize(
@@ -313,16 +306,10 @@ def test_a_layer_that_is_not_its_diff_id() -> None:
         layers_of(found)
 
 
-def test_a_gzipped_layer_is_not_its_diff_id() -> None:
-    with pytest.raises(DigestMismatch):
-        layers_of(opened(archive([ENTRY], **{"layer.tar": gzip.compress(HIGH)})))
-
-
 def test_a_layer_that_ends_early() -> None:
-    found = opened(content := archive([ENTRY]))
-    source = found._source
-    assert isinstance(source, Bytes)
-    source.content = content[: content.index(HIGH) + len(HIGH) - 1]
+    source = Bytes(archive([ENTRY]))
+    found = DockerArchive(source).image()
+    source.content = source.content[: source.content.index(HIGH) + len(HIGH) - 1]
     with pytest.raises(BadArchive, match="ends after"):
         layers_of(found)
 

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from arv_docker.archive import canonical
-from arv_docker.archive.docker import ArchivedImage, DockerArchive
+from arv_docker.archive.archived import ArchivedImage
+from arv_docker.archive.docker import DockerArchive
 from arv_docker.archive.tar import Index
 from arv_docker.engine import EngineImage, ListedImage
 from arv_docker.errors import ContentError, EngineError, NoSuchImage

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from arv_docker.archive.docker import ArchivedImage, DockerArchive
+from arv_docker.archive.archived import ArchivedImage
+from arv_docker.archive.docker import DockerArchive
 from arv_docker.archive.layer import Layer
 from arv_docker.cache import cache_folder, prep_image_file
 from arv_docker.errors import DigestMismatch, EngineError, NoSuchImage

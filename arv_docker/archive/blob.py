@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of an archive or layout: found by name, read at any place. No name becomes a path here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+
+class RandomAccess(Protocol):
+    """Bytes that can be read anywhere: a local file, a file in Keep."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """``length`` bytes from ``offset``; fewer only at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A file of an archive or layout: ``size`` bytes of ``source`` from ``offset``."""
+
+    source: RandomAccess
+    offset: int
+    size: int
+
+    def reader(self) -> Callable[[int], bytes]:
+        """A function that reads on from the front."""
+        return section(self.source, self.offset, self.size)
+
+    def start(self, length: int) -> bytes:
+        """The first ``length`` bytes, or all."""
+        return self.source.read_at(self.offset, min(length, self.size))
+
+
+class Files(Protocol):
+    """The files of an archive or layout."""
+
+    def __contains__(self, name: str, /) -> bool:
+        """Whether there is one of that name."""
+
+    def names(self) -> Iterator[str]:
+        """The names of all."""
+
+    def blob(self, name: str) -> Blob:
+        """The file of that name; raises BadArchive if there is none or it cannot be told which."""
+
+    def read(self, name: str, *, limit: int) -> bytes:
+        """A file's content; raises BadArchive where it is larger than ``limit`` bytes."""
+
+
+def section(source: RandomAccess, offset: int, size: int) -> Callable[[int], bytes]:
+    """A function that reads on from ``offset``, ``size`` bytes in all."""
+    return partial(_read_on, source, [offset, offset + size])
+
+
+def _read_on(source: RandomAccess, bounds: list[int], length: int) -> bytes:
+    content = source.read_at(bounds[0], min(length, bounds[1] - bounds[0]))
+    bounds[0] += len(content)
+    return content

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The images that an archive or layout lists, before anything of them is read, and the choice of one among them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from .. import manifest
+from ..errors import BadReference, NoSuchImage, SeveralImages
+from ..image import Descriptor, Digest, Platform
+from ..reference import ImageId, Reference, parse_name, references_in
+
+#: What an image may be called by; a plain text is the name of an OCI layout, which need not be a reference.
+Name = Reference | ImageId | str
+
+_CONFIG_NAME = re.compile(r"(?:^|/)([0-9a-f]{64})(?:\.json)?$")
+_BLOB_NAME = re.compile(r"blobs/(sha256|sha512)/([0-9a-f]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An image as its archive lists it: the names of its files there.
+
+    ``tags`` are its names in full, ``short_names`` those of an OCI layout that are none.
+    ``digests`` are those of its OCI manifest and the indexes that lead to it. Images with one ``group`` are
+    one image for several platforms. ``platform`` is None where the list does not say.
+    """
+
+    config_path: str
+    tags: tuple[str, ...]
+    layer_paths: tuple[str, ...]
+    short_names: tuple[str, ...] = ()
+    digests: tuple[Digest, ...] = ()
+    platform: Platform | None = None
+    group: int | None = field(default=None, compare=False)
+
+    @property
+    def config_digest(self) -> Digest | None:
+        """The digest that the config's path names, as all engines write it; None for a path that names none."""
+        match = _CONFIG_NAME.search(self.config_path)
+        return Digest.sha256(match[1]) if match else digest_in(self.config_path)
+
+    def answers_to(self, name: Name) -> bool:
+        """Whether ``name`` is one of the image's names, or the beginning of its ID or of another digest of it."""
+        if isinstance(name, ImageId):
+            digests = (self.config_digest, *self.digests)
+            return any(digest is not None and name.matches(digest) for digest in digests)
+        if isinstance(name, str):
+            if name in self.tags or name in self.short_names:
+                return True
+            with suppress(BadReference):
+                return self.answers_to(parse_name(name))
+            return False
+        return name in references_in(self.tags) or str(name) in self.short_names
+
+    def __str__(self) -> str:
+        name = ", ".join((*self.tags, *self.short_names)) or self.config_path
+        return f"{name} ({self.platform})" if self.platform and self.group is not None else name
+
+
+def chosen(images: Sequence[Listed], name: Name | None, platform: Platform | None) -> Listed:
+    """The image called ``name``, or the only one there is, for ``platform`` where it is there for several.
+
+    A name does not have to be the archive's own if only one image is there, an ID does.
+    Raises SeveralImages, which names them, where that leaves more than one, NoSuchImage where
+    it leaves none, and AmbiguousImage for several of one platform.
+    """
+    found = [image for image in images if name is None or image.answers_to(name)]
+    if not found and not isinstance(name, ImageId) and _are_one(images):
+        found = list(images)
+    if not found:
+        raise NoSuchImage(f"the archive holds no image {str(name)!r}; it holds:", detail=_lines(images))
+    distinct = list({image.config_path: image for image in found}.values())
+    if len(distinct) == 1:
+        return found[0]
+    if _are_one(found):
+        return _for_platform(distinct, platform)
+    called = f"called {str(name)!r} " if name else ""
+    raise SeveralImages(
+        f"the archive holds {len(distinct)} images {called}- say which one is meant, by its name or ID:",
+        detail=_lines(images if name is None else found),
+    )
+
+
+def only(images: Sequence[Listed]) -> Listed:
+    """The one image there is; raises SeveralImages, which names them."""
+    if len(images) != 1:
+        raise SeveralImages(
+            f"the archive holds {len(images)} images - say which one is meant, by its name or ID:",
+            detail=_lines(images),
+        )
+    return images[0]
+
+
+def digest_in(path: str) -> Digest | None:
+    """The digest by which a blob is named, in archives and layouts alike; None for any other path."""
+    match = _BLOB_NAME.fullmatch(path)
+    with suppress(BadReference):
+        return Digest.parse(f"{match[1]}:{match[2]}") if match else None
+    return None
+
+
+def _are_one(images: Sequence[Listed]) -> bool:
+    """Whether these are one image, for one platform or several."""
+    return len(images) == 1 or (len({image.group for image in images}) == 1 and images[0].group is not None)
+
+
+def _for_platform(images: Sequence[Listed], platform: Platform | None) -> Listed:
+    by_digest = {image.digests[0]: image for image in images}
+    offered = [manifest.Listed(Descriptor("", digest, 0), image.platform) for digest, image in by_digest.items()]
+    return by_digest[manifest.chosen(offered, platform, what="the archive").descriptor.digest]
+
+
+def _lines(images: Sequence[Listed]) -> str:
+    return "\n".join(map(str, images))
