@@ -188,7 +188,6 @@ OPEN = {
     "H14": "belongs to the work on pushing",
     "H15": "belongs to the work on pushing",
     "H16": "belongs to the work on pushing",
-    "H18": "belongs to the work on pushing",
     "H19": "belongs to the work on pushing",
     "H20": "belongs to the work on pushing",
 }

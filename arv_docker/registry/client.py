@@ -8,25 +8,31 @@ against the digest that names it before anybody gets to see it.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urljoin
 
-from ..errors import BadReference, DigestMismatch, NoSuchImage, RegistryError
-from ..image import MAX_JSON_SIZE, OCI_INDEX, OCI_MANIFEST, Descriptor, Digest
+from ..errors import BadReference, DigestMismatch, NoSuchImage, RegistryError, Unsupported
+from ..image import MAX_JSON_SIZE, OCI_INDEX, OCI_MANIFEST, Descriptor, Digest, json_object
 from ..manifest import HASHES
 from ..reference import DEFAULT_REGISTRY
 from .authorization import Authorization, Scopes
 from .blob import BlobReader
 from .credentials import Provider, Wallet, configured
-from .http import Http, Patience, host_name, is_local
+from .http import Body, Http, Patience, host_name, is_local, origin
+from .upload import Blob, Upload, pushing
 
 if TYPE_CHECKING:
     import urllib3
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+
+_PAGE = 1000
+_NEXT = re.compile(r'<([^>]*)>[^,]*rel="?next"?')
 
 #: Docker Hub's API has a host of its own.
 _HUB_API = "registry-1.docker.io"
@@ -118,6 +124,136 @@ class Client:
         finally:
             reader.close()
 
+    # -- writing -------------------------------------------------------------------------
+
+    def has(self, repository: str, digest: Digest) -> bool:
+        """Whether a repository has a blob."""
+        step = f"looking for {digest} in {repository}"
+
+        def once() -> bool:
+            path = f"/v2/{repository}/blobs/{digest}"
+            with self.send("HEAD", path, scopes=pushing(repository), step=step) as response:
+                if response.status not in (200, 404):
+                    raise self.http.refusal(response, step)
+                return response.status == 200
+
+        return self.http.patience.run(once)
+
+    def mount(self, repository: str, digest: Digest, origin: str) -> bool:
+        """Has the registry give a repository a blob of ``origin``, another one of its own; False if it does not."""
+        step = f"taking {digest} from {origin} to {repository}"
+        query = urlencode({"mount": str(digest), "from": origin})
+        scopes = (*pushing(repository), *pulling(origin))
+        path = f"/v2/{repository}/blobs/uploads/?{query}"
+        try:
+            with self.send("POST", path, {"Content-Length": "0"}, scopes=scopes, step=step) as response:
+                begun = response.headers.get("Location") if response.status == 202 else None
+                mounted = response.status == 201
+            if begun:  # it expects the blob instead, and is told that none comes
+                with self.send("DELETE", begun, scopes=scopes, step=step):
+                    pass
+        except RegistryError:
+            return False  # some registries know no mounting, or do not allow it; sending always works
+        return mounted
+
+    def push(self, repository: str, blob: Blob) -> int:
+        """Has a repository have a blob; gives the bytes that were sent, 0 if it was there. Raises RegistryError."""
+        upload = Upload(self, repository, blob)
+        upload.run()
+        return upload.sent
+
+    def put_manifest(self, repository: str, name: str, raw: bytes, media_type: str) -> Digest:
+        """Puts a manifest under a tag and gives its digest; all that it names must be there. Raises RegistryError."""
+        step = f"putting the manifest of {repository}:{name}"
+        digest = Digest.of(raw)
+
+        def once() -> Digest:
+            path = f"/v2/{repository}/manifests/{name}"
+            with self.send(
+                "PUT", path, {"Content-Type": media_type}, scopes=pushing(repository), step=step, body=raw
+            ) as response:
+                if response.status not in (200, 201):
+                    raise self.http.refusal(response, step)
+            return digest
+
+        return self.http.patience.run(once)
+
+    # -- lists and deletion ----------------------------------------------------------------
+
+    def repositories(self) -> Iterator[str]:
+        """The names of all repositories; raises Unsupported where the registry gives no list."""
+        yield from self._listed("/v2/_catalog", "repositories", ("registry:catalog:*",), "listing repositories")
+
+    def tags(self, repository: str) -> Iterator[str]:
+        """The tags of a repository; raises NoSuchImage if there is no such repository."""
+        path = f"/v2/{repository}/tags/list"
+        yield from self._listed(path, "tags", pulling(repository), f"listing the tags of {repository}")
+
+    def digest(self, repository: str, name: str) -> Digest | None:
+        """The digest of the manifest of a tag; None if there is none."""
+        try:
+            return self.manifest(repository, name).digest
+        except NoSuchImage:
+            return None
+
+    def delete(self, repository: str, digest: Digest) -> bool:
+        """Deletes a manifest with all its tags; False if it was not there.
+
+        Raises Unsupported where the registry allows none.
+        """
+        step = f"deleting {digest} from {repository}"
+        scopes = (f"repository:{repository}:delete",)
+
+        def once() -> bool:
+            with self.send("DELETE", f"/v2/{repository}/manifests/{digest}", scopes=scopes, step=step) as response:
+                if response.status in (405, 501):
+                    raise self._unsupported(response, step, "deleting")
+                if response.status not in (200, 202, 404):
+                    raise self.http.refusal(response, step)
+                return response.status != 404
+
+        return self.http.patience.run(once)
+
+    def _listed(self, path: str, key: str, scopes: Scopes, step: str) -> Iterator[str]:
+        """The names in a list, over all its pages."""
+        seen = set()
+        url: str | None = f"{path}?n={_PAGE}"
+        while url is not None and url not in seen:
+            seen.add(url)
+
+            def once(url: str = url) -> tuple[list[str], str | None]:
+                with self.send("GET", url, scopes=scopes, step=step) as response:
+                    if response.status == 404 and key == "tags":
+                        raise NoSuchImage(f"{self.host}: {step}: there is no such repository.")
+                    if response.status in (404, 405, 501):
+                        raise self._unsupported(response, step, "listing")
+                    if response.status != 200:
+                        raise self.http.refusal(response, step)
+                    raw = self.http.content(response, MAX_JSON_SIZE, step)
+                    return self._names(raw, key, step), self._next(response.headers.get("Link", ""), url)
+
+            names, url = self.http.patience.run(once)
+            yield from names
+
+    def _next(self, link: str, url: str) -> str | None:
+        """The next page that a Link header names, where it is of the same registry."""
+        match = _NEXT.search(link)
+        found = urljoin(urljoin(self.http.base, url), match[1]) if match else ""
+        return found if origin(found) == origin(self.http.base) else None
+
+    def _names(self, raw: bytes, key: str, step: str) -> list[str]:
+        found: Any = json_object(raw, what=f"the answer of {self.host}").get(key)
+        if found is None:
+            return []  # as Go writes an empty list
+        if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+            raise RegistryError(f"{self.host}: {step}: the answer is no list of {key}.")
+        return found
+
+    def _unsupported(self, response: urllib3.BaseHTTPResponse, step: str, what: str) -> Unsupported:
+        refusal = self.http.refusal(response, step)
+        message = f"{self.host}: {step}: unsupported. The registry does not allow {what}."
+        return Unsupported(message, detail=refusal.detail, status=response.status)
+
     # -- the conversation -----------------------------------------------------------------
 
     @contextmanager
@@ -129,19 +265,26 @@ class Client:
         *,
         scopes: Scopes,
         step: str,
-        body: bytes | None = None,
+        body: Body = None,
     ) -> Iterator[urllib3.BaseHTTPResponse]:
         """The answer to one request with whatever authorization the registry wants for ``scopes``.
 
-        What it refuses is renewed once. Raises RegistryError: RegistryDenied if that is refused too.
+        What it refuses is renewed once. ``path`` may be a whole URL, as registries give them; to another host no
+        authorization goes. Raises RegistryError: RegistryDenied if what was renewed is refused too.
         """
+        url = urljoin(self.http.base, path)
+        if origin(url) != origin(self.http.base):
+            self.http.check_redirect(self.http.base, url, step)
+            with self.http.send(method, url, headers or {}, body=body, step=step) as response:
+                yield response
+                return
         authorization = self._authorization.header(scopes)
         renewals = 1 if authorization else 2  # the first only says what the registry wants
         while True:
             sent = dict(headers or {})
             if authorization:
                 sent["Authorization"] = authorization
-            with self.http.send(method, path, sent, body=body, step=step) as response:
+            with self.http.send(method, url, sent, body=body, step=step) as response:
                 if response.status != 401:
                     yield response
                     return

@@ -14,7 +14,7 @@ import json
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import urllib3
 
 Result = TypeVar("Result")
+#: What a request carries. Chunks come with their Content-Length, and are gone through anew for each attempt.
+Body = bytes | Iterable[bytes] | None
 
 #: Statuses that may pass: what else a registry refuses, it refuses for good.
 _PASSING = frozenset((408, 429, 500, 502, 503, 504))
@@ -87,7 +89,7 @@ class Http:
 
     @contextmanager
     def send(
-        self, method: str, url: str, headers: Mapping[str, str], *, body: bytes | None = None, step: str
+        self, method: str, url: str, headers: Mapping[str, str], *, body: Body = None, step: str
     ) -> Iterator[urllib3.BaseHTTPResponse]:
         """The answer to one request, its body unread. ``url`` may be relative to the registry's.
 
@@ -165,7 +167,7 @@ class Http:
         return text
 
     def _followed(
-        self, method: str, url: str, headers: dict[str, str], body: bytes | None, step: str
+        self, method: str, url: str, headers: dict[str, str], body: Body, step: str
     ) -> urllib3.BaseHTTPResponse:
         headers.setdefault("User-Agent", f"arv-docker/{__version__}")
         for _ in range(_MAX_REDIRECTS + 1):
@@ -184,12 +186,13 @@ class Http:
                 return response
             _let_go(response)
             url, before = urljoin(url, location), url
-            self._check_redirect(before, url, step)
-            if _origin(url) != _origin(before):
+            self.check_redirect(before, url, step)
+            if origin(url) != origin(before):
                 headers.pop("Authorization", None)
         raise RegistryError(f"{self.host}: {step}: redirected more than {_MAX_REDIRECTS} times.")
 
-    def _check_redirect(self, before: str, after: str, step: str) -> None:
+    def check_redirect(self, before: str, after: str, step: str) -> None:
+        """Raises RegistryError where the registry sends us from one URL to another that is not safe."""
         old, new = urlsplit(before), urlsplit(after)
         if new.scheme != "https" and (new.scheme, old.scheme) != ("http", "http"):
             raise RegistryError(f"{self.host}: {step}: a redirect from {old.scheme} to {new.scheme} is not followed.")
@@ -245,7 +248,8 @@ def proxy_for(scheme: str, name: str) -> str:
     return urllib.request.getproxies().get(scheme, "")
 
 
-def _origin(url: str) -> tuple[str, str]:
+def origin(url: str) -> tuple[str, str]:
+    """What an Authorization belongs to: scheme, host and port."""
     parts = urlsplit(url)
     return parts.scheme, parts.netloc
 

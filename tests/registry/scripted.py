@@ -7,6 +7,7 @@ import base64
 import fcntl
 import gzip
 import hashlib
+import itertools
 import json
 import re
 import socket
@@ -61,6 +62,7 @@ class Registry(ThreadingHTTPServer):
         self.repositories: dict[str, set[str]] = {}
         self.manifests: dict[tuple[str, str], tuple[str, bytes]] = {}
         self.uploads: dict[str, bytearray] = {}
+        self.numbers = itertools.count()
         self.seen: list[Request] = []
         self.fault: Callable[[Conversation], bool] = lambda conversation: False
         self.lock = threading.Lock()
@@ -263,7 +265,7 @@ class Conversation(BaseHTTPRequestHandler):
             self.server.repositories.setdefault(repository, set()).add(digest)
             return self.answer(201, Location=f"/v2/{repository}/blobs/{digest}")
         with self.server.lock:
-            number = str(len(self.server.uploads))
+            number = str(next(self.server.numbers))
             self.server.uploads[number] = bytearray()
         return self.answer(202, Location=f"/v2/{repository}/blobs/uploads/{number}?state=x", Range="0-0")
 
@@ -355,6 +357,7 @@ class TokenServer(ThreadingHTTPServer):
         self.lifetime: int | None = 300
         self.closed = False
         self.raw: bytes | None = None
+        self.given = 0
 
     def good(self, token: str) -> bool:
         issued = self.issued.get(token)
@@ -383,7 +386,8 @@ class _TokenConversation(BaseHTTPRequestHandler):
                 return self._answer(401, b'{"errors":[{"code":"DENIED","message":"no such user"}]}')
         if self.server.closed:
             return self._answer(403, b"{}")
-        token = f"token-{len(self.server.issued)}-{'x' * 20}"
+        self.server.given += 1
+        token = f"token-{self.server.given}-{'x' * 20}"
         self.server.issued[token] = Issued(fields.get("scope", []), given)
         found: dict[str, Any] = {"token": token}
         if self.server.lifetime is not None:

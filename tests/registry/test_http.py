@@ -100,8 +100,8 @@ def test_a_registry_elsewhere_does_not_lead_to_this_machine() -> None:
     http = Http("registry.example")
     for address in ("https://127.0.0.1/x", "https://localhost./x", "https://[::1]/", "https://169.254.169.254/latest"):
         with pytest.raises(RegistryError, match="a redirect to this machine"):
-            http._check_redirect("https://registry.example/v2/", address, "reading")
-    http._check_redirect("https://registry.example/v2/", "https://storage.example/x", "reading")
+            http.check_redirect("https://registry.example/v2/", address, "reading")
+    http.check_redirect("https://registry.example/v2/", "https://storage.example/x", "reading")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A blob on its way to a registry: sent once, and taken up again where the connection breaks."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from ..errors import RegistryError
+from ..image import Descriptor, Digest
+from .authorization import Scopes
+
+if TYPE_CHECKING:
+    from .client import Client
+
+#: Bytes that are handed to a connection at once.
+_PIECE = 256 << 10
+#: What one request carries at most, once a proxy before the registry has said that it takes no more (status 413).
+_MUCH = 256 << 20
+_LEAST = 1 << 20
+_BEGIN_AGAIN = 8
+
+_RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes at hand, to be read at any place as often as it takes: ``read_at`` of offset and length."""
+
+    descriptor: Descriptor
+    read_at: Callable[[int, int], bytes] = field(repr=False)
+
+    def part(self, start: int, end: int) -> Part:
+        """The bytes from ``start`` to before ``end``."""
+        return Part(self, start, end)
+
+    @classmethod
+    def of(cls, content: bytes, media_type: str) -> Blob:
+        """Bytes in memory."""
+        return cls(
+            Descriptor(media_type, Digest.of(content), len(content)),
+            lambda offset, length: content[offset : offset + length],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a blob as the body of a request, which may have to be sent again."""
+
+    blob: Blob
+    start: int
+    end: int
+
+    def __iter__(self) -> Iterator[bytes]:
+        position = self.start
+        while position < self.end:
+            content = self.blob.read_at(position, min(_PIECE, self.end - position))
+            position += len(content)
+            yield content
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+
+class Upload:
+    """One blob into one repository. ``sent`` counts the bytes that were handed to the network."""
+
+    def __init__(self, client: Client, repository: str, blob: Blob) -> None:
+        self._client = client
+        self._repository = repository
+        self._blob = blob
+        self._step = f"pushing {blob.descriptor.digest} to {repository}"
+        self._location: str | None = None
+        self._offset = 0
+        self._most = blob.descriptor.size
+        self._beginnings = 0
+        self.sent = 0
+
+    def run(self) -> None:
+        """Has the registry have the blob, unless it has it already.
+
+        Raises RegistryError, after as many failures in a row as the client's patience allows.
+        """
+        if self._client.has(self._repository, self._blob.descriptor.digest):
+            return
+        patience = self._client.http.patience
+        failures, progress = 0, 0
+        while True:
+            try:
+                if self._location is not None and failures:
+                    self._look()
+                if self._location is None:
+                    self._begin()
+                self._send()
+                return
+            except RegistryError as error:
+                failed = error
+            if self._in_another_way(failed):
+                continue
+            failures = 1 if self._offset > progress else failures + 1
+            progress = max(progress, self._offset)
+            if failures >= patience.tries:
+                raise failed
+            patience.wait(failed, failures)
+            if self._answer_was_lost():
+                return
+
+    # -- steps ---------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._beginnings += 1
+        if self._beginnings > _BEGIN_AGAIN:
+            raise RegistryError(
+                f"{self._client.host}: {self._step}: the registry forgets what was sent, again and again."
+            )
+        path = f"/v2/{self._repository}/blobs/uploads/"
+        with self._client.send(
+            "POST", path, {"Content-Length": "0"}, scopes=pushing(self._repository), step=self._step
+        ) as response:
+            self._location = response.headers.get("Location")
+            if response.status != 202 or not self._location:
+                raise self._client.http.refusal(response, self._step)
+        self._offset = 0
+
+    def _look(self) -> None:
+        """Asks how much arrived; a registry that does not know gets it anew."""
+        assert self._location is not None
+        with self._client.send("GET", self._location, scopes=pushing(self._repository), step=self._step) as response:
+            known = response.status == 204
+            self._location = (response.headers.get("Location") or self._location) if known else None
+            self._offset = self._arrived(response.headers.get("Range", "")) if known else 0
+
+    def _send(self) -> None:
+        size = self._blob.descriptor.size
+        while self._offset < size:
+            part = self._blob.part(self._offset, min(size, self._offset + self._most))
+            headers = {
+                "Content-Type": "application/octet-stream",
+                "Content-Length": str(len(part)),
+                "Content-Range": f"{part.start}-{part.end - 1}",
+            }
+            self._offset = self._put("PATCH", self._location or "", headers, part, 202)
+        mark = "&" if "?" in (self._location or "") else "?"
+        url = f"{self._location}{mark}{urlencode({'digest': str(self._blob.descriptor.digest)})}"
+        self._put("PUT", url, {"Content-Length": "0"}, None, 201)
+
+    def _put(self, method: str, url: str, headers: dict[str, str], part: Part | None, wanted: int) -> int:
+        body = _Counted(part, self) if part else None
+        with self._client.send(
+            method, url, headers, scopes=pushing(self._repository), step=self._step, body=body
+        ) as response:
+            if response.status != wanted:
+                raise self._client.http.refusal(response, self._step)
+            self._location = response.headers.get("Location") or self._location
+            return part.end if part else self._offset
+
+    # -- after a failure ------------------------------------------------------------------
+
+    def _in_another_way(self, error: RegistryError) -> bool:
+        """Whether to go on at once after a refusal: in smaller parts, or from the beginning."""
+        if error.status == 413 and self._most > _LEAST:
+            self._most = max(_LEAST, min(self._most, _MUCH) // 4)
+        elif error.status not in (404, 416) or self._location is None:
+            return False  # of those two: the upload is forgotten, or not as far as we thought
+        self._location = None
+        return True
+
+    def _answer_was_lost(self) -> bool:
+        """Whether the blob is there after all: the registry's last word may have got lost."""
+        return self._offset == self._blob.descriptor.size and self._client.has(
+            self._repository, self._blob.descriptor.digest
+        )
+
+    def _arrived(self, text: str) -> int:
+        match = _RANGE.fullmatch(text)
+        arrived = int(match[1]) + 1 if match else 0
+        return arrived if 1 < arrived <= self._blob.descriptor.size else 0  # "0-0" is what nothing is called
+
+
+class _Counted:
+    """A body that tells how much of it was taken."""
+
+    def __init__(self, part: Part, upload: Upload) -> None:
+        self._part = part
+        self._upload = upload
+
+    def __iter__(self) -> Iterator[bytes]:
+        for content in self._part:
+            yield content
+            self._upload.sent += len(content)
+
+
+def pushing(repository: str) -> Scopes:
+    """What writing to a repository needs."""
+    return (f"repository:{repository}:pull,push",)
+
+
+class Uploads:
+    """Work that is done on a few threads at once, each of which gives the number of bytes that it sent.
+
+    The threads are daemons: who gives up, on an error or Ctrl-C, does not wait for a request that is tried again.
+    """
+
+    def __init__(self, most: int = 3) -> None:
+        self._room = threading.Semaphore(most)
+        self._results: list[Future[int]] = []
+        self._failed: BaseException | None = None
+
+    def begin(self, work: Callable[[], int]) -> None:
+        """Begins the work when there is room. Raises what earlier work failed with."""
+        self._room.acquire()
+        if self._failed is not None:
+            self._room.release()
+            raise self._failed
+        result: Future[int] = Future()
+        self._results.append(result)
+        threading.Thread(target=self._run, args=(work, result), daemon=True).start()
+
+    def finish(self) -> int:
+        """Waits for everything and gives the sum of the bytes. Raises what failed first."""
+        return sum(result.result() for result in self._results)
+
+    def _run(self, work: Callable[[], int], result: Future[int]) -> None:
+        try:
+            result.set_result(work())
+        except BaseException as error:  # noqa: BLE001 -- it goes on to whoever asks for the result
+            self._failed = error
+            result.set_exception(error)
+        finally:
+            self._room.release()
