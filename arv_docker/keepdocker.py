@@ -30,7 +30,7 @@ from .image import json_object
 from .keep import catalogue
 from .keep.client import Cluster, Link
 from .reference import DEFAULT_TAG, ImageId, Reference, name_as_id, name_from_arguments, parse_name
-from .transports.docker_archive import LocalFile
+from .transports.local import LocalFile
 
 EARLIEST_DATETIME = datetime.datetime(datetime.MINYEAR, 1, 1)
 STAT_CACHE_ERRORS = (OSError, ValueError)

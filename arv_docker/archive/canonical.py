@@ -10,8 +10,8 @@ functions of a config and the sizes of its layers.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ..errors import DigestMismatch
 from ..image import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Config, Descriptor, Digest
@@ -88,8 +88,20 @@ class Layout:
         return tuple(size for run in [*runs, len(END)] for size in cut(run))
 
 
-def layout(config: Config, sizes: Mapping[Digest, int]) -> Layout:
-    """The canonical archive of the image, whose layers have ``sizes`` uncompressed bytes by diff_id."""
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What an archive calls its image: ``tags`` in ``manifest.json``, ``notes`` (annotations) in the OCI index."""
+
+    tags: tuple[str, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+def layout(config: Config, sizes: Mapping[Digest, int], names: Names | None = None) -> Layout:
+    """The canonical archive of the image, whose layers have ``sizes`` uncompressed bytes by diff_id.
+
+    With ``names`` it is not the canonical one, but the same with names in it.
+    """
+    names = names or Names()
     descriptor = Descriptor(OCI_CONFIG, config.digest, len(config.raw))
     manifest = oci_manifest(descriptor, [Descriptor(OCI_LAYER, digest, sizes[digest]) for digest in config.diff_ids])
     manifest_digest = Digest.of(manifest)
@@ -98,8 +110,8 @@ def layout(config: Config, sizes: Mapping[Digest, int]) -> Layout:
             _header("blobs/", 0, folder=True),
             _header(_BLOB, 0, folder=True),
             _entry("oci-layout", _json({"imageLayoutVersion": "1.0.0"})),
-            _entry("index.json", _index(Descriptor(OCI_MANIFEST, manifest_digest, len(manifest)))),
-            _entry("manifest.json", _docker_manifest(config)),
+            _entry("index.json", index([entry(Descriptor(OCI_MANIFEST, manifest_digest, len(manifest)), names)])),
+            _entry("manifest.json", _docker_manifest(config, names)),
             _entry(_blob(manifest_digest), manifest),
             _entry(_blob(config.digest), config.raw),
         )
@@ -117,6 +129,16 @@ def oci_manifest(config: Descriptor, layers: list[Descriptor]) -> bytes:
             "layers": [layer.as_json() for layer in layers],
         }
     )
+
+
+def index(entries: Sequence[Mapping[str, object]]) -> bytes:
+    """An OCI index of these entries, byte for byte."""
+    return _json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
+
+
+def entry(manifest: Descriptor, names: Names) -> dict[str, object]:
+    """What an OCI index says of a manifest."""
+    return {**manifest.as_json(), **({"annotations": names.notes} if names.notes else {})}
 
 
 def content(archive: Layout, layer: Callable[[Digest], Layer], skip: Container[Digest] = ()) -> Iterator[bytes]:
@@ -184,13 +206,9 @@ def _check(layer: Layer, span: Span) -> None:
         raise DigestMismatch(f"layer {span.diff_id} holds other bytes: they hash to {layer.diff_id}.")
 
 
-def _index(manifest: Descriptor) -> bytes:
-    return _json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [manifest.as_json()]})
-
-
-def _docker_manifest(config: Config) -> bytes:
+def _docker_manifest(config: Config, names: Names) -> bytes:
     layers = [_blob(digest) for digest in config.diff_ids]
-    return _json([{"Config": _blob(config.digest), "RepoTags": None, "Layers": layers}])
+    return _json([{"Config": _blob(config.digest), "RepoTags": names.tags or None, "Layers": layers}])
 
 
 def _json(document: object) -> bytes:

@@ -22,8 +22,9 @@ from .listing import Listed
 
 _CONFIGS = (OCI_CONFIG, "application/vnd.docker.container.image.v1+json", "")
 
-_FULL_NAME = "io.containerd.image.name"
-_REF_NAME = "org.opencontainers.image.ref.name"
+#: Annotations of an index: an image's name in full, and what else it is called.
+FULL_NAME = "io.containerd.image.name"
+REF_NAME = "org.opencontainers.image.ref.name"
 
 
 def listing(files: Files) -> tuple[Listed, ...]:
@@ -138,7 +139,7 @@ def _names(raw: bytes) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
         notes, digest = entry.get("annotations"), entry.get("digest")
         if isinstance(notes, dict) and isinstance(digest, str):
             full, short = found.get(digest, ((), ()))
-            texts = [text for key in (_FULL_NAME, _REF_NAME) if isinstance(text := notes.get(key), str) and text]
+            texts = [text for key in (FULL_NAME, REF_NAME) if isinstance(text := notes.get(key), str) and text]
             full += tuple(_familiar(text) for text in texts if ":" in text or "/" in text)
             short += tuple(text for text in texts if not (":" in text or "/" in text))
             found[digest] = tuple(dict.fromkeys(full)), tuple(dict.fromkeys(short))

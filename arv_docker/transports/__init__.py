@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeGuard, TypeVar, runtime_checkable
 
 from ..archive.layer import Layer
 from ..image import Config, Digest
@@ -43,6 +43,11 @@ class SeekableImage(OpenedImage, Protocol):
 
     def layer(self, diff_id: Digest) -> Layer:
         """The layer of that name, from its front."""
+
+
+def can_seek(image: OpenedImage) -> TypeGuard[SeekableImage]:
+    """Whether the image is a SeekableImage. Asking costs nothing, as ``isinstance`` would, which computes properties."""
+    return hasattr(image, "layer")
 
 
 @runtime_checkable

@@ -9,11 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..archive import canonical, oci
 from ..archive.archived import ArchivedImage
+from ..archive.canonical import Layout, Names
 from ..archive.docker import DockerArchive
 from ..archive.listing import Name
-from ..errors import BadArchive, UsageError
-from ..reference import parse_name
+from ..disk import locked, replacing
+from ..errors import BadArchive, DiskError, UsageError
+from ..progress import Advance
+from ..reference import Reference, parse_name
+from . import OpenedImage
+from .local import LocalFile, seekable
 from .names import Choice
 
 
@@ -25,26 +31,33 @@ def source(rest: str, choice: Choice) -> ArchiveFile:
     return ArchiveFile(Path(path), parse_name(name) if name else None, choice)
 
 
-class LocalFile:
-    """An open file that is read at any place, by several threads at once."""
+def destination(rest: str, choice: Choice) -> ArchiveDestination:  # noqa: ARG001 -- there is nothing to choose
+    """``PATH[:REFERENCE]``."""
+    path, _, name = rest.partition(":")
+    if not path:
+        raise UsageError(f"docker-archive:{rest} names no file.")
+    return ArchiveDestination(Path(path), _names(name))
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self.size = os.fstat(descriptor).st_size
 
-    def read_at(self, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset``; fewer only at the end."""
-        content = os.pread(self._descriptor, length, offset)
-        if len(content) in (0, length) or offset + len(content) >= self.size:
-            return content
-        return content + self.read_at(offset + len(content), length - len(content))
+def _names(text: str) -> Names:
+    """What the archive calls the image: as Docker writes it, for readers of ``manifest.json`` and of the OCI index."""
+    if not text:
+        return Names()
+    name = Reference.parse(text)
+    if name.tag is None or name.digest is not None:
+        raise UsageError(f"{text!r}: an archive gives an image a name and a tag; write NAME:TAG.")
+    return Names((name.familiar,), {oci.FULL_NAME: name.canonical, oci.REF_NAME: name.tag})
 
 
 class ArchiveFile:
     """An archive in a file, and which of its images is meant (None: the only one)."""
 
-    def __init__(self, path: Path, name: Name | None = None, choice: Choice | None = None) -> None:
+    def __init__(
+        self, path: Path, name: Name | None = None, choice: Choice | None = None, *, by_index: bool = False
+    ) -> None:
+        """``by_index``: names are those of the OCI index, where the archive has one."""
         self._path = path
+        self._by_index = by_index
         self._name = name
         self._choice = choice or Choice()
 
@@ -58,12 +71,44 @@ class ArchiveFile:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise BadArchive(f"{self._path} is no regular file; an archive is read at any place. Save it to one.")
-            yield opened(descriptor, self._name, self._choice)
+            yield opened(descriptor, self._name, self._choice, by_index=self._by_index)
         finally:
             os.close(descriptor)
 
 
-def opened(descriptor: int, name: Name | None = None, choice: Choice | None = None) -> ArchivedImage:
+class ArchiveDestination:
+    """A file that gets the canonical archive, or the same with names in it; what was there before is replaced."""
+
+    def __init__(self, path: Path, names: Names | None = None) -> None:
+        self._path = path
+        self._names = names or Names()
+
+    def write(self, image: OpenedImage, advance: Advance) -> Layout:
+        """Writes the archive, every layer checked, and gives what it is. Until it is whole and on disk it has another
+        name.
+
+        Raises what the layers raise, DiskError, and UsageError where something is there that is no file.
+        """
+        if self._path.exists() and not self._path.is_file():
+            raise UsageError(f"{self._path} is there and is no file; an archive is not written in its place.")
+        if not self._path.parent.is_dir():
+            raise DiskError(f"{self._path} cannot be written: there is no folder {self._path.parent}.")
+        with (
+            locked(self._path.with_name(f".{self._path.name}.lock")),
+            seekable(image, self._path.parent) as found,
+        ):
+            layout = canonical.layout(found.config, found.sizes, self._names)
+            with replacing(self._path, layout.size) as file:
+                for chunk in canonical.content(layout, found.layer):
+                    file.write(chunk)
+                    advance(len(chunk))
+        return layout
+
+
+def opened(
+    descriptor: int, name: Name | None = None, choice: Choice | None = None, *, by_index: bool = False
+) -> ArchivedImage:
     """The image in the archive that is open as ``descriptor``."""
     choice = choice or Choice()
-    return DockerArchive(LocalFile(descriptor), progress=choice.progress).image(name, choice.platform)
+    archive = DockerArchive(LocalFile(descriptor), by_index=by_index, progress=choice.progress)
+    return archive.image(name, choice.platform)

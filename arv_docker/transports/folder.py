@@ -30,7 +30,7 @@ from ..image import parsed_time
 from ..progress import Advance
 from ..version import is_dirty
 from . import OpenedImage, SeekableImage
-from .docker_archive import LocalFile
+from .local import LocalFile
 from .names import Choice
 
 PLAIN, ZIP = "docker", "zip"

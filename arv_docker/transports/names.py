@@ -26,6 +26,8 @@ OURS = {
     "docker": "registry",
     "docker-archive": "docker_archive",
     "folder": "folder",
+    "oci": "oci",
+    "oci-archive": "oci_archive",
 }
 
 

@@ -6,14 +6,23 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from arv_docker.errors import BadArchive, ContentError
+from arv_docker.errors import BadArchive, ContentError, DigestMismatch, DiskError, UsageError
 from arv_docker.reference import parse_name
-from arv_docker.transports import SeekableImage
-from arv_docker.transports.docker_archive import ArchiveFile, LocalFile
-from tests.archives import classic, files_of, image, several
+from arv_docker.transports import Destination, SeekableImage, Source, names
+from arv_docker.transports.docker_archive import ArchiveFile
+from arv_docker.transports.local import LocalFile
+from tests.archives import canonical_archive, classic, files_of, image, several
+from tests.transports.contract import Contract, opened
+
+
+class TestFile(Contract):
+    def places(self, tmp_path: Path) -> tuple[Destination[Any], Source]:
+        return names.destination(f"docker-archive:{tmp_path}/x.tar"), names.source(f"docker-archive:{tmp_path}/x.tar")
+
 
 APP, OTHER = image(files_of(b"app"), os="linux"), image(files_of(b"other"))
 
@@ -95,3 +104,55 @@ def test_reads_are_whole_though_the_system_gives_less(tmp_path: Path, monkeypatc
         assert file.read_at(10, 50) == bytes(range(10, 60))
         assert file.read_at(90, 50) == bytes(range(90, 100))
         assert file.read_at(100, 50) == b""
+
+
+# -- written ----------------------------------------------------------------------------
+
+
+def written(tmp_path: Path, rest: str = "app.tar") -> Any:
+    return names.destination(f"docker-archive:{tmp_path}/{rest}").write(opened(APP), lambda _: None)
+
+
+def test_the_canonical_archive_is_written(tmp_path: Path) -> None:
+    layout = written(tmp_path)
+    assert (tmp_path / "app.tar").read_bytes() == canonical_archive(APP)
+    assert (layout.config, layout.size) == (APP.parsed, len(canonical_archive(APP)))
+    assert [path.name for path in tmp_path.iterdir()] == ["app.tar"]
+
+
+def test_what_was_there_is_replaced_or_stays_whole(tmp_path: Path) -> None:
+    (tmp_path / "app.tar").write_bytes(classic(OTHER))
+    wrong = classic(APP).replace(b"app", b"ppa", 1)
+    (tmp_path / "wrong.tar").write_bytes(wrong)
+    with names.source(f"docker-archive:{tmp_path}/wrong.tar").open() as found, pytest.raises(DigestMismatch):
+        names.destination(f"docker-archive:{tmp_path}/app.tar").write(found, lambda _: None)
+    assert (tmp_path / "app.tar").read_bytes() == classic(OTHER)
+    written(tmp_path)
+    assert (tmp_path / "app.tar").read_bytes() == canonical_archive(APP)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["app.tar", "wrong.tar"]
+
+
+def test_what_a_killed_run_left_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / ".app.tar.partial").write_bytes(b"x" * 1_000_000)
+    written(tmp_path)
+    assert (tmp_path / "app.tar").read_bytes() == canonical_archive(APP)
+    assert [path.name for path in tmp_path.iterdir()] == ["app.tar"]
+
+
+@pytest.mark.parametrize("make", [_folder, _fifo, _device])
+def test_what_is_no_file_is_not_replaced(tmp_path: Path, make: object) -> None:
+    assert callable(make)
+    make(tmp_path / "app.tar")
+    with pytest.raises(UsageError, match="is no file"):
+        written(tmp_path)
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DiskError):
+        written(tmp_path, "none/app.tar")
+
+
+@pytest.mark.parametrize("rest", ["app.tar:A:B", "app.tar:app@sha256:" + "0" * 64, ":app:1"])
+def test_names_that_an_archive_cannot_have(tmp_path: Path, rest: str) -> None:
+    with pytest.raises(UsageError):
+        names.destination(f"docker-archive:{rest}")

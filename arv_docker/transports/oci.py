@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``oci:``, an OCI layout in a folder: what skopeo, umoci and BuildKit write and read.
+
+Written with layers as they are in the canonical archive, so that the manifest, and the image's
+ID in a containerd store, are the same. A layout may hold many images; one is put beside the
+others, and of two with one name the last stays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..archive import canonical, oci
+from ..archive.archived import ArchivedImage
+from ..archive.blob import Blob
+from ..archive.canonical import Layout, Names
+from ..archive.docker import Images
+from ..archive.layer import CHUNK, Layer
+from ..archive.listing import Name, digest_in
+from ..disk import locked, replacing, sync, writing
+from ..errors import BadArchive, UsageError
+from ..image import MAX_JSON_SIZE, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Digest, json_object
+from ..progress import Advance
+from . import OpenedImage
+from .local import LocalFile
+from .names import Choice
+
+_DOCUMENTS = ("index.json", "oci-layout")
+_BLOBS = "blobs/sha256"
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+
+
+def source(rest: str, choice: Choice) -> LayoutSource:
+    """``FOLDER[:NAME]``; the folder ends at the first colon, as skopeo has it."""
+    folder, name = split(rest, "oci")
+    return LayoutSource(Path(folder), name, choice)
+
+
+def destination(rest: str, choice: Choice) -> LayoutDestination:  # noqa: ARG001 -- there is nothing to choose
+    """``FOLDER[:NAME]``."""
+    folder, name = split(rest, "oci")
+    return LayoutDestination(Path(folder), name)
+
+
+def split(rest: str, transport: str) -> tuple[str, str | None]:
+    """Path and name in ``PATH[:NAME]``; raises UsageError for a text that has no path, or no name of a layout."""
+    path, _, name = rest.partition(":")
+    if not path:
+        raise UsageError(f"{transport}:{rest} names no place. Write {transport}:PATH[:NAME].")
+    if not name.isprintable():
+        raise UsageError(f"{name!r} is no name of an image in an OCI layout.")
+    return path, name or None
+
+
+class LayoutSource:
+    """An image of an OCI layout in a folder: the one of that name, or the only one."""
+
+    def __init__(self, folder: Path, name: Name | None = None, choice: Choice | None = None) -> None:
+        self._folder = folder
+        self._name = name
+        self._choice = choice or Choice()
+
+    @contextmanager
+    def open(self) -> Iterator[ArchivedImage]:
+        """The image; raises BadArchive for a folder that cannot be read, and what ``archive.docker`` refuses."""
+        files = Folder(self._folder)
+        if "index.json" not in files:
+            raise BadArchive(f"{self._folder} is no OCI layout: it has no index.json.")
+        images = Images(files, by_index=True, progress=self._choice.progress)
+        yield images.image(self._name, self._choice.platform)
+
+
+class LayoutDestination:
+    """An OCI layout in a folder, which is made, that an image is written to, under a name or without one."""
+
+    def __init__(self, folder: Path, name: str | None = None) -> None:
+        self._folder = folder
+        self._names = Names(notes={oci.REF_NAME: name} if name else {})
+
+    def write(self, image: OpenedImage, advance: Advance) -> Layout:
+        """Writes the image, every layer checked, and gives what it is. Blobs that are there and right are not read.
+
+        The index names the image when all of it is on disk. Raises what the layers raise, DiskError,
+        and UsageError for a folder with other things in it.
+        """
+        with self._locked():
+            blobs = _Blobs(self._folder)
+            try:
+                for layer in image.layers(skip=blobs):
+                    blobs.store(layer, advance)
+                config = image.config
+                layout = canonical.layout(config, {diff_id: blobs.size(diff_id) for diff_id in config.diff_ids})
+                layers = [Descriptor(OCI_LAYER, diff_id, blobs.size(diff_id)) for diff_id in config.diff_ids]
+                raw = canonical.oci_manifest(Descriptor(OCI_CONFIG, config.digest, len(config.raw)), layers)
+                blobs.write(config.digest, config.raw)
+                blobs.write(layout.manifest_digest, raw)
+                self._list(Descriptor(OCI_MANIFEST, layout.manifest_digest, len(raw)))
+            except BaseException:
+                blobs.keep_only(set())
+                raise
+            blobs.keep_only({config.digest, layout.manifest_digest, *config.diff_ids})
+        return layout
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """The layout, made if it is not there, while no other process writes to it."""
+        if self._folder.exists() and not self._folder.is_dir():
+            raise UsageError(f"{self._folder} is no folder; an OCI layout is one.")
+        with writing(self._folder, advice="choose another folder"):
+            self._folder.mkdir(parents=True, exist_ok=True)
+        with locked(self._folder / ".lock"):
+            mark = self._folder / "oci-layout"
+            if not mark.exists():
+                if any(not entry.name.startswith(".") for entry in self._folder.iterdir()):
+                    raise UsageError(f"{self._folder} has other things in it, and is no OCI layout. Choose another.")
+                with replacing(mark) as file:
+                    file.write(_LAYOUT)
+            with writing(self._folder, advice="choose another folder"):
+                (self._folder / _BLOBS).mkdir(parents=True, exist_ok=True)
+            yield
+
+    def _list(self, manifest: Descriptor) -> None:
+        """Adds the image to the index. Another one of its name loses its entry, as does the image without a name."""
+        entry = canonical.entry(manifest, self._names)
+        entries = [it for it in self._entries() if not self._replaced(it, manifest)]
+        with replacing(self._folder / "index.json") as file:
+            file.write(canonical.index([*entries, entry]))
+
+    def _entries(self) -> list[dict[str, Any]]:
+        files = Folder(self._folder)
+        if "index.json" not in files:
+            return []
+        document = json_object(files.read("index.json", limit=MAX_JSON_SIZE), what=f"{self._folder}/index.json")
+        entries = document.get("manifests") or []
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise BadArchive(f"{self._folder}/index.json is no OCI index. Choose another folder.")
+        return entries
+
+    def _replaced(self, entry: dict[str, Any], manifest: Descriptor) -> bool:
+        notes = entry.get("annotations")
+        name = notes.get(oci.REF_NAME) if isinstance(notes, dict) else None
+        if name is None:
+            return entry.get("digest") == str(manifest.digest)
+        return bool(name == self._names.notes.get(oci.REF_NAME))
+
+
+class Folder:
+    """The files of an OCI layout in a folder. Names are those that a layout has, and none other becomes a path."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __contains__(self, name: str) -> bool:
+        return (name in _DOCUMENTS or digest_in(name) is not None) and (self._folder / name).is_file()
+
+    def names(self) -> Iterator[str]:
+        """The names of the documents; whoever asks for a blob has its name from these."""
+        return (name for name in _DOCUMENTS if name in self)
+
+    def blob(self, name: str) -> Blob:
+        """The file of that name; raises BadArchive if there is none, or it cannot be read."""
+        if name not in self:
+            raise BadArchive(f"{self._folder} has no file {name!r}. Copy the layout again.")
+        file = _File(self._folder / name)
+        return Blob(file, 0, file.size)
+
+    def read(self, name: str, *, limit: int) -> bytes:
+        """A file's content; raises BadArchive where it is larger than ``limit`` bytes, or as ``blob`` does."""
+        blob = self.blob(name)
+        if blob.size > limit:
+            raise BadArchive(f"{self._folder}/{name} is {blob.size} bytes; at most {limit} are read.")
+        return blob.start(blob.size)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file that is open only while it is read: a layout may have thousands."""
+
+    path: Path
+
+    @property
+    def size(self) -> int:
+        with self._opened() as descriptor:
+            return os.fstat(descriptor).st_size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        with self._opened() as descriptor:
+            return LocalFile(descriptor).read_at(offset, length)
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise BadArchive(f"{self.path} cannot be read: {error.strerror}.") from None
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+class _Blobs:
+    """The blobs of a layout that is written to. Contains the digests of those that are there and hash to them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / _BLOBS
+        self._sizes: dict[Digest, int] = {}
+        self._new: set[Digest] = set()
+
+    def __contains__(self, digest: object) -> bool:
+        return isinstance(digest, Digest) and (digest in self._sizes or self._found(digest))
+
+    def size(self, digest: Digest) -> int:
+        """The bytes of a blob; raises BadArchive if it is not there."""
+        if digest not in self:
+            raise BadArchive(f"layer {digest} is missing. Save the image again.")
+        return self._sizes[digest]
+
+    def store(self, layer: Layer, advance: Advance) -> None:
+        """Writes a layer, which says at its end which one it is. Raises what the layer raises, and DiskError."""
+        written = self._folder / ".layer"
+        with replacing(written) as file:
+            while content := layer.read(CHUNK):
+                file.write(content)
+                advance(len(content))
+        if layer.diff_id not in self:
+            self._new.add(layer.diff_id)
+        written.replace(self._folder / layer.diff_id.hex)
+        sync(self._folder)
+        self._sizes[layer.diff_id] = layer.position
+
+    def write(self, digest: Digest, content: bytes) -> None:
+        """Writes a document, unless it is there. Raises DiskError."""
+        if digest not in self:
+            with replacing(self._folder / digest.hex) as file:
+                file.write(content)
+            self._new.add(digest)
+            self._sizes[digest] = len(content)
+
+    def keep_only(self, wanted: Set[Digest]) -> None:
+        """Removes what was written and is not wanted: a stream has other images' layers too."""
+        for digest in self._new - wanted:
+            (self._folder / digest.hex).unlink(missing_ok=True)
+
+    def _found(self, digest: Digest) -> bool:
+        """Whether a blob of that name is there and hashes to it."""
+        path = self._folder / digest.hex
+        if not path.is_file():
+            return False
+        found = hashlib.sha256()
+        with path.open("rb") as file:
+            while content := file.read(CHUNK):
+                found.update(content)
+            self._sizes[digest] = file.tell()
+        if found.hexdigest() != digest.hex:
+            del self._sizes[digest]
+            return False
+        return True

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``oci-archive:``, an OCI layout in a tar. What is written is the canonical archive, which is one, and is called by
+whatever name the layout is to have for it; what is read is any, by the names of its index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..archive.canonical import Names
+from ..archive.oci import REF_NAME
+from .docker_archive import ArchiveDestination, ArchiveFile
+from .names import Choice
+from .oci import split
+
+
+def source(rest: str, choice: Choice) -> ArchiveFile:
+    """``PATH[:NAME]``; the path ends at the first colon, as skopeo has it."""
+    path, name = split(rest, "oci-archive")
+    return ArchiveFile(Path(path), name, choice, by_index=True)
+
+
+def destination(rest: str, choice: Choice) -> ArchiveDestination:  # noqa: ARG001 -- there is nothing to choose
+    """``PATH[:NAME]``."""
+    path, name = split(rest, "oci-archive")
+    return ArchiveDestination(Path(path), Names(notes={REF_NAME: name} if name else {}))
