@@ -34,6 +34,7 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "skopeo": ("skopeo",),
     "umoci": ("umoci",),
     "busybox": ("busybox",),
+    "registry": ("docker-registry",),
 }
 #: Engines that mount file systems.
 NEED_ROOT = frozenset({"docker", "podman"})

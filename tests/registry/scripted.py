@@ -359,6 +359,10 @@ class TokenServer(ThreadingHTTPServer):
         self.raw: bytes | None = None
         self.given = 0
 
+    def made(self, scopes: list[str]) -> str:
+        """A new token."""
+        return f"token-{self.given}-{'x' * 20}"
+
     def good(self, token: str) -> bool:
         issued = self.issued.get(token)
         if issued is None or (self.uses is not None and issued.uses >= self.uses):
@@ -387,8 +391,9 @@ class _TokenConversation(BaseHTTPRequestHandler):
         if self.server.closed:
             return self._answer(403, b"{}")
         self.server.given += 1
-        token = f"token-{self.server.given}-{'x' * 20}"
-        self.server.issued[token] = Issued(fields.get("scope", []), given)
+        scopes = [scope for text in fields.get("scope", []) for scope in text.split()]
+        token = self.server.made(scopes)
+        self.server.issued[token] = Issued(scopes, given)
         found: dict[str, Any] = {"token": token}
         if self.server.lifetime is not None:
             found["expires_in"] = self.server.lifetime
