@@ -46,7 +46,7 @@ class SeekableImage(OpenedImage, Protocol):
 
 
 def can_seek(image: OpenedImage) -> TypeGuard[SeekableImage]:
-    """Whether the image is a SeekableImage. Asking costs nothing, as ``isinstance`` would, which computes properties."""
+    """Whether the image is a SeekableImage. Costs nothing; ``isinstance`` may compute its properties."""
     return hasattr(image, "layer")
 
 
