@@ -29,9 +29,9 @@ class Part:
         """Whether it holds, to the digits that are shown."""
         return self.value is not None and float(_number(self.value)) <= float(_number(self.bound))
 
-    def shown(self, value: float | None) -> str:
-        """The value or the bound in words."""
-        return "not measured" if value is None else f"{_number(value)}{self.unit}"
+    def __str__(self) -> str:
+        value = "not measured" if self.value is None else f"{_number(self.value)}{self.unit}"
+        return f"{self.label} {value} (≤ {_number(self.bound)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def _next_version(runs: Runs) -> Iterator[Part]:
 
 def _stored(runs: Runs) -> Iterator[Part]:
     found = runs.of("family", "ours")
-    yield Part("stored ÷ logical", _over(found, lambda run: run.stored, lambda run: run.size), 0.34)
+    yield Part("bytes", _over(found, lambda run: run.stored, lambda run: run.size), 0.34)
 
 
 def _blocks(runs: Runs) -> Iterator[Part]:
@@ -154,7 +154,7 @@ def _blocks(runs: Runs) -> Iterator[Part]:
         ("many layers", runs.of("many-layers", "ours")),
     ):
         more = [run.blocks - run.aligned - run.size / _BLOCK for run in found]
-        yield Part(f"{label}: more than size/64 MiB + aligned", _largest(more), 3)
+        yield Part(f"{label}: beyond size/64 MiB + aligned", _largest(more), 3)
 
 
 def _together(runs: Runs) -> Iterator[Part]:
@@ -179,7 +179,7 @@ def _load_next(runs: Runs) -> Iterator[Part]:
         scenario = f"load-next-{engine}"
         found = runs.of(scenario, "next version")
         over = _largest((run.read - run.allowed) / _BLOCK for run in found)
-        yield Part(f"{engine}: read beyond the changed layers", None if over is None else max(over, 0.0), 1, " blocks")
+        yield Part(f"{engine}: read beyond what changed", None if over is None else max(over, 0.0), 1, " blocks")
         yield Part(f"{engine}: wall", runs.ratio(scenario, "next version", "in full"), 0.3)
 
 
@@ -195,7 +195,7 @@ FIGURES = (
     Figure(4, "peak memory", ("first",), True, _memory),
     Figure(5, "client disk", ("first", "tarball"), True, _disk),
     Figure(6, "next version: bytes sent", ("next",), True, _next_version),
-    Figure(7, "stored ÷ logical", ("family",), False, _stored),
+    Figure(7, "stored ÷ logical, whole family", ("family",), False, _stored),
     Figure(8, "blocks of an image", ("first", "many-layers"), True, _blocks),
     Figure(9, "versions at once ÷ single saves", ("together",), False, _together),
     Figure(10, "already stored ÷ upstream", ("again",), True, _again),
@@ -211,9 +211,7 @@ def figure_lines(figures: Iterable[Figure], runs: Runs) -> tuple[list[str], bool
     for figure in figures:
         parts = list(figure.parts(runs))
         ok = all(part.ok for part in parts)
-        values = ", ".join(f"{part.label} {part.shown(part.value)}" for part in parts)
-        bounds = ", ".join(f"≤ {part.shown(part.bound)}" for part in parts)
-        lines.append(f"{figure.number:2}  {figure.name:33} {values}  ({bounds})  {'ok' if ok else 'short'}")
+        lines.append(f"{figure.number:2}  {figure.name:33} {', '.join(map(str, parts))}  {'ok' if ok else 'short'}")
         well &= ok
     return lines, well
 

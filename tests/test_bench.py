@@ -63,11 +63,11 @@ def test_a_bound_holds_to_the_digits_that_are_shown(value: float | None, bound: 
 
 def test_a_figure_is_short_where_a_part_was_not_measured() -> None:
     (said,), well = figure_lines(FIGURES[:1], Runs(ROUNDS))
-    assert said.endswith("A 1.20, B not measured  (≤ 1.20, ≤ 1.12)  short")
+    assert said.endswith("A 1.20 (≤ 1.20), B not measured (≤ 1.12)  short")
     assert not well
     large = [run(it.who, it.wall, it.round, image=FULL.b) for it in ROUNDS[3:6]]
     (said,), well = figure_lines(FIGURES[:1], Runs([*ROUNDS, *large]))
-    assert said.endswith("A 1.20, B 1.10  (≤ 1.20, ≤ 1.12)  ok")
+    assert said.endswith("A 1.20 (≤ 1.20), B 1.10 (≤ 1.12)  ok")
     assert well
 
 
