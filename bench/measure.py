@@ -16,15 +16,14 @@ from pathlib import Path
 
 #: Seconds between two looks at the memory of a running command.
 _INTERVAL = 0.05
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What a command and its child processes took: seconds, and bytes.
 
-    `memory` is the largest sum of resident memory over the processes that was seen (20 looks a second), or the largest
-    of one process by the kernel's word, whichever is more. `disk` is what the kernel charged for writing to file
+    `memory` is the largest sum of resident memory over the processes that was seen (20 looks a second), or the peak of
+    one process as the kernel keeps it, whichever is more. `disk` is what the kernel charged for writing to file
     systems (`write_bytes` of /proc/PID/io), whether it reached the disk or was deleted before.
     """
 
@@ -97,8 +96,7 @@ def measured(command: Sequence[str], environment: Mapping[str, str], log: Path) 
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise Failed(f"{shlex.join(command)} ended with {process.returncode}; what it said is in {log}")
-    memory = max(peak.memory, usage.ru_maxrss * 1024)
-    return Cost(wall, usage.ru_utime + usage.ru_stime, memory, disk), out.decode().strip()
+    return Cost(wall, usage.ru_utime + usage.ru_stime, peak.memory, disk), out.decode().strip()
 
 
 class _Peak:
@@ -118,7 +116,8 @@ class _Peak:
 
     def _look(self) -> None:
         while not self._end.wait(_INTERVAL):
-            self.memory = max(self.memory, sum(map(_resident, _tree(self._pid))))
+            seen = [_resident(pid) for pid in _tree(self._pid)]
+            self.memory = max([self.memory, sum(now for now, _ in seen), *(peak for _, peak in seen)])
 
 
 def _tree(pid: int, above: bytes = b"") -> Iterable[int]:
@@ -133,10 +132,12 @@ def _tree(pid: int, above: bytes = b"") -> Iterable[int]:
                 yield from _tree(int(child), words)
 
 
-def _resident(pid: int) -> int:
-    with suppress(OSError):
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
-    return 0
+def _resident(pid: int) -> tuple[int, int]:
+    """Bytes that the process has in memory now, and had at most. (Not ru_maxrss: that begins with its parent's.)"""
+    with suppress(OSError, KeyError):
+        fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        return int(fields["VmRSS"].split()[0]) * 1024, int(fields["VmHWM"].split()[0]) * 1024
+    return 0, 0
 
 
 def _written(pid: int) -> int:
