@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands. One module for each verb of ``arv-docker``, with ``HELP``, ``configure`` and ``run``.
+"""The commands. One module for each verb of ``arv-docker``, with ``configure`` and ``run``.
 
 Here is what they share: options for the cluster, and how an error becomes a message and
 an exit code. Only this package knows of the embedded site and of standard output.
@@ -8,22 +8,21 @@ an exit code. Only this package knows of the embedded site and of standard outpu
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from ..errors import ArvDockerError, DiskError
-from ..keep.client import RETRIES, Cluster
-from ..progress import printable
 
 if TYPE_CHECKING:
+    from types import FrameType
+    from typing import TextIO
+
     from ..engine import Engine
+    from ..keep.client import Cluster
     from ..keep.trust import Trust
     from ..progress import Progress
 
@@ -67,6 +66,8 @@ class _WrittenShort(argparse.Action):
 
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:
     """``--local`` and ``--retries``. ``--local`` is taken out by ``without_local`` and stands here for ``--help``."""
+    from ..keep.client import RETRIES
+
     parser.add_argument(
         "--local",
         metavar="[=FOLDER]",
@@ -121,6 +122,8 @@ def without_local(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
 @contextmanager
 def cluster(args: argparse.Namespace) -> Iterator[Cluster]:
     """The cluster that the options mean: the local site while the block lasts, or the configured one."""
+    from ..keep.client import Cluster
+
     local: str | None = args.local
     if getattr(args, "api", None) is not None:
         yield Cluster(args.api, retries=args.retries)
@@ -128,6 +131,8 @@ def cluster(args: argparse.Namespace) -> Iterator[Cluster]:
     if local is None:
         yield Cluster.configured(retries=args.retries)
         return
+    from pathlib import Path
+
     from .. import site
 
     with site.LocalSite(Path(local) if local else site.default_folder()) as running:
@@ -154,6 +159,8 @@ def engine(args: argparse.Namespace) -> Engine:
 
 def print_json(document: object) -> None:
     """``document`` on standard output, indented, keys as given; digests and paths as text."""
+    import json
+
     print(json.dumps(document, indent=2, default=str, ensure_ascii=False))
 
 
@@ -171,6 +178,8 @@ def finished(
         out.flush()
         return code
     except ArvDockerError as error:
+        from ..progress import printable
+
         print(printable(f"{program}: {error.message}"), file=err)
         for line in error.detail.splitlines():
             print(printable(f"  {line}"), file=err)

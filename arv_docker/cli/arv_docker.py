@@ -11,33 +11,40 @@ from collections.abc import Sequence
 from .. import __version__
 from . import EXIT_CODES, finished, without_local
 
-VERBS = (
-    "ingest",
-    "images",
-    "resolve",
-    "inspect",
-    "load",
-    "verify",
-    "link",
-    "tag",
-    "untag",
-    "status",
-    "folder",
-    "doctor",
-    "install-command",
-    "site",
-)
+#: The verbs and what each does. One verb's module is imported when it is asked for, so that the help is there at once.
+VERBS = {
+    "ingest": "put an image into Keep",
+    "images": "list the images in Keep, the preferred ones first",
+    "resolve": "say which collection an image's name means to the cluster",
+    "inspect": "show an image in Keep: IDs, layers, blocks, collections and links",
+    "load": "load an image from Keep into a container engine, every byte verified",
+    "verify": "verify an image in Keep: every layer against the image's config",
+    "link": "make an image that is in Keep known by a name, without uploading it",
+    "tag": "give a name to an image in Keep, also one that newer builds have",
+    "untag": "take a name from the images in Keep; the images stay",
+    "status": "say whether the cluster takes a name for what you stored",
+    "folder": "keep a folder of image archives in line with an engine",
+    "doctor": "check commands, cluster, engine, cache and tokens",
+    "install-command": "put this package's arv-keepdocker in place of the Arvados SDK's, or undo that",
+    "site": "the embedded single-machine Arvados: serve it, reach it, look after it",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and gives its exit code; ``arguments`` are those of the process unless given."""
     local, rest = without_local(sys.argv[1:] if arguments is None else arguments)
-    args = _parser().parse_args(rest)
+    args = _parser(_verb(rest)).parse_args(rest)
     args.local = local
     return finished(lambda: int(args.run(args)), "arv-docker")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _verb(arguments: Sequence[str]) -> str:
+    """The word in the place of the verb, whatever it is; no option before it takes a value."""
+    return next((argument for argument in arguments if not argument.startswith("-")), "")
+
+
+def _parser(asked: str) -> argparse.ArgumentParser:
+    """The parser of the command, with the options of the verb that is asked for and of no other."""
     parser = argparse.ArgumentParser(
         prog="arv-docker",
         description="Container images in Arvados Keep: put in, found, checked, and got out again.",
@@ -47,17 +54,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for name in VERBS:
-        verb = importlib.import_module(f".{name.replace('-', '_')}", __package__)
+    for name, summary in VERBS.items():
         child = verbs.add_parser(
             name,
-            help=verb.HELP,
-            description=verb.HELP,
+            help=summary,
+            description=summary,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        child.set_defaults(run=verb.run)
-        verb.configure(child)
+        if name == asked:
+            verb = importlib.import_module(f".{name.replace('-', '_')}", __package__)
+            child.set_defaults(run=verb.run)
+            verb.configure(child)
     return parser
 
 

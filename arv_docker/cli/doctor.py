@@ -16,8 +16,6 @@ from ..progress import size
 #: A block that is stored and read to see that it can be done; the cluster collects it as garbage.
 _PROBE = b"arv-docker doctor\n"
 
-HELP = "check commands, cluster, engine, cache and tokens"
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ..folder import ArchiveFolder
     from ..transports.folder import FolderArchive
 
-HELP = "keep a folder of image archives in line with an engine"
-
 _EPILOG = """\
 Each archive is called <image>_<version>_<first 12 digits of the image ID>.<format>, the format being docker
 (a tar that docker load takes) or zip. The folder is --dir, or that of the setting ARV_DOCKER_FOLDER.

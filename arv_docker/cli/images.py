@@ -13,8 +13,6 @@ from ..progress import printable
 if TYPE_CHECKING:
     from ..keep.catalogue import Named
 
-HELP = "list the images in Keep, the preferred ones first"
-
 _COLUMNS = ("REPOSITORY", "TAG", "IMAGE ID", "COLLECTION", "CREATED")
 
 

@@ -16,8 +16,6 @@ from ..reference import ImageId, Reference, parse_name
 if TYPE_CHECKING:
     from ..ingest import Ingest, Ingested
 
-HELP = "put an image into Keep"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from ..keep.client import Cluster
     from ..keep.stored import StoredImage
 
-HELP = "show an image in Keep: IDs, layers, blocks, collections and links"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""

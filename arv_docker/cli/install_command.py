@@ -8,8 +8,6 @@ from pathlib import Path
 
 from .. import installation
 
-HELP = "put this package's arv-keepdocker in place of the Arvados SDK's, or undo that"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""

@@ -9,8 +9,6 @@ from .. import cli, progress
 from ..naming import Named
 from ..reference import Reference
 
-HELP = "make an image that is in Keep known by a name, without uploading it"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""

@@ -14,8 +14,6 @@ from ..reference import ImageId, Reference, parse_name
 if TYPE_CHECKING:
     from ..keep.catalogue import Resolved
 
-HELP = "load an image from Keep into a container engine, every byte verified"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from ..keep.client import Link
     from ..keep.trust import Trust
 
-HELP = "say which collection an image's name means to the cluster"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""

@@ -14,8 +14,6 @@ from pathlib import Path
 from .. import site
 from ..errors import ContentError, UsageError
 
-HELP = "the embedded single-machine Arvados: serve it, reach it, look after it"
-
 _EPILOG = """\
 examples:
   arv-docker site serve                       serve the site, until Ctrl-C

@@ -8,8 +8,6 @@ import argparse
 from .. import cli, progress
 from ..reference import Reference
 
-HELP = "say whether the cluster takes a name for what you stored"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""

@@ -9,8 +9,6 @@ from .. import cli, progress
 from ..reference import Reference
 from . import link
 
-HELP = "give a name to an image in Keep, also one that newer builds have"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""

@@ -8,8 +8,6 @@ import argparse
 from .. import cli, progress
 from ..reference import Reference
 
-HELP = "take a name from the images in Keep; the images stay"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""

@@ -8,8 +8,6 @@ import dataclasses
 
 from .. import cli, progress
 
-HELP = "verify an image in Keep: every layer against the image's config"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
