@@ -145,6 +145,11 @@ def tar(files: Mapping[str, bytes | str], *, folders: Sequence[str] = (), form: 
     return stream.getvalue()
 
 
+def gzipped(content: bytes) -> bytes:
+    """Compressed, without the time."""
+    return gzip.compress(content, mtime=0)
+
+
 # -- docker-archives --------------------------------------------------------------------
 
 
@@ -173,7 +178,7 @@ def hybrid(made: Image, tags: Sequence[str] | None = ("app:1",)) -> bytes:
 
 
 def containerd(
-    made: Image, tags: Sequence[str] | None = ("app:1",), compress: Callable[[bytes], bytes] = gzip.compress
+    made: Image, tags: Sequence[str] | None = ("app:1",), compress: Callable[[bytes], bytes] = gzipped
 ) -> bytes:
     """As Docker saves from its containerd store, an image that BuildKit made: layers as the registry had them, an
     index in the index, in it the image, one for another platform that is not there, and an attestation."""
@@ -215,7 +220,7 @@ def layout_files(
     }
 
 
-def layout(made: Image, name: str | None = "app:1", compress: Callable[[bytes], bytes] | None = gzip.compress) -> bytes:
+def layout(made: Image, name: str | None = "app:1", compress: Callable[[bytes], bytes] | None = gzipped) -> bytes:
     """An OCI layout in a tar, without Docker's `manifest.json`, as skopeo and podman write `oci-archive:`."""
     return tar(layout_files(made, name, compress), folders=["blobs", "blobs/sha256"])
 

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..errors import BadArchive, DigestMismatch
-from ..image import Config, Digest
+from ..errors import DigestMismatch
+from ..image import Config, Descriptor, Digest
 from ..progress import Progress, Silent
-from .blob import Blob
+from .blob import Blob, Checked
 from .compression import MAGIC_LENGTH, Decompressed, kind_of
 from .layer import CHUNK, Layer
 
@@ -33,8 +32,8 @@ class StoredLayer:
         if (kind := self.compression) is None:
             return Layer(self.blob.reader(), claimed=self.diff_id, size=self.blob.size)
         what = f"layer {self.diff_id}"
-        stored = self.blob.reader() if self.named is None else _Checked(self.blob, self.named, what).read
-        stream = Decompressed(stored, kind, what=what)
+        stored = Checked(self.blob.reader(), self.blob.size, self.named, what=what)
+        stream = Decompressed(stored.read, kind, what=what)
         return Layer(stream.read, claimed=self.diff_id, size=size, readinto=stream.readinto)
 
 
@@ -77,6 +76,15 @@ class ArchivedImage:
                 )
 
     @property
+    def compressed(self) -> Mapping[Digest, Descriptor]:
+        """The compressed layers that the archive has a digest for, by diff_id; their descriptors have no media type."""
+        return {
+            it.diff_id: Descriptor("", it.named, it.blob.size)
+            for it in self._layers.values()
+            if it.named is not None and it.compression is not None
+        }
+
+    @property
     def known_size(self) -> int | None:
         """The uncompressed bytes of all distinct layers, if no layer must be read to tell; else None."""
         return sum(self._sizes.values()) if len(self._sizes) == len(self._layers) else None
@@ -114,29 +122,3 @@ class ArchivedImage:
 
     def _in_order(self) -> list[Digest]:
         return sorted(self._layers, key=lambda diff_id: self._layers[diff_id].blob.offset)
-
-
-class _Checked:
-    """A blob's bytes from the front, which must hash to the digest that names it; so says its end."""
-
-    def __init__(self, blob: Blob, named: Digest, what: str) -> None:
-        self._read = blob.reader()
-        self._left = blob.size
-        self._hash = hashlib.new(named.algorithm)
-        self._named = named
-        self._what = what
-
-    def read(self, length: int) -> bytes:
-        """``length`` bytes; fewer only at the end, which raises DigestMismatch or BadArchive if it is not right."""
-        content = self._read(length)
-        self._hash.update(content)
-        self._left -= len(content)
-        if len(content) < length:
-            if self._left:
-                raise BadArchive(f"{self._what} ends {self._left} bytes early. Save the image again.")
-            if self._hash.hexdigest() != self._named.hex:
-                raise DigestMismatch(
-                    f"{self._what} is stored as {self._named}, and that holds other bytes. "
-                    "Nothing of this image is used."
-                )
-        return content

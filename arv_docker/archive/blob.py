@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
+
+from ..errors import BadArchive, DigestMismatch
+from ..image import Digest
 
 
 class RandomAccess(Protocol):
@@ -51,6 +55,36 @@ class Files(Protocol):
 
     def read(self, name: str, *, limit: int) -> bytes:
         """A file's content; raises BadArchive where it is larger than ``limit`` bytes."""
+
+
+class Checked:
+    """Bytes from the front, of a blob of ``size`` bytes that must hash to the digest that names it; so says its end."""
+
+    def __init__(self, read: Callable[[int], bytes], size: int, named: Digest | None, *, what: str) -> None:
+        """``named`` is None for a blob that is named by no digest: its size alone is checked then."""
+        self._read = read
+        self._left = size
+        self._hash = hashlib.new(named.algorithm) if named else None
+        self._named = named
+        self._what = what
+
+    def read(self, length: int) -> bytes:
+        """``length`` bytes; fewer only at the end, which raises DigestMismatch or BadArchive if it is not right."""
+        content = self._read(length)
+        self._left -= len(content)
+        if self._hash is not None:
+            self._hash.update(content)
+        if len(content) < length:
+            self._check()
+        return content
+
+    def _check(self) -> None:
+        if self._left:
+            raise BadArchive(f"{self._what} ends {self._left} bytes early. Save or copy the image again.")
+        if self._hash is not None and self._named is not None and self._hash.hexdigest() != self._named.hex:
+            raise DigestMismatch(
+                f"{self._what} is stored as {self._named}, and that holds other bytes. Nothing of this image is used."
+            )
 
 
 def section(source: RandomAccess, offset: int, size: int) -> Callable[[int], bytes]:

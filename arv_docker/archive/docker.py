@@ -12,6 +12,8 @@ config names.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from .. import manifest
@@ -22,7 +24,7 @@ from . import oci
 from .archived import ArchivedImage, StoredLayer
 from .blob import Files, RandomAccess
 from .listing import Listed, Name, chosen, digest_in
-from .tar import Index, Member
+from .tar import Index
 from .unwrapped import unwrapped
 
 _MAX_LAYERS = 10_000
@@ -56,6 +58,20 @@ class Images:
             found = manifest.Listed(Descriptor("", image.config.digest, 0), image.config.platform)
             manifest.chosen([found], platform, what="the archive")
         return image
+
+    def every(self, name: Name | None = None) -> Iterator[ArchivedImage]:
+        """Every image, or every one called ``name``: each once, for all the platforms that are there.
+
+        Raises NoSuchImage where there is none of that name, and what ``opened`` raises.
+        """
+        found = [image for image in self.images if name is None or image.answers_to(name)]
+        if not found:
+            found = [chosen(self.images, name, None)]
+        tags: dict[str, tuple[str, ...]] = {}
+        for image in found:
+            tags[image.config_path] = tuple(dict.fromkeys((*tags.get(image.config_path, ()), *image.tags)))
+        for image in {it.config_path: it for it in found}.values():
+            yield self.opened(replace(image, tags=tags[image.config_path]))
 
     def opened(self, listed: Listed) -> ArchivedImage:
         """One of ``images``. Reads config and structure.
@@ -126,12 +142,6 @@ def stored_layers(files: Files, listed: Listed, config: Config) -> list[StoredLa
         StoredLayer(diff_id, files.blob(path), digest_in(path))
         for diff_id, path in zip(config.diff_ids, listed.layer_paths, strict=True)
     ]
-
-
-def layer_members(index: Index, listed: Listed, config: Config) -> dict[Digest, Member]:
-    """Where each distinct layer of an image lies, unverified; raises LayerCountMismatch and BadArchive."""
-    layers = reversed(stored_layers(index, listed, config))
-    return {layer.diff_id: Member("", layer.blob.offset, layer.blob.size) for layer in layers}
 
 
 def _without_images(files: Files) -> Exception:

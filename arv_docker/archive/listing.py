@@ -85,16 +85,6 @@ def chosen(images: Sequence[Listed], name: Name | None, platform: Platform | Non
     )
 
 
-def only(images: Sequence[Listed]) -> Listed:
-    """The one image there is; raises SeveralImages, which names them."""
-    if len(images) != 1:
-        raise SeveralImages(
-            f"the archive holds {len(images)} images - say which one is meant, by its name or ID:",
-            detail=_lines(images),
-        )
-    return images[0]
-
-
 def digest_in(path: str) -> Digest | None:
     """The digest by which a blob is named, in archives and layouts alike; None for any other path."""
     match = _BLOB_NAME.fullmatch(path)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading a docker-archive as it comes out of an engine: once, from the front, with nothing kept but documents.
+"""Reading an archive as it comes out of an engine or a pipe: once, from the front, with nothing kept but documents.
 
 A stream says last what it is: Docker writes ``manifest.json`` behind the layers. So every
 member that may be a layer is handed out as one, without a name, and small documents are
@@ -13,20 +13,23 @@ import io
 import re
 import sys
 from collections.abc import Container, Generator, Iterator
+from dataclasses import replace
 
 from ..errors import ArvDockerError, BadArchive, DigestMismatch
-from ..image import MAX_JSON_SIZE, Config, Digest
+from ..image import MAX_JSON_SIZE, Config, Digest, Platform
 from . import oci
-from .docker import config_of, layer_members, listing
+from .blob import Checked
+from .compression import MAGIC_LENGTH, Decompressed, kind_of
+from .docker import config_of, listing, stored_layers
 from .layer import CHUNK, Layer, Stream
-from .listing import Listed, only
+from .listing import Listed, Name, chosen, digest_in
 from .tar import Index, Member, members
 
 #: Documents of all kinds together; a real archive has some hundred kilobytes.
 _MAX_DOCUMENTS = 64 << 20
 
 _LAYER_NAME = re.compile(r"(?:.*/)?layer\.tar|[0-9a-f]{64}\.tar")
-_BLOB_NAME = re.compile(r"blobs/sha256/[0-9a-f]{64}")
+_BLOB_NAME = re.compile(r"blobs/[^/]+/[0-9a-f]{64,}")
 
 
 class StreamedArchive:
@@ -50,13 +53,13 @@ class StreamedArchive:
                 found[digest] = image
         return found
 
-    @property
-    def image(self) -> Config:
-        """The only image; raises what is wrong with it, and SeveralImages."""
-        image = self._images[only(self._listed).config_path]
+    def image(self, name: Name | None = None, platform: Platform | None = None) -> tuple[Listed, Config]:
+        """The image called ``name``, or the only one; raises what is wrong with it, and as ``listing.chosen`` does."""
+        listed = chosen(self._listed, name, platform)
+        image = self._images[listed.config_path]
         if isinstance(image, ArvDockerError):
             raise image
-        return image
+        return listed, image
 
     def layers(self) -> Iterator[Layer]:
         """Every member that may be a layer, each to be read to its end before the next.
@@ -68,18 +71,16 @@ class StreamedArchive:
             self._members.append(member)
             if member.target is not None:
                 continue
-            if member.size <= MAX_JSON_SIZE and not _LAYER_NAME.fullmatch(member.name):
-                content = self._tape.read_at(member.offset, member.size)
-                if len(content) < member.size:
-                    raise BadArchive(f"the archive is cut short within {member.name!r}. Save the image again.")
-                self._tape.keep(member.offset, content)
-                if not _BLOB_NAME.fullmatch(member.name) or content[:1] in (b"{", b"["):
-                    continue
-            yield from self._layer(member)
+            section = _Section(self._tape, member.offset + member.size)
+            if not _may_be_document(member, section):
+                yield from self._layer(member, section)
+                continue
+            content = section.read(member.size)
+            if len(content) < member.size:
+                raise BadArchive(f"the archive is cut short within {member.name!r}. Save the image again.")
+            self._tape.keep(member.offset, content)
         index = Index(self._tape, self._members)
-        self._listed = listing(index)
-        if "manifest.json" in index and "index.json" in index:
-            oci.check(index, self._listed)
+        self._listed = self._named(index)
         for listed in self._listed:
             try:
                 self._images[listed.config_path] = yield from self._concluded(index, listed)
@@ -87,33 +88,64 @@ class StreamedArchive:
                 self._images[listed.config_path] = error
         self._tape.drain()
 
-    def _layer(self, member: Member) -> Iterator[Layer]:
-        section = self._tape.section(member)
-        layer = Layer(section.read, claimed=None, size=member.size, readinto=section.readinto)
+    def _named(self, index: Index) -> tuple[Listed, ...]:
+        """What the archive lists, with the digests that its OCI index has for each image."""
+        images = listing(index)
+        if "manifest.json" not in index or "index.json" not in index:
+            return images
+        faces = oci.check(index, images)
+        return tuple(replace(image, digests=oci.digests_of(faces, image)) for image in images)
+
+    def _layer(self, member: Member, section: _Section) -> Iterator[Layer]:
+        if (kind := kind_of(section.start(MAGIC_LENGTH))) is None:
+            layer = Layer(section.read, claimed=None, size=member.size, readinto=section.readinto)
+        else:
+            what = f"the layer {member.name!r}"
+            stored = Checked(section.read, member.size, digest_in(member.name), what=what)
+            stream = Decompressed(stored.read, kind, what=what)
+            layer = Layer(stream.read, claimed=None, size=None, readinto=stream.readinto)
         yield layer
         self._digests[member.offset] = layer.diff_id
 
     def _concluded(self, index: Index, listed: Listed) -> Generator[Layer, None, Config]:
         """Judges an image by its documents; hands out layers that were kept because they looked like documents."""
         config = config_of(index, listed)
-        for diff_id, member in layer_members(index, listed, config).items():
-            if member.offset not in self._digests:
-                yield from self._layer(member)
-            if (found := self._digests[member.offset]) != diff_id:
+        for layer in stored_layers(index, listed, config):
+            if layer.blob.offset not in self._digests:
+                content = io.BytesIO(layer.blob.start(layer.blob.size))
+                kept = Layer(content.read, claimed=layer.diff_id, size=layer.blob.size)
+                yield kept
+                self._digests[layer.blob.offset] = kept.diff_id
+            if (found := self._digests[layer.blob.offset]) != layer.diff_id:
                 raise DigestMismatch(
-                    f"layer {diff_id} holds other bytes: they hash to {found}. Nothing of this image is used."
+                    f"layer {layer.diff_id} holds other bytes: they hash to {found}. Nothing of this image is used."
                 )
         return config
 
 
 class StreamedImage:
-    """The one image of a docker-archive that is being read. ``config`` is there when ``layers`` is exhausted."""
+    """One image of an archive that is being read. ``config`` is there when ``layers`` is exhausted.
 
-    def __init__(self, stream: Stream, expected: Digest | None = None) -> None:
-        """An image whose config is not ``expected`` is refused at the end with DigestMismatch."""
+    Then, too, ``tags`` are the names that the archive gives it, and ``digests`` those of the OCI manifest
+    and the indexes that it has for it.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        expected: Digest | None = None,
+        *,
+        name: Name | None = None,
+        platform: Platform | None = None,
+    ) -> None:
+        """``name`` and ``platform`` say which of several images is meant; one that the archive does not call
+        ``expected`` is refused at the end with DigestMismatch."""
         self._archive = StreamedArchive(stream)
         self._expected = expected
+        self._choice = name, platform
         self._config: Config | None = None
+        self.tags: tuple[str, ...] = ()
+        self.digests: tuple[Digest, ...] = ()
 
     @property
     def config(self) -> Config:
@@ -130,13 +162,21 @@ class StreamedImage:
         """
         del skip
         yield from self._archive.layers()
-        config = self._archive.image
-        if self._expected is not None and config.digest != self._expected:
+        listed, config = self._archive.image(*self._choice)
+        if self._expected not in (None, config.digest, *listed.digests):
             raise DigestMismatch(
                 f"the engine calls the image {self._expected}, and what it saves is {config.digest}. "
-                "Engines with a containerd store do this; save the image from one with a classic store."
+                "Save the image again."
             )
+        self.tags, self.digests = listed.tags, listed.digests
         self._config = config
+
+
+def _may_be_document(member: Member, section: _Section) -> bool:
+    """Whether a member may be a document, and is to be kept; what is a layer after all is handed out at the end."""
+    if member.size > MAX_JSON_SIZE or _LAYER_NAME.fullmatch(member.name):
+        return False
+    return not _BLOB_NAME.fullmatch(member.name) or section.start(1) in (b"{", b"[")
 
 
 class _Tape:
@@ -170,12 +210,6 @@ class _Tape:
             raise BadArchive(f"the archive has more than {_MAX_DOCUMENTS} bytes of documents; no image has.")
         self._kept[offset] = content
 
-    def section(self, member: Member) -> Stream:
-        """A member's content, from memory if it was kept, else what is next on the tape."""
-        if (content := self._kept.get(member.offset)) is not None:
-            return io.BytesIO(content)
-        return _Section(self, member.offset + member.size)
-
     def readinto(self, buffer: memoryview) -> int:
         """The next bytes of the stream; fewer than ``buffer`` holds only at its end."""
         count = self._stream.readinto(buffer)
@@ -194,14 +228,27 @@ class _Tape:
 
 
 class _Section:
-    """What is left of a tape up to a position."""
+    """What is left of a tape up to a position. A Stream whose beginning can be looked at."""
 
     def __init__(self, tape: _Tape, end: int) -> None:
         self._tape = tape
         self._end = end
+        self._start = b""
+
+    def start(self, length: int) -> bytes:
+        """The next bytes, which are still to be read."""
+        self._start += self._next(max(0, length - len(self._start)))
+        return self._start[:length]
 
     def read(self, length: int) -> bytes:
-        return self._tape.read_at(self._tape.position, min(length, self._end - self._tape.position))
+        start, self._start = self._start[:length], self._start[length:]
+        return start + self._next(length - len(start)) if start else self._next(length)
 
     def readinto(self, buffer: memoryview) -> int:
-        return self._tape.readinto(buffer[: self._end - self._tape.position])
+        start, self._start = self._start[: len(buffer)], self._start[len(buffer) :]
+        buffer[: len(start)] = start
+        left = min(self._end - self._tape.position, len(buffer) - len(start))
+        return len(start) + self._tape.readinto(buffer[len(start) : len(start) + left])
+
+    def _next(self, length: int) -> bytes:
+        return self._tape.read_at(self._tape.position, min(length, self._end - self._tape.position))

@@ -16,7 +16,7 @@ from ..image import MAX_JSON_SIZE
 from ..progress import Advance, Progress, Silent
 from .blob import RandomAccess
 from .compression import MAGIC_LENGTH, Decompressed, kind_of
-from .layer import CHUNK
+from .layer import CHUNK, Stream
 from .tar import Member, members
 from .zipped import ZippedMember
 
@@ -42,6 +42,16 @@ def unwrapped(source: RandomAccess, progress: Progress | None = None) -> tuple[R
             raise BadArchive("the archive in the ZIP file is compressed once more. Take it out first.")
         return member, None
     return source, None
+
+
+def unwrapped_stream(stream: Stream) -> Stream:
+    """``stream``, or what is in it where it is compressed; raises BadArchive for a ZIP file, and as it is read."""
+    start = stream.read(MAGIC_LENGTH)
+    if start.startswith(_ZIP):
+        raise BadArchive("a ZIP file is read from its end, and what is piped in has none. Save it to a file first.")
+    whole = _Rejoined(start, stream)
+    kind = kind_of(start)
+    return Decompressed(whole.read, kind, what="the archive") if kind else whole
 
 
 class Unwrapped:
@@ -102,6 +112,23 @@ class Unwrapped:
         content = self._stream.read(length)
         self._position += len(content)
         return content
+
+
+class _Rejoined:
+    """A stream whose first bytes have been read. A Stream."""
+
+    def __init__(self, start: bytes, rest: Stream) -> None:
+        self._start = start
+        self._rest = rest
+
+    def read(self, length: int) -> bytes:
+        start, self._start = self._start[:length], self._start[length:]
+        return start + self._rest.read(length - len(start))
+
+    def readinto(self, buffer: memoryview) -> int:
+        start, self._start = self._start[: len(buffer)], self._start[len(buffer) :]
+        buffer[: len(start)] = start
+        return len(start) + self._rest.readinto(buffer[len(start) :])
 
 
 class _File(io.RawIOBase):

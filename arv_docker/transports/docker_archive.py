@@ -5,15 +5,20 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 from ..archive import canonical, oci
 from ..archive.archived import ArchivedImage
 from ..archive.canonical import Layout, Names
 from ..archive.docker import DockerArchive
+from ..archive.layer import Stream
 from ..archive.listing import Name
+from ..archive.stream import StreamedImage
+from ..archive.unwrapped import unwrapped_stream
 from ..disk import locked, replacing
 from ..errors import BadArchive, DiskError, UsageError
 from ..progress import Advance
@@ -23,12 +28,13 @@ from .local import LocalFile, seekable
 from .names import Choice
 
 
-def source(rest: str, choice: Choice) -> ArchiveFile:
-    """``PATH[:REFERENCE]``; the path ends at the first colon, as skopeo has it."""
-    path, _, name = rest.partition(":")
+def source(rest: str, choice: Choice) -> ArchiveFile | PipedArchive:
+    """``PATH[:REFERENCE]``, ``-`` being standard input; the path ends at the first colon, as skopeo has it."""
+    path, _, text = rest.partition(":")
     if not path:
         raise UsageError(f"docker-archive:{rest} names no file.")
-    return ArchiveFile(Path(path), parse_name(name) if name else None, choice)
+    name = parse_name(text) if text else None
+    return PipedArchive(name, choice) if path == "-" else ArchiveFile(Path(path), name, choice)
 
 
 def destination(rest: str, choice: Choice) -> ArchiveDestination:  # noqa: ARG001 -- there is nothing to choose
@@ -64,6 +70,17 @@ class ArchiveFile:
     @contextmanager
     def open(self) -> Iterator[ArchivedImage]:
         """The image; raises BadArchive for a file that cannot be read, and what ``archive.docker`` refuses."""
+        with self._opened() as archive:
+            yield archive.image(self._name, self._choice.platform)
+
+    @contextmanager
+    def every(self) -> Iterator[Iterator[ArchivedImage]]:
+        """Every image of that name, or every one; for all the platforms that are there. Raises as ``open`` does."""
+        with self._opened() as archive:
+            yield archive.every(self._name)
+
+    @contextmanager
+    def _opened(self) -> Iterator[DockerArchive]:
         try:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
@@ -71,9 +88,23 @@ class ArchiveFile:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise BadArchive(f"{self._path} is no regular file; an archive is read at any place. Save it to one.")
-            yield opened(descriptor, self._name, self._choice, by_index=self._by_index)
+            yield DockerArchive(LocalFile(descriptor), by_index=self._by_index, progress=self._choice.progress)
         finally:
             os.close(descriptor)
+
+
+class PipedArchive:
+    """An archive on standard input, read once; which of its images is meant as for a file."""
+
+    def __init__(self, name: Name | None = None, choice: Choice | None = None) -> None:
+        self._name = name
+        self._choice = choice or Choice()
+
+    @contextmanager
+    def open(self) -> Iterator[StreamedImage]:
+        """The image; raises BadArchive for a ZIP file, and as its layers are read."""
+        stream = unwrapped_stream(cast(Stream, sys.stdin.buffer))
+        yield StreamedImage(stream, name=self._name, platform=self._choice.platform)
 
 
 class ArchiveDestination:
@@ -105,10 +136,6 @@ class ArchiveDestination:
         return layout
 
 
-def opened(
-    descriptor: int, name: Name | None = None, choice: Choice | None = None, *, by_index: bool = False
-) -> ArchivedImage:
+def opened(descriptor: int, name: Name | None = None) -> ArchivedImage:
     """The image in the archive that is open as ``descriptor``."""
-    choice = choice or Choice()
-    archive = DockerArchive(LocalFile(descriptor), by_index=by_index, progress=choice.progress)
-    return archive.image(name, choice.platform)
+    return DockerArchive(LocalFile(descriptor)).image(name)

@@ -69,11 +69,18 @@ class LayoutSource:
     @contextmanager
     def open(self) -> Iterator[ArchivedImage]:
         """The image; raises BadArchive for a folder that cannot be read, and what ``archive.docker`` refuses."""
+        yield self._images().image(self._name, self._choice.platform)
+
+    @contextmanager
+    def every(self) -> Iterator[Iterator[ArchivedImage]]:
+        """Every image of that name, or every one; for all the platforms that are there. Raises as ``open`` does."""
+        yield self._images().every(self._name)
+
+    def _images(self) -> Images:
         files = Folder(self._folder)
         if "index.json" not in files:
             raise BadArchive(f"{self._folder} is no OCI layout: it has no index.json.")
-        images = Images(files, by_index=True, progress=self._choice.progress)
-        yield images.image(self._name, self._choice.platform)
+        return Images(files, by_index=True, progress=self._choice.progress)
 
 
 class LayoutDestination:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import random
 from collections.abc import Callable
@@ -14,11 +15,25 @@ from hypothesis import strategies as st
 from arv_docker.archive import stream
 from arv_docker.archive.docker import DockerArchive
 from arv_docker.archive.stream import StreamedImage
-from arv_docker.errors import ArvDockerError, BadArchive, ContentError, DigestMismatch, SeveralImages
+from arv_docker.errors import ArvDockerError, BadArchive, ContentError, DigestMismatch, NoSuchImage, SeveralImages
 from arv_docker.image import Digest
-from tests.archives import Bytes, Image, canonical_archive, classic, files_of, flat, hybrid, image, several
+from arv_docker.reference import parse_name
+from tests.archives import (
+    Bytes,
+    Image,
+    canonical_archive,
+    classic,
+    containerd,
+    files_of,
+    flat,
+    gzipped,
+    hybrid,
+    image,
+    layout,
+    several,
+)
 
-FORMS: list[Callable[[Image], bytes]] = [classic, hybrid, flat, canonical_archive]
+FORMS: list[Callable[[Image], bytes]] = [classic, hybrid, containerd, flat, layout, canonical_archive]
 
 APP = image(files_of(b"low" * 5000), files_of(b"high"), files_of(b"low" * 5000))
 
@@ -81,7 +96,7 @@ def test_the_config_is_not_there_before_the_end() -> None:
         _ = streamed.config
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [classic, hybrid, flat, canonical_archive])
 def test_a_layer_with_other_bytes(form: Callable[[Image], bytes]) -> None:
     content = form(APP).replace(b"lowlow", b"lowLow", 1)
     with pytest.raises(DigestMismatch, match="holds other bytes"):
@@ -98,6 +113,46 @@ def test_several_images() -> None:
     with pytest.raises(SeveralImages) as caught:
         layers_of(StreamedImage(Pipe(content)))
     assert "a:1" in caught.value.detail
+
+
+def test_one_of_several_images() -> None:
+    other = image(files_of(b"b"), os="linux", architecture="s390x")
+    content = several((APP, ("a:1",)), (other, ("b:1",)))
+    streamed = StreamedImage(Pipe(content), name=parse_name("b:1"))
+    layers_of(streamed)
+    assert (streamed.config, streamed.tags) == (other.parsed, ("b:1",))
+    with pytest.raises(NoSuchImage):
+        layers_of(StreamedImage(Pipe(content), name=parse_name("c:1")))
+
+
+def test_an_engine_may_call_it_by_its_manifest_or_index() -> None:
+    content = containerd(APP)
+    streamed = StreamedImage(Pipe(content))
+    layers_of(streamed)
+    assert len(streamed.digests) == 2
+    for digest in (*streamed.digests, APP.parsed.digest):
+        layers_of(StreamedImage(Pipe(content), digest))
+    with pytest.raises(DigestMismatch, match="calls the image"):
+        layers_of(StreamedImage(Pipe(content), Digest.of(b"another")))
+
+
+def test_a_compressed_layer_with_other_bytes() -> None:
+    """That of another image, compressed well; and other compressed bytes than those of its name."""
+    other = image(files_of(b"other"))
+    with pytest.raises(DigestMismatch, match="holds other bytes"):
+        layers_of(StreamedImage(Pipe(containerd(Image(APP.config, (*APP.layers[:2], *other.layers))))))
+    content, again = containerd(APP), gzip.compress(APP.layers[1], mtime=7)
+    before = gzipped(APP.layers[1])
+    assert len(again) == len(before)
+    with pytest.raises(DigestMismatch, match="is stored as"):
+        layers_of(StreamedImage(Pipe(content.replace(before, again))))
+
+
+def test_many_small_layers_are_no_documents(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "_MAX_DOCUMENTS", 10_000)
+    many = image(*(files_of(b"%d" % number * 1000) for number in range(20)))
+    for form in (hybrid, containerd, classic):
+        assert set(many.parsed.diff_ids) <= set(layers_of(StreamedImage(Pipe(form(many)))))
 
 
 def test_more_documents_than_any_image_has(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,4 +181,5 @@ def test_changed_bytes_give_our_errors_or_the_image(data: st.DataObject) -> None
     except ArvDockerError:
         return
     assert set(streamed.config.diff_ids) <= set(found)
-    assert streamed.config == DockerArchive(Bytes(bytes(content))).image().config
+    opened = DockerArchive(Bytes(bytes(content))).image()
+    assert (streamed.config, streamed.tags, streamed.digests) == (opened.config, opened.tags, opened.digests)

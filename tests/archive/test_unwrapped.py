@@ -17,6 +17,8 @@ import zstandard
 
 from arv_docker.archive import unwrapped
 from arv_docker.archive.docker import DockerArchive
+from arv_docker.archive.stream import StreamedImage
+from arv_docker.archive.unwrapped import unwrapped_stream
 from arv_docker.errors import ArvDockerError, BadArchive, ContentError, NotAnImage
 from arv_docker.progress import Advance, Silent
 from tests.archives import Bytes, Image, canonical_archive, classic, containerd, files_of, flat, hybrid, image, layout
@@ -164,3 +166,45 @@ def test_a_directory_of_a_gigabyte_is_not_read(monkeypatch: pytest.MonkeyPatch) 
 def test_a_bomb_in_a_bomb_takes_no_memory_and_ends() -> None:
     with pytest.raises(ContentError):
         read(gzip.compress(bytes(100 << 20)))
+
+
+# -- piped in ---------------------------------------------------------------------------
+
+
+def piped(content: bytes, length: int = 1 << 20) -> tuple[object, set[bytes]]:
+    streamed = StreamedImage(unwrapped_stream(io.BytesIO(content)))
+    layers = {b"".join(iter(lambda layer=layer: layer.read(length), b"")) for layer in streamed.layers()}  # type: ignore[misc]
+    return streamed.config, layers
+
+
+@pytest.mark.conforms("W20")
+@pytest.mark.parametrize("kind", ["none", "gzip", "xz", "bzip2", "zstd"])
+@pytest.mark.parametrize("form", [classic, hybrid, containerd, flat, layout, canonical_archive])
+def test_the_same_image_from_a_pipe(kind: str, form: Callable[[Image], bytes]) -> None:
+    content = WRAP.get(kind, bytes)(form(APP))
+    for length in (1, 5, 1000, 1 << 20) if len(content) < 3000 else (1000, 1 << 20):
+        config, layers = piped(content, length)
+        assert config == APP.parsed
+        assert set(APP.layers) <= layers
+
+
+def test_a_zip_file_cannot_be_piped_in() -> None:
+    with pytest.raises(BadArchive, match="Save it to a file first"):
+        piped(zipped(classic(APP)))
+
+
+@pytest.mark.parametrize("kind", ["gzip", "xz", "bzip2", "zstd"])
+def test_a_pipe_that_ends_early_or_goes_on(kind: str) -> None:
+    content = WRAP[kind](classic(APP))
+    for wrong in (content[:-1], content[: len(content) // 2], content[:10], content + b"garbage"):
+        with pytest.raises(BadArchive):
+            piped(wrong)
+
+
+def test_a_stream_fills_buffers_across_what_was_looked_at() -> None:
+    for content in (b"", b"abc", b"abcdefghij"):
+        for length in (1, 4, 6, 20):
+            stream, buffer, found = unwrapped_stream(io.BytesIO(content)), bytearray(length), b""
+            while count := stream.readinto(memoryview(buffer)):
+                found += buffer[:count]
+            assert found == content

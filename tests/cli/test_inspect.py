@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`arv-docker inspect` of what is not in Keep: archives and layouts."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from arv_docker.cli import arv_docker
+from arv_docker.image import Digest
+from tests.archives import classic, containerd, files_of, flat, gzipped, hex_of, image, layout, several
+
+APP = image(files_of(b"low"), files_of(b"high"), os="linux", architecture="amd64", created="2026-01-02T03:04:05Z")
+OTHER = image(files_of(b"other"), os="linux", architecture="s390x")
+
+
+def inspect(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
+    assert arv_docker.main(["inspect", *arguments]) == code
+    output = capsys.readouterr()
+    return output.err if code else output.out
+
+
+@pytest.mark.parametrize("form", [classic, flat])
+def test_an_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str], form: object) -> None:
+    assert callable(form)
+    (tmp_path / "app.tar").write_bytes(form(APP, ["app:1"]))
+    assert json.loads(inspect(capsys, "--json", f"docker-archive:{tmp_path}/app.tar")) == {
+        "source": f"docker-archive:{tmp_path}/app.tar",
+        "image_id": str(APP.parsed.digest),
+        "platform": "linux/amd64",
+        "created": "2026-01-02T03:04:05Z",
+        "tags": ["app:1"],
+        "digests": [],
+        "layers": [{"diff_id": str(diff_id)} for diff_id in APP.parsed.diff_ids],
+    }
+
+
+def test_compressed_layers_and_digests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "app.tar").write_bytes(containerd(APP))
+    document = json.loads(inspect(capsys, "--json", f"docker-archive:{tmp_path}/app.tar"))
+    assert len(document["digests"]) == 2  # manifest and index
+    assert document["layers"] == [
+        {
+            "diff_id": str(Digest.of(layer)),
+            "compressed": f"sha256:{hex_of(gzipped(layer))}",
+            "size": len(gzipped(layer)),
+        }
+        for layer in APP.layers
+    ]
+
+
+def test_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "app.tar").write_bytes(layout(APP))
+    lines = inspect(capsys, f"oci-archive:{tmp_path}/app.tar").splitlines()
+    assert f"image id:        {APP.parsed.digest}" in lines
+    assert "layers:          2" in lines
+
+
+def test_one_of_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "two.tar").write_bytes(several((APP, ["app:1"]), (OTHER, ["other:1"])))
+    place = f"docker-archive:{tmp_path}/two.tar"
+    assert json.loads(inspect(capsys, "--json", f"{place}:other:1"))["image_id"] == str(OTHER.parsed.digest)
+    refused = inspect(capsys, place, code=5)
+    assert "app:1" in refused
+    assert "other:1" in refused
+    assert "no image for linux/arm64" in inspect(capsys, "--platform", "linux/arm64", f"{place}:app:1", code=1)
+
+
+def test_what_is_piped_in(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for content in (classic(APP), gzip.compress(classic(APP))):
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+        assert json.loads(inspect(capsys, "--json", "docker-archive:-"))["image_id"] == str(APP.parsed.digest)
+
+
+def test_bad_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "this machine" not in inspect(capsys, "--platform", "linux", f"oci:{tmp_path}", code=2)
+    assert "--platform" in inspect(capsys, "--platform", "linux/amd64", "busybox", code=2)
+    assert "no OCI layout" in inspect(capsys, f"oci:{tmp_path}", code=5)
