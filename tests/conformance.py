@@ -177,18 +177,6 @@ OPEN = {
     "W24": "not yet shown",
     "W26": "not yet shown",
     "S17": "in part: figures of a family of images belong to the work on speed",
-    "H3": "belongs to the work on pushing",
-    "H4": "belongs to the work on pushing",
-    "H5": "belongs to the work on pushing",
-    "H6": "belongs to the work on pushing",
-    "H7": "belongs to the work on pushing",
-    "H10": "belongs to the work on pushing",
-    "H12": "belongs to the work on pushing",
-    "H13": "belongs to the work on pushing",
-    "H14": "belongs to the work on pushing",
-    "H15": "belongs to the work on pushing",
-    "H16": "belongs to the work on pushing",
-    "H19": "belongs to the work on pushing",
     "H20": "belongs to the work on pushing",
 }
 

@@ -24,7 +24,7 @@ FLOORS: list[set[str]] = [
     {"archive", "keep.manifest"},
     {"engine", "registry", "keep"},
     {"transports", "cache"},
-    {"ingest", "load", "verify", "naming", "copy", "stage", "folder", "migrate"},
+    {"ingest", "load", "verify", "naming", "copy", "stage", "folder", "publish", "migrate"},
     {"cli", "integrations", "keepdocker", "installation", "launcher", "substitute"},
 ]
 

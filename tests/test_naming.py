@@ -213,6 +213,7 @@ def test_untag_says_which_links_stay(api: FakeApi) -> None:
 # -- status -----------------------------------------------------------------------------
 
 
+@pytest.mark.conforms("H19")
 def test_ready(api: FakeApi) -> None:
     collection = ingested(api, NEWER, "app:1")
     found = status(api)
@@ -220,7 +221,7 @@ def test_ready(api: FakeApi) -> None:
     assert (found.stored, found.warnings) == ((collection.uuid,), ())
 
 
-@pytest.mark.conforms("S8")
+@pytest.mark.conforms("S8", "H19")
 def test_shadowed_by_a_stranger(api: FakeApi) -> None:
     ours = ingested(api, NEWER, "app:1")
     evil = api.image(b"evil", owner_uuid=OTHER, modified_by_user_uuid=OTHER)

@@ -24,6 +24,7 @@ VERBS = {
     "untag": "take a name from the images in Keep; the images stay",
     "status": "say whether the cluster takes a name for what you stored",
     "folder": "keep a folder of image archives in line with an engine",
+    "registry": "publish images in a registry, list and delete them, wait until they can be used",
     "doctor": "check commands, cluster, engine, cache and tokens",
     "install-command": "put this package's arv-keepdocker in place of the Arvados SDK's, or undo that",
     "site": "the embedded single-machine Arvados: serve it, reach it, look after it",

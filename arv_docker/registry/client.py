@@ -69,7 +69,8 @@ class Client:
             )
         self.host = host
         self.http = Http(_HUB_API if host == DEFAULT_REGISTRY else host, plain=insecure, patience=patience)
-        self._authorization = Authorization(self.http, Wallet(provider or configured(host)))
+        self.wallet = Wallet(provider or configured(host))
+        self._authorization = Authorization(self.http, self.wallet)
 
     # -- reading -------------------------------------------------------------------------
 
@@ -196,17 +197,18 @@ class Client:
         except NoSuchImage:
             return None
 
-    def delete(self, repository: str, digest: Digest) -> bool:
-        """Deletes a manifest with all its tags; False if it was not there.
+    def delete(self, repository: str, name: str | Digest) -> bool:
+        """Deletes a tag, or a manifest with all its tags by its digest; False if it was not there.
 
-        Raises Unsupported where the registry allows none.
+        Raises Unsupported where the registry does not allow that.
         """
-        step = f"deleting {digest} from {repository}"
+        step = f"deleting {name} from {repository}"
         scopes = (f"repository:{repository}:delete",)
+        refusing = (403, 405, 501) if isinstance(name, Digest) else (400, 403, 405, 501)
 
         def once() -> bool:
-            with self.send("DELETE", f"/v2/{repository}/manifests/{digest}", scopes=scopes, step=step) as response:
-                if response.status in (405, 501):
+            with self.send("DELETE", f"/v2/{repository}/manifests/{name}", scopes=scopes, step=step) as response:
+                if response.status in refusing:
                     raise self._unsupported(response, step, "deleting")
                 if response.status not in (200, 202, 404):
                     raise self.http.refusal(response, step)

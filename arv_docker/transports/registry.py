@@ -30,7 +30,7 @@ from ..registry.known import KnownBlobs
 from ..registry.mirrors import Place, places, repository_of
 from ..registry.upload import Blob, Uploads
 from ..settings import settings
-from . import OpenedImage
+from . import OpenedImage, SeekableImage
 from .names import Choice
 
 #: A compressed layer beyond this many bytes waits on disk, in a file without a name.
@@ -179,12 +179,18 @@ class RegistryDestination:
 
     def write(self, image: OpenedImage, advance: Advance) -> Pushed:
         """Pushes the image. Raises UsageError for a name without a tag, what the layers raise, and RegistryError."""
-        if self.reference.tag is None:
-            raise UsageError(f"{self.reference}: an image is pushed to a tag. Write NAME:TAG.")
         client = Client(self.reference.registry, self.provider, insecure=self.insecure, patience=self.patience)
         with closing(client):
-            push = _Push(client, repository_of(self.reference), advance, compress=self.compress)
-            return push.run(image, self.reference, self.reference.tag)
+            return push(client, self.reference, image, advance, compress=self.compress)
+
+
+def push(
+    client: Client, reference: Reference, image: OpenedImage, advance: Advance, *, compress: bool = True
+) -> Pushed:
+    """Pushes an image to a name in the client's registry, as ``RegistryDestination.write`` does."""
+    if reference.tag is None:
+        raise UsageError(f"{reference}: an image is pushed to a tag. Write NAME:TAG.")
+    return _Push(client, repository_of(reference), advance, compress=compress).run(image, reference, reference.tag)
 
 
 class _Push:
@@ -204,6 +210,7 @@ class _Push:
         for diff_id in _ahead(image):
             if (there := self._there(diff_id)) is not None:
                 self._layers[diff_id] = there
+                self._advance(image.sizes[diff_id] if isinstance(image, SeekableImage) else 0)
         for layer in image.layers(skip=frozenset(self._layers)):
             self._send(layer)
         config = image.config

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`arv-docker registry`: what is printed where, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from arv_docker.cli import registry as verb
+from tests.cli.conftest import APP, Run
+from tests.registry.conftest import registry, tokens, waited
+from tests.registry.scripted import Conversation, Registry, TokenServer, running
+from tests.registry.service import SECRET, ProjectService
+from tests.transports.fake_engine import FakeEngine
+
+__all__ = ["registry", "tokens", "waited"]
+
+UNIQUE = f"app:1-{APP.parsed.digest.hex[:10]}"
+
+
+@pytest.fixture
+def service(registry: Registry) -> Iterator[ProjectService]:
+    server = ProjectService(registry)
+    registry.users = {"AWS": server.token}
+    with running(server):
+        yield server
+
+
+def of_service(service: ProjectService, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv("API_TOKEN", SECRET)
+    return ["--insecure", "--service", service.url, "--project", "p1", "--service-token-env", "API_TOKEN"]
+
+
+@pytest.mark.conforms("H1", "H7", "H16")
+def test_an_image_of_the_engine_is_pushed_under_a_unique_name(run: Run, registry: Registry, engine: FakeEngine) -> None:
+    tags = {image_id: list(names) for image_id, names in engine.tags.items()}
+    done = run("registry", "push", "--insecure", registry.host, "app:1")
+    assert (done.code, done.out) == (0, f"{UNIQUE}\n"), done.err
+    assert f"{registry.host}/{UNIQUE}: pushed, " in done.err
+    assert ("app", UNIQUE.partition(":")[2]) in registry.manifests
+    again = run("registry", "push", "--insecure", registry.host, "app:1")
+    assert again.out == done.out
+    assert "pushed, 0 bytes sent" in again.err
+    assert engine.tags == tags
+    assert set(engine.calls) == {"save"}
+
+
+@pytest.mark.conforms("H3", "H7")
+def test_quiet_prints_the_name_alone(run: Run, registry: Registry, engine: FakeEngine) -> None:
+    done = run("registry", "push", "--insecure", registry.host, "app:1", "tools/mine:2", "--quiet")
+    assert (done.code, done.out, done.err) == (0, "tools/mine:2\n", "")
+    assert ("tools/mine", "2") in registry.manifests
+
+
+def test_json(run: Run, registry: Registry, archive: Path) -> None:
+    done = run("registry", "push", "--insecure", f"{registry.host}/team", f"docker-archive:{archive}", "--json")
+    answer = json.loads(done.out)
+    assert answer.pop("bytes_sent") > 0
+    assert answer == {
+        "name": UNIQUE,
+        "reference": f"{registry.host}/team/{UNIQUE}",
+        "image_id": str(APP.parsed.digest),
+        "digest": next(name for repository, name in registry.manifests if name.startswith("sha256:")),
+    }
+
+
+def test_a_registry_is_a_source_too(run: Run, registry: Registry) -> None:
+    registry.add("tools/app:1", APP)
+    done = run("registry", "push", "--insecure", registry.host, f"docker://{registry.host}/tools/app:1")
+    assert (done.code, done.out) == (0, f"tools/{UNIQUE}\n"), done.err
+
+
+@pytest.mark.conforms("H4")
+def test_an_image_that_is_not_there_is_said_before_anything_is_asked(
+    run: Run, registry: Registry, engine: FakeEngine, tmp_path: Path
+) -> None:
+    create = ["--create-command", f"touch {tmp_path}/created"]
+    done = run("registry", "push", "--insecure", registry.host, "unknown:1", *create)
+    assert (done.code, done.out) == (1, "")
+    assert "unknown:1" in done.err
+    assert registry.seen == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.conforms("H13")
+def test_status(run: Run, registry: Registry, engine: FakeEngine) -> None:
+    run("registry", "push", "--insecure", registry.host, "app:1", "app:1")
+    found = run("registry", "status", "--insecure", registry.host, "app:1")
+    assert (found.code, found.out, found.err) == (0, "ready\n", "")
+    absent = run("registry", "status", "--insecure", registry.host, "app:2", "--json")
+    assert (absent.code, json.loads(absent.out), absent.err) == (1, {"name": "app:2", "state": "absent"}, "")
+
+
+@pytest.mark.conforms("H13", "H14")
+def test_pending_and_waiting(
+    run: Run, service: ProjectService, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = service.registry
+    service.pending = 1
+    done = run("registry", "push", registry.host, "app:1", "app:1", "--wait", *of_service(service, monkeypatch))
+    assert (done.code, done.out) == (0, "app:1\n"), done.err
+    service.pending = None
+    pending = run("registry", "status", registry.host, "app:1", *of_service(service, monkeypatch))
+    assert (pending.code, pending.out) == (10, "pending\n")
+    late = run("registry", "wait", registry.host, "app:1", "--timeout", "0", *of_service(service, monkeypatch))
+    assert (late.code, late.out) == (10, "")
+    assert "app:1 is pending after 0 s" in late.err
+    service.pending = 0
+    ready = run("registry", "wait", registry.host, "app:1", *of_service(service, monkeypatch))
+    assert (ready.code, ready.out) == (0, "ready\n")
+
+
+@pytest.mark.conforms("H15")
+def test_deleting(run: Run, registry: Registry, engine: FakeEngine) -> None:
+    run("registry", "push", "--insecure", registry.host, "app:1", "app:1")
+    registry.deletes = False
+    refused = run("registry", "delete", "--insecure", registry.host, "app:1")
+    assert (refused.code, refused.out) == (9, "")
+    assert "unsupported" in refused.err
+    assert "Traceback" not in refused.err
+    registry.deletes = True
+    assert run("registry", "delete", "--insecure", registry.host, "app:1").out == "deleted\n"
+    again = run("registry", "delete", "--insecure", registry.host, "app:1")
+    assert (again.code, again.out) == (1, "absent\n")
+
+
+@pytest.mark.conforms("H12")
+def test_lists(run: Run, registry: Registry) -> None:
+    registry.page = 1
+    for name in ("a", "b"):
+        registry.put_manifest(name, "1", b"{}")
+    assert run("registry", "images", "--insecure", registry.host).out == "a:1\nb:1\n"
+    assert json.loads(run("registry", "repos", "--insecure", registry.host, "--json").out) == ["a", "b"]
+
+
+def test_creating(run: Run, service: ProjectService, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run("registry", "create", service.registry.host, "app", *of_service(service, monkeypatch))
+    assert (done.code, done.out, service.repositories) == (0, "created\n", ["app"])
+    plain = run("registry", "create", "--insecure", service.registry.host, "app", "--json")
+    assert json.loads(plain.out) == {"repository": "app", "created": False}
+
+
+def test_the_token(run: Run, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THE_SECRET", "it")
+    done = run("registry", "token", registry.host, "--insecure", "--username", "ann", "--password-env", "THE_SECRET")
+    assert (done.code, done.out, done.err) == (0, "it\n", "")
+    none = run("registry", "token", registry.host, "--insecure")
+    assert (none.code, none.out) == (9, "")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--username", "ann"],
+        ["--password-env", "A", "--password-command", "b"],
+        ["--password-command", ""],
+        ["--project", "p1"],
+        ["--service", "https://service.example"],
+        ["--service", "https://service.example", "--project", "p", "--service-token-env", "A", "--create-command", "x"],
+    ],
+)
+def test_options_that_do_not_go_together(run: Run, options: list[str]) -> None:
+    done = run("registry", "images", "registry.example", *options)
+    assert (done.code, done.out) == (2, ""), done.err
+
+
+@pytest.mark.parametrize("text", ["-1", "x", "nan", "1e9"])
+def test_what_is_no_time(run: Run, text: str) -> None:
+    done = run("registry", "wait", "registry.example", "app:1", f"--timeout={text}")
+    assert done.code == 2
+    assert "not a number of seconds" in done.err
+
+
+@pytest.mark.conforms("H10", "H16")
+def test_no_secret_shows_anywhere(
+    run: Run, registry: Registry, tokens: TokenServer, engine: FakeEngine, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in what is printed, not in the environment of child processes, in no file."""
+    registry.bearer = tokens
+    tokens.users = {"ann": "the password"}
+    secrets = ["the password", "token-1", "YW5uOnRoZSBwYXNzd29yZA"]
+
+    def fault(conversation: Conversation) -> bool:
+        given = conversation.headers.get("Authorization", "")
+        return bool(given) and conversation.command == "PUT" and conversation.answer(403, given.encode())
+
+    monkeypatch.setenv("THE_SECRET", "the password")
+    command = ["registry", "push", "--insecure", registry.host, "app:1", "app:1", "--username", "ann"]
+    for registry.fault in (fault, lambda conversation: False):
+        monkeypatch.setenv("THE_SECRET", "the password")
+        done = run(*command, "--password-env", "THE_SECRET")
+        assert not any(secret in done.out + done.err for secret in secrets), done.err
+        assert "the password" not in os.environ.values()
+    assert done.code == 0
+    written = [path.read_bytes() for path in home.rglob("*") if path.is_file()]
+    assert written
+    assert not any(secret.encode() in content for secret in secrets for content in written)
+    assert not (home / ".docker").exists()
+
+
+def test_each_command_has_help_with_an_example(run: Run) -> None:
+    for name in ("push", "images", "repos", "create", "status", "wait", "delete", "token"):
+        done = run("registry", name, "--help")
+        assert done.code == 0
+        assert f"arv-docker registry {name}" in done.out.split("example", 1)[1]
+    assert verb.__doc__

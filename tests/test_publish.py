@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A registry as a place to publish images: names, repositories, readiness, deletion."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from arv_docker.archive.layer import Layer
+from arv_docker.errors import (
+    ArvDockerError,
+    BadReference,
+    NotReady,
+    RegistryDenied,
+    RegistryError,
+    Unsupported,
+    UsageError,
+)
+from arv_docker.image import Digest
+from arv_docker.publish import Registry
+from arv_docker.reference import parse_name
+from arv_docker.registry.credentials import Credentials, static
+from arv_docker.registry.services import Plain, Project
+from tests import archives
+from tests.registry import scripted
+from tests.registry.conftest import registry, tokens, waited
+from tests.registry.scripted import Conversation, TokenServer, Waited, running
+from tests.registry.service import SECRET, ProjectService
+
+__all__ = ["registry", "tokens", "waited"]
+
+IMAGE = archives.image(b"first".ljust(2048), b"second".ljust(1024), os="linux")
+OTHER = archives.image(b"other".ljust(2048), os="linux")
+
+
+class Held:
+    """An image in memory."""
+
+    def __init__(self, image: archives.Image) -> None:
+        self.config, self._image = image.parsed, image
+
+    def layers(self, skip: object = ()) -> Iterator[Layer]:
+        return (self._image.layer(it) for it in self.config.distinct_diff_ids if it not in skip)  # type: ignore[operator]
+
+
+def publisher(server: scripted.Registry, folder: str = "", **more: object) -> Registry:
+    return Registry(f"{server.host}{folder}", insecure=True, **more)  # type: ignore[arg-type]
+
+
+def push(publisher: Registry, image: archives.Image, name: str) -> None:
+    publisher.push(Held(image), name, lambda count: None)
+
+
+@pytest.fixture
+def service(registry: scripted.Registry) -> Iterator[ProjectService]:
+    server = ProjectService(registry)
+    with running(server):
+        yield server
+
+
+def project(service: ProjectService, waited: Waited) -> Registry:
+    made = Project(service.url, "p1", static("", SECRET), patience=waited.patience)
+    return Registry(
+        service.registry.host,
+        made.credentials,
+        service=lambda *_: made,
+        insecure=True,
+        patience=waited.patience,
+    )
+
+
+# -- names -------------------------------------------------------------------------------------
+
+
+@pytest.mark.conforms("H1", "H2")
+@pytest.mark.parametrize(
+    ("called", "tags", "expected"),
+    [
+        ("hello:1", (), "hello:1-b038788ddb"),
+        ("hello", (), "hello:latest-b038788ddb"),
+        ("localhost:5000/tools/x:1", (), "tools/x:1-b038788ddb"),
+        (f"x@sha256:{'1' * 64}", (), "x:latest-b038788ddb"),
+        ("sha256:b038", ("quay.io/a/b:2", "c:3"), "a/b:2-b038788ddb"),
+        ("sha256:b038", ("<none>:<none>",), "image:latest-b038788ddb"),
+        (None, ("c:3",), "c:3-b038788ddb"),
+        (f"x:{'t' * 128}", (), f"x:{'t' * 117}-b038788ddb"),
+    ],
+)
+def test_unique_names(registry: scripted.Registry, called: str | None, tags: tuple[str, ...], expected: str) -> None:
+    image_id = Digest.sha256("b038788ddb2" + "0" * 53)
+    name = publisher(registry).name_of(image_id, parse_name(called) if called else None, tags)
+    assert name == expected
+    assert name != publisher(registry).name_of(Digest.sha256("c" * 64), parse_name("hello:1"))
+
+
+@pytest.mark.conforms("H3", "H6")
+def test_a_name_is_used_exactly_and_the_image_can_be_had_by_it(registry: scripted.Registry) -> None:
+    push(publisher(registry), IMAGE, "tools/app:Given_1.0")
+    described = json.loads(registry.manifests["tools/app", "Given_1.0"][1])
+    assert described["config"]["digest"] == str(IMAGE.parsed.digest)
+    assert [gzip.decompress(registry.blobs[it["digest"]]) for it in described["layers"]] == list(IMAGE.layers)
+
+
+@pytest.mark.conforms("H11")
+@pytest.mark.parametrize(
+    "name", ["a;rm -rf x:1", "$(x):1", "UPPER:1", "x:1 2", "x@sha256:" + "0" * 64, "other.example/x:1/"]
+)
+def test_what_is_no_name(registry: scripted.Registry, name: str) -> None:
+    for act in (partial(push, publisher(registry), IMAGE), publisher(registry).status, publisher(registry).delete):
+        with pytest.raises(UsageError):
+            act(name)
+    assert registry.seen == []
+
+
+@pytest.mark.parametrize("url", ["", "x", "http://", "ftp://127.0.0.1/x", "https://u:p@127.0.0.1", "127.0.0.1:1/UP"])
+def test_what_is_no_registry(url: str) -> None:
+    with pytest.raises(BadReference, match="no registry"):
+        Registry(url)
+
+
+@pytest.mark.parametrize("url", ["https://reg.example/team/", "reg.example/team", "docker://reg.example/team"])
+def test_how_a_registry_is_written(url: str) -> None:
+    assert Registry(url).host == "reg.example"
+
+
+def test_a_folder_of_a_registry(registry: scripted.Registry) -> None:
+    push(publisher(registry), OTHER, "elsewhere:1")
+    team = publisher(registry, "/team/")
+    push(team, IMAGE, "app:1")
+    assert ("team/app", "1") in registry.manifests
+    assert (list(team.repositories()), list(team.images())) == (["app"], ["app:1"])
+    assert (team.status("app:1"), team.status("elsewhere:1")) == ("ready", "absent")
+    assert team.delete("app:1")
+    assert ("elsewhere", "1") in registry.manifests
+
+
+# -- a plain registry ---------------------------------------------------------------------------
+
+
+@pytest.mark.conforms("H12")
+def test_lists_over_several_pages(registry: scripted.Registry) -> None:
+    registry.page = 2
+    expected = [f"app{number}" for number in range(5)]
+    for name in expected:
+        for tag in ("1", "2", "3"):
+            registry.put_manifest(name, tag, b"{}")
+    assert list(publisher(registry).repositories()) == expected
+    assert list(publisher(registry).images()) == [f"{name}:{tag}" for name in expected for tag in "123"]
+
+
+def test_a_registry_without_a_list(registry: scripted.Registry) -> None:
+    registry.fault = lambda conversation: "_catalog" in conversation.path and conversation.refuse(404, "UNSUPPORTED")
+    with pytest.raises(Unsupported, match="listing repositories: unsupported"):
+        list(publisher(registry).repositories())
+
+
+def test_a_next_page_elsewhere_is_not_asked_for(registry: scripted.Registry) -> None:
+    more = '<https://other.example/v2/_catalog?last=x>; rel="next"'
+    registry.fault = lambda conversation: conversation.answer(200, b'{"repositories": ["a"]}', Link=more)
+    assert list(publisher(registry).repositories()) == ["a"]
+
+
+@pytest.mark.parametrize("body", [b"[]", b'{"repositories": [1]}', b"{"])
+def test_a_list_that_is_none(registry: scripted.Registry, body: bytes) -> None:
+    registry.fault = lambda conversation: conversation.answer(200, body)
+    with pytest.raises(ArvDockerError):
+        list(publisher(registry).repositories())
+
+
+@pytest.mark.conforms("H13")
+def test_what_is_there_is_ready(registry: scripted.Registry) -> None:
+    push(publisher(registry), IMAGE, "app:1")
+    assert publisher(registry).status("app:1") == "ready"
+    assert publisher(registry).status("app:2") == publisher(registry).status("unknown") == "absent"
+
+
+@pytest.mark.conforms("H15")
+def test_deleted_is_gone(registry: scripted.Registry) -> None:
+    push(publisher(registry), IMAGE, "app:1")
+    assert publisher(registry).delete("app:1")
+    assert publisher(registry).status("app:1") == "absent"
+    assert not publisher(registry).delete("app:1")
+
+
+def by_digest_alone(conversation: Conversation) -> bool:
+    """As distribution 2.8 has it: no tag is deleted but with the image."""
+    if conversation.command != "DELETE" or "sha256:" in conversation.path:
+        return False
+    return conversation.refuse(405, "UNSUPPORTED")
+
+
+@pytest.mark.conforms("H15")
+def test_an_image_that_has_other_names_is_not_deleted_with_them(registry: scripted.Registry) -> None:
+    for name in ("app:1", "app:2"):
+        push(publisher(registry), IMAGE, name)
+    push(publisher(registry), OTHER, "app:3")
+    registry.fault = by_digest_alone
+    with pytest.raises(Unsupported, match="this one is also 2"):
+        publisher(registry).delete("app:1")
+    assert publisher(registry).status("app:1") == "ready"
+    assert publisher(registry).delete("app:3")
+    assert publisher(registry).status("app:3") == "absent"
+
+
+@pytest.mark.conforms("H15")
+@pytest.mark.parametrize("status", [403, 405])
+def test_a_registry_that_deletes_nothing(registry: scripted.Registry, status: int) -> None:
+    push(publisher(registry), IMAGE, "app:1")
+    registry.fault = lambda it: it.command == "DELETE" and it.refuse(status, "DENIED_FOR_A_TEST")
+    with pytest.raises(Unsupported, match="unsupported") as caught:
+        publisher(registry).delete("app:1")
+    assert caught.value.detail == "DENIED_FOR_A_TEST: denied for a test"
+
+
+# -- repositories that must be created ----------------------------------------------------------
+
+
+@pytest.mark.conforms("H5")
+def test_a_missing_repository_is_created_once_by_a_command(registry: scripted.Registry, tmp_path: Path) -> None:
+    """A registry as Amazon's takes nothing for a repository that is not there."""
+    script = tmp_path / "create"
+    script.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/created\n')
+    script.chmod(0o755)
+
+    def fault(conversation: Conversation) -> bool:
+        created = (tmp_path / "created").exists()
+        if conversation.command == "POST" and not created:
+            return conversation.refuse(404, "NAME_UNKNOWN")
+        return False
+
+    registry.fault = fault
+    ours = publisher(registry, "/team", service=partial(Plain, command=[str(script), "--name"]))
+    push(ours, IMAGE, "app:1")
+    push(ours, OTHER, "app:2")
+    assert (tmp_path / "created").read_text() == "--name team/app\n"
+    assert not ours.create("app")
+    assert not publisher(registry).create("app")
+
+
+@pytest.mark.conforms("H5")
+def test_a_repository_that_may_not_be_created(registry: scripted.Registry) -> None:
+    denied = ["sh", "-c", "echo you may not >&2; exit 254"]
+    ours = publisher(registry, service=partial(Plain, command=denied))
+    with pytest.raises(RegistryError, match="creating repository app: sh ended with 254") as caught:
+        push(ours, IMAGE, "app:1")
+    assert caught.value.detail == "you may not"
+    with pytest.raises(RegistryError, match="cannot be run"):
+        push(publisher(registry, service=partial(Plain, command=["/nowhere/to/be/found"])), IMAGE, "app:1")
+    assert registry.manifests == {}
+
+
+# -- a service beside the registry --------------------------------------------------------------
+
+
+@pytest.mark.conforms("H5", "H12", "H13")
+def test_a_service_creates_lists_and_knows(service: ProjectService, waited: Waited) -> None:
+    service.registry.users = {"AWS": service.token}
+    with closing(project(service, waited)) as ours:
+        assert list(ours.images()) == []
+        push(ours, IMAGE, "app:1")
+        assert list(ours.images()) == ["app:1"]
+        assert list(ours.repositories()) == service.repositories == ["app"]
+        assert (ours.status("app:1"), ours.status("unknown:1")) == ("ready", "absent")
+        assert ours.create("other")
+        assert ours.token() == "registry-token-1"
+    assert f"POST {service.path}/container-registry/repo/app" in service.seen
+    assert sum("/token" in line for line in service.seen) == 1
+
+
+@pytest.mark.conforms("H14")
+def test_pending_then_ready(service: ProjectService, waited: Waited) -> None:
+    service.registry.users = {"AWS": service.token}
+    ours = project(service, waited)
+    push(ours, IMAGE, "app:1")
+    service.pending = 12
+    assert ours.status("app:1") == "pending"
+    ours.wait("app:1", 600)
+    assert waited.seconds[:3] == [1.0, 1.5, 2.25]
+    assert waited.seconds == sorted(waited.seconds)
+    assert max(waited.seconds) == 15
+
+
+@pytest.mark.conforms("H14")
+def test_never_ready(service: ProjectService, waited: Waited) -> None:
+    service.registry.users = {"AWS": service.token}
+    push(project(service, waited), IMAGE, "app:1")
+    service.pending = None
+    with pytest.raises(NotReady, match=r"app:1 is pending after 0\.05 s") as caught:
+        project(service, waited).wait("app:1", 0.05)
+    assert caught.value.exit_code == 10
+    with pytest.raises(NotReady, match="app:2 is absent"):
+        project(service, waited).wait("app:2", 0)
+
+
+@pytest.mark.conforms("H15")
+def test_a_service_that_has_withdrawn_deleting(service: ProjectService, waited: Waited) -> None:
+    service.registry.users = {"AWS": service.token}
+    ours = project(service, waited)
+    push(ours, IMAGE, "app:1")
+    for status in (403, 404, 405):
+        service.deletes = status
+        with pytest.raises(Unsupported, match="unsupported"):
+            ours.delete("app:1")
+    service.deletes = None
+    assert ours.delete("app:1")
+    assert not ours.delete("app:1")
+
+
+@pytest.mark.conforms("H5", "H18")
+def test_a_service_that_creates_nothing(service: ProjectService, waited: Waited) -> None:
+    with pytest.raises(RegistryDenied, match="creating repository forbidden: the registry answers 403") as caught:
+        push(project(service, waited), IMAGE, "forbidden:1")
+    assert "no new repositories for you" in caught.value.detail
+    assert service.registry.seen == []
+
+
+@pytest.mark.conforms("H8")
+def test_a_token_of_the_service_that_expires_is_asked_for_anew(service: ProjectService, waited: Waited) -> None:
+    service.registry.users = {"AWS": service.token}
+    ours = project(service, waited)
+    push(ours, IMAGE, "app:1")
+    service.token = "registry-token-2"
+    service.registry.users = {"AWS": service.token}
+    push(ours, OTHER, "app:2")
+    assert sum("/token" in line for line in service.seen) == 2
+
+
+@pytest.mark.conforms("H10")
+def test_a_secret_of_the_service_that_is_refused(service: ProjectService) -> None:
+    ours = Project(service.url, "p1", static("", "a wrong secret"))
+    with pytest.raises(RegistryDenied, match="answers 401") as caught:
+        list(ours.images())
+    assert "a wrong secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("url", "name"), [("http://service.example", "p"), ("x", "p"), ("https://a.example", "a/b")])
+def test_what_is_no_service(url: str, name: str) -> None:
+    with pytest.raises(UsageError):
+        Project(url, name, static("", "x"))
+
+
+# -- tokens ------------------------------------------------------------------------------------
+
+
+@pytest.mark.conforms("H9")
+def test_a_fresh_token_serves_for_two_pushes(registry: scripted.Registry, tokens: TokenServer) -> None:
+    registry.bearer = tokens
+    tokens.users = {"ann": "the password"}
+    asked = []
+
+    def provider() -> Credentials:
+        asked.append(1)
+        return Credentials("ann", "the password")
+
+    ours = publisher(registry, credentials=provider)
+    push(ours, IMAGE, "app:1")
+    push(ours, OTHER, "app:2")
+    assert len(asked) == 1
+    assert tokens.given == 1
+
+
+def test_no_credentials_at_all(registry: scripted.Registry) -> None:
+    with pytest.raises(RegistryDenied, match="there are no credentials"):
+        publisher(registry).token()
