@@ -1,23 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Docker's ``save`` straight from the daemon's socket, where that is on this machine.
+"""Docker's ``save`` and ``load`` straight at the daemon's socket, where that is on this machine.
 
-The command copies each byte from the socket to a pipe, and both of us pay for that: it is
+The command copies each byte between the socket and a pipe, and both of us pay for that: it is
 a third of the work of storing an image (docs/decisions/0004). Whatever is not plain, from
-another context to a refusal, is left to the command, whose words say what is wrong.
+another context to a daemon that does not answer, is left to the command, whose words say what is wrong.
 """
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import socket
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 _DEFAULT = "/var/run/docker.sock"
 _MOST_HEAD = 64 << 10
+_MOST_WORDS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the daemon says to an archive: whether it took it, and its words."""
+
+    well: bool
+    words: str
 
 
 class SavedStream:
@@ -58,6 +69,43 @@ def socket_path(environment: Mapping[str, str]) -> str | None:
         except (OSError, ValueError, AttributeError):
             return None
     return _DEFAULT if context in (None, "", "default") else None
+
+
+def load(archive: Iterable[bytes]) -> Answer | None:
+    """Feeds a docker-archive to the daemon; None where the command has to be asked.
+
+    Nothing was taken from ``archive`` then. If that raises, the daemon gets no end of it and keeps nothing.
+    """
+    if (path := socket_path(os.environ)) is None:
+        return None
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as unix:
+        try:
+            unix.connect(path)
+        except OSError:
+            return None
+        connection = http.client.HTTPConnection("docker")
+        connection.sock = unix
+        fields = {"Content-Type": "application/x-tar", "Transfer-Encoding": "chunked"}
+        with suppress(BrokenPipeError, ConnectionResetError):  # it refuses before it has all; then it says why
+            connection.request("POST", "/images/load?quiet=1", archive, fields, encode_chunked=True)
+        try:
+            response = connection.getresponse()
+            return _judged(response.status, response.read(_MOST_WORDS))
+        except (OSError, http.client.HTTPException) as error:
+            return Answer(False, f"the Docker daemon broke off: {error!r}")
+
+
+def _judged(status: int, body: bytes) -> Answer:
+    """The answer in a response: a line of JSON for each thing that was said, also for what went wrong on the way."""
+    words, well = [], status == http.HTTPStatus.OK
+    for line in body.splitlines():
+        try:
+            said = json.loads(line)
+            well = well and "error" not in said
+            words.append(said.get("stream") or said.get("error") or said.get("message") or "")
+        except (ValueError, AttributeError, TypeError):
+            words.append(line.decode(errors="replace"))
+    return Answer(well, "".join(map(str, words)).strip())
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ..errors import BadSettings, ClusterError, KeepError, NoCluster
+from .manifest import BLOCK_SIZE
 from .put import BlockWriter
 
 Filter = list[Any]
@@ -337,9 +338,12 @@ def _built(where: str, *, retries: int, **arguments: str) -> Any:
 
     # First contact: a wrong host must not cost the minutes that a transfer may take to recover.
     try:
-        return _translated(lambda: arvados.api("v1", num_retries=min(retries, 2), **arguments), where)
+        api = _translated(lambda: arvados.api("v1", num_retries=min(retries, 2), **arguments), where)
     except (ValueError, OverflowError, http.client.HTTPException) as error:
         raise BadSettings(f"{where}: this is no host, with or without a port. Check ARVADOS_API_HOST.") from error
+    # Whoever reads blocks keeps those that are still needed (keep/stored.py); the SDK would hold four more.
+    api.keep.block_cache.cache_max = BLOCK_SIZE
+    return api
 
 
 def _check_token(token: str) -> None:

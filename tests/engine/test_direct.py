@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Saving straight from the daemon's socket: when it is done, when the command is asked instead, and what comes."""
+"""Saving and loading at the daemon's socket: when it is done, when the command is asked instead, and what comes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from arv_docker.engine import direct
 from arv_docker.engine.docker import Docker
-from arv_docker.errors import BadArchive, EngineNotRunning
+from arv_docker.errors import BadArchive, EngineError, EngineNotRunning
 
 OK = b"HTTP/1.0 200 OK\r\nContent-Type: application/x-tar\r\n\r\n"
 
@@ -136,3 +136,125 @@ def _read_half(docker: Docker) -> None:
         while stream.read(1000):
             pass
         raise BadArchive("the archive is cut short")
+
+
+# -- loading ----------------------------------------------------------------------------
+
+
+class Loading(Daemon):
+    """Reads a request to its end, or as much as it cares for, and answers."""
+
+    def __init__(self, path: Path, pieces: list[bytes], patience: int) -> None:
+        self._patience = patience
+        super().__init__(path, pieces)
+
+    @property
+    def body(self) -> bytes:
+        """What was sent in chunks, if it came to its end."""
+        rest, content = self.request.partition(b"\r\n\r\n")[2], b""
+        while True:
+            size, _, rest = rest.partition(b"\r\n")
+            if not int(size, 16):
+                assert rest == b"\r\n"
+                return content
+            content += rest[: int(size, 16)]
+            rest = rest[int(size, 16) + 2 :]
+
+    @property
+    def ended(self) -> bool:
+        return self.request.endswith(b"\r\n0\r\n\r\n")
+
+    def _serve(self) -> None:
+        connection, _ = self._socket.accept()
+        with connection, self._socket:
+            while not self.ended and len(self.request) < self._patience:
+                if not (piece := connection.recv(4096)):
+                    return
+                self.request += piece
+            for piece in self._pieces:
+                connection.sendall(piece)
+
+
+@pytest.fixture
+def loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Loading]]:
+    path = tmp_path / "docker.sock"
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
+    made = []
+
+    def make(*pieces: bytes, patience: int = 1 << 30) -> Loading:
+        made.append(Loading(path, list(pieces), patience))
+        return made[-1]
+
+    yield make
+    for it in made:
+        it.thread.join(5)
+
+
+def answered(*lines: str, status: str = "200 OK") -> bytes:
+    return f"HTTP/1.1 {status}\r\nConnection: close\r\n\r\n".encode() + "\r\n".join(lines).encode()
+
+
+def test_an_archive_goes_there_in_its_pieces(loading: Callable[..., Loading]) -> None:
+    it = loading(answered('{"stream":"Loaded image ID: x\\n"}', '{"stream":"and more"}'))
+    answer = direct.load([b"one", b"", bytes(100_000), b"end"])
+    assert answer == direct.Answer(True, "Loaded image ID: x\nand more")
+    assert it.request.startswith(b"POST /images/load?quiet=1 HTTP/1.1\r\n")
+    assert it.body == b"one" + bytes(100_000) + b"end"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (answered('{"errorDetail":{"message":"no space"},"error":"no space"}'), "no space"),
+        (answered('{"stream":"so far. "}', '{"error":"no space"}'), "so far. no space"),
+        (answered('{"message":"no space"}', status="500 Internal Server Error"), "no space"),
+        (answered("no space", status="500 Internal Server Error"), "no space"),
+        (answered("[]", "1", "null", status="500 Internal Server Error"), "[]1null"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nx", "broke off"),
+        (b"", "broke off"),
+        (b"nonsense\r\n\r\n", "broke off"),
+    ],
+)
+def test_a_refusal_is_kept_in_its_words(loading: Callable[..., Loading], answer: bytes, words: str) -> None:
+    loading(answer)
+    said = direct.load([b"archive"])
+    assert said is not None
+    assert not said.well
+    assert words in said.words
+
+
+def test_an_archive_that_breaks_off_has_no_end(loading: Callable[..., Loading]) -> None:
+    def archive() -> Iterator[bytes]:
+        yield b"first"
+        raise BadArchive("a layer is not what it claims")
+
+    it = loading(answered('{"stream":"Loaded"}'))
+    with pytest.raises(BadArchive):
+        direct.load(archive())
+    it.thread.join(5)
+    assert b"first" in it.request
+    assert not it.ended
+
+
+def test_a_daemon_that_refuses_before_the_end_says_why(loading: Callable[..., Loading]) -> None:
+    loading(answered('{"message":"no space"}', status="500 Internal Server Error"), patience=100_000)
+    said = direct.load([bytes(1000)] * 10_000)
+    assert said is not None
+    assert not said.well
+
+
+def test_no_daemon_is_left_to_the_command_with_the_whole_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = iter([b"archive"])
+    for host in (f"unix://{tmp_path}/none.sock", "tcp://10.0.0.1:2375"):
+        monkeypatch.setenv("DOCKER_HOST", host)
+        assert direct.load(archive) is None
+    assert list(archive) == [b"archive"]
+
+
+def test_a_refused_archive_is_the_engine_s_error(loading: Callable[..., Loading]) -> None:
+    loading(answered('{"error":"open blobs/sha256/ab: no such file or directory"}'))
+    with pytest.raises(EngineError, match="docker load") as caught:
+        Docker("docker").load([b"archive"])
+    assert caught.value.detail == "open blobs/sha256/ab: no such file or directory"
