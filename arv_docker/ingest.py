@@ -1,85 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
 """Putting an image into Keep: find, read, canonicalise, store, link (design §5).
 
-Each step looks before it writes, so a run that died anywhere is completed by the next,
-and two runs at once end with one collection.
+Here is how images are read and their blocks stored; ``cataloguing`` has what the cluster's
+records say of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from . import cache, verify
+from . import cache
 from .archive import canonical
+from .archive.archived import ArchivedImage
+from .archive.stream import StreamedArchive, StreamedImage
+from .cataloguing import Cataloguing, Ingested, Options, Written
 from .engine import Engine, EngineImage
-from .errors import ArvDockerError, ClusterError, ContentError, NoSuchImage, NotAnImage
+from .errors import ArvDockerError, ClusterError, ContentError, NoSuchImage
 from .image import CLASSIC_LAYER_LIMIT, Config, Digest
-from .keep import catalogue, collections, links
 from .keep.blocks import StoredArchive
-from .keep.catalogue import HASH, REPO_TAG, sort_key
-from .keep.client import Cluster, CollectionRecord, Link
+from .keep.client import Cluster
 from .keep.delta import KnownLayers
 from .keep.resume import SentBlocks
-from .keep.stored import StoredImage, holds, image_file
 from .keep.trust import Trust
+from .plan import Planned, planned
 from .progress import Progress
 from .reference import ImageId, Reference, references_in
-from .transports import OpenedImage, docker_archive
+from .transports import OpenedImage, Source, docker_archive
 from .transports.docker_archive import ArchiveFile
 from .transports.docker_daemon import EngineSource
 from .transports.keep import KeepDestination
 from .transports.names import Choice
 
+__all__ = ["Ingest", "Ingested", "Options"]
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How images are put into Keep.
-
-    ``project`` owns what is written (None: the user's home). ``name`` replaces the
-    collection's usual name. ``force`` stores the image again though it is there.
-    ``by_manifest`` names the file by the manifest digest, for clusters whose nodes use the
-    containerd store. ``use_cache`` keeps the saved tarball until the end, so that a second
-    try needs no second save; ``keep_tarball`` keeps it for good. ``describe`` notes ID and
-    time of the image on a new collection, as properties that a strict vocabulary may refuse.
-    """
-
-    project: str | None = None
-    name: str | None = None
-    force: bool = False
-    by_manifest: bool = False
-    use_cache: bool = True
-    keep_tarball: bool = False
-    force_image_format: bool = False
-    describe: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Ingested:
-    """An image that is in Keep now. ``already`` says that it was before.
-
-    ``bytes_sent`` counts what went to Keep, ``bytes_spared`` what was read and was there.
-    """
-
-    uuid: str
-    pdh: str
-    image_id: Digest
-    name: str | None
-    already: bool
-    bytes_sent: int
-    bytes_spared: int
-    links_written: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Written:
-    """An image whose blocks are in Keep, with no collection yet; what was sent and spared of it, in bytes."""
-
-    stored: StoredArchive
-    sent: int
-    spared: int
-    layers: KnownLayers
+Value = TypeVar("Value")
 
 
 class Ingest:
@@ -90,28 +48,56 @@ class Ingest:
         self._cluster = cluster
         self._options = options
         self._progress = progress
-        self._owner = options.project or cluster.user_uuid
-        self._spare = not options.force
-        self._spared = 0
-        self._trust = trust or Trust.of(cluster.user_uuid, cluster.system_user_uuid)
+        self._records = Cataloguing(cluster, options, progress, trust)
+        self.by_manifest = options.by_manifest
 
-    def from_engine(self, engine: Engine, name: Reference | ImageId, found: EngineImage | None = None) -> Ingested:
+    def from_engine(
+        self,
+        engine: Engine,
+        name: Reference | ImageId,
+        found: EngineImage | None = None,
+        called: Reference | None = None,
+    ) -> Ingested:
         """The image that the engine calls ``name``. Linked by that name if it is one, by its ID alone otherwise.
 
-        ``found`` is what the engine says of it, if it has been asked already.
+        ``found`` is what the engine says of it, if it has been asked already; ``called`` is
+        another name to link it by.
         """
         image = found or engine.inspect(name)
-        self._check_cluster()
-        label = _label(name, image)
-        with cache.locked(cache.cache_folder(), image.id, self._waiting(image.id)) as image_file:
+        self._records.check_cluster()
+        label = called or _label(name, image)
+        with self._locked(image.id) as image_file:
             by_id = not (self._options.force or self._options.by_manifest)
-            result = self.known(image.id, label) if by_id else None
+            result = self._records.known(image.id, label) if by_id else None
             if result is None:
-                result = self._anew_if_refused(lambda: self._read(engine, image, label, image_file))
+                result = self._anew_if_refused(lambda spare: self._read(engine, image, label, image_file, spare))
             SentBlocks(image_file.parent, self._cluster, image.id).discard()
             if not self._options.keep_tarball:
                 cache.discard(image_file)
         return result
+
+    def together(
+        self, engine: Engine, wanted: Sequence[tuple[Reference | ImageId, EngineImage]]
+    ) -> dict[Digest, Ingested | ArvDockerError]:
+        """Those of some images of an engine that nobody has stored yet and that share layers: read in one save,
+        so that what they share is exported and hashed once. By ID; what is not among them is for ``from_engine``.
+
+        What is wrong with one image is in its place. No tarball is left, for it would hold several.
+        """
+        self._records.check_cluster()
+        results: dict[Digest, Ingested | ArvDockerError] = {}
+        by_id = {image.id: (name, image) for name, image in reversed(wanted)}
+        for group in _sharing([image for _, image in by_id.values()]):
+            with ExitStack() as locks:
+                for image_id in sorted(group, key=str):  # in one order, so that no two wait crosswise
+                    locks.enter_context(self._locked(image_id))
+                there = set() if self._options.force else self._records.linked(group)
+                names = {image_id: _label(*by_id[image_id]) for image_id in group if image_id not in there}
+                if len(names) > 1:
+                    images = [by_id[image_id][1] for image_id in names]
+                    save = partial(self._save_together, engine, images, names)
+                    results |= self._anew_if_refused(save)
+        return results
 
     def from_archive(self, path: Path, name: Reference | ImageId | None) -> Ingested:
         """The image in a docker-archive or OCI layout in a file, which may be compressed.
@@ -119,219 +105,164 @@ class Ingest:
         Of several images ``name`` says which; the only one is linked by ``name``, whatever the
         archive calls it; without one, by the first name that the archive gives it.
         """
-        self._check_cluster()
-        with ArchiveFile(path, name, Choice(progress=self._progress)).open() as image:
+        return self.from_source(ArchiveFile(path, name, Choice(progress=self._progress)), name)
+
+    def from_source(
+        self, source: Source, name: Reference | ImageId | None, otherwise: Reference | None = None
+    ) -> Ingested:
+        """The image of a source that knows the config beforehand.
+
+        Linked by ``name``; without one, by the first name that an archive gives it, or by
+        ``otherwise``. Of an image that is far away, layers that Keep has by a trusted link are
+        not fetched.
+        """
+        self._records.check_cluster()
+        with source.open() as image:
+            config = image.config
             label = name if isinstance(name, Reference) else None
-            if label is not None and label.as_id is not None and label.as_id.matches(image.config.digest):
+            if label is not None and label.as_id is not None and label.as_id.matches(config.digest):
                 label = None
             if name is None:
-                label = next(iter(references_in(image.tags)), None)
-            image_id = image.config.digest
-            if self._options.by_manifest:
-                image_id = canonical.layout(image.config, image.sizes).manifest_digest
-            config = image.config
-            with cache.locked(cache.cache_folder(), config.digest, self._waiting(config.digest)) as image_file:
-                result = None if self._options.force else self.known(image_id, label)
+                tags = references_in(image.tags) if isinstance(image, ArchivedImage) else []
+                label = next(iter(tags), otherwise)
+            size = image.known_size if isinstance(image, ArchivedImage) else None
+            about = (size, config.digest, config.diff_ids)
+            with self._locked(config.digest) as image_file:
+                result = None if self._options.force else self._known(image, label)
                 if result is None:
-                    about = (image.known_size or 0, config.digest, config.diff_ids)
-                    result = self._anew_if_refused(lambda: self._link(self._write(image, *about), label))
+                    result = self._anew_if_refused(
+                        lambda spare: self._catalogue(self._write(image, *about, spare), label)
+                    )
                 SentBlocks(image_file.parent, self._cluster, config.digest).discard()
-            return result
+        return result
 
     def from_keep(self, name: Reference | ImageId) -> Ingested | None:
-        """An image that Keep has already and no engine has to: linked by ``name`` and copied into our project.
+        """An image that Keep has already and no engine has to, as ``Cataloguing.from_keep`` finds it."""
+        return self._records.from_keep(name)
 
-        A name counts by the word of trusted users alone, for nothing else says that it means
-        this image; an ID says so itself. None if there is no such image.
-        """
-        try:
-            found = catalogue.resolve(self._cluster, str(name), self._trust, trusted_only=isinstance(name, Reference))
-        except (NoSuchImage, NotAnImage):
-            return None
-        image_id = image_file(found.collection).image_id
-        asked = name if isinstance(name, ImageId) else name.as_id
-        by_id = found.link is None or found.link.link_class == HASH
-        if by_id and (asked is None or not asked.matches(image_id)):
-            return None  # a link by that ID, to another image
-        return self.known(image_id, None if by_id or isinstance(name, ImageId) else name)
+    def plan_engine(self, engine: Engine, name: Reference | ImageId) -> Planned:
+        """What ``from_engine`` would do."""
+        image = engine.inspect(name)
+        return planned(self._cluster, self._records, str(name), image.id, diff_ids=image.diff_ids, total=image.size)
 
-    def known(self, image_id: Digest, name: Reference | None) -> Ingested | None:
-        """The image, if it is in Keep already: missing links are written, nothing else is. Else None."""
-        candidates = self._candidates(image_id, found := self._links(image_id, name))
-        if not candidates:
-            return None
-        link, collection = next((it for it in candidates if it[1].owner_uuid == self._owner), candidates[0])
-        ours = self._own(link, collection, image_id, name)
-        written = links.ensure(
-            self._cluster,
-            ours,
-            image_id,
-            name,
-            trust=self._trust,
-            properties=self._timestamp(link, collection),
-            existing=found,
-        )
-        return Ingested(ours.uuid, ours.pdh, image_id, _text(name), True, 0, 0, written)
+    def plan_source(
+        self, source: Source, name: Reference | ImageId | None, otherwise: Reference | None = None
+    ) -> Planned:
+        """What ``from_source`` would do. The source is opened, and none of its layers read."""
+        with source.open() as image:
+            config = image.config
+            called = name or otherwise or config.digest
+            size = image.known_size if isinstance(image, ArchivedImage) else None
+            return planned(
+                self._cluster, self._records, str(called), config.digest, diff_ids=config.diff_ids, total=size
+            )
 
-    # -- is it known? --------------------------------------------------------------------
+    # -- private -------------------------------------------------------------------------
 
-    def _links(self, image_id: Digest, name: Reference | None) -> list[Link]:
-        """Every link by that ID or name, in one request."""
-        names = [str(image_id), *([name.link_name] if name else [])]
-        return list(self._cluster.links([["link_class", "in", [HASH, REPO_TAG]], ["name", "in", names]]))
+    def _locked(self, image_id: Digest) -> AbstractContextManager[Path]:
+        return cache.locked(cache.cache_folder(), image_id, self._waiting(image_id))
 
-    def _candidates(self, image_id: Digest, found: Sequence[Link]) -> list[tuple[Link, CollectionRecord]]:
-        """The collections that hold the image beyond doubt, the preferred first.
+    def _known(self, image: OpenedImage, label: Reference | None) -> Ingested | None:
+        """The image, if Keep has it; None also where its ID would be known only when all is read."""
+        if not self._options.by_manifest:
+            return self._records.known(image.config.digest, label)
+        if isinstance(image, ArchivedImage):
+            return self._records.known(canonical.layout(image.config, image.sizes).manifest_digest, label)
+        return None
 
-        A link of somebody who is not trusted is only a hint: then the collection is read back
-        and every layer hashed, once; our own link attests it from then on (design §4).
-        """
-        hashes = sorted((link for link in found if link.link_class == HASH), key=sort_key, reverse=True)
-        hashes = [link for link in hashes if link.name == str(image_id)]
-        if not hashes:
-            return []
-        readable = {
-            uuid: collection
-            for uuid, collection in catalogue.collections_of(self._cluster, hashes, manifest=True).items()
-            if holds(collection, image_id) and not collection.trash_at
-        }
-        pairs = [(link, readable[link.head_uuid]) for link in hashes if link.head_uuid in readable]
-        sure = [pair for pair in pairs if self._trust.attests(*pair)]
-        return sure or [pair for pair in pairs[:1] if self._reads_back(pair[1], image_id)]
-
-    def _reads_back(self, collection: CollectionRecord, image_id: Digest) -> bool:
-        self._progress.say(f"{collection.uuid} was linked by somebody else: reading it back to compare")
-        try:
-            report = verify.verify(self._cluster, collection, quick=False, progress=self._progress)
-        except (ContentError, ClusterError) as error:
-            self._progress.say(f"{collection.uuid} is not used: {error.message}")
-            return False
-        return image_id in (report.config_digest, report.manifest_digest)
-
-    def _timestamp(self, link: Link, collection: CollectionRecord) -> dict[str, str]:
-        """What ranks our links: a trusted link's word for it, or the image's own. A stranger's would pin its rank."""
-        if self._trust.attests(link, collection):
-            return links.timestamp_in(link)
-        return links.timestamp_of(StoredImage(self._cluster, collection).config)
-
-    def _own(
-        self, link: Link, collection: CollectionRecord, image_id: Digest, name: Reference | None
-    ) -> CollectionRecord:
-        """The collection, if it is where it should be; else a copy of it there."""
-        if collection.owner_uuid == self._owner:
-            if name is not None:
-                collections.note_name(self._cluster, collection, name.link_name)
-            return collection
-        timestamp = self._timestamp(link, collection)
-        return self._collection(collection.manifest_text or "", image_id, name, timestamp)
-
-    # -- read and store ------------------------------------------------------------------
-
-    def _anew_if_refused(self, store: Callable[[], Ingested]) -> Ingested:
-        """What ``store`` gives; once more, with every block sent, if the cluster refuses those that were spared."""
-        self._spare = not self._options.force
-        try:
-            return store()
-        except ClusterError as error:
-            if error.status != 403 or not self._spared:
-                raise
-            self._progress.say("the cluster does not take blocks that it had already; sending everything again")
-        self._spare = False
-        return store()
-
-    def _read(self, engine: Engine, image: EngineImage, name: Reference | None, image_file: Path) -> Ingested:
+    def _read(
+        self, engine: Engine, image: EngineImage, name: Reference | None, image_file: Path, spare: bool
+    ) -> Ingested:
         """Reads the image from a tarball that an earlier try left, else from the engine while it saves."""
-        about = (image.size, image.id, image.diff_ids)
+        about = (image.size, image.id, image.diff_ids, spare)
         if self._options.use_cache and (kept := cache.prep_image_file(image_file)[0]) is not None:
             try:
                 with kept:
                     opened = docker_archive.opened(kept.fileno(), ImageId(image.id.hex))
                     written = self._write(opened, *about)
-                return self._link(written, name)
+                return self._catalogue(written, name)
             except (ContentError, NoSuchImage) as error:
                 self._progress.say(f"the tarball in the cache is no good, saving the image again: {error.message}")
         cache.discard(image_file)
         with EngineSource(engine, image, image_file if self._options.use_cache else None).open() as streamed:
             written = self._write(streamed, *about)
-        return self._link(written, name)  # only now is it known that the engine's command ended well
+        return self._catalogue(written, name)  # only now is it known that the engine's command ended well
 
-    def _write(self, image: OpenedImage, size: int, image_id: Digest, diff_ids: Collection[Digest]) -> _Written:
+    def _write(
+        self, image: OpenedImage, size: int | None, image_id: Digest, diff_ids: Sequence[Digest], spare: bool
+    ) -> Written:
         """Stores the blocks of an image that is open for reading.
 
         ``size`` is about its number of bytes; ``image_id`` and ``diff_ids`` are what it is said
-        to be, by which blocks are looked for that Keep has.
+        to be, by which blocks are looked for that Keep has, if they are to be spared.
         """
-        folder = cache.cache_folder()
-        sent = SentBlocks(folder, self._cluster, image_id)
-        layers = KnownLayers(self._cluster, diff_ids, self._trust)
-        resumed = sent.blocks if self._options.use_cache else {}
-        known = {**layers.blocks, **resumed} if self._spare else {}
-        note = sent.note if self._options.use_cache else None
-        destination = KeepDestination(self._cluster, folder, known, note)
-        with self._progress.step("storing in Keep", size or None) as advance:
-            stored = destination.write(image, advance)
-        self._spared = destination.bytes_spared
+        layers, destination = self._destination([image_id], diff_ids, spare)
+        far = not isinstance(image, ArchivedImage | StreamedImage)
+        held = layers.held(diff_ids) if far and spare else {}
+        with self._progress.step("storing in Keep", size) as advance:
+            stored = destination.write(image, advance, held)
         self._warn_of(stored.layout.config)
-        return _Written(stored, destination.bytes_sent, destination.bytes_spared, layers)
+        return Written(stored, destination.bytes_sent, destination.bytes_spared, layers)
 
-    def _link(self, written: _Written, name: Reference | None) -> Ingested:
-        layout = written.stored.layout
-        image_id = layout.manifest_digest if self._options.by_manifest else layout.config.digest
-        properties = links.timestamp_of(layout.config)
-        collection = self._collection(written.stored.manifest_text(image_id), image_id, name, properties)
-        existing = [] if self._options.force else self._links(image_id, name)
-        count = links.ensure(
-            self._cluster, collection, image_id, name, trust=self._trust, properties=properties, existing=existing
-        )
-        for refused in written.layers.note(layout, collection):
-            self._progress.say(f"warning: {refused}")
-        return Ingested(
-            collection.uuid,
-            collection.pdh,
-            image_id,
-            _text(name),
-            already=False,
-            bytes_sent=written.sent,
-            bytes_spared=written.spared,
-            links_written=count,
-        )
+    def _save_together(
+        self, engine: Engine, images: Sequence[EngineImage], names: Mapping[Digest, Reference | None], spare: bool
+    ) -> dict[Digest, Ingested | ArvDockerError]:
+        image_ids = [image.id for image in images]
+        diff_ids = [diff_id for image in images for diff_id in image.diff_ids]
+        layers, destination = self._destination(image_ids, diff_ids, spare)
+        step = self._progress.step(f"storing {len(images)} images in Keep", None)
+        with step as advance, engine.save(list(map(str, image_ids))) as stream:
+            stored = destination.write_all(StreamedArchive(stream), advance)
+        results: dict[Digest, Ingested | ArvDockerError] = {}
+        unsaid = set(destination.sent)
+        for image_id in image_ids:
+            archive = stored.get(image_id)
+            if isinstance(archive, StoredArchive):
+                spared = archive.names & destination.known.keys()
+                written = Written(archive, _bytes_of(archive.names & unsaid), _bytes_of(spared), layers)
+                unsaid -= archive.names
+                results[image_id] = self._outcome(written, names[image_id])
+            elif archive is not None:  # an engine with a containerd store calls the image otherwise
+                results[image_id] = archive
+        if not any(isinstance(result, ArvDockerError) for result in results.values()):
+            SentBlocks(cache.cache_folder(), self._cluster, *image_ids).discard()
+        return results
 
-    def _collection(
-        self, text: str, image_id: Digest, name: Reference | None, timestamp: Mapping[str, str]
-    ) -> CollectionRecord:
-        called = f"{name.link_name.replace('/', ' ')} " if name else ""
-        return collections.create_once(
-            self._cluster,
-            text,
-            owner=self._owner,
-            name=self._options.name or f"Docker image {called}{image_id.short}",
-            properties=self._properties(image_id, name, timestamp),
-            anew=self._options.force,
-        )
+    def _destination(
+        self, image_ids: Sequence[Digest], diff_ids: Sequence[Digest], spare: bool
+    ) -> tuple[KnownLayers, KeepDestination]:
+        """Keep, with what it has of these layers and of what an interrupted run sent of these images."""
+        folder = cache.cache_folder()
+        sent = SentBlocks(folder, self._cluster, *image_ids)
+        layers = KnownLayers(self._cluster, diff_ids, self._records.trust)
+        resumed = sent.blocks if self._options.use_cache else {}
+        known = {**layers.blocks, **resumed} if spare else {}
+        return layers, KeepDestination(self._cluster, folder, known, sent.note if self._options.use_cache else None)
 
-    def _properties(self, image_id: Digest, name: Reference | None, timestamp: Mapping[str, str]) -> dict[str, str]:
-        properties = {collections.REPO_TAG_PROPERTY: name.link_name} if name else {}
-        if self._options.describe:
-            properties[collections.HASH_PROPERTY] = str(image_id)
-            for text in timestamp.values():
-                properties[collections.TIMESTAMP_PROPERTY] = text
-        return properties
+    def _catalogue(self, written: Written, name: Reference | None) -> Ingested:
+        try:
+            return self._records.write(written, name)
+        except ClusterError as error:
+            if error.status == 403 and written.spared:
+                raise _SparedRefusedError from error
+            raise
+
+    def _outcome(self, written: Written, name: Reference | None) -> Ingested | ArvDockerError:
+        self._warn_of(written.stored.layout.config)
+        try:
+            return self._catalogue(written, name)
+        except ArvDockerError as error:
+            return error
+
+    def _anew_if_refused(self, store: Callable[[bool], Value]) -> Value:
+        """What ``store`` gives; once more, with every block sent, if the cluster refuses those that were spared."""
+        try:
+            return store(not self._options.force)
+        except _SparedRefusedError:
+            self._progress.say("the cluster does not take blocks that it had already; sending everything again")
+        return store(False)
 
     # -- what is said --------------------------------------------------------------------
-
-    def _check_cluster(self) -> None:
-        """What would make storing useless, before it begins: a project that may not be written, and a cluster
-        that does not take version 2 images, as arv-keepdocker refuses it (K7)."""
-        if self._options.project:
-            self._cluster.check_writable(self._options.project)
-        formats = self._cluster.image_formats
-        if "v2" in formats:
-            return
-        says = f"it accepts {', '.join(formats)}" if formats else "it does not say which formats it accepts"
-        message = f"the cluster does not accept images of format v2: {says}"
-        if not self._options.force_image_format:
-            raise ArvDockerError(f"{message}. Give --force-image-format to store the image all the same.")
-        self._progress.say(f"warning: {message}")
 
     def _warn_of(self, config: Config) -> None:
         if len(config.diff_ids) > CLASSIC_LAYER_LIMIT:
@@ -345,13 +276,27 @@ class Ingest:
         yield
 
 
+class _SparedRefusedError(Exception):
+    """The cluster does not make a collection of blocks that it had before us."""
+
+
+def _sharing(images: Iterable[EngineImage]) -> list[list[Digest]]:
+    """The IDs of two or more images each that stand on the same layer: engines share layers from the lowest up."""
+    groups: dict[Digest, list[Digest]] = {}
+    for image in images:
+        if image.diff_ids:
+            groups.setdefault(image.diff_ids[0], []).append(image.id)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _bytes_of(names: Collection[str]) -> int:
+    """The bytes of some blocks, by their names (``md5+size``)."""
+    return sum(int(name.partition("+")[2]) for name in names)
+
+
 def _label(name: Reference | ImageId, image: EngineImage) -> Reference | None:
     """The name to link the image by; None where the user gave (the beginning of) its ID."""
     if isinstance(name, ImageId):
         return None
     called_so = name in references_in(image.tags)
     return None if name.as_id is not None and not called_so else name
-
-
-def _text(name: Reference | None) -> str | None:
-    return name.link_name if name else None

@@ -20,11 +20,13 @@ MODULES = sorted(
 
 #: From the ground up. A module may import those of its own floor and of floors below it.
 FLOORS: list[set[str]] = [
-    {"errors", "reference", "image", "manifest", "progress", "disk", "settings", "version"},
+    {"errors", "reference", "image", "manifest", "progress", "disk", "settings", "version", "inspection"},
     {"archive", "keep.manifest"},
     {"engine", "registry", "keep"},
-    {"transports", "cache"},
-    {"ingest", "load", "verify", "naming", "copy", "stage", "folder", "publish", "migrate"},
+    {"transports", "cache", "entries", "filenames"},
+    {"cataloguing", "verify", "plan"}.union(
+        {"ingest", "load", "naming", "copy", "stage", "folder"}, {"publish", "housekeeping"}
+    ),
     {"cli", "integrations", "keepdocker", "installation", "launcher", "substitute"},
 ]
 

@@ -1,31 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``arv-docker ingest``: an image from an engine or an archive into Keep."""
+"""``arv-docker ingest``: images from engines, archives and registries into Keep."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import cli, progress
-from ..engine import Engine
-from ..errors import EngineNotRunning, EnginePermissionDenied, NoEngine, NoSuchImage, UsageError
+from ..errors import (
+    ArvDockerError,
+    ClusterError,
+    EngineNotRunning,
+    EnginePermissionDenied,
+    NoEngine,
+    NoSuchImage,
+    UsageError,
+)
 from ..reference import ImageId, Reference, parse_name
 
 if TYPE_CHECKING:
+    from ..engine import Engine, EngineImage
+    from ..image import Platform
     from ..ingest import Ingest, Ingested
+    from ..keep.client import Cluster
+    from ..plan import Planned
+    from ..transports import Source
+
+    Outcome = Ingested | Planned | ArvDockerError
+
+HELP = "put images into Keep"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
     parser.epilog = (
-        "Prints the UUID of the image's collection. An image that is there already is not stored again.\n\n"
+        "An IMAGE is a name or ID in an engine, or a source: docker-archive:FILE[:NAME], oci:FOLDER[:NAME],\n"
+        "oci-archive:FILE[:NAME], docker://NAME (a registry), folder:FOLDER:IMAGE[:VERSION].\n\n"
+        "Prints the UUID of each image's collection, in the order of the arguments. An image that is there already\n"
+        "is not stored again. Of several images each is stored by itself: what fails for one leaves the others\n"
+        "whole, and the exit code is that of the first failure.\n\n"
         "examples:\n"
         "  arv-docker ingest busybox:latest\n"
+        "  arv-docker ingest app:1 app:2 app:3\n"
+        "  arv-docker ingest --dry-run app:4\n"
+        "  arv-docker ingest docker://debian:12 --as base:12\n"
         "  arv-docker ingest --local --from-archive busybox.tar busybox:latest\n"
     )
-    parser.add_argument("image", nargs="?", metavar="IMAGE", help="name or ID; with --from-archive the name to give it")
+    parser.add_argument("image", nargs="*", metavar="IMAGE", help="the images; with --from-archive the name to give it")
+    parser.add_argument("--as", dest="called", metavar="NAME[:TAG]", help="link the image by this name, not its own")
+    parser.add_argument("--dry-run", action="store_true", help="say what is stored and what would be sent; do nothing")
+    parser.add_argument(
+        "--platform", metavar="OS/ARCH", type=_platform, help="which image of a source that has several platforms"
+    )
+    parser.add_argument("--insecure", action="store_true", help="talk to a registry on this machine without TLS")
     add_options(parser)
     cli.add_engine_option(parser)
     cli.add_cluster_options(parser)
@@ -72,19 +103,146 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ingests the image and prints the UUID of its collection."""
-    if args.image is None and args.from_archive is None:
-        raise UsageError("which image? Give its name or ID, or --from-archive FILE.")
-    result = ingested(args, parse_name(args.image) if args.image else None, progress.on())
+    """Ingests the images and prints the UUIDs of their collections."""
+    if not args.image and args.from_archive is None:
+        raise UsageError("which image? Give its name or ID, a source, or --from-archive FILE.")
+    if len(args.image) > 1 and (args.from_archive or args.name or args.called):
+        raise UsageError("--from-archive, --name and --as are for one image, and several are given.")
+    shown = progress.on()
+    asked = args.image or [""]
+    with cli.cluster(args) as cluster:
+        outcomes = _Batch(args, cluster, shown).outcomes(asked)
+    failures = [outcome for outcome in outcomes if isinstance(outcome, ArvDockerError)]
+    done = [outcome for outcome in outcomes if not isinstance(outcome, ArvDockerError)]
+    if len(outcomes) == 1 and failures:
+        raise failures[0]
     if args.json:
-        cli.print_json(dataclasses.asdict(result) | {"image_id": str(result.image_id)})
+        documents = [_document(text, outcome) for text, outcome in zip(asked, outcomes, strict=True)]
+        cli.print_json(documents if len(outcomes) > 1 else documents[0])
     else:
-        print(result.uuid)
-    return 0
+        for outcome in done:
+            print(outcome if args.dry_run else outcome.uuid)
+    if len(outcomes) > 1:
+        state = "are planned" if args.dry_run else "are in Keep"
+        shown.say(f"{len(done)} of {len(outcomes)} images {state}" + (f", {len(failures)} failed" if failures else ""))
+    return failures[0].exit_code if failures else 0
 
 
 def ingested(args: argparse.Namespace, name: Reference | ImageId | None, shown: progress.Progress) -> Ingested:
-    """Does what the options ask for; a line on what happened goes to ``shown``."""
+    """One image of an engine or an archive, as ``arv-keepdocker`` has it; a line on what happened goes to ``shown``."""
+    with cli.cluster(args) as cluster:
+        ingest = _ingest(args, cluster, shown)
+        if args.from_archive is not None:
+            result = ingest.from_archive(args.from_archive, name)
+        else:
+            assert name is not None
+            result = _from_engine_or_keep(args, ingest, name, shown)
+    _tell(result, shown)
+    return result
+
+
+class _Batch:
+    """The images of one command line, and what becomes of each."""
+
+    def __init__(self, args: argparse.Namespace, cluster: Cluster, shown: progress.Progress) -> None:
+        self._args = args
+        self._cluster = cluster
+        self._shown = shown
+        self._ingest = _ingest(args, cluster, shown)
+        self._called = Reference.parse(args.called) if args.called else None
+
+    def outcomes(self, asked: list[str]) -> list[Outcome]:
+        """What became of each image, in their order; an error that is about one image is in its place."""
+        from ..ingest import Ingested
+
+        together = {} if self._args.dry_run else self._together(asked)
+        found = []
+        for text in asked:
+            outcome = together.get(text) or self._outcome(text)
+            if isinstance(outcome, ArvDockerError):
+                if len(asked) > 1:
+                    self._shown.say(f"{text}: {outcome.message}")
+            elif isinstance(outcome, Ingested):
+                _tell(outcome, self._shown)
+            found.append(outcome)
+        return found
+
+    def _together(self, asked: list[str]) -> Mapping[str, Outcome]:
+        """Images of one engine that can be read in one save."""
+        from ..transports import names
+
+        texts = [text for text in asked if names.split(text)[0] is None]
+        if len(texts) < 2 or self._args.keep_tarball or self._args.pull or self._ingest.by_manifest:
+            return {}
+        images: dict[str, tuple[Reference | ImageId, EngineImage]] = {}
+        try:
+            engine = cli.engine(self._args)
+            for text in texts:
+                with suppress(NoSuchImage, UsageError):
+                    name = parse_name(text)
+                    images[text] = (name, engine.inspect(name))
+            stored = self._ingest.together(engine, list(images.values()))
+        except ClusterError as error:
+            return dict.fromkeys(images, error)
+        except ArvDockerError as error:
+            self._shown.say(f"the images are read one by one: {error.message}")
+            return {}
+        # One name of each; its others are linked in the usual way.
+        return {text: stored.pop(image.id) for text, (_, image) in images.items() if image.id in stored}
+
+    def _outcome(self, text: str) -> Outcome:
+        from ..transports import names
+        from ..transports.docker_archive import ArchiveFile
+
+        choice = names.Choice(self._args.platform, insecure=self._args.insecure, progress=self._shown)
+        try:
+            if self._args.from_archive is not None:
+                name = parse_name(text) if text else None
+                return self._from_source(ArchiveFile(self._args.from_archive, name, choice), name, None)
+            transport, rest = names.split(text)
+            if transport is None:
+                return self._from_engine(parse_name(text))
+            otherwise = Reference.parse(rest.removeprefix("//")) if transport == "docker" else None
+            return self._from_source(names.source(text, choice), self._called, otherwise)
+        except ArvDockerError as error:
+            return error
+
+    def _from_source(
+        self, source: Source, name: Reference | ImageId | None, otherwise: Reference | None
+    ) -> Ingested | Planned:
+        if self._args.dry_run:
+            return self._ingest.plan_source(source, name, otherwise)
+        return self._ingest.from_source(source, name, otherwise)
+
+    def _from_engine(self, name: Reference | ImageId) -> Ingested | Planned:
+        if self._args.dry_run:
+            return self._ingest.plan_engine(cli.engine(self._args), name)
+        return _from_engine_or_keep(self._args, self._ingest, name, self._shown, self._called)
+
+
+def _from_engine_or_keep(
+    args: argparse.Namespace,
+    ingest: Ingest,
+    name: Reference | ImageId,
+    shown: progress.Progress,
+    called: Reference | None = None,
+) -> Ingested:
+    """The image from the engine; where it has none, or there is no engine, one that Keep has already."""
+    try:
+        engine = cli.engine(args)
+        if args.pull:
+            _pull(engine, name, shown)
+        image = engine.inspect(name)
+    except (NoSuchImage, NoEngine, EngineNotRunning, EnginePermissionDenied) as error:
+        # No other failure: one of an engine that has the image must not end in an older build of the name.
+        if args.force or args.pull or called or (found := ingest.from_keep(name)) is None:
+            raise
+        shown.say(f"{error.message} Keep has it.")
+        return found
+    return ingest.from_engine(engine, name, image, called)
+
+
+def _ingest(args: argparse.Namespace, cluster: Cluster, shown: progress.Progress) -> Ingest:
     from ..ingest import Ingest, Options
     from ..settings import settings
 
@@ -98,35 +256,30 @@ def ingested(args: argparse.Namespace, name: Reference | ImageId | None, shown: 
         force_image_format=args.force_image_format,
         describe=args.image_properties,
     )
-    with cli.cluster(args) as cluster:
-        ingest = Ingest(cluster, options, shown, cli.trust(args, cluster, shown))
-        if args.from_archive is not None:
-            result = ingest.from_archive(args.from_archive, name)
-        else:
-            assert name is not None
-            result = _from_engine_or_keep(args, ingest, name, shown)
+    return Ingest(cluster, options, shown, cli.trust(args, cluster, shown))
+
+
+def _tell(result: Ingested, shown: progress.Progress) -> None:
+    """A line on what happened."""
     state = "already stored" if result.already else "stored"
     spared = f", {progress.size(result.bytes_spared)} were in Keep" if result.bytes_spared else ""
     shown.say(f"{result.name or result.image_id}: {state}, {progress.size(result.bytes_sent)} sent{spared}")
-    return result
 
 
-def _from_engine_or_keep(
-    args: argparse.Namespace, ingest: Ingest, name: Reference | ImageId, shown: progress.Progress
-) -> Ingested:
-    """The image from the engine; where it has none, or there is no engine, one that Keep has already."""
+def _document(text: str, outcome: Outcome) -> dict[str, object]:
+    """An outcome for programs."""
+    if isinstance(outcome, ArvDockerError):
+        return {"asked": text, "error": outcome.message, "detail": outcome.detail, "exit_code": outcome.exit_code}
+    return dataclasses.asdict(outcome) | {"image_id": str(outcome.image_id)}
+
+
+def _platform(text: str) -> Platform:
+    from ..manifest import parse_platform
+
     try:
-        engine = cli.engine(args)
-        if args.pull:
-            _pull(engine, name, shown)
-        image = engine.inspect(name)
-    except (NoSuchImage, NoEngine, EngineNotRunning, EnginePermissionDenied) as error:
-        # No other failure: one of an engine that has the image must not end in an older build of the name.
-        if args.force or args.pull or (found := ingest.from_keep(name)) is None:
-            raise
-        shown.say(f"{error.message} Keep has it.")
-        return found
-    return ingest.from_engine(engine, name, image)
+        return parse_platform(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(error.message) from None
 
 
 def _pull(engine: Engine, name: Reference | ImageId, shown: progress.Progress) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +47,11 @@ class StoredArchive:
     layout: Layout
     locators: tuple[str, ...] = field(repr=False)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of its blocks, ``md5+size``."""
+        return frozenset("+".join(locator.split("+", 2)[:2]) for locator in self.locators)
+
     def manifest_text(self, image_id: Digest) -> str:
         """The text of a collection that holds the archive alone, as ``<image_id>.tar``."""
         return manifest.single_file(f"{image_id}.tar", self.layout.size, self.locators)
@@ -56,8 +61,8 @@ class BlockStore:
     """Hashes and stores blocks out of BUFFERS buffers, each on a thread. Of equal blocks one is sent.
 
     The threads are daemons: whoever gives up, on an error or Ctrl-C, does not wait for a
-    request that is being tried again and again. ``bytes_sent`` and ``blocks_sent`` count
-    what really went to Keep, ``bytes_spared`` what was there before.
+    request that is being tried again and again. ``sent`` are the names (``md5+size``) of the
+    blocks that really went to Keep, ``bytes_sent`` counts them, ``bytes_spared`` what was there before.
     """
 
     def __init__(self, put: Put, known: Mapping[str, str] | None = None) -> None:
@@ -74,8 +79,8 @@ class BlockStore:
             self._free.put(None)  # not made before it is needed
         self._lock = threading.Lock()
         self._failed: BaseException | None = None
+        self.sent: set[str] = set()
         self.bytes_sent = 0
-        self.blocks_sent = 0
         self.bytes_spared = 0
 
     def buffer(self) -> memoryview:
@@ -122,13 +127,13 @@ class BlockStore:
             return locator
         locator = self._put(content, md5)
         with self._lock:
+            self.sent.add(name)
             self.bytes_sent += len(content)
-            self.blocks_sent += 1
         return locator
 
 
 class ArchiveWriter:
-    """Takes an image's layers in any order and composes its canonical archive from their blocks."""
+    """Takes layers in any order and composes the canonical archives of images from their blocks."""
 
     def __init__(self, blocks: BlockStore, advance: Callable[[int], None], spool_folder: Path) -> None:
         """``advance`` is told of bytes as they are read; ``spool_folder`` is where many packed layers may wait."""
@@ -153,8 +158,16 @@ class ArchiveWriter:
             self._blocks.release(buffer)
         self._sizes[layer.diff_id] = layer.position
 
+    def take(self, diff_id: Digest, size: int, locators: Sequence[str]) -> None:
+        """Notes an aligned layer whose blocks Keep has, header and padding with them."""
+        self._aligned[diff_id] = [_done(locator) for locator in locators]
+        self._sizes[diff_id] = size
+
     def finish(self, config: Config) -> StoredArchive:
-        """Stores the rest of the archive and waits for every block; raises BadArchive if a layer never came."""
+        """Stores the rest of an image's archive and waits for all its blocks; raises BadArchive if a layer never came.
+
+        Any number of images may be finished that have layers in common.
+        """
         for diff_id in config.diff_ids:
             if diff_id not in self._sizes:
                 raise BadArchive(f"layer {diff_id} is missing. Save the image again.")
@@ -165,8 +178,11 @@ class ArchiveWriter:
             *(self._aligned[span.diff_id] for span in layout.aligned),
             self._store_run([END]),
         ]
-        self._spool.close()
         return StoredArchive(layout, tuple(block.result() for run in runs for block in run))
+
+    def close(self) -> None:
+        """Forgets the layers that wait."""
+        self._spool.close()
 
     def _read(self, layer: Layer, buffer: memoryview) -> int:
         count = layer.readinto(buffer)

@@ -10,17 +10,21 @@ harms nothing.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 
-from ..archive.canonical import Layout
-from ..errors import BadManifestText, ClusterError
+from ..archive.canonical import BLOCK_SIZE, Layout
+from ..archive.layer import Layer
+from ..errors import BadManifestText, ClusterError, ContentError
 from ..image import Digest
 from .catalogue import collections_of
 from .client import Cluster, CollectionRecord, Link
 from .manifest import Locator, locators, parse
+from .stored import StoredImage
 from .trust import Trust
 
 LAYER = "docker_image_layer"
@@ -34,6 +38,17 @@ _MOST_OF_OTHERS = 3
 #: The storage classes that our collections have; blocks of others may be kept with less care.
 _USUAL = ((), ("default",))
 _SIGNATURE = re.compile(r"\+A[0-9a-f]{40}@([0-9a-f]{1,8})")
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLayer:
+    """A layer that a trusted collection holds. ``locators`` are its blocks if it is aligned; a packed one has none
+    of its own, and ``opened`` reads it from Keep. ``size`` is that of its content in bytes."""
+
+    diff_id: Digest
+    size: int
+    locators: tuple[str, ...]
+    opened: Callable[[], Layer]
 
 
 class KnownLayers:
@@ -51,7 +66,8 @@ class KnownLayers:
         self.blocks: dict[str, str] = {}
         for holder in _readable(cluster, self._worth_reading()):
             self.blocks.update(usable_blocks(holder.manifest_text or "", time.time()))
-            self._holders[holder.uuid] = dataclasses.replace(holder, manifest_text=None)
+            self._holders[holder.uuid] = holder
+        self._served = {link.name for link in self._links if self._serves(link)}
 
     def _worth_reading(self) -> list[Link]:
         """The newest links of trusted users, and a few of others, whose collections may be large and of no use."""
@@ -59,16 +75,46 @@ class KnownLayers:
         others = [link for link in self._links if not self._trust.includes(link.modified_by)]
         return ours[:_MOST_COLLECTIONS] + others[:_MOST_OF_OTHERS]
 
+    def held(self, diff_ids: Collection[Digest]) -> dict[Digest, HeldLayer]:
+        """Those of some layers that need not come from anywhere else.
+
+        An aligned one on the word of an attested link to it, which says that its bytes were
+        checked; a packed one out of the same collections, for it is read and hashed.
+        """
+        images: dict[str, StoredImage | None] = {}
+        found: dict[Digest, HeldLayer] = {}
+        for link in self._links:
+            holder = self._holders.get(link.head_uuid)
+            if holder is None or not self._trust.attests(link, holder):
+                continue
+            if holder.uuid not in images:
+                images[holder.uuid] = self._opened(holder)
+            stored = images[holder.uuid]
+            if stored is None:
+                continue
+            for layer in _layers_of(stored, self.blocks):
+                if layer.diff_id in diff_ids and (not layer.locators or link.name == str(layer.diff_id)):
+                    found.setdefault(layer.diff_id, layer)
+        return found
+
+    def _opened(self, holder: CollectionRecord) -> StoredImage | None:
+        """The image of a collection, if it is a canonical archive that can be read."""
+        try:
+            stored = StoredImage(self._cluster, holder)
+        except (ContentError, ClusterError):
+            return None
+        return stored if stored.canonical is not None else None
+
     def note(self, layout: Layout, collection: CollectionRecord) -> list[str]:
         """Writes a link for each aligned layer that no trusted link finds; gives what the cluster refused, as words.
 
         Such a link only saves work, so that a refusal is no failure.
         """
-        served = {link.name for link in self._links if self._serves(link)}
         refused = []
         for span in layout.aligned:
-            if str(span.diff_id) in served:
+            if str(span.diff_id) in self._served:
                 continue
+            self._served.add(str(span.diff_id))
             try:
                 self._cluster.create_link(_attributes(span.diff_id, collection))
             except ClusterError as error:
@@ -78,6 +124,23 @@ class KnownLayers:
     def _serves(self, link: Link) -> bool:
         holder = self._holders.get(link.head_uuid)
         return holder is not None and self._trust.attests(link, holder)
+
+
+def _layers_of(stored: StoredImage, usable: Mapping[str, str]) -> Iterator[HeldLayer]:
+    """The layers of a canonical archive whose blocks may go into a manifest text of ours."""
+    starts = dict(
+        zip(accumulate((it.length for it in stored.file.segments), initial=0), stored.file.segments, strict=False)
+    )
+    for span in stored.layout.spans:
+        locators: tuple[str, ...] = ()
+        if span.aligned:
+            parts = [starts.get(span.offset + start) for start in range(0, span.length, BLOCK_SIZE)]
+            names = [part.locator.stripped if part else "" for part in parts]
+            locators = tuple(usable[name] for name in names if name in usable)
+            held = sum(part.length for part in parts if part and part.offset == 0)
+            if len(locators) < len(parts) or held != span.length:
+                continue
+        yield HeldLayer(span.diff_id, span.size, locators, partial(stored.archived.layer, span.diff_id))
 
 
 def usable_blocks(text: str, now: float) -> dict[str, str]:

@@ -22,34 +22,34 @@ _SUFFIX = ".blocks"
 
 
 class SentBlocks:
-    """The blocks of an image that this user has sent to this cluster. ``blocks`` are locators by ``md5+size``."""
+    """The blocks of some images that this user has sent to this cluster. ``blocks`` are locators by ``md5+size``."""
 
-    def __init__(self, folder: Path, cluster: Cluster, image_id: Digest) -> None:
-        self._path = folder / f"{image_id}.{cluster.user_uuid}{_SUFFIX}"
+    def __init__(self, folder: Path, cluster: Cluster, *image_ids: Digest) -> None:
+        self._paths = [folder / f"{image_id}.{cluster.user_uuid}{_SUFFIX}" for image_id in image_ids]
         self._lock = threading.Lock()
 
     @property
     def blocks(self) -> dict[str, str]:
         """What is on record and may still be used; a line that was cut by a kill is not."""
-        try:
-            lines = self._path.read_text(errors="replace").split("\n")[:-1]
-        except OSError:
-            return {}
         found: dict[str, str] = {}
-        for line in lines:
-            found.update(usable_blocks(f". {line} 0:0:x\n", time.time()))
+        for path in self._paths:
+            with suppress(OSError):
+                for line in path.read_text(errors="replace").split("\n")[:-1]:
+                    found.update(usable_blocks(f". {line} 0:0:x\n", time.time()))
         return found
 
     def note(self, locator: str) -> None:
         """Records a block that Keep has taken, if that can be done. Called from any thread."""
         with self._lock, suppress(OSError):
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(descriptor, f"{locator}\n".encode())
-            finally:
-                os.close(descriptor)
+            for path in self._paths:
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+                try:
+                    os.write(descriptor, f"{locator}\n".encode())
+                finally:
+                    os.close(descriptor)
 
     def discard(self) -> None:
-        """Forgets them: the image is in Keep, or they were refused."""
-        with suppress(OSError):
-            self._path.unlink(missing_ok=True)
+        """Forgets them: the images are in Keep."""
+        for path in self._paths:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)

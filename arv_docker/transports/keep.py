@@ -4,10 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
 
+from ..archive.stream import StreamedArchive
+from ..errors import ArvDockerError
+from ..image import Digest
 from ..keep.blocks import ArchiveWriter, BlockStore, StoredArchive
 from ..keep.client import Cluster
+from ..keep.delta import HeldLayer
 from ..progress import Advance
 from . import OpenedImage
 
@@ -18,7 +24,7 @@ class KeepDestination:
     ``spool_folder`` is where small layers may wait if there are very many. ``known`` are
     signed locators of blocks that need not be sent, by ``md5+size``; ``note`` is told of
     each that was. ``bytes_sent`` and ``bytes_spared`` count what went to Keep, and what did
-    not have to.
+    not have to; ``sent`` are the names of the blocks that did.
     """
 
     def __init__(
@@ -30,20 +36,57 @@ class KeepDestination:
     ) -> None:
         self._cluster = cluster
         self._spool_folder = spool_folder
-        self._known = known or {}
+        self.known = known or {}
         self._note = note
+        self.sent: set[str] = set()
         self.bytes_sent = 0
         self.bytes_spared = 0
 
-    def write(self, image: OpenedImage, advance: Advance) -> StoredArchive:
-        """Stores the image's canonical archive, every layer checked. Raises what the layers raise, and KeepError."""
-        blocks = BlockStore(self._put, self._known)
-        writer = ArchiveWriter(blocks, advance, self._spool_folder)
-        for layer in image.layers():
-            writer.add(layer)
-        stored = writer.finish(image.config)
-        self.bytes_sent, self.bytes_spared = blocks.bytes_sent, blocks.bytes_spared
+    def write(
+        self, image: OpenedImage, advance: Advance, held: Mapping[Digest, HeldLayer] = MappingProxyType({})
+    ) -> StoredArchive:
+        """Stores the image's canonical archive, every layer checked. Raises what the layers raise, and KeepError.
+
+        Layers that are ``held`` are not asked of the image: of the aligned ones Keep has every
+        block, and the packed ones are read from there.
+        """
+        blocks = BlockStore(self._put, self.known)
+        with closing(ArchiveWriter(blocks, advance, self._spool_folder)) as writer:
+            for layer in image.layers(skip=held):
+                writer.add(layer)
+            for diff_id in image.config.distinct_diff_ids:
+                if diff_id in held:
+                    self._take(writer, held[diff_id])
+            stored = writer.finish(image.config)
+        self._count(blocks)
         return stored
+
+    def write_all(self, archive: StreamedArchive, advance: Advance) -> dict[Digest, StoredArchive | ArvDockerError]:
+        """Stores every image of an archive, layers that they share once. What is wrong with one is in its place.
+
+        Raises what concerns them all: KeepError, and what the archive as a whole raises.
+        """
+        blocks = BlockStore(self._put, self.known)
+        stored: dict[Digest, StoredArchive | ArvDockerError] = {}
+        with closing(ArchiveWriter(blocks, advance, self._spool_folder)) as writer:
+            for layer in archive.layers():
+                writer.add(layer)
+            for image_id, image in archive.images.items():
+                stored[image_id] = image if isinstance(image, ArvDockerError) else writer.finish(image)
+        self._count(blocks)
+        return stored
+
+    def _count(self, blocks: BlockStore) -> None:
+        self.sent = blocks.sent
+        self.bytes_sent = blocks.bytes_sent
+        self.bytes_spared += blocks.bytes_spared
+
+    def _take(self, writer: ArchiveWriter, layer: HeldLayer) -> None:
+        if layer.locators:
+            writer.take(layer.diff_id, layer.size, layer.locators)
+            self.bytes_spared += layer.size
+        else:
+            writer.add(layer.opened())
 
     def _put(self, content: memoryview, md5: str) -> str:
         locator = self._cluster.put_block(content, md5)

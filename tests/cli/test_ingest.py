@@ -360,7 +360,7 @@ def test_a_failing_engine_that_has_the_image_does_not_end_in_an_older_build(
 ) -> None:
     run("ingest", "app:1")
     newer = image(files_of(b"newer"), os="linux")
-    engine.images = {newer.parsed.digest: b""}
+    engine.images = FakeEngine(newer).images
     engine.tags = {newer.parsed.digest: ["app:1"]}
 
     def save(*_: object) -> Any:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +16,7 @@ from arv_docker.engine import EngineImage, ListedImage
 from arv_docker.errors import ContentError, EngineError, NoSuchImage
 from arv_docker.image import Digest, Platform
 from arv_docker.reference import ImageId, Reference
-from tests.archives import END, Bytes, Image, classic, member
+from tests.archives import END, Bytes, Image, classic, member, tar
 
 
 class Pipe:
@@ -65,14 +66,15 @@ class FakeEngine:
             tags = self.tags.get(image_id, [])
             named = isinstance(name, Reference) and name in map(Reference.parse, tags)
             if named or (isinstance(name, ImageId) and name.matches(image_id)):
-                return EngineImage(image_id, tuple(tags), (), (), Platform("linux", "amd64"), 1000)
+                diff_ids = _archived(self.images[image_id]).config.diff_ids
+                return EngineImage(image_id, tuple(tags), (), diff_ids, Platform("linux", "amd64"), 1000)
         raise NoSuchImage(f"no image {name}")
 
     @contextmanager
     def save(self, images: Iterable[str]) -> Iterator[Any]:
-        (image_id,) = images
         self.calls.append("save")
-        yield Pipe(self.images[Digest.parse(image_id)])
+        contents = [self.images[Digest.parse(image_id)] for image_id in images]
+        yield Pipe(contents[0] if len(contents) == 1 else together(contents))
 
     def load(self, archive: Iterable[bytes]) -> str:
         self.calls.append("load")
@@ -106,6 +108,19 @@ class FakeEngine:
         names = {f"blobs/sha256/{diff_id.hex}": layer for diff_id, layer in own.items() if diff_id is not None}
         missing = [member(name.encode(), layer.read(1 << 30)) for name, layer in names.items() if name not in there]
         return b"".join((content[: -len(END)], *missing, END))
+
+
+def together(contents: Sequence[bytes]) -> bytes:
+    """One archive of the images in several, as Docker 25 and later save them: what they share is there once."""
+    files: dict[str, bytes] = {}
+    entries = []
+    for image in map(_archived, contents):
+        layers = {layer.claimed: layer.read(1 << 30) for layer in image.layers()}
+        names = [f"blobs/sha256/{diff_id.hex}" for diff_id in image.config.diff_ids]
+        files |= {f"blobs/sha256/{diff_id.hex}": layer for diff_id, layer in layers.items() if diff_id is not None}
+        files[f"blobs/sha256/{image.config.digest.hex}"] = image.config.raw
+        entries.append({"Config": f"blobs/sha256/{image.config.digest.hex}", "RepoTags": None, "Layers": names})
+    return tar({**files, "manifest.json": json.dumps(entries).encode()})
 
 
 def _archived(content: bytes) -> ArchivedImage:
