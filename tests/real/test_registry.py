@@ -1,21 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images go into a real registry and come out of it, by our commands and by those of others."""
 
+import base64
+import json
+import os
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from arv_docker.archive.layer import CHUNK
 from arv_docker.image import Digest
+from arv_docker.keep.stored import StoredImage
 from arv_docker.reference import Reference
 from arv_docker.registry.credentials import Provider, static
-from arv_docker.transports.registry import RegistrySource
+from arv_docker.transports import OpenedImage, Source
+from arv_docker.transports.docker_archive import ArchiveFile
+from arv_docker.transports.registry import RegistryDestination, RegistrySource
 from tests.real import registries
 from tests.real.engines import Docker, Image, Podman, Program
 from tests.real.registries import PASSWORD, USER, Distribution
-
-Logged = Callable[[Docker, Distribution], None]
+from tests.real.sites import Done, Site, command, finished, show, started
 
 
 @pytest.fixture(params=registries.KINDS)
@@ -63,3 +71,164 @@ def test_what_docker_pushed_is_read(docker: Docker, registry: Distribution, smal
     image_id, layers = read(registry, "tools/app:1")
     assert str(image_id) == small_image.id
     assert tuple(map(str, layers)) == small_image.diff_ids
+
+
+# -- pushing -----------------------------------------------------------------------------------
+
+
+def pushed(engine: Docker, registry: Distribution, *words: str, **variables: str) -> Done:
+    """What `arv-docker registry push` says, with the secret in a variable where there is one."""
+    options = [] if registry.kind == "open" else ["--username", USER, "--password-env", "THE_SECRET"]
+    line = command("registry", "push", "--insecure", registry.host, *words, *options)
+    secret = {} if registry.kind == "open" else {"THE_SECRET": PASSWORD}
+    return finished(started(line, engine.environment | secret | variables))
+
+
+def inspected(skopeo: Program, registry: Distribution, name: str) -> dict[str, Any]:
+    """The image's config, as skopeo reads it; it fails where digests do not fit."""
+    reference = f"docker://{registry.host}/{name}"
+    credentials = ["--no-creds"] if registry.kind == "open" else ["--creds", f"{USER}:{PASSWORD}"]
+    raw = skopeo.text("inspect", "--tls-verify=false", *credentials, "--config", "--raw", reference)
+    assert isinstance(json.loads(raw), dict)
+    return {"id": Digest.of(raw.encode()), "diff_ids": tuple(json.loads(raw)["rootfs"]["diff_ids"])}
+
+
+def recording(folder: Path, program: str) -> Path:
+    """A folder for the front of PATH, whose program notes its arguments and environment before it does its work."""
+    real = shutil.which(program)
+    folder.mkdir()
+    (folder / program).write_text(f'#!/bin/sh\n{{ echo "$0" "$@"; env; }} >>{folder}/noted\nexec {real} "$@"\n')
+    (folder / program).chmod(0o755)
+    return folder
+
+
+@pytest.mark.conforms("H6", "H10", "H16", "H17")
+@pytest.mark.engine("docker", "busybox", "registry", "skopeo")
+def test_a_push_from_docker_is_what_others_pull(
+    docker: Docker,
+    second_docker: Docker,
+    skopeo: Program,
+    registry: Distribution,
+    small_image: Image,
+    tmp_path: Path,
+    home: Path,
+) -> None:
+    before = docker.text("image", "ls", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}")
+    programs = recording(tmp_path / "programs", "docker")
+    done = pushed(docker, registry, small_image.reference, PATH=f"{programs}:{os.environ['PATH']}")
+    assert done.status == 0, done.told
+    name = done.out.strip()
+    assert name == f"arvtest/small:1-{small_image.id.removeprefix('sha256:')[:10]}"
+    assert docker.text("image", "ls", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}") == before
+    found = inspected(skopeo, registry, name)
+    assert (str(found["id"]), found["diff_ids"]) == (small_image.id, small_image.diff_ids)
+    log_in(second_docker, registry)
+    second_docker.run("pull", "--quiet", f"{registry.host}/{name}")
+    assert second_docker.image_ids() == {small_image.id}
+    assert second_docker.text("run", "--rm", "--network", "none", small_image.id) == small_image.greeting
+    files = [path for path in (*home.rglob("*"), programs / "noted") if path.is_file()]
+    basic = base64.b64encode(f"{USER}:{PASSWORD}".encode())
+    for secret in (PASSWORD.encode(), basic):
+        assert secret not in (done.out + done.err).encode()
+        assert [path for path in files if secret in path.read_bytes()] == []
+    assert "docker" in (programs / "noted").read_text()
+
+
+@pytest.mark.engine("docker", "busybox", "registry", "podman")
+def test_the_same_image_from_an_archive_podman_and_keep_is_the_same(
+    docker: Docker, podman: Podman, small_image: Image, tmp_path: Path
+) -> None:
+    """One manifest, and layers that are sent once: other repositories of the registry take them over."""
+    with registries.registry(tmp_path / "registry") as registry:
+        digests, sent = set(), []
+
+        def push(name: str, source: Source) -> None:
+            reference = Reference.parse(f"{registry.host}/{name}")
+            with source.open() as image:
+                result = RegistryDestination(reference, insecure=True).write(image, lambda count: None)
+            digests.add(result.digest)
+            sent.append(result.bytes_sent)
+            assert str(read(registry, name)[0]) == small_image.id
+
+        saved = tmp_path / "docker.tar"
+        docker.run("save", "--output", saved, small_image.reference)
+        push("from/archive:1", ArchiveFile(saved))
+        podman.run("load", "--input", saved)
+        docker_archive = tmp_path / "podman.tar"
+        podman.run("save", "--format", "docker-archive", "--output", docker_archive, small_image.reference)
+        push("from/podman:1", ArchiveFile(docker_archive))
+        site = Site(tmp_path / "site", docker)
+        assert site.run("ingest", small_image.reference).status == 0
+        with site.opened() as records:
+            (collection,) = records.collections()
+            stored = StoredImage(records.cluster, collection)
+            push("from/keep:1", Opened(stored.archived))
+        push("from/registry:1", RegistrySource(Reference.parse(f"{registry.host}/from/keep:1"), insecure=True))
+        assert len(digests) == 1
+        assert sent[0] > 1_000_000
+        assert max(sent[1:]) < 10_000  # the config
+
+
+class Opened:
+    """A source of an image that is open already."""
+
+    def __init__(self, image: OpenedImage) -> None:
+        self._image = image
+
+    @contextmanager
+    def open(self) -> Iterator[OpenedImage]:
+        yield self._image
+
+
+@pytest.mark.engine("docker", "busybox", "registry")
+@pytest.mark.parametrize("registry", ["open"], indirect=True)
+def test_of_the_next_version_only_the_changed_layer_is_sent(
+    docker: Docker,
+    registry: Distribution,
+    base_image: Image,
+    variant_of: Callable[[Image, str], Image],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first = pushed(docker, registry, base_image.reference)
+    assert first.status == 0, first.told
+    before = registry.received
+    variant = variant_of(base_image, "arvtest/base:2")
+    second = pushed(docker, registry, variant.reference)
+    assert second.status == 0, second.told
+    assert read(registry, second.out.strip())[1][-1] != Digest.parse(base_image.diff_ids[-1])
+    received = registry.received - before
+    assert received < 16_384
+    show(capsys, f"registry: first push {before:,} bytes, the next version {received:,}")
+
+
+@pytest.mark.conforms("H12", "H13", "H15")
+@pytest.mark.engine("docker", "busybox", "registry")
+@pytest.mark.parametrize("registry", ["open", "password"], indirect=True)
+def test_lists_status_and_deletion(docker: Docker, registry: Distribution, small_image: Image) -> None:
+    options = [] if registry.kind == "open" else ["--username", USER, "--password-env", "THE_SECRET"]
+
+    def run(verb: str, *words: str) -> tuple[int, list[str]]:
+        line = command("registry", verb, "--insecure", registry.host, *words, *options)
+        done = finished(started(line, docker.environment | {"THE_SECRET": PASSWORD}))
+        assert "Traceback" not in done.err
+        return done.status, sorted(done.out.split())
+
+    assert run("images") == (0, [])
+    assert pushed(docker, registry, small_image.reference, "app:1").status == 0
+    assert pushed(docker, registry, small_image.reference, "app:2").status == 0
+    assert (run("repos"), run("images")) == ((0, ["app"]), (0, ["app:1", "app:2"]))
+    assert (run("status", "app:1"), run("status", "app:3")) == ((0, ["ready"]), (1, ["absent"]))
+    assert run("delete", "app:1") == (9, [])  # it would take app:2 along
+    assert run("images") == (0, ["app:1", "app:2"])
+
+
+@pytest.mark.conforms("H8")
+@pytest.mark.engine("docker", "busybox", "registry")
+@pytest.mark.parametrize("registry", ["password", "tokens"], indirect=True)
+def test_a_wrong_password(docker: Docker, registry: Distribution, small_image: Image) -> None:
+    line = command("registry", "push", "--insecure", registry.host, small_image.reference, "--username", USER)
+    done = finished(started([*line, "--password-env", "WRONG"], docker.environment | {"WRONG": "another secret"}))
+    assert (done.status, done.out) == (9, "")
+    assert f"{registry.host}: " in done.err
+    assert "401" in done.err
+    assert "another secret" not in done.err
