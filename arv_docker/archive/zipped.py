@@ -24,6 +24,9 @@ _END_RECORD = 22
 #: The earliest time that the format knows; a real one would make every file differ.
 _TIME = (1980, 1, 1, 0, 0, 0)
 
+#: Of the other methods zipfile decompresses as much at once as a bomb holds.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
 #: What zipfile raises for files that are none, or are damaged.
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 
@@ -38,6 +41,8 @@ class ZippedMember:
             members = self._zip.infolist()
             if len(members) != 1 or members[0].is_dir():
                 raise BadArchive(f"the ZIP file holds {len(members)} members; an image archive is exactly one file.")
+            if members[0].compress_type not in _METHODS:
+                raise BadArchive("the ZIP file is compressed in an unusual way. Take the archive out of it first.")
             self._member = self._zip.open(members[0])
         except _UNREADABLE as error:
             raise BadArchive(f"the ZIP file cannot be read: {error}.") from None

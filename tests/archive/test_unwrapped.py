@@ -56,9 +56,11 @@ def test_the_same_image(kind: str, form: Callable[[Image], bytes]) -> None:
     assert read(WRAP[kind](form(APP))) == (APP.parsed, set(APP.layers))
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_each_method_of_zip(method: int) -> None:
-    assert read(zipped(classic(APP), method=method)) == (APP.parsed, set(APP.layers))
+def test_each_method_of_zip() -> None:
+    assert read(zipped(classic(APP), method=zipfile.ZIP_STORED)) == (APP.parsed, set(APP.layers))
+    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        with pytest.raises(BadArchive, match="unusual way"):
+            read(zipped(classic(APP), method=method))
 
 
 @KINDS
