@@ -2,17 +2,23 @@
 """Telling a waiting person how far the work is: on standard error, never on standard output.
 
 On a terminal a bar; elsewhere a plain line when a step begins to take long and every ten
-seconds from then on, so that a log shows that the work goes on.
+seconds from then on, so that a log shows that the work goes on; for programs the lines
+that arv-put has for them.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Protocol, TextIO
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+if TYPE_CHECKING:
+    import rich.progress
 
 #: Told of a number of bytes that have been dealt with since the last call.
 Advance = Callable[[int], None]
@@ -20,6 +26,18 @@ Advance = Callable[[int], None]
 #: Seconds of silence before the first line, and between two lines.
 _PATIENCE = 2.0
 _INTERVAL = 10.0
+#: Seconds that a rate is about: an engine gives nothing for a while, and then much at once.
+_RECENT = 15.0
+
+
+class Storing(Protocol):
+    """What a step that stores an image is told; of what was spared from any thread."""
+
+    def __call__(self, count: int, /) -> None:
+        """So many bytes more have been dealt with."""
+
+    def spared(self, count: int, /) -> None:
+        """So many of those were there, and were not sent."""
 
 
 class Progress(Protocol):
@@ -31,6 +49,9 @@ class Progress(Protocol):
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
         """A step that deals with ``total`` bytes (None: unknown); the block gets a function to report them to."""
 
+    def storing(self, title: str, total: int | None) -> AbstractContextManager[Storing]:
+        """A step that stores an image of about ``total`` bytes: engines do not say exactly how long their tars are."""
+
 
 class Silent:
     """Tells nothing."""
@@ -38,13 +59,13 @@ class Silent:
     def say(self, message: str) -> None:
         """Nothing."""
 
-    @contextmanager
-    def _step(self) -> Iterator[Advance]:
-        yield lambda count: None
-
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
         """Nothing."""
-        return self._step()
+        return nullcontext(_Unheard())
+
+    def storing(self, title: str, total: int | None) -> AbstractContextManager[Storing]:
+        """Nothing."""
+        return nullcontext(_Unheard())
 
 
 class Lines(Silent):
@@ -60,71 +81,146 @@ class Lines(Silent):
 
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
         """A line when the step has taken two seconds, then one every ten, and one at its end."""
-        return self._lines(title, total)
+        return _during(_Counter(title, total, self.say))
 
-    @contextmanager
-    def _lines(self, title: str, total: int | None) -> Iterator[Advance]:
-        state = _Counter(title, total, self)
-        with _ticking(state.tell_if_due):
-            yield state
-        state.end()
+    def storing(self, title: str, total: int | None) -> AbstractContextManager[Storing]:
+        """The same."""
+        return _during(_Counter(title, total, self.say))
 
 
-class _Counter:
-    def __init__(self, title: str, total: int | None, lines: Lines) -> None:
+class Batch(Lines):
+    """``PROGRAM PID: COUNT written TOTAL total``, in bytes, as ``arv-put --batch-progress`` says it for programs.
+
+    The total is -1 where it is not known, and in the last line what it turned out to be.
+    """
+
+    def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
+        """Nothing: this writes no byte."""
+        return nullcontext(_Unheard())
+
+    def storing(self, title: str, total: int | None) -> AbstractContextManager[Storing]:
+        """A line at the beginning, one a second while bytes come, and one at the end."""
+        return _during(_BatchCounter(total, self.say))
+
+
+class _Unheard:
+    """Nobody wants to know."""
+
+    def __call__(self, count: int, /) -> None:
+        pass
+
+    def spared(self, count: int, /) -> None:
+        pass
+
+
+class _Counter(_Unheard):
+    """What a person wants to know of a step."""
+
+    def __init__(self, title: str, total: int | None, say: Callable[[str], None]) -> None:
         self._title = title
         self._total = total
-        self._lines = lines
+        self._say = say
         self._done = 0
+        self._spared = 0
         self._start = time.monotonic()
         self._moved = self._start
         self._next = self._start + _PATIENCE
         self._spoke = False
+        self._recent = deque([(self._start, 0)])
         self._lock = threading.Lock()
 
     def __call__(self, count: int, /) -> None:
-        self._done += count
-        self._moved = time.monotonic()
+        with self._lock:
+            self._done += count
+            self._moved = time.monotonic()
         self.tell_if_due()
+
+    def spared(self, count: int, /) -> None:
+        with self._lock:
+            self._spared += count
 
     def tell_if_due(self) -> None:
         """A line if it is time for one, also where nothing moves: a busy engine, a request that is tried again."""
         now = time.monotonic()
         with self._lock:
+            rate = self._rate(now)
             if now < self._next:
                 return
             self._spoke = True
             self._next = now + _INTERVAL
-        still = f", nothing new for {now - self._moved:.0f} s" if now - self._moved >= _INTERVAL else ""
-        self._lines.say(f"{self._title}: {self._amount()}, {self._rate(now)}{still}")
+        quiet = now - self._moved
+        still = f"nothing new for {quiet:.0f} s" if quiet >= _INTERVAL else ""
+        self._tell(self._amount(), _were_there(self._spared), f"{size(int(rate))}/s", self._left(rate), still)
 
     def end(self) -> None:
         if self._spoke:
-            self._lines.say(f"{self._title}: {size(self._done)} done, {self._rate(time.monotonic())}")
+            rate = self._done / max(time.monotonic() - self._start, 1e-3)
+            self._tell(f"{size(self._done)} done", _were_there(self._spared), f"{size(int(rate))}/s")
+
+    def _tell(self, *facts: str) -> None:
+        self._say(f"{self._title}: {', '.join(filter(None, facts))}")
 
     def _amount(self) -> str:
         if not self._total:
             return size(self._done)
+        if self._done > self._total:
+            return f"{size(self._done)} of about {size(self._total)} (99 %)"
         return f"{size(self._done)} of {size(self._total)} ({100 * self._done // self._total} %)"
 
-    def _rate(self, now: float) -> str:
-        return f"{size(int(self._done / max(now - self._start, 1e-3)))}/s"
+    def _rate(self, now: float) -> float:
+        """Bytes a second, recently."""
+        if now - self._recent[-1][0] >= 1:
+            self._recent.append((now, self._done))
+        while len(self._recent) > 1 and self._recent[1][0] <= now - _RECENT:
+            self._recent.popleft()
+        since, before = self._recent[0]
+        return (self._done - before) / max(now - since, 1e-3)
+
+    def _left(self, rate: float) -> str:
+        missing = (self._total or 0) - self._done
+        return f"about {_duration(missing / rate)} left" if missing > 0 and rate >= 1 else ""
+
+
+class _BatchCounter(_Unheard):
+    """What a program wants to know of a step."""
+
+    def __init__(self, total: int | None, say: Callable[[str], None]) -> None:
+        self._total = total or -1
+        self._say = say
+        self._done = 0
+        self._told = -1
+        self.tell_if_due()
+
+    def __call__(self, count: int, /) -> None:
+        self._done += count
+
+    def tell_if_due(self) -> None:
+        if self._done != self._told:
+            self._tell(self._total)
+
+    def end(self) -> None:
+        self._tell(self._done)
+
+    def _tell(self, total: int) -> None:
+        self._told = self._done
+        self._say(f"{sys.argv[0]} {os.getpid()}: {self._told} written {total} total")
 
 
 @contextmanager
-def _ticking(tell: Callable[[], None]) -> Iterator[None]:
-    """Calls ``tell`` every second from another thread while the block lasts."""
+def _during(counter: _Counter | _BatchCounter) -> Iterator[Storing]:
+    """Has the counter look every second, from another thread, whether a line is due; at a good end it says so."""
     ended = threading.Event()
 
     def tick() -> None:
         while not ended.wait(1):
-            tell()
+            counter.tell_if_due()
 
     threading.Thread(target=tick, daemon=True).start()
     try:
-        yield
+        yield counter
     finally:
         ended.set()
+    counter.end()
 
 
 class Bar(Silent):
@@ -143,20 +239,42 @@ class Bar(Silent):
         """A bar that goes when the step has ended."""
         return self._bar(title, total)
 
+    def storing(self, title: str, total: int | None) -> AbstractContextManager[Storing]:
+        """The same."""
+        return self._bar(title, total)
+
     @contextmanager
-    def _bar(self, title: str, total: int | None) -> Iterator[Advance]:
+    def _bar(self, title: str, total: int | None) -> Iterator[Storing]:
         from rich import progress
 
         columns = (
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
             progress.DownloadColumn(),
+            progress.TextColumn("{task.fields[were_there]}"),
             progress.TransferSpeedColumn(),
             progress.TimeRemainingColumn(),
         )
-        with progress.Progress(*columns, console=self._console, transient=True) as shown:
-            task = shown.add_task(title, total=total)
-            yield lambda count: shown.advance(task, count)
+        with progress.Progress(*columns, console=self._console, transient=True, speed_estimate_period=_RECENT) as shown:
+            yield _Shown(shown, shown.add_task(title, total=total or None, were_there=""))
+
+
+class _Shown:
+    """A task of a bar."""
+
+    def __init__(self, shown: rich.progress.Progress, task: rich.progress.TaskID) -> None:
+        self._shown = shown
+        self._task = task
+        self._spared = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, count: int, /) -> None:
+        self._shown.advance(self._task, count)
+
+    def spared(self, count: int, /) -> None:
+        with self._lock:
+            self._spared += count
+            self._shown.update(self._task, were_there=_were_there(self._spared))
 
 
 def on(stream: TextIO | None = None) -> Progress:
@@ -180,3 +298,15 @@ def size(count: int) -> str:
         if amount < 999.95:
             return f"{amount:.1f} {unit}"
     return f"{amount / 1000:.1f} TB"
+
+
+def _duration(seconds: float) -> str:
+    """A time as people say it: ``40 s``, ``12 min``, ``2 h 5 min``."""
+    minutes = round(seconds / 60)
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _were_there(count: int) -> str:
+    return f"{size(count)} were there" if count else ""

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import io
+import os
+import sys
 import threading
+import time
 
 import pytest
 
@@ -71,10 +74,111 @@ def test_a_long_step_says_a_line_after_two_seconds_then_every_ten_then_its_end(c
             clock.now += 1
             advance(1_000_000)
     assert stream.getvalue().splitlines() == [
-        "storing: 2.0 MB of 40.0 MB (5 %), 1.0 MB/s",
-        "storing: 12.0 MB of 40.0 MB (30 %), 1.0 MB/s",
+        "storing: 2.0 MB of 40.0 MB (5 %), 1.0 MB/s, about 38 s left",
+        "storing: 12.0 MB of 40.0 MB (30 %), 1.0 MB/s, about 28 s left",
         "storing: 15.0 MB done, 1.0 MB/s",
     ]
+
+
+def test_the_rate_is_of_the_recent_past(clock: Clock) -> None:
+    """An engine gives nothing for a while: what is left takes as long as the bytes that come now."""
+    stream = io.StringIO()
+    with progress.Lines(stream).step("storing", 400_000_000) as advance:
+        clock.now += 60
+        for _ in range(30):
+            clock.now += 1
+            advance(10_000_000)
+        assert stream.getvalue().splitlines()[-1] == (
+            "storing: 210.0 MB of 400.0 MB (52 %), 10.0 MB/s, about 19 s left"
+        )
+        clock.now += 30
+        advance(0)
+    assert "storing: 300.0 MB of 400.0 MB (75 %), 0 bytes/s" in stream.getvalue()
+    assert stream.getvalue().splitlines()[-1] == "storing: 300.0 MB done, 2.5 MB/s"
+
+
+def test_what_was_there_is_said_beside_the_rest(clock: Clock) -> None:
+    stream = io.StringIO()
+    with progress.Lines(stream).storing("storing", 776_300_000) as storing:
+        for _ in range(4):
+            clock.now += 1
+            storing.spared(92_550_000)
+            storing(103_000_000)
+    assert stream.getvalue().splitlines() == [
+        "storing: 206.0 MB of 776.3 MB (26 %), 185.1 MB were there, 103.0 MB/s, about 6 s left",
+        "storing: 412.0 MB done, 370.2 MB were there, 103.0 MB/s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("done", "amount"),
+    [
+        (99_999_999, "100.0 MB of 100.0 MB (99 %), "),
+        (100_000_000, "100.0 MB of 100.0 MB (100 %), "),
+        (102_000_000, "102.0 MB of about 100.0 MB (99 %), "),
+    ],
+)
+def test_more_than_was_expected_is_not_more_than_all(clock: Clock, done: int, amount: str) -> None:
+    """What Docker says of an image's size is not the length of its tar."""
+    stream = io.StringIO()
+    with progress.Lines(stream).storing("storing", 100_000_000) as storing:
+        clock.now += 2
+        storing(done)
+    assert amount in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (99.4, "99 s"), (99.6, "2 min"), (5940, "99 min"), (6000, "1 h 40 min"), (90_000, "25 h 0 min")],
+)
+def test_the_time_that_is_left(clock: Clock, seconds: float, text: str) -> None:
+    stream = io.StringIO()
+    with progress.Lines(stream).step("storing", 1_000_000 + round(seconds * 500_000)) as advance:
+        clock.now += 2
+        advance(1_000_000)
+    assert f"about {text} left" in stream.getvalue()
+
+
+def test_lines_for_programs_are_those_of_arv_put(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of `machine_progress`: the program, its process, bytes written and in all; here the first and the last."""
+    monkeypatch.setattr(sys, "argv", ["/bin/arv-keepdocker", "app:1"])
+    stream = io.StringIO()
+    batch = progress.Batch(stream)
+    with batch.storing("storing", 100) as storing:
+        storing(60)
+        storing.spared(60)
+        storing(42)
+    with batch.storing("storing", None) as storing:
+        storing(5)
+    begin = f"/bin/arv-keepdocker {os.getpid()}: "
+    assert stream.getvalue().splitlines() == [
+        begin + "0 written 100 total",
+        begin + "102 written 102 total",
+        begin + "0 written -1 total",
+        begin + "5 written 5 total",
+    ]
+
+
+def test_programs_are_told_of_what_is_written_alone() -> None:
+    stream = io.StringIO()
+    with progress.Batch(stream).step("verifying", 100) as advance:
+        advance(100)
+    assert stream.getvalue() == ""
+
+
+def test_programs_are_told_while_bytes_come() -> None:
+    told = threading.Event()
+
+    class Stream(io.StringIO):
+        def write(self, text: str, /) -> int:
+            if ": 60 written 100 total" in text:
+                told.set()
+            return super().write(text)
+
+    stream = Stream()
+    with progress.Batch(stream).storing("storing", 100) as storing:
+        storing(60)
+        assert told.wait(20), stream.getvalue()
 
 
 @pytest.mark.parametrize("total", [None, 0])
@@ -105,12 +209,24 @@ def test_silent_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     silent.say("x")
     with silent.step("x", 1) as advance:
         advance(1)
+    with silent.storing("x", 1) as storing:
+        storing(1)
+        storing.spared(1)
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_bar_on_a_terminal_and_lines_elsewhere() -> None:
     assert isinstance(progress.on(Terminal()), progress.Bar)
     assert isinstance(progress.on(io.StringIO()), progress.Lines)
+
+
+def test_the_bar_says_what_was_there() -> None:
+    terminal = Terminal()
+    with progress.on(terminal).storing("storing", 100_000_000) as storing:
+        storing(102_000_000)
+        storing.spared(50_000_000)
+        time.sleep(0.3)  # it is drawn ten times a second
+    assert "50.0 MB were there" in terminal.getvalue()
 
 
 def test_the_bar_keeps_what_is_said_as_it_is() -> None:

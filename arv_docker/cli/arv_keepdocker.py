@@ -61,7 +61,7 @@ def _run(args: argparse.Namespace, out: TextIO, err: TextIO) -> int:
 def _progress(args: argparse.Namespace, err: TextIO) -> progress.Progress:
     if args.silent or args.progress == "--no-progress":
         return progress.Silent()
-    return progress.Lines(err) if args.progress == "--batch-progress" else progress.on(err)
+    return progress.Batch(err) if args.progress == "--batch-progress" else progress.on(err)
 
 
 def _list(args: argparse.Namespace, out: TextIO) -> int:
@@ -110,7 +110,7 @@ def _add_upload_options(parser: argparse.ArgumentParser) -> None:
     for option, meaning in (
         ("--progress", "show progress (default)"),
         ("--no-progress", "show no progress"),
-        ("--batch-progress", "show progress as plain lines"),
+        ("--batch-progress", "show bytes written and in all as lines for programs, as arv-put does"),
     ):
         shown.add_argument(option, dest="progress", action="store_const", const=option, help=meaning)
     parser.add_argument("--silent", action="store_true", help="print nothing but the UUID and errors")
