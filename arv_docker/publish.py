@@ -12,7 +12,7 @@ from .image import Digest
 from .progress import Advance
 from .reference import ImageId, Reference, references_in
 from .registry.client import Client
-from .registry.credentials import Provider
+from .registry.credentials import Provider, configured
 from .registry.http import Patience
 from .registry.services import Plain, Service, State
 from .transports import OpenedImage
@@ -47,7 +47,9 @@ class Registry:
         Raises BadReference for what is no registry.
         """
         self.host, self._folder = _place(url)
-        self._client = Client(self.host, credentials, insecure=insecure, patience=patience)
+        self._client = Client(
+            self.host, credentials or configured(self.host, self._folder), insecure=insecure, patience=patience
+        )
         self._service = service(self._client, self._folder)
         self._sleep = self._client.http.patience.sleep
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections import deque
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import IO
 
 from .. import cache
@@ -22,9 +24,9 @@ from ..image import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Config, Descriptor, Dig
 from ..manifest import Index, Listed, Manifest, chosen, images_of, parse
 from ..progress import Advance
 from ..reference import Reference
-from ..registry.blob import BlobReader
+from ..registry.ahead import ReadAhead
 from ..registry.client import Client, Document
-from ..registry.credentials import Provider
+from ..registry.credentials import Provider, configured
 from ..registry.http import Patience, host_name, is_local
 from ..registry.known import KnownBlobs
 from ..registry.mirrors import Place, places, repository_of
@@ -33,6 +35,8 @@ from ..settings import settings
 from . import OpenedImage, SeekableImage
 from .names import Choice
 
+#: Layers that are fetched at the same time, of which the first is handed out. Each may have 16 MiB waiting.
+_AT_ONCE = 3
 #: A compressed layer beyond this many bytes waits on disk, in a file without a name.
 _IN_MEMORY = 32 << 20
 
@@ -77,12 +81,22 @@ class RegistryImage:
 
         The layer that is read to its end has been checked by both its names, the registry's and its diff_id.
         """
-        for diff_id, descriptor in self.compressed.items():
-            if diff_id in skip:
-                continue
-            with closing(self._client.blob(self._repository, descriptor)) as blob:
-                yield _layer(blob, diff_id, descriptor)
-                self.received += blob.received
+        wanted = iter([it for it in self.compressed.items() if it[0] not in skip])
+        ahead: deque[tuple[Digest, Descriptor, ReadAhead]] = deque()
+        try:
+            while True:
+                for diff_id, descriptor in islice(wanted, _AT_ONCE - len(ahead)):
+                    blob = self._client.blob(self._repository, descriptor)
+                    ahead.append((diff_id, descriptor, ReadAhead(blob)))
+                if not ahead:
+                    return
+                diff_id, descriptor, reader = ahead[0]
+                yield _layer(reader, diff_id, descriptor)
+                self.received += reader.received
+                ahead.popleft()
+        finally:
+            for *_, reader in ahead:
+                reader.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +149,22 @@ class RegistrySource:
         mirrors = settings().mirrors if self.mirrors is None else self.mirrors
         *others, last = places(self.reference, mirrors)
         for place in others:
-            client = Client(
-                place.host, insecure=self.insecure and is_local(host_name(place.host)), patience=self.patience
-            )
-            with closing(client):
+            with closing(self._client(place, configured(place.host, place.repository))) as client:
                 try:
                     document = self._document(client, place)
                 except (NoSuchImage, RegistryError):
                     continue
                 yield client, place.repository, document
                 return
-        with closing(Client(last.host, self.provider, insecure=self.insecure, patience=self.patience)) as client:
+        provider = self.provider or configured(last.host, last.repository)
+        with closing(self._client(last, provider)) as client:
             yield client, last.repository, self._document(client, last)
+
+    def _client(self, place: Place, provider: Provider) -> Client:
+        """``insecure`` is for the places on this machine; a registry elsewhere refuses it, a mirror does without."""
+        mirror = place.host != self.reference.registry
+        insecure = self.insecure and not (mirror and not is_local(host_name(place.host)))
+        return Client(place.host, provider, insecure=insecure, patience=self.patience)
 
     def _document(self, client: Client, place: Place) -> Document:
         name = self.reference.digest or self.reference.tag
@@ -179,7 +197,9 @@ class RegistryDestination:
 
     def write(self, image: OpenedImage, advance: Advance) -> Pushed:
         """Pushes the image. Raises UsageError for a name without a tag, what the layers raise, and RegistryError."""
-        client = Client(self.reference.registry, self.provider, insecure=self.insecure, patience=self.patience)
+        host = self.reference.registry
+        provider = self.provider or configured(host, repository_of(self.reference))
+        client = Client(host, provider, insecure=self.insecure, patience=self.patience)
         with closing(client):
             return push(client, self.reference, image, advance, compress=self.compress)
 
@@ -295,7 +315,7 @@ def _manifest(client: Client, repository: str, descriptor: Descriptor) -> Manife
     return parsed
 
 
-def _layer(blob: BlobReader, diff_id: Digest, descriptor: Descriptor) -> Layer:
+def _layer(blob: ReadAhead, diff_id: Digest, descriptor: Descriptor) -> Layer:
     """The layer in a blob. Told apart by its first bytes whether it is compressed, for media types are often wrong."""
     if descriptor.digest == diff_id:
         return Layer(blob.read, claimed=diff_id, size=descriptor.size)

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import base64
 import email.utils
 import gzip
 import hashlib
 import json
+import threading
 import time
 from collections.abc import Callable, Container
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -644,3 +647,27 @@ def test_nothing_is_wrong_that_is_stored(registry: Registry) -> None:
                 read(source(registry))
         registry.blobs[digest] = right
     assert read(source(registry)) == IMAGE.by_id
+
+
+def test_credentials_of_the_configuration_for_a_folder_of_the_registry(registry: Registry, home: Path) -> None:
+    registry.add("tools/app:1", IMAGE)
+    registry.users = {"ann": "the password"}
+    right, wrong = (base64.b64encode(text).decode() for text in (b"ann:the password", b"bob:other"))
+    auths = {registry.host: {"auth": wrong}, f"{registry.host}/tools": {"auth": right}}
+    (home / ".docker").mkdir()
+    (home / ".docker" / "config.json").write_text(json.dumps({"auths": auths}))
+    assert read(source(registry)) == IMAGE.by_id
+
+
+def test_a_reader_that_gives_up_leaves_nothing_running(registry: Registry) -> None:
+    registry.add("tools/app:1", archives.image(*(noise(MIB, str(number)) for number in range(5))))
+    before = threading.active_count()
+    with source(registry).open() as image:
+        layers = image.layers()
+        next(layers).read(10)
+        layers.close()  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 10
+    while any(thread.name.startswith("Thread") and "_run" in thread.name for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert threading.active_count() <= before + 5  # those of the registry itself

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading ahead: a thread reads while another party works on what came, and a bounded part waits in between."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from contextlib import closing
+
+from .blob import BlobReader
+
+#: Bytes that are read at once, and how many such pieces wait.
+_PIECE = 512 << 10
+_WAITING = 32
+
+
+class ReadAhead:
+    """A blob's bytes, read by a thread that begins at once. At most 16 MiB wait. Errors come up where they happened."""
+
+    def __init__(self, blob: BlobReader) -> None:
+        """The thread closes ``blob`` when it ends."""
+        self._blob = blob
+        self._pieces: queue.Queue[bytes | BaseException] = queue.Queue(_WAITING)
+        self._held = memoryview(b"")
+        self._ended = False
+        self._given_up = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def read(self, length: int) -> bytes:
+        """``length`` bytes; fewer only at the end. Raises what reading raised."""
+        pieces = []
+        while length > 0 and (piece := self._next(length)):
+            pieces.append(piece)
+            length -= len(piece)
+        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+
+    @property
+    def received(self) -> int:
+        """Bytes that came over the network so far."""
+        return self._blob.received
+
+    def close(self) -> None:
+        """Has the thread end, once what it waits for has come; nothing more is read after that."""
+        self._given_up.set()
+        while not self._pieces.empty():
+            self._pieces.get()
+
+    def _next(self, most: int) -> memoryview:
+        while not self._held and not self._ended:
+            came = self._pieces.get()
+            if isinstance(came, BaseException):
+                self._ended = True
+                raise came
+            self._held = memoryview(came)
+            self._ended = len(came) < _PIECE
+        piece, self._held = self._held[:most], self._held[most:]
+        return piece
+
+    def _run(self) -> None:
+        try:
+            with closing(self._blob):
+                while not self._given_up.is_set():
+                    piece = self._blob.read(_PIECE)
+                    self._pieces.put(piece)
+                    if len(piece) < _PIECE:
+                        return
+        except BaseException as error:  # noqa: BLE001 -- it goes on to whoever reads
+            self._pieces.put(error)
