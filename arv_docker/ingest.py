@@ -19,7 +19,7 @@ from .archive.archived import ArchivedImage
 from .archive.stream import StreamedArchive, StreamedImage
 from .cataloguing import Cataloguing, Ingested, Options, Written
 from .engine import Engine, EngineImage
-from .errors import ArvDockerError, ClusterError, ContentError, NoSuchImage
+from .errors import ArvDockerError, ClusterError, ContentError, NoSuchImage, UsageError
 from .image import CLASSIC_LAYER_LIMIT, Config, Digest
 from .keep.blocks import StoredArchive
 from .keep.client import Cluster
@@ -29,7 +29,7 @@ from .keep.trust import Trust
 from .plan import Planned, planned
 from .progress import Progress
 from .reference import ImageId, Reference, references_in
-from .transports import OpenedImage, Source, docker_archive
+from .transports import OpenedImage, SeekableImage, Source, docker_archive
 from .transports.docker_archive import ArchiveFile
 from .transports.docker_daemon import EngineSource
 from .transports.keep import KeepDestination
@@ -110,21 +110,18 @@ class Ingest:
     def from_source(
         self, source: Source, name: Reference | ImageId | None, otherwise: Reference | None = None
     ) -> Ingested:
-        """The image of a source that knows the config beforehand.
+        """The image of a source.
 
         Linked by ``name``; without one, by the first name that an archive gives it, or by
         ``otherwise``. Of an image that is far away, layers that Keep has by a trusted link are
-        not fetched.
+        not fetched. What is piped in is stored first, for what it is shows at its end.
         """
         self._records.check_cluster()
         with source.open() as image:
+            if isinstance(image, StreamedImage):
+                return self._from_stream(image, name, otherwise)
             config = image.config
-            label = name if isinstance(name, Reference) else None
-            if label is not None and label.as_id is not None and label.as_id.matches(config.digest):
-                label = None
-            if name is None:
-                tags = references_in(image.tags) if isinstance(image, ArchivedImage) else []
-                label = next(iter(tags), otherwise)
+            label = _label_of(image, name, otherwise)
             size = image.known_size if isinstance(image, ArchivedImage) else None
             about = (size, config.digest, config.diff_ids)
             with self._locked(config.digest) as image_file:
@@ -135,6 +132,21 @@ class Ingest:
                     )
                 SentBlocks(image_file.parent, self._cluster, config.digest).discard()
         return result
+
+    def _from_stream(
+        self, image: StreamedImage, name: Reference | ImageId | None, otherwise: Reference | None
+    ) -> Ingested:
+        _, destination = self._destination([], [], spare=False)
+        with self._progress.step("storing in Keep", None) as advance:
+            stored = destination.write(image, advance)
+        config = stored.layout.config
+        self._warn_of(config)
+        label = _label_of(image, name, otherwise)
+        layers = KnownLayers(self._cluster, config.diff_ids, self._records.trust)
+        written = Written(stored, destination.bytes_sent, destination.bytes_spared, layers)
+        with self._locked(config.digest):
+            known = None if self._options.force or self._options.by_manifest else self._known(image, label)
+            return known or self._catalogue(written, label)
 
     def from_keep(self, name: Reference | ImageId) -> Ingested | None:
         """An image that Keep has already and no engine has to, as ``Cataloguing.from_keep`` finds it."""
@@ -150,6 +162,8 @@ class Ingest:
     ) -> Planned:
         """What ``from_source`` would do. The source is opened, and none of its layers read."""
         with source.open() as image:
+            if isinstance(image, StreamedImage):
+                raise UsageError("what is piped in is known only when all of it was read; save it to a file first.")
             config = image.config
             called = name or otherwise or config.digest
             size = image.known_size if isinstance(image, ArchivedImage) else None
@@ -166,7 +180,7 @@ class Ingest:
         """The image, if Keep has it; None also where its ID would be known only when all is read."""
         if not self._options.by_manifest:
             return self._records.known(image.config.digest, label)
-        if isinstance(image, ArchivedImage):
+        if isinstance(image, SeekableImage):
             return self._records.known(canonical.layout(image.config, image.sizes).manifest_digest, label)
         return None
 
@@ -292,6 +306,16 @@ def _sharing(images: Iterable[EngineImage]) -> list[list[Digest]]:
 def _bytes_of(names: Collection[str]) -> int:
     """The bytes of some blocks, by their names (``md5+size``)."""
     return sum(int(name.partition("+")[2]) for name in names)
+
+
+def _label_of(image: OpenedImage, name: Reference | ImageId | None, otherwise: Reference | None) -> Reference | None:
+    """The name to link an image of a source by; None where the user gave (the beginning of) its ID."""
+    if name is None:
+        tags = references_in(image.tags) if isinstance(image, ArchivedImage | StreamedImage) else []
+        return next(iter(tags), otherwise)
+    if isinstance(name, ImageId) or (name.as_id is not None and name.as_id.matches(image.config.digest)):
+        return None
+    return name
 
 
 def _label(name: Reference | ImageId, image: EngineImage) -> Reference | None:
