@@ -167,6 +167,17 @@ class Cataloguing:
             links_written=count,
         )
 
+    def adopt(
+        self, text: str, image_id: Digest, name: Reference | None, properties: Mapping[str, str], *, bytes_sent: int
+    ) -> Ingested:
+        """Makes a collection of a manifest text whose blocks are in Keep and were verified, and links it."""
+        collection = self._collection(text, image_id, name, properties)
+        existing = self._links(image_id, name)
+        count = links.ensure(
+            self._cluster, collection, image_id, name, trust=self.trust, properties=properties, existing=existing
+        )
+        return Ingested(collection.uuid, collection.pdh, image_id, _text(name), False, bytes_sent, 0, count)
+
     # -- private -------------------------------------------------------------------------
 
     def _links(self, image_id: Digest, name: Reference | None) -> list[Link]:

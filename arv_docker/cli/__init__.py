@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..errors import ArvDockerError, DiskError
+from ..errors import ArvDockerError, DiskError, UsageError
 
 if TYPE_CHECKING:
     from types import FrameType
     from typing import TextIO
 
     from ..engine import Engine
+    from ..image import Platform
     from ..keep.client import Cluster
     from ..keep.trust import Trust
     from ..progress import Progress
@@ -96,6 +97,23 @@ def add_trust_option(parser: argparse.ArgumentParser) -> None:
 def add_engine_option(parser: argparse.ArgumentParser) -> None:
     """``--engine``."""
     parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0], help="the container engine to use (docker)")
+
+
+def add_source_options(parser: argparse.ArgumentParser) -> None:
+    """``--platform`` and ``--insecure``."""
+    parser.add_argument(
+        "--platform", metavar="OS/ARCH", type=_platform, help="which image of a source that has several platforms"
+    )
+    parser.add_argument("--insecure", action="store_true", help="talk to a registry on this machine without TLS")
+
+
+def _platform(text: str) -> Platform:
+    from ..manifest import parse_platform
+
+    try:
+        return parse_platform(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(error.message) from None
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:

@@ -13,10 +13,11 @@ from . import EXIT_CODES, finished, without_local
 
 #: The verbs and what each does. One verb's module is imported when it is asked for, so that the help is there at once.
 VERBS = {
-    "ingest": "put an image into Keep",
+    "ingest": "put images into Keep",
     "images": "list the images in Keep, the preferred ones first",
     "resolve": "say which collection an image's name means to the cluster",
     "inspect": "show an image in Keep: IDs, layers, blocks, collections and links",
+    "copy": "copy images between clusters, archives, layouts, registries and folders",
     "load": "load an image from Keep into a container engine, every byte verified",
     "verify": "verify an image in Keep: every layer against the image's config",
     "link": "make an image that is in Keep known by a name, without uploading it",

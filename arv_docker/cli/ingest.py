@@ -24,7 +24,6 @@ from ..reference import ImageId, Reference, parse_name
 
 if TYPE_CHECKING:
     from ..engine import Engine, EngineImage
-    from ..image import Platform
     from ..ingest import Ingest, Ingested
     from ..keep.client import Cluster
     from ..plan import Planned
@@ -53,10 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", nargs="*", metavar="IMAGE", help="the images; with --from-archive the name to give it")
     parser.add_argument("--as", dest="called", metavar="NAME[:TAG]", help="link the image by this name, not its own")
     parser.add_argument("--dry-run", action="store_true", help="say what is stored and what would be sent; do nothing")
-    parser.add_argument(
-        "--platform", metavar="OS/ARCH", type=_platform, help="which image of a source that has several platforms"
-    )
-    parser.add_argument("--insecure", action="store_true", help="talk to a registry on this machine without TLS")
+    cli.add_source_options(parser)
     add_options(parser)
     cli.add_engine_option(parser)
     cli.add_cluster_options(parser)
@@ -271,15 +267,6 @@ def _document(text: str, outcome: Outcome) -> dict[str, object]:
     if isinstance(outcome, ArvDockerError):
         return {"asked": text, "error": outcome.message, "detail": outcome.detail, "exit_code": outcome.exit_code}
     return dataclasses.asdict(outcome) | {"image_id": str(outcome.image_id)}
-
-
-def _platform(text: str) -> Platform:
-    from ..manifest import parse_platform
-
-    try:
-        return parse_platform(text)
-    except UsageError as error:
-        raise argparse.ArgumentTypeError(error.message) from None
 
 
 def _pull(engine: Engine, name: Reference | ImageId, shown: progress.Progress) -> None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.client
+import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import BadSettings, ClusterError, KeepError, NoCluster
@@ -30,6 +32,7 @@ RETRIES = 10
 #: (502), and ten tries, each after twice the time, are minutes.
 READ_RETRIES = 2
 
+_CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
 _TOKEN = re.compile(r"[!-~]+")
 _SIGNATURE = re.compile(r"\+A[0-9a-f]+@[0-9a-f]+")
 
@@ -160,6 +163,26 @@ class Cluster:
             )
         _check_token(settings["ARVADOS_API_TOKEN"])
         return cls(_built(f"the cluster at {settings['ARVADOS_API_HOST']}", retries=retries), retries=retries)
+
+    @classmethod
+    def named(cls, name: str, *, retries: int = RETRIES) -> Cluster:
+        """The cluster of the settings file ``<name>.conf``, as arv-copy finds it; raises BadSettings without."""
+        import arvados.config
+
+        path = settings_file(name)
+        if path is None:
+            raise BadSettings(f"there is no settings file {name}.conf beside Arvados' settings.conf.")
+        try:
+            settings = arvados.config.load(str(path))
+        except (OSError, ValueError) as error:
+            raise BadSettings(f"the settings file {path} cannot be read: {error}.") from None
+        host, token = settings.get("ARVADOS_API_HOST", ""), settings.get("ARVADOS_API_TOKEN", "")
+        if not host or not token:
+            raise BadSettings(f"the settings file {path} lacks ARVADOS_API_HOST or ARVADOS_API_TOKEN.")
+        _check_token(token)
+        insecure = arvados.config.flag_is_true("ARVADOS_API_HOST_INSECURE", settings)
+        built = _built(f"the cluster {name} at {host}", retries=retries, host=host, token=token, insecure=insecure)
+        return cls(built, retries=retries)
 
     @classmethod
     def at(cls, url: str, token: str, *, retries: int = RETRIES) -> Cluster:
@@ -333,7 +356,20 @@ def _gone(delete: Callable[[], object]) -> None:
             raise
 
 
-def _built(where: str, *, retries: int, **arguments: str) -> Any:
+def settings_file(name: str) -> Path | None:
+    """Where the settings of a cluster called so are: ``<name>.conf`` in the folders of ``settings.conf``
+    (spec/arvados-semantics §1.1); None if there are none."""
+    if not _CLUSTER_NAME.fullmatch(name):
+        return None
+    own = os.environ.get("XDG_CONFIG_HOME", "")
+    folders = [entry for entry in os.environ.get("CONFIGURATION_DIRECTORY", "").split(":") if entry]
+    folders.append(f"{own if own.startswith('/') else Path.home() / '.config'}/arvados")
+    folders += [f"{entry}/arvados" for entry in os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":") if entry]
+    found = (Path(folder) / f"{name}.conf" for folder in folders if folder.startswith("/"))
+    return next((path for path in found if path.is_file()), None)
+
+
+def _built(where: str, *, retries: int, **arguments: Any) -> Any:
     import arvados
 
     # First contact: a wrong host must not cost the minutes that a transfer may take to recover.

@@ -14,6 +14,7 @@ import pytest
 
 from arv_docker.archive import canonical
 from arv_docker.archive.layer import Layer
+from arv_docker.errors import DigestMismatch
 from arv_docker.image import Config, Digest
 from arv_docker.keep import manifest
 from arv_docker.keep.blocks import BlockStore, StoredArchive
@@ -197,3 +198,86 @@ def test_only_what_was_there_before_counts_as_spared() -> None:
     again = BlockStore(Cluster(api).put_block, {f"{hashlib.md5(b'equal').hexdigest()}+5": signed(7200)})
     assert submitted(again, b"equal").result() == signed(7200)
     assert (again.bytes_sent, again.bytes_spared) == (0, 5)
+
+
+# -- layers that need not be read -------------------------------------------------------
+
+
+class Far(Opened):
+    """An image whose layers are noted when they are fetched."""
+
+    def __init__(self, made: Image) -> None:
+        super().__init__(made)
+        self.fetched: list[Digest | None] = []
+
+    def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
+        for layer in super().layers():
+            if layer.claimed not in skip:
+                self.fetched.append(layer.claimed)
+                yield layer
+
+
+THREE = image(BIG, b"one" * 1000, b"three" * 1000)
+
+
+def fetched(api: FakeApi, made: Image, folder: Path, trust: Trust = TRUST) -> tuple[list[Digest | None], StoredArchive]:
+    """What is fetched of an image that is far away; the archive that is stored is always its own."""
+    known = KnownLayers(Cluster(api), made.parsed.diff_ids, trust)
+    held = known.held(made.parsed.diff_ids)
+    far = Far(made)
+    stored = KeepDestination(Cluster(api), folder, known.blocks).write(far, lambda _: None, held)
+    names = [locator.partition("+A")[0] for locator in stored.locators]
+    layout = canonical.layout(made.parsed, made.sizes)
+    assert b"".join(api.keep.blocks[name] for name in names) == b"".join(canonical.content(layout, made.layer))
+    return far.fetched, stored
+
+
+def test_layers_that_a_trusted_collection_holds_are_not_fetched(tmp_path: Path) -> None:
+    api = FakeApi()
+    store(api, ONE, tmp_path)
+    assert fetched(api, THREE, tmp_path)[0] == [THREE.parsed.diff_ids[2]]
+
+
+def test_of_an_image_that_is_there_nothing_is_fetched(tmp_path: Path) -> None:
+    api = FakeApi()
+    store(api, ONE, tmp_path)
+    assert fetched(api, ONE, tmp_path)[0] == []
+
+
+@pytest.mark.parametrize("why", ["stranger", "changed", "no link", "other layout", "expired"])
+def test_whoever_is_not_trusted_is_not_believed(why: str, tmp_path: Path) -> None:
+    """Then everything comes from the source, whatever links and collections say."""
+    api = FakeApi()
+    store(api, ONE, tmp_path)
+    (link,) = layer_links(api)
+    (record,) = api.records["collections"].values()
+    if why == "stranger":
+        link["modified_by_user_uuid"] = OTHER
+    elif why == "changed":
+        link["tail_uuid"] = f"{'a' * 32}+100"
+    elif why == "no link":
+        link["name"] = str(ONE.parsed.diff_ids[1])
+    elif why == "other layout":
+        cut = next(it for it in api.keep.blocks.values() if len(it) > 1 << 20)
+        halves = [api.keep.put(cut[: len(cut) // 2], 1), api.keep.put(cut[len(cut) // 2 :], 1)]
+        rest = [it.strip() for it in record["manifest_text"].split()[1:-1] if f"+{len(cut)}+" not in it]
+        text = " ".join([".", rest[0], rest[1], *halves, rest[2], record["manifest_text"].split()[-1]]) + "\n"
+        record["manifest_text"], record["portable_data_hash"] = text, manifest.pdh(text)
+        link["tail_uuid"] = record["portable_data_hash"]
+    elif why == "expired":
+        record["manifest_text"] = record["manifest_text"].replace("@ffffffff", f"@{int(time.time()) + 600:08x}")
+    asked = THREE.parsed.diff_ids
+    spared = (
+        {asked[1]} if why in ("other layout", "expired", "no link") else set()
+    )  # a small layer is read from Keep, and hashed
+    assert set(fetched(api, THREE, tmp_path)[0]) == set(asked) - spared
+
+
+def test_a_held_layer_that_is_altered_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    """An aligned layer counts by the word of our own link; a packed one is read, and its bytes judged."""
+    api = FakeApi()
+    store(api, ONE, tmp_path)
+    name = next(name for name, content in api.keep.blocks.items() if b"oneone" in content)
+    api.keep.blocks[name] = api.keep.blocks[name].replace(b"oneone", b"oneonx", 1)
+    with pytest.raises(DigestMismatch):
+        fetched(api, THREE, tmp_path)

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``arv-docker copy``: images from one place to another."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .. import cli, progress
+from ..errors import ArvDockerError, UsageError
+from ..reference import ImageId, Reference, parse_name
+
+if TYPE_CHECKING:
+    from ..copy import Candidate, Copied
+    from ..ingest import Ingested, Options
+    from ..keep.client import Cluster
+    from ..plan import Planned
+    from ..transports import Destination, Source
+    from ..transports.names import Choice
+
+_KEEP = "keep:"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    parser.epilog = (
+        "SOURCE and DESTINATION are docker-archive:FILE[:NAME], oci:FOLDER[:NAME], oci-archive:FILE[:NAME],\n"
+        "docker://NAME (a registry), folder:FOLDER:IMAGE[:VERSION], or keep:[CLUSTER/]NAME, where CLUSTER names a\n"
+        "settings file as for arv-copy (CLUSTER.conf beside settings.conf), and NAME may be a UUID or a PDH.\n"
+        "From cluster to cluster an image keeps its names and its portable data hash; blocks go once, and only\n"
+        "those that are missing. A run that was interrupted is completed by the next.\n\n"
+        "examples:\n"
+        "  arv-docker copy keep:tools/bwa:1 docker-archive:bwa.tar\n"
+        "  arv-docker copy docker://debian:12 oci:layout:debian\n"
+        "  arv-docker copy keep:pirca/tools/bwa:1 keep:tordo/\n"
+        "  arv-docker copy --all --dry-run keep:pirca/ keep:tordo/\n"
+    )
+    parser.add_argument("source", metavar="SOURCE")
+    parser.add_argument("destination", metavar="DESTINATION")
+    parser.add_argument("--all", action="store_true", help="every image of the cluster SOURCE, with all its names")
+    parser.add_argument("--project", metavar="UUID", help="with --all: only those that this project there owns")
+    parser.add_argument("--project-uuid", metavar="UUID", help="the project to own what is written to a cluster")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be copied to a cluster; do nothing")
+    cli.add_source_options(parser)
+    cli.add_cluster_options(parser)
+    cli.add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Copies the images, and prints where they are now."""
+    source, target = _Place.of(args.source), _Place.of(args.destination)
+    if args.all and not (source.keep and target.keep and not source.name and not target.name):
+        raise UsageError("--all copies from cluster to cluster: write keep:CLUSTER/ for both.")
+    if args.project and not args.all:
+        raise UsageError("--project says which images of a cluster are copied with --all.")
+    if args.dry_run and not target.keep:
+        raise UsageError("--dry-run is for copies to a cluster.")
+    if source.keep and not source.name and not args.all:
+        raise UsageError("which image? Write keep:[CLUSTER/]NAME, or --all.")
+    shown = progress.on()
+    if source.keep and target.keep and not target.name:
+        return _between(args, source, target, shown)
+    if target.keep:
+        return _into_keep(args, source, target, shown)
+    return _elsewhere(args, source, shown)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What is written for a source or a destination. ``cluster`` is None for the configured one, or the local site."""
+
+    text: str
+    keep: bool
+    cluster: str | None = None
+    name: str = ""
+
+    @classmethod
+    def of(cls, text: str) -> _Place:
+        from ..keep.client import settings_file
+
+        if not text.startswith(_KEEP):
+            return cls(text, keep=False)
+        rest = text.removeprefix(_KEEP)
+        first, slash, name = rest.partition("/")
+        # A name may have slashes of its own; its first part is a cluster if there are settings of that name.
+        named = bool(slash) and (not name or settings_file(first) is not None)
+        return cls(text, True, first, name) if named else cls(text, True, None, rest)
+
+
+def _between(args: argparse.Namespace, source: _Place, target: _Place, shown: progress.Progress) -> int:
+    """From one cluster to another, names and all."""
+    from .. import copy
+
+    with _cluster(args, source) as there, _cluster(args, target) as here:
+        images = copy.every(there, args.project) if args.all else [copy.one(there, source.name)]
+        copying = copy.Copying(there, here, _options(args), shown)
+        outcomes: list[Copied | Planned | ArvDockerError] = []
+        for image in images:
+            try:
+                outcome = copying.plan(image) if args.dry_run else copying.run(image)
+                _tell(image, outcome, shown)
+                outcomes.append(outcome)
+            except ArvDockerError as error:
+                if not args.all:
+                    raise
+                shown.say(f"{image}: {error.message}")
+                outcomes.append(error)
+    failures = [outcome for outcome in outcomes if isinstance(outcome, ArvDockerError)]
+    if args.json:
+        documents = [_document(image, outcome) for image, outcome in zip(images, outcomes, strict=True)]
+        cli.print_json(documents if args.all else documents[0])
+    else:
+        for done in outcomes:
+            if not isinstance(done, ArvDockerError):
+                print(done if args.dry_run else done.uuid)
+    if args.all:
+        shown.say(f"{len(images) - len(failures)} of {len(images)} images {'planned' if args.dry_run else 'copied'}")
+    return failures[0].exit_code if failures else 0
+
+
+def _into_keep(args: argparse.Namespace, source: _Place, target: _Place, shown: progress.Progress) -> int:
+    """One image from anywhere, as ``ingest`` does it."""
+    from ..ingest import Ingest
+
+    with _cluster(args, target) as here, _source(args, source, shown) as (opened, otherwise):
+        ingest = Ingest(here, _options(args), shown)
+        name = _name(target.name) if target.name else None
+        do = ingest.plan_source if args.dry_run else ingest.from_source
+        outcome: Ingested | Planned = do(opened, name, otherwise)
+    if args.json:
+        cli.print_json(_plain(outcome))
+    else:
+        print(outcome if args.dry_run else outcome.uuid)
+    return 0
+
+
+def _elsewhere(args: argparse.Namespace, source: _Place, shown: progress.Progress) -> int:
+    """One image to a destination that is no cluster; prints its ID."""
+    from ..transports import names
+
+    destination: Destination[Any] = names.destination(args.destination, _choice(args, shown))
+    with _source(args, source, shown) as (opened, _), opened.open() as image:
+        with shown.step(f"copying to {args.destination}", None) as advance:
+            destination.write(image, advance)
+        image_id = image.config.digest
+    if args.json:
+        cli.print_json({"destination": args.destination, "image_id": str(image_id)})
+    else:
+        print(image_id)
+    return 0
+
+
+@contextmanager
+def _cluster(args: argparse.Namespace, place: _Place) -> Iterator[Cluster]:
+    if place.cluster is None:
+        with cli.cluster(args) as cluster:
+            yield cluster
+    else:
+        from ..keep.client import Cluster
+
+        yield Cluster.named(place.cluster, retries=args.retries)
+
+
+@contextmanager
+def _source(
+    args: argparse.Namespace, place: _Place, shown: progress.Progress
+) -> Iterator[tuple[Source, Reference | None]]:
+    """Where an image is read from, and what it is called there where that is a name for a catalogue."""
+    from ..transports import names
+
+    if not place.keep:
+        transport, rest = names.split(place.text)
+        otherwise = Reference.parse(rest.removeprefix("//")) if transport == "docker" else None
+        yield names.source(place.text, _choice(args, shown)), otherwise
+        return
+    from .. import copy
+    from ..keep.stored import StoredImage
+
+    with _cluster(args, place) as cluster:
+        image = copy.one(cluster, place.name)
+        yield copy.Opened(StoredImage(cluster, image.collection)), next(iter(image.names), None)
+
+
+def _choice(args: argparse.Namespace, shown: progress.Progress) -> Choice:
+    from ..transports.names import Choice
+
+    return Choice(args.platform, insecure=args.insecure, progress=shown)
+
+
+def _options(args: argparse.Namespace) -> Options:
+    from ..ingest import Options
+    from ..settings import settings
+
+    return Options(project=args.project_uuid, by_manifest=settings().image_id == "manifest")
+
+
+def _name(text: str) -> Reference:
+    name = parse_name(text)
+    if isinstance(name, ImageId):
+        raise UsageError(f"{text!r} is an image ID; an image is copied to a name.")
+    return name
+
+
+def _tell(image: Candidate, outcome: Copied | Planned, shown: progress.Progress) -> None:
+    from ..copy import Copied
+
+    if isinstance(outcome, Copied):
+        state = "already there" if outcome.already else "copied"
+        spared = f", {progress.size(outcome.bytes_spared)} were there" if outcome.bytes_spared else ""
+        shown.say(f"{image}: {state}, {progress.size(outcome.bytes_sent)} sent{spared}, {outcome.links_written} links")
+
+
+def _document(image: Candidate, outcome: Copied | Planned | ArvDockerError) -> dict[str, object]:
+    if isinstance(outcome, ArvDockerError):
+        told = {"error": outcome.message, "detail": outcome.detail, "exit_code": outcome.exit_code}
+        return {"source": image.collection.uuid, **told}
+    return {"source": image.collection.uuid, **_plain(outcome)}
+
+
+def _plain(outcome: Copied | Planned | Ingested) -> dict[str, object]:
+    return dataclasses.asdict(outcome) | {"image_id": str(outcome.image_id)}

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Copying images from one cluster to another: content, ID, names; blocks once, and only those that are missing.
+
+The portable data hash stays, for it is what workflows and job reuse compare. An image that
+is stored as we store it goes the way of every other source, so that layers which the
+other cluster has are not read; one of another layout (upstream's) goes block by block, as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+
+from . import cache, verify
+from .cataloguing import Cataloguing, Ingested, Options
+from .errors import BadReference, ContentError, NotVerified
+from .image import Digest
+from .ingest import Ingest
+from .keep import catalogue, links
+from .keep.catalogue import REPO_TAG
+from .keep.client import Cluster, CollectionRecord, batches
+from .keep.manifest import locators
+from .keep.resume import SentBlocks
+from .keep.stored import StoredImage, image_file
+from .plan import Planned, planned
+from .progress import Progress
+from .reference import ImageId, Reference
+
+_BLOCK = re.compile(r"(?<= )([0-9a-f]{32}\+\d+)\S*")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An image of the cluster that is copied from, with the names that its users gave it, the preferred first."""
+
+    collection: CollectionRecord
+    image_id: Digest
+    names: tuple[Reference, ...]
+
+    def __str__(self) -> str:
+        return ", ".join(name.link_name for name in self.names) or str(self.image_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """An image that the other cluster has now, under all its names; the same counts as ``Ingested``."""
+
+    uuid: str
+    pdh: str
+    image_id: Digest
+    names: tuple[str, ...]
+    already: bool
+    bytes_sent: int
+    bytes_spared: int
+    links_written: int
+
+
+def one(source: Cluster, text: str) -> Candidate:
+    """The image that ``text`` means there, with its other names; raises what ``catalogue.resolve`` raises."""
+    found = catalogue.owned(source, catalogue.resolve(source, text).collection)
+    return _candidate(source, found)
+
+
+def every(source: Cluster, project: str | None = None) -> list[Candidate]:
+    """Every image of the cluster that this user can read, or those that a project owns, each once."""
+    rows = catalogue.listing(source, project=project)
+    uuids = list(dict.fromkeys(row.collection.uuid for row in rows))
+    found: dict[str, CollectionRecord] = {}
+    for some in batches(uuids, 50):  # with their manifest texts
+        found |= {it.uuid: it for it in source.collections([["uuid", "in", some]], manifest=True)}
+    named: dict[str, list[Reference]] = {}
+    for row in rows:
+        if (name := _name(f"{row.repository}:{row.tag}")) is not None and row.repository != "<none>":
+            named.setdefault(row.collection.uuid, []).append(name)
+    candidates = []
+    for uuid in uuids:
+        with suppress(ContentError, KeyError):  # a link may lead to what is no image
+            names = tuple(dict.fromkeys(named.get(uuid, ())))
+            candidates.append(Candidate(found[uuid], image_file(found[uuid]).image_id, names))
+    return candidates
+
+
+class Copying:
+    """Copies images from one cluster to another."""
+
+    def __init__(self, source: Cluster, target: Cluster, options: Options, progress: Progress) -> None:
+        self._source = source
+        self._target = target
+        self._options = options
+        self._progress = progress
+
+    def plan(self, image: Candidate) -> Planned:
+        """What ``run`` would do; reads no more than the head of the image."""
+        stored = StoredImage(self._source, image.collection)
+        records = Cataloguing(self._target, self._options, self._progress)
+        diff_ids = stored.config.diff_ids if _is_ours(stored) else ()
+        total = stored.layout.size if _is_ours(stored) else stored.file.size
+        return planned(self._target, records, str(image), image.image_id, diff_ids=diff_ids, total=total)
+
+    def run(self, image: Candidate) -> Copied:
+        """Copies an image, its hash link, and a link for each of its names.
+
+        Raises what verifying and storing it raise; then the other cluster has no collection and no link of it.
+        """
+        options = replace(self._options, by_manifest=False)
+        stored = StoredImage(self._source, image.collection)
+        if image.image_id == stored.layout.manifest_digest:
+            options = replace(options, by_manifest=True)
+        first = next(iter(image.names), None)
+        records = Cataloguing(self._target, options, self._progress)
+        if _is_ours(stored):
+            name = first or ImageId(image.image_id.hex)
+            done = Ingest(self._target, options, self._progress).from_source(Opened(stored), name)
+        else:
+            done = records.known(image.image_id, first) or self._verbatim(records, stored, first)
+        written = done.links_written + self._named(records, image.image_id, image.names[1:])
+        if done.pdh != image.collection.pdh and not done.already:
+            raise NotVerified(f"{image} became {done.pdh}, and was {image.collection.pdh}.")
+        names = tuple(name.link_name for name in image.names)
+        return Copied(
+            done.uuid, done.pdh, image.image_id, names, done.already, done.bytes_sent, done.bytes_spared, written
+        )
+
+    def _named(self, records: Cataloguing, image_id: Digest, names: Sequence[Reference]) -> int:
+        """Gives the image further names; how many links that took."""
+        return sum(found.links_written for name in names if (found := records.known(image_id, name)) is not None)
+
+    def _verbatim(self, records: Cataloguing, stored: StoredImage, name: Reference | None) -> Ingested:
+        """Copies the blocks as they are, after finding that they hold the image."""
+        verify.verify(self._source, stored.collection, quick=False, progress=self._progress)
+        image_id = stored.file.image_id
+        sent = SentBlocks(cache.cache_folder(), self._target, image_id)
+        there = sent.blocks
+        count = 0
+        with self._progress.step("copying blocks", stored.file.size) as advance:
+            for locator in locators(stored.file.streams):
+                if locator.stripped not in there:
+                    content = self._source.get_block(str(locator))
+                    there[locator.stripped] = self._target.put_block(content)
+                    sent.note(there[locator.stripped])
+                    count += len(content)
+                advance(locator.size or 0)
+        text = _BLOCK.sub(lambda match: there[match[1]], stored.collection.manifest_text or "")
+        done = records.adopt(text, image_id, name, links.timestamp_of(stored.config), bytes_sent=count)
+        sent.discard()
+        return done
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A source that is open already."""
+
+    image: StoredImage
+
+    @contextmanager
+    def open(self) -> Iterator[StoredImage]:
+        yield self.image
+
+
+def _candidate(source: Cluster, collection: CollectionRecord) -> Candidate:
+    linked = [link for link in catalogue.names_of(source, [collection.uuid]) if link.link_class == REPO_TAG]
+    ranked = sorted(linked, key=catalogue.sort_key, reverse=True)
+    names = dict.fromkeys(name for link in ranked if (name := _name(link.name)) is not None)
+    return Candidate(collection, image_file(collection).image_id, tuple(names))
+
+
+def _name(text: str) -> Reference | None:
+    """A name that can be written again; what is no name was never resolved by any."""
+    try:
+        return Reference.parse(text)
+    except BadReference:
+        return None
+
+
+def _is_ours(stored: StoredImage) -> bool:
+    """Whether the collection's blocks are those into which we cut the image's canonical archive."""
+    if stored.canonical is None:
+        return False
+    return tuple(locator.size for locator in locators(stored.file.streams)) == stored.layout.block_sizes()

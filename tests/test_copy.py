@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From one cluster to another: content, ID, every name; blocks once, and only those that are missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arv_docker.archive import canonical
+from arv_docker.cache import cache_folder
+from arv_docker.copy import Copied, Copying, every, one
+from arv_docker.errors import ArvDockerError, KeepError, NoSuchImage
+from arv_docker.ingest import Ingest, Options
+from arv_docker.keep import manifest
+from arv_docker.keep.client import Cluster
+from arv_docker.keep.delta import LAYER
+from arv_docker.progress import Silent
+from arv_docker.reference import Reference
+from tests.archives import Image, classic, files_of, image
+from tests.keep.fake_api import PROJECT, FakeApi
+
+BIG = files_of(b"low" * 5_700_000)
+ONE = image(BIG, files_of(b"one"), created="2024-01-02T03:04:05Z")
+TWO = image(BIG, files_of(b"two"), created="2024-01-03T03:04:05Z")
+
+
+@pytest.fixture
+def there() -> FakeApi:
+    return FakeApi()
+
+
+@pytest.fixture
+def here() -> FakeApi:
+    return FakeApi()
+
+
+def ingested(api: FakeApi, made: Image, folder: Path, *names: str, **options: Any) -> None:
+    (folder / "image.tar").write_bytes(classic(made))
+    for name in names:
+        ingest = Ingest(Cluster(api), Options(**options), Silent())
+        ingest.from_archive(folder / "image.tar", Reference.parse(name))
+
+
+def stored_by_upstream(api: FakeApi, made: Image, name: str) -> None:
+    """A tarball cut every 64 MiB, its links without a pin, as arv-keepdocker leaves them."""
+    content = classic(made)
+    blocks = [api.keep.put(content[start : start + (8 << 20)], 1) for start in range(0, len(content), 8 << 20)]
+    text = manifest.single_file(f"{made.parsed.digest}.tar", len(content), blocks)
+    record = api.add("collections", manifest_text=text)
+    for link_class, called in (("docker_image_hash", str(made.parsed.digest)), ("docker_image_repo+tag", name)):
+        properties = {"image_timestamp": "2024-01-02T03:04:05Z"}
+        api.add(
+            "links", link_class=link_class, name=called, head_uuid=record["uuid"], tail_uuid="", properties=properties
+        )
+
+
+def copied(there: FakeApi, here: FakeApi, text: str, **options: Any) -> Copied:
+    source, target = Cluster(there, retries=0), Cluster(here, retries=0)
+    return Copying(source, target, Options(**options), Silent()).run(one(source, text))
+
+
+def names_in(api: FakeApi) -> dict[str, str]:
+    """The PDH by each name that is linked, and by each hash."""
+    collections = api.records["collections"]
+    links = (it for it in api.records["links"].values() if it["link_class"] != LAYER)
+    return {it["name"]: collections[it["head_uuid"]]["portable_data_hash"] for it in links}
+
+
+def test_content_id_and_every_name(there: FakeApi, here: FakeApi, tmp_path: Path) -> None:
+    ingested(there, ONE, tmp_path, "app:1", "app:latest", "quay.example.com/tools/app:1")
+    done = copied(there, here, "app:1")
+    assert names_in(here) == names_in(there)
+    assert set(done.names) == {"app:1", "app:latest", "quay.example.com/tools/app:1"}
+    assert here.keep.blocks == there.keep.blocks
+    for link in (it for it in here.records["links"].values() if it["link_class"] != LAYER):
+        assert link["properties"] == {"image_timestamp": "2024-01-02T03:04:05Z"}
+
+
+def test_again_moves_nothing(there: FakeApi, here: FakeApi, tmp_path: Path) -> None:
+    ingested(there, ONE, tmp_path, "app:1", "app:2")
+    copied(there, here, "app:1")
+    before = dict(here.keep.blocks), len(here.records["links"])
+    done = copied(there, here, str(ONE.parsed.digest))
+    assert (done.already, done.bytes_sent, done.links_written) == (True, 0, 0)
+    assert (dict(here.keep.blocks), len(here.records["links"])) == before
+
+
+def test_of_the_next_version_only_what_is_missing(there: FakeApi, here: FakeApi, tmp_path: Path) -> None:
+    ingested(there, ONE, tmp_path, "app:1")
+    copied(there, here, "app:1")
+    ingested(there, TWO, tmp_path, "app:2")
+    big = [name for name, content in there.keep.blocks.items() if len(content) > 1 << 20]
+    for name in big:
+        del there.keep.blocks[name]  # whoever reads the layer there fails
+    done = copied(there, here, "app:2")
+    assert done.bytes_sent < 64 << 10
+    assert done.bytes_spared >= len(BIG)
+    assert names_in(here) == names_in(there)
+
+
+def test_the_manifest_s_name_stays(there: FakeApi, here: FakeApi, tmp_path: Path) -> None:
+    ingested(there, ONE, tmp_path, "app:1", by_manifest=True)
+    done = copied(there, here, "app:1")
+    assert done.image_id == canonical.layout(ONE.parsed, ONE.sizes).manifest_digest
+    assert names_in(here) == names_in(there)
+    assert copied(there, here, "app:1").already
+
+
+def test_what_upstream_stored_stays_as_it_is(there: FakeApi, here: FakeApi) -> None:
+    stored_by_upstream(there, ONE, "app:1")
+    done = copied(there, here, "app:1")
+    assert (done.bytes_sent, names_in(here)) == (len(classic(ONE)), names_in(there))
+    assert here.keep.blocks == there.keep.blocks
+    assert copied(there, here, "app:1").already
+    assert list(cache_folder().iterdir()) == []
+
+
+def test_what_is_no_image_is_not_copied(there: FakeApi, here: FakeApi) -> None:
+    stored_by_upstream(there, ONE, "app:1")
+    name = max(there.keep.blocks, key=lambda it: len(there.keep.blocks[it]))
+    there.keep.blocks[name] = bytes(len(there.keep.blocks[name]))
+    with pytest.raises(ArvDockerError):
+        copied(there, here, "app:1")
+    assert here.records == {"links": {}, "collections": {}}
+    with pytest.raises(NoSuchImage):
+        copied(there, here, "nosuch:1")
+
+
+@pytest.mark.parametrize("upstream", [False, True])
+def test_an_interrupted_copy_is_taken_up(
+    there: FakeApi, here: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, upstream: bool
+) -> None:
+    if upstream:
+        stored_by_upstream(there, ONE, "app:1")
+    else:
+        ingested(there, ONE, tmp_path, "app:1")
+    put = here.keep.put
+
+    def full(content: bytes, copies: int) -> str:
+        if here.keep.blocks:
+            raise KeepError("Keep is full.")
+        return put(content, copies)
+
+    monkeypatch.setattr(here.keep, "put", full)
+    with pytest.raises(KeepError):
+        copied(there, here, "app:1")
+    monkeypatch.setattr(here.keep, "put", put)
+    before = dict(here.keep.blocks)
+    here.keep.blocks.clear()
+    copied(there, here, "app:1")
+    assert before
+    assert here.keep.blocks.keys().isdisjoint(before)
+    assert names_in(here) == names_in(there)
+
+
+def test_into_a_project(there: FakeApi, here: FakeApi, tmp_path: Path) -> None:
+    ingested(there, ONE, tmp_path, "app:1")
+    copied(there, here, "app:1", project=PROJECT)
+    assert {it["owner_uuid"] for it in here.records["collections"].values()} == {PROJECT}
+
+
+def test_a_plan_is_what_happens(there: FakeApi, here: FakeApi, tmp_path: Path) -> None:
+    ingested(there, ONE, tmp_path, "app:1", "app:latest")
+    ingested(there, TWO, tmp_path, "app:2")
+    source, target = Cluster(there), Cluster(here)
+    copying = Copying(source, target, Options(), Silent())
+    for found in every(source):
+        planned, done = copying.plan(found), copying.run(found)
+        assert planned.uuid is None
+        assert planned.bytes_to_send is not None
+        assert abs(planned.bytes_to_send - done.bytes_sent) <= 4096  # padding, and the end
+    for found in every(source):
+        done = copying.run(found)
+        assert (copying.plan(found).uuid, done.already, done.links_written) == (done.uuid, True, 0)
+    assert names_in(here) == names_in(there)
+
+
+def test_every_image_once_and_those_of_a_project(there: FakeApi, tmp_path: Path) -> None:
+    ingested(there, ONE, tmp_path, "app:1", "app:latest")
+    ingested(there, TWO, tmp_path, "app:2", project=PROJECT)
+    there.add("links", link_class="docker_image_repo+tag", name="app:9", head_uuid="zzzzz-4zz18-999999999999999")
+    stray = there.add("collections", manifest_text=f". {there.keep.put(b'x', 1)} 0:1:x\n")
+    there.add("links", link_class="docker_image_repo+tag", name="x:1", head_uuid=stray["uuid"])
+    assert [str(it) for it in every(Cluster(there))] == ["app:2", "app:latest, app:1"]
+    assert [str(it) for it in every(Cluster(there), PROJECT)] == ["app:2"]
