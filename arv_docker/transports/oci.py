@@ -33,6 +33,7 @@ from .names import Choice
 
 _DOCUMENTS = ("index.json", "oci-layout")
 _BLOBS = "blobs/sha256"
+_PARTIAL = ".*.partial"
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -129,7 +130,10 @@ class LayoutDestination:
                 with replacing(mark) as file:
                     file.write(_LAYOUT)
             with writing(self._folder, advice="choose another folder"):
-                (self._folder / _BLOBS).mkdir(parents=True, exist_ok=True)
+                blobs = self._folder / _BLOBS
+                blobs.mkdir(parents=True, exist_ok=True)
+                for leftover in (*self._folder.glob(_PARTIAL), *blobs.glob(_PARTIAL)):
+                    leftover.unlink()  # of a run that was killed
             yield
 
     def _list(self, manifest: Descriptor) -> None:
