@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Failed, EngineFailed, AssertionError, OSError) as error:
         print(f"bin/bench: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"bin/bench: stopped; what was measured is in the newest file of {RESULTS}", file=sys.stderr)
+        return 130
     if options.publish:
         report.publish(Runs(runs), RESULTS, HERE.parent / "docs")
     if options.figures is None:

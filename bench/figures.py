@@ -190,7 +190,7 @@ def _over(runs: Sequence[Run], above: Callable[[Run], float], below: Callable[[R
 
 FIGURES = (
     Figure(1, "first ingest ÷ docker save", ("first",), False, _to_save),
-    Figure(2, "first ingest ÷ upstream", ("first",), False, _to_upstream),
+    Figure(2, "first ingest ÷ upstream", ("first", "first-site"), False, _to_upstream),
     Figure(3, "client CPU ÷ upstream", ("first",), False, _cpu),
     Figure(4, "peak memory", ("first",), True, _memory),
     Figure(5, "client disk", ("first", "tarball"), True, _disk),

@@ -166,21 +166,32 @@ def _blocks_of_last(site: Path) -> int:
 
 
 def first(bench: Bench) -> None:
-    """An image that Keep does not know, by both programs into either endpoint, beside a save that is thrown away."""
-    kinds = [("save", ""), ("ours", "null"), ("upstream", "null"), ("ours", "site"), ("upstream", "site")]
-    if bench.family.quick:
-        del kinds[3:]
+    """An image that Keep does not know, by both programs, beside a save that is thrown away."""
     for image in dict.fromkeys((bench.family.small, bench.family.a, bench.family.b)):
-        for number in range(bench.rounds):
-            for order, (who, kind) in rotated(kinds, number):
-                what = ("first", image, who)
-                if not kind:
-                    bench.note(what, (number, order), ["sh", "-c", 'docker save "$0" >/dev/null', image])
-                    continue
-                ours = bench.programs.ingest(image)
-                with bench.endpoint(kind) as endpoint:
-                    command = ours if who == "ours" else bench.programs.upstream_ingest(image)
-                    bench.note(what, (number, order), command, (kind, endpoint), aligned=bench.aligned(image))
+        _first(bench, "null", image, ("save", "ours", "upstream"))
+
+
+def first_on_the_site(bench: Bench) -> None:
+    """The same into the site."""
+    for image in (bench.family.a, bench.family.b):
+        _first(bench, "site", image, ("ours", "upstream"))
+
+
+def _first(bench: Bench, kind: str, image: str, programs: Sequence[str]) -> None:
+    aligned = bench.aligned(image)
+    for number in range(bench.rounds):
+        for order, who in rotated(programs, number):
+            what, place = ("first", image, who), (number, order)
+            if who == "save":
+                bench.note(what, place, _save(image))
+                continue
+            command = bench.programs.ingest(image) if who == "ours" else bench.programs.upstream_ingest(image)
+            with bench.endpoint(kind) as endpoint:
+                bench.note(what, place, command, (kind, endpoint), aligned=aligned)
+
+
+def _save(image: str) -> list[str]:
+    return ["sh", "-c", 'docker save "$0" >/dev/null', image]
 
 
 def tarball(bench: Bench) -> None:
@@ -198,7 +209,7 @@ def next_version(bench: Bench) -> None:
         for order, who in rotated(("save", "ours", "upstream"), number):
             what, place = ("next", after, who), (number, order)
             if who == "save":
-                bench.note(what, place, ["sh", "-c", 'docker save "$0" >/dev/null', after])
+                bench.note(what, place, _save(after))
                 continue
             command = bench.programs.ingest if who == "ours" else bench.programs.upstream_ingest
             with bench.endpoint("null") as endpoint:
@@ -243,8 +254,7 @@ def together(bench: Bench) -> None:
         for order, who in rotated(("save", "ours"), number):
             if who == "save":
                 for image in versions:
-                    command = ["sh", "-c", 'docker save "$0" >/dev/null', image]
-                    bench.note(("together", image, who), (number, order), command)
+                    bench.note(("together", image, who), (number, order), _save(image))
                 continue
             with bench.endpoint("null") as endpoint:
                 command = [*bench.programs.ingest(versions[0]), *versions[1:]]
@@ -343,7 +353,8 @@ SCENARIOS: Mapping[str, Callable[[Bench], None]] = {
     "next": next_version,
     "many-layers": many_layers,
     "together": together,
-    "family": family,
     "load": load,
     "load-next": load_next,
+    "first-site": first_on_the_site,
+    "family": family,
 }
