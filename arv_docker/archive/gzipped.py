@@ -24,7 +24,8 @@ _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 _LAST = b"\x03\0"
 _PIECE = 1 << 20
 _WINDOW = 32 << 10
-_LEVEL = 6
+#: Twice as fast as the usual 6 (54 against 25 MB/s of one processor, measured on a program) and 4 % larger.
+_LEVEL = 4
 
 
 def compressed(read: Callable[[int], bytes]) -> Iterator[bytes]:
