@@ -174,7 +174,6 @@ OPEN = {
     "W21": "not yet shown",
     "W22": "not yet shown",
     "W23": "not yet shown",
-    "W24": "not yet shown",
     "W26": "not yet shown",
     "S17": "in part: figures of a family of images belong to the work on speed",
     "H20": "belongs to the work on pushing",

@@ -50,7 +50,7 @@ exit codes:
   130  interrupted (Ctrl-C); 143, 129: terminated, hung up
 """
 
-ENGINES = ("docker",)
+ENGINES = ("docker", "podman", "auto")
 
 
 def _natural(text: str) -> int:
@@ -96,7 +96,12 @@ def add_trust_option(parser: argparse.ArgumentParser) -> None:
 
 def add_engine_option(parser: argparse.ArgumentParser) -> None:
     """``--engine``."""
-    parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0], help="the container engine to use (docker)")
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=ENGINES[0],
+        help="the container engine to use (docker); auto: the first of them that has the image, which is said",
+    )
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
@@ -172,9 +177,15 @@ def trust(args: argparse.Namespace, cluster: Cluster, shown: Progress) -> Trust:
 
 def engine(args: argparse.Namespace) -> Engine:
     """The engine that the options mean; raises NoEngine if it is not installed."""
+    from ..engine.auto import Auto
     from ..engine.docker import Docker
+    from ..engine.podman import Podman
+    from ..progress import on
 
-    return {"docker": Docker}[args.engine]()
+    engines: dict[str, Callable[[], Engine]] = {"docker": Docker, "podman": Podman}
+    if args.engine == "auto":
+        return Auto(list(engines.values()), on().say)
+    return engines[args.engine]()
 
 
 def print_json(document: object) -> None:

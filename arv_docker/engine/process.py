@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
@@ -91,14 +91,18 @@ def reading(command: Sequence[str], check: Check) -> Iterator[Output]:
             check(Finished(tuple(command), process.wait(), b"", stderr.text()))
 
 
-def feed(command: Sequence[str], chunks: Iterable[bytes], check: Check) -> Finished:
+def feed(
+    command: Sequence[str], chunks: Iterable[bytes], check: Check, *, variables: Mapping[str, str] | None = None
+) -> Finished:
     """Feeds ``chunks`` to a command's standard input, closes it, and hands the result to ``check``.
+
+    ``variables`` are set in its environment, beside ours.
 
     If ``chunks`` raises, the command is killed first and its input never closed: an
     engine takes a closed input for a complete archive. A command that ends by itself in
     the middle is judged by ``check``, since its own words say more than a broken pipe.
     """
-    with _started(command, stdin=subprocess.PIPE) as (process, stderr):
+    with _started(command, stdin=subprocess.PIPE, variables=variables) as (process, stderr):
         assert process.stdin is not None
         assert process.stdout is not None
         stdout = _Drain(process.stdout)
@@ -124,13 +128,16 @@ def _write(pipe: IO[bytes], chunks: Iterable[bytes]) -> None:
 
 
 @contextmanager
-def _started(command: Sequence[str], *, stdin: int) -> Iterator[tuple[subprocess.Popen[bytes], _Drain]]:
+def _started(
+    command: Sequence[str], *, stdin: int, variables: Mapping[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], _Drain]]:
     try:
         process = subprocess.Popen(
             list(command),
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            env={**_without_secrets(os.environ), **(variables or {})},
             start_new_session=True,  # a group of its own, so that what the command started ends with it
         )
     except OSError as error:
@@ -156,6 +163,11 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """What an engine's command gets of our environment: it has no business with the cluster."""
+    return {name: value for name, value in environment.items() if name != "ARVADOS_API_TOKEN"}
 
 
 def _enlarge(pipe: IO[bytes] | None) -> None:

@@ -66,6 +66,15 @@ def test_run_closes_standard_input() -> None:
     assert run(python("print(repr(sys.stdin.read()))"), Judge()).stdout == b"''\n"
 
 
+def test_what_a_command_finds_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours and what it is given, without the key to the cluster."""
+    monkeypatch.setenv("ARVADOS_API_TOKEN", "a-secret-token")
+    monkeypatch.setenv("OURS", "ours")
+    code = "print(os.environ.get('ARVADOS_API_TOKEN'), os.environ['OURS'], os.environ.get('TMPDIR'))"
+    assert run(python(code), Judge()).stdout == f"None ours {os.environ.get('TMPDIR')}\n".encode()
+    assert feed(python(code), [], Judge(), variables={"TMPDIR": "/x"}).stdout == b"None ours /x\n"
+
+
 def test_lines_are_told_as_they_come(tmp_path: Path) -> None:
     """The child waits for the file that the first line makes us write."""
     flag = tmp_path / "flag"

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the command lines of Docker and Podman have in common: most of what is asked of an engine.
+
+An engine's own module adds how its command is found, what its refusals mean, and the few
+things that it does in another way.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import (
+    AmbiguousImage,
+    BadReference,
+    EngineError,
+    EngineNotRunning,
+    EnginePermissionDenied,
+    NoEngine,
+    NoSuchImage,
+)
+from ..image import Digest, Platform
+from ..reference import ImageId, Reference
+from . import EngineImage, ListedImage
+from .process import Finished, run
+
+#: The columns of a listing, for a template: Podman's ``{{json .}}`` gives other keys, and all lines at once.
+_COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size")
+_LISTING = "{" + ",".join(f'"{column}":{{{{json .{column}}}}}' for column in _COLUMNS) + "}"
+
+#: Images that are inspected by one command, whose line has bounds.
+_AT_ONCE = 500
+
+#: What reading an answer of another form raises.
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, BadReference)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """What an engine says, in lower case, when it is shut to us, is not there, or has no such image; and what to do."""
+
+    denied: tuple[str, ...]
+    if_denied: str
+    not_running: tuple[str, ...]
+    if_not_running: str
+    no_such_image: tuple[str, ...]
+
+
+class CommandLine:
+    """An engine that is driven by its command.
+
+    ``command`` is the program, ``options`` come before every word that it is told.
+    """
+
+    name: str
+    title: str
+    refusals: Refusals
+
+    def __init__(self, command: str, options: Sequence[str] = ()) -> None:
+        self.command = command
+        self.options = tuple(options)
+
+    def version(self) -> str:
+        """The version of the engine itself, for example ``20.10.24``."""
+        return self._run("version", "--format", "{{.Server.Version}}").stdout.decode().strip()
+
+    def list(self) -> list[ListedImage]:
+        """What the command ``images --no-trunc`` lists, newest first."""
+        listing = self._run("images", "--no-trunc", "--format", _LISTING).stdout
+        try:
+            return [_listed(json.loads(line)) for line in listing.splitlines() if line]
+        except _UNREADABLE as error:
+            raise EngineError(f"{self.name} images gave a listing that cannot be read: {error!r}.") from error
+
+    def chains(self) -> set[tuple[Digest, ...]]:
+        """The diff_ids of each image that is listed, from its lowest layer up."""
+        images = list(dict.fromkeys(str(image.id) for image in self.list()))
+        chains = set()
+        for start in range(0, len(images), _AT_ONCE):
+            some = images[start : start + _AT_ONCE]
+            lines = self._run("image", "inspect", "--format", "{{json .RootFS.Layers}}", *some).stdout.splitlines()
+            try:
+                chains |= {tuple(_ids(json.loads(line) or ())) for line in lines if line}
+            except _UNREADABLE as error:
+                raise EngineError(f"{self.name} image inspect gave layers that cannot be read: {error!r}.") from error
+        return chains
+
+    def inspect(self, name: Reference | ImageId) -> EngineImage:
+        """The image called ``name``.
+
+        A name is looked up before an ID. The beginning of an ID is compared with the
+        listing, for an engine's answer does not tell an unknown one from an ambiguous one.
+        """
+        if isinstance(name, Reference):
+            for spelling in self.spellings(name):
+                try:
+                    return self._inspect(spelling)
+                except NoSuchImage as error:
+                    missing = error
+            if (prefix := name.as_id) is None:
+                raise missing
+        else:
+            prefix = name
+        return self._inspect(str(prefix.whole or self._only_match(prefix, name)))
+
+    def spellings(self, name: Reference) -> Sequence[str]:
+        """What the name may be written as in the engine, the likeliest first, the one for a registry last."""
+        return [name.written or name.familiar]
+
+    def tag(self, image: Digest, name: Reference) -> None:
+        """Gives the image the name."""
+        self._run("tag", str(image), name.familiar)
+
+    def pull(self, name: Reference, on_line: Callable[[str], None] | None = None) -> None:
+        """Fetches the image; what the command prints goes to ``on_line``."""
+        run(self._line("pull", self.spellings(name)[-1]), self._check, on_line=on_line)
+
+    def _line(self, *arguments: str) -> tuple[str, ...]:
+        return (self.command, *self.options, *arguments)
+
+    def _run(self, *arguments: str) -> Finished:
+        return run(self._line(*arguments), self._check)
+
+    def _inspect(self, name: str) -> EngineImage:
+        finished = self._run("image", "inspect", name)
+        try:
+            (document,) = json.loads(finished.stdout)
+            return _engine_image(document)
+        except _UNREADABLE as error:
+            raise EngineError(
+                f"{self.name} image inspect {name} gave an answer that cannot be read: {error!r}."
+            ) from error
+
+    def _only_match(self, prefix: ImageId, asked: Reference | ImageId) -> Digest:
+        found = {image.id for image in self.list() if prefix.matches(image.id)}
+        if not found:
+            raise self._no_such_image(str(asked))
+        if len(found) > 1:
+            raise AmbiguousImage(
+                f"{asked} is the beginning of {len(found)} image IDs. Write more digits.",
+                detail="\n".join(sorted(map(str, found))),
+            )
+        return found.pop()
+
+    def _check(self, finished: Finished) -> None:
+        """Raises the error that fits a command that failed."""
+        if finished.status == 0:
+            return
+        words = finished.stderr.lower()
+        if any(text in words for text in self.refusals.denied):
+            raise EnginePermissionDenied(self.refusals.if_denied, detail=finished.stderr)
+        if any(text in words for text in self.refusals.not_running):
+            raise EngineNotRunning(self.refusals.if_not_running, detail=finished.stderr)
+        if any(text in words for text in self.refusals.no_such_image):
+            raise self._no_such_image(finished.command[-1], finished.stderr)
+        shown = " ".join((self.name, *finished.command[1 + len(self.options) :][:2]))
+        raise EngineError(f"{shown} failed with status {finished.status}.", detail=finished.stderr)
+
+    def _no_such_image(self, name: str, detail: str = "") -> NoSuchImage:
+        return NoSuchImage(
+            f"{self.title} has no image {name!r}. See {self.name} images, or fetch it first: "
+            f"{self.name} pull, or --pull.",
+            detail=detail,
+        )
+
+
+def found(title: str, commands: Iterable[str]) -> str:
+    """The first of the commands that is on PATH; raises NoEngine if none is."""
+    for command in commands:
+        if path := shutil.which(command):
+            return path
+    raise NoEngine(
+        f"no {title} command is on PATH ({', '.join(commands)}). Install {title}, or read the image from a file "
+        f"that {title.lower()} save wrote: --from-archive FILE."
+    )
+
+
+def _listed(line: Mapping[str, Any]) -> ListedImage:
+    return ListedImage(
+        line["Repository"], line["Tag"], _id(line["ID"]), line.get("CreatedSince", ""), line.get("Size", "")
+    )
+
+
+def _engine_image(document: Mapping[str, Any]) -> EngineImage:
+    return EngineImage(
+        id=_id(document["Id"]),
+        tags=tuple(document.get("RepoTags") or ()),
+        digests=tuple(document.get("RepoDigests") or ()),
+        diff_ids=tuple(_ids((document.get("RootFS") or {}).get("Layers") or ())),
+        platform=Platform(
+            document.get("Os") or "unknown", document.get("Architecture") or "unknown", document.get("Variant") or ""
+        ),
+        size=int(document.get("Size") or 0),
+    )
+
+
+def _ids(texts: Iterable[str]) -> Iterator[Digest]:
+    return map(_id, texts)
+
+
+def _id(text: str) -> Digest:
+    """An engine's image ID; Podman leaves out ``sha256:``."""
+    return Digest.sha256(text.removeprefix("sha256:"))
