@@ -16,7 +16,7 @@ from arv_docker.errors import ContentError, NotVerified
 from arv_docker.keep import manifest
 from arv_docker.keep.client import CollectionRecord
 from arv_docker.verify import Report, verify
-from tests.archives import canonical_archive, classic, flat, hybrid, image
+from tests.archives import canonical_archive, classic, containerd, flat, hybrid, image
 from tests.keep.fake_api import FakeApi, cluster
 
 ONE, TWO = b"a" * 1024, b"b" * 1024
@@ -42,7 +42,7 @@ def test_the_canonical_archive() -> None:
     assert verified(canonical_archive(APP), quick=True).bytes_read == 0
 
 
-@pytest.mark.parametrize("form", [classic, hybrid, flat])
+@pytest.mark.parametrize("form", [classic, hybrid, containerd, flat])
 def test_any_layout(form: object) -> None:
     assert callable(form)
     assert verified(form(APP)).canonical is False

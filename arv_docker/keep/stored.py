@@ -92,7 +92,9 @@ class StoredImage:
         self.canonical = recognised(self._source)
         self.archived: ArchivedImage | CanonicalImage = self.canonical or DockerArchive(self._source).image()
         self.layout = canonical.layout(self.config, self.archived.sizes)
-        if self.file.image_id not in (self.config.digest, self.layout.manifest_digest):
+        # The original names a file by whatever the engine says: by its own manifest or index, with a containerd store.
+        others = self.archived.digests if isinstance(self.archived, ArchivedImage) else ()
+        if self.file.image_id not in (self.config.digest, self.layout.manifest_digest, *others):
             raise DigestMismatch(
                 f"collection {collection.uuid} is named after image {self.file.image_id}, "
                 f"and holds {self.config.digest}."

@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arv_docker.archive.docker import DockerArchive
 from arv_docker.errors import BadManifestText, ContentError, DigestMismatch, NotAnImage
 from arv_docker.image import Digest
 from arv_docker.keep import manifest
 from arv_docker.keep.client import CollectionRecord
 from arv_docker.keep.manifest import Locator, Segment
 from arv_docker.keep.stored import KeepFile, StoredImage, holds, image_file
-from tests.archives import canonical_archive, classic, files_of, flat, hybrid, image
+from tests.archives import Bytes, canonical_archive, classic, containerd, files_of, flat, hybrid, image
 
 ID = "a" * 64
 BLOCK = f"{'0' * 32}+10"
@@ -107,7 +108,8 @@ def test_holds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "canonical"), [(classic, False), (hybrid, False), (flat, False), (canonical_archive, True)]
+    ("form", "canonical"),
+    [(classic, False), (hybrid, False), (containerd, False), (flat, False), (canonical_archive, True)],
 )
 def test_any_layout_is_read(form: Callable[..., bytes], canonical: bool) -> None:
     found = stored(form(APP), APP.parsed.digest)
@@ -119,6 +121,11 @@ def test_any_layout_is_read(form: Callable[..., bytes], canonical: bool) -> None
 def test_a_file_named_by_the_manifest_digest() -> None:
     by_manifest = stored(canonical_archive(APP), APP.parsed.digest).layout.manifest_digest
     assert stored(canonical_archive(APP), by_manifest).config == APP.parsed
+
+
+def test_a_file_named_by_what_a_containerd_store_calls_the_image() -> None:
+    for digest in DockerArchive(Bytes(containerd(APP))).image().digests:
+        assert stored(containerd(APP), digest).config == APP.parsed
 
 
 def test_a_file_named_after_another_image() -> None:
