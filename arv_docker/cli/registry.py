@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from .. import cli, progress
 from ..errors import NotReady, UsageError
-from ..progress import Progress, Silent, printable
+from ..progress import Advance, Progress, Silent, printable
 from ..reference import ImageId, Reference, parse_name, references_in
 
 if TYPE_CHECKING:
@@ -249,16 +249,20 @@ def _opened(
 
 
 def _images(args: argparse.Namespace, registry: Registry) -> int:
-    return _listed(args, registry.images())
+    with _asking(registry):
+        names = list(registry.images())
+    return _listed(args, names)
 
 
 def _repos(args: argparse.Namespace, registry: Registry) -> int:
-    return _listed(args, registry.repositories())
+    with _asking(registry):
+        names = list(registry.repositories())
+    return _listed(args, names)
 
 
-def _listed(args: argparse.Namespace, names: Iterator[str]) -> int:
+def _listed(args: argparse.Namespace, names: Sequence[str]) -> int:
     if args.json:
-        cli.print_json(list(names))
+        cli.print_json(names)
     else:
         for name in names:
             print(printable(name))
@@ -266,7 +270,8 @@ def _listed(args: argparse.Namespace, names: Iterator[str]) -> int:
 
 
 def _create(args: argparse.Namespace, registry: Registry) -> int:
-    created = registry.create(args.repository)
+    with _asking(registry):
+        created = registry.create(args.repository)
     if args.json:
         cli.print_json({"repository": args.repository, "created": created})
     else:
@@ -275,7 +280,8 @@ def _create(args: argparse.Namespace, registry: Registry) -> int:
 
 
 def _status(args: argparse.Namespace, registry: Registry) -> int:
-    state = registry.status(args.name)
+    with _asking(registry):
+        state = registry.status(args.name)
     _say(args, state)
     return {"ready": 0, "pending": NotReady.exit_code, "absent": _ABSENT}[state]
 
@@ -287,18 +293,25 @@ def _wait(args: argparse.Namespace, registry: Registry) -> int:
 
 
 def _delete(args: argparse.Namespace, registry: Registry) -> int:
-    deleted = registry.delete(args.name)
+    with _asking(registry):
+        deleted = registry.delete(args.name)
     _say(args, "deleted" if deleted else "absent")
     return 0 if deleted else _ABSENT
 
 
 def _token(args: argparse.Namespace, registry: Registry) -> int:
-    secret = registry.token()
+    with _asking(registry):
+        secret = registry.token()
     if args.json:
         cli.print_json({"registry": registry.host, "token": secret})
     else:
         print(secret)
     return 0
+
+
+def _asking(registry: Registry) -> AbstractContextManager[Advance]:
+    """Tells of a registry that takes long to answer."""
+    return progress.on().step(f"asking {registry.host}", None)
 
 
 def _waited(registry: Registry, name: str, seconds: float, shown: Progress) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import tempfile
 from collections import deque
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -22,7 +22,7 @@ from ..disk import writing
 from ..errors import BadArchive, LayerCountMismatch, NoSuchImage, NotAnImage, RegistryError, UsageError
 from ..image import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Config, Descriptor, Digest, Platform
 from ..manifest import Index, Listed, Manifest, chosen, images_of, parse
-from ..progress import Advance
+from ..progress import Advance, Progress, Silent
 from ..reference import Reference
 from ..registry.ahead import ReadAhead
 from ..registry.client import Client, Document
@@ -43,7 +43,8 @@ _IN_MEMORY = 32 << 20
 
 def source(rest: str, choice: Choice) -> RegistrySource:
     """``//NAME[:TAG][@DIGEST]``."""
-    return RegistrySource(Reference.parse(f"docker:{rest}"), choice.platform, insecure=choice.insecure)
+    reference = Reference.parse(f"docker:{rest}")
+    return RegistrySource(reference, choice.platform, insecure=choice.insecure, progress=choice.progress)
 
 
 def destination(rest: str, choice: Choice) -> RegistryDestination:
@@ -104,7 +105,8 @@ class RegistrySource:
     """An image of a registry by its name. ``platform`` says which of several, None: this machine's.
 
     ``provider`` gives credentials for the registry itself; those of Docker's and Podman's configuration unless given,
-    which the mirrors have in any case. ``mirrors`` are those of the settings unless given.
+    which the mirrors have in any case. ``mirrors`` are those of the settings unless given. ``progress`` is told of
+    a registry that takes long to answer.
     """
 
     reference: Reference
@@ -113,6 +115,7 @@ class RegistrySource:
     provider: Provider | None = field(default=None, kw_only=True, repr=False)
     mirrors: Mapping[str, Sequence[str]] | None = field(default=None, kw_only=True)
     patience: Patience | None = field(default=None, kw_only=True, repr=False)
+    progress: Progress = field(default_factory=Silent, kw_only=True, repr=False)
 
     @contextmanager
     def open(self) -> Iterator[RegistryImage]:
@@ -120,6 +123,13 @@ class RegistrySource:
 
         Raises NoSuchImage, AmbiguousImage with the list of platforms, NotAnImage, DigestMismatch, RegistryError.
         """
+        with ExitStack() as stack:
+            with self.progress.step(f"asking {self.reference.registry}", None):
+                image = stack.enter_context(self._opened())
+            yield image
+
+    @contextmanager
+    def _opened(self) -> Iterator[RegistryImage]:
         with self._found() as (client, repository, document):
             what = f"{client.host}/{repository}"
             parsed = parse(document.raw, what=what)

@@ -11,6 +11,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Container
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from arv_docker.errors import (
 )
 from arv_docker.image import OCI_INDEX, OCI_LAYER, Digest
 from arv_docker.manifest import machine_platform, parse_platform
+from arv_docker.progress import Advance, Silent
 from arv_docker.reference import Reference
 from arv_docker.registry.credentials import Credentials, static
 from arv_docker.transports import names
@@ -671,3 +673,16 @@ def test_a_reader_that_gives_up_leaves_nothing_running(registry: Registry) -> No
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert threading.active_count() <= before + 5  # those of the registry itself
+
+
+def test_a_registry_that_takes_long_is_told_of(registry: Registry) -> None:
+    class Told(Silent):
+        def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
+            steps.append(title)
+            return super().step(title, total)
+
+    steps: list[str] = []
+    registry.add("tools/app:1", IMAGE)
+    choice = names.Choice(insecure=True, progress=Told())
+    with names.source(f"docker://{registry.host}/tools/app:1", choice).open():
+        assert steps == [f"asking {registry.host}"]
