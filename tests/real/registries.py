@@ -60,6 +60,11 @@ class Distribution:
         """The bytes that clients sent so far, heads of requests and all."""
         return self._counter.received
 
+    @property
+    def served(self) -> int:
+        """The bytes that clients got so far."""
+        return self._counter.served
+
     def close(self) -> None:
         """Ends it."""
         self._counter.shutdown()
@@ -143,7 +148,7 @@ class _Signed(TokenServer):
 
 
 class _Counter(socketserver.ThreadingTCPServer):
-    """Passes connections on and counts what clients send."""
+    """Passes connections on and counts what clients send, and what they get."""
 
     daemon_threads = True
 
@@ -151,6 +156,7 @@ class _Counter(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Passing)
         self.port = port
         self.received = 0
+        self.served = 0
         self._lock = threading.Lock()
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
@@ -158,13 +164,17 @@ class _Counter(socketserver.ThreadingTCPServer):
         with self._lock:
             self.received += number
 
+    def count_served(self, number: int) -> None:
+        with self._lock:
+            self.served += number
+
 
 class _Passing(socketserver.BaseRequestHandler):
     server: _Counter
 
     def handle(self) -> None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.server.port)) as beyond:
-            back = threading.Thread(target=_copied, args=(beyond, self.request, lambda count: None), daemon=True)
+            back = threading.Thread(target=_copied, args=(beyond, self.request, self.server.count_served), daemon=True)
             back.start()
             _copied(self.request, beyond, self.server.count)
             back.join()
