@@ -30,6 +30,7 @@ examples:
   arv-docker registry images registry.example
 """
 
+_KEEP = "keep:"
 _ABSENT = 1
 _TIMEOUT = 600.0
 
@@ -48,13 +49,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "examples:\n  arv-docker registry push --insecure localhost:5000 hello:1\n"
         "  arv-docker registry push registry.example oci-archive:app.tar tools/app:2 --wait",
     )
-    push.add_argument("image", metavar="IMAGE", help="an image of the engine, or a source such as docker-archive:FILE")
+    push.add_argument(
+        "image", metavar="IMAGE", help="an image of the engine, keep:NAME, or docker-archive:FILE and the like"
+    )
     push.add_argument("name", nargs="?", metavar="NAME", help="the name to give it, exactly")
     push.add_argument("--wait", action="store_true", help="return when the image can be used")
     push.add_argument("--uncompressed", action="store_true", help="push layers as they are, not compressed with gzip")
     push.add_argument("--quiet", "-q", action="store_true", help="no progress, only the name")
     push.add_argument("--platform", metavar="OS/ARCH", help="of several images of a source, the one for this platform")
     cli.add_engine_option(push)
+    cli.add_cluster_options(push)
     for name, function, summary, text in (
         ("images", _images, "list the names of all images", ""),
         ("repos", _repos, "list the repositories", ""),
@@ -234,8 +238,19 @@ def _opened(
         platform = parse_platform(args.platform) if args.platform else None
         choice = names.Choice(platform=platform, insecure=args.insecure, progress=shown)
         with names.source(args.image, choice).open() as image:
-            called = Reference.parse(rest.removeprefix("//")) if transport == "docker" else None
-            yield image, called, tuple(getattr(image, "tags", ()))
+            there = Reference.parse(rest.removeprefix("//")) if transport == "docker" else None
+            yield image, there, tuple(getattr(image, "tags", ()))
+        return
+    if args.image.startswith(_KEEP):
+        from .. import copy
+        from ..keep.stored import StoredImage
+
+        text = args.image.removeprefix(_KEEP)
+        asked = parse_name(text)
+        with cli.cluster(args) as cluster:
+            stored = copy.one(cluster, text)
+            called = asked if asked in stored.names else None
+            yield StoredImage(cluster, stored.collection).archived, called, tuple(map(str, stored.names))
         return
     if args.platform:
         raise UsageError("--platform chooses among the images of a source; an engine has one.")

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin
 
-from ..errors import BadReference, DigestMismatch, NoSuchImage, RegistryError, Unsupported
+from ..errors import BadReference, DigestMismatch, NoSuchImage, RegistryError, Unsupported, UsageError
 from ..image import MAX_JSON_SIZE, OCI_INDEX, OCI_MANIFEST, Descriptor, Digest, json_object
 from ..manifest import HASHES
 from ..reference import DEFAULT_REGISTRY
+from . import certificates
 from .authorization import Authorization, Scopes
 from .blob import BlobReader
 from .credentials import Provider, Wallet, configured
@@ -60,12 +61,12 @@ class Client:
         patience: Patience | None = None,
     ) -> None:
         """``host`` may have a port. ``provider`` gives credentials; those of Docker's and Podman's configuration
-        unless given. ``insecure`` is HTTP without TLS, for a registry on this machine alone: raises RegistryError
+        unless given. ``insecure`` is HTTP without TLS, for a registry on this machine alone: raises UsageError
         for one whose name is not of this machine."""
         if insecure and not is_local(host_name(host)):
-            raise RegistryError(
+            raise UsageError(
                 f"{host}: --insecure is for registries on this machine (localhost, 127.0.0.1, [::1]) alone. "
-                "Give this one a certificate; its authority can be put where --help says."
+                f"Put the certificate of this one's authority into {certificates.folder_of(host)}."
             )
         self.host = host
         self.http = Http(_HUB_API if host == DEFAULT_REGISTRY else host, plain=insecure, patience=patience)

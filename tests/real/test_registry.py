@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,9 @@ import pytest
 
 from arv_docker.archive.layer import CHUNK
 from arv_docker.image import Digest
-from arv_docker.keep.stored import StoredImage
 from arv_docker.reference import Reference
 from arv_docker.registry.credentials import Provider, static
-from arv_docker.transports import OpenedImage, Source
-from arv_docker.transports.docker_archive import ArchiveFile
-from arv_docker.transports.registry import RegistryDestination, RegistrySource
+from arv_docker.transports.registry import RegistrySource
 from tests.real import registries
 from tests.real.engines import Docker, Image, Podman, Program
 from tests.real.registries import PASSWORD, USER, Distribution
@@ -76,7 +72,7 @@ def test_what_docker_pushed_is_read(docker: Docker, registry: Distribution, smal
 # -- pushing -----------------------------------------------------------------------------------
 
 
-def pushed(engine: Docker, registry: Distribution, *words: str, **variables: str) -> Done:
+def pushed(engine: Program, registry: Distribution, *words: str, **variables: str) -> Done:
     """What `arv-docker registry push` says, with the secret in a variable where there is one."""
     options = [] if registry.kind == "open" else ["--username", USER, "--password-env", "THE_SECRET"]
     line = command("registry", "push", "--insecure", registry.host, *words, *options)
@@ -135,49 +131,32 @@ def test_a_push_from_docker_is_what_others_pull(
 
 
 @pytest.mark.engine("docker", "busybox", "registry", "podman")
+@pytest.mark.parametrize("registry", ["open"], indirect=True)
 def test_the_same_image_from_an_archive_podman_and_keep_is_the_same(
-    docker: Docker, podman: Podman, small_image: Image, tmp_path: Path
+    docker: Docker, podman: Podman, registry: Distribution, small_image: Image, tmp_path: Path
 ) -> None:
     """One manifest, and layers that are sent once: other repositories of the registry take them over."""
-    with registries.registry(tmp_path / "registry") as registry:
-        digests, sent = set(), []
-
-        def push(name: str, source: Source) -> None:
-            reference = Reference.parse(f"{registry.host}/{name}")
-            with source.open() as image:
-                result = RegistryDestination(reference, insecure=True).write(image, lambda count: None)
-            digests.add(result.digest)
-            sent.append(result.bytes_sent)
-            assert str(read(registry, name)[0]) == small_image.id
-
-        saved = tmp_path / "docker.tar"
-        docker.run("save", "--output", saved, small_image.reference)
-        push("from/archive:1", ArchiveFile(saved))
-        podman.run("load", "--input", saved)
-        docker_archive = tmp_path / "podman.tar"
-        podman.run("save", "--format", "docker-archive", "--output", docker_archive, small_image.reference)
-        push("from/podman:1", ArchiveFile(docker_archive))
-        site = Site(tmp_path / "site", docker)
-        assert site.run("ingest", small_image.reference).status == 0
-        with site.opened() as records:
-            (collection,) = records.collections()
-            stored = StoredImage(records.cluster, collection)
-            push("from/keep:1", Opened(stored.archived))
-        push("from/registry:1", RegistrySource(Reference.parse(f"{registry.host}/from/keep:1"), insecure=True))
-        assert len(digests) == 1
-        assert sent[0] > 1_000_000
-        assert max(sent[1:]) < 10_000  # the config
-
-
-class Opened:
-    """A source of an image that is open already."""
-
-    def __init__(self, image: OpenedImage) -> None:
-        self._image = image
-
-    @contextmanager
-    def open(self) -> Iterator[OpenedImage]:
-        yield self._image
+    saved = tmp_path / "docker.tar"
+    docker.run("save", "--output", saved, small_image.reference)
+    podman.run("load", "--input", saved)
+    site = Site(tmp_path / "site", docker)
+    site.printed("ingest", small_image.reference)
+    answers = []
+    for number, (engine, words) in enumerate(
+        (
+            (docker, [f"docker-archive:{saved}"]),
+            (podman, [f"localhost/{small_image.reference}", "--engine", "podman"]),
+            (docker, [f"keep:{small_image.reference}", f"--local={site.folder}"]),
+            (docker, [f"docker://{registry.host}/from/0:1"]),
+        )
+    ):
+        done = pushed(engine, registry, *words[:1], f"from/{number}:1", *words[1:], "--json")
+        assert done.status == 0, done.told
+        answers.append(json.loads(done.out))
+        assert str(read(registry, f"from/{number}:1")[0]) == small_image.id
+    assert len({answer["digest"] for answer in answers}) == 1
+    assert answers[0]["bytes_sent"] > 1_000_000
+    assert max(answer["bytes_sent"] for answer in answers[1:]) < 10_000  # the config
 
 
 @pytest.mark.engine("docker", "busybox", "registry")

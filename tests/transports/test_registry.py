@@ -31,6 +31,7 @@ from arv_docker.errors import (
     RegistryDenied,
     RegistryError,
     SchemaOne,
+    UsageError,
 )
 from arv_docker.image import OCI_INDEX, OCI_LAYER, Digest
 from arv_docker.manifest import machine_platform, parse_platform
@@ -634,7 +635,7 @@ def test_mirrors_of_the_settings(registry: Registry, monkeypatch: pytest.MonkeyP
 
 
 def test_without_tls_only_on_this_machine_by_name() -> None:
-    with pytest.raises(RegistryError, match="registries on this machine"):
+    with pytest.raises(UsageError, match="registries on this machine"):
         read(RegistrySource(Reference.parse("registry.example:5000/app"), insecure=True))
 
 
