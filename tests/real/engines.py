@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -417,6 +418,15 @@ def build_base(docker: Docker, reference: str = "arvtest/base:1") -> Image:
         "data.tar": tar_of({"data/noise": (noise(BASE_DATA), 0o644)}),
     }
     return _with_top(docker, reference, docker.build(_dockerfile(layers), layers))
+
+
+def build_noisy(docker: Docker, layers: int, size: int, reference: str) -> Image:
+    """busybox, so many layers of so many bytes each that do not compress, a script."""
+    below = docker.build(_dockerfile(["busybox.tar"]), {"busybox.tar": _busybox_layer()})
+    for number in range(layers):
+        content = tar_of({f"data/{number}": (random.Random(number).randbytes(size), 0o644)})
+        below = docker.build(f"FROM {below}\nADD data.tar /\n", {"data.tar": content})
+    return _with_top(docker, reference, below)
 
 
 def build_variant(docker: Docker, image: Image, reference: str) -> Image:

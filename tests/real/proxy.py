@@ -8,15 +8,20 @@ import http.client
 import multiprocessing
 import multiprocessing.connection
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.context import ForkServerProcess
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from arv_docker.site import LocalSite
 from tests.real import child
 from tests.real.engines import Image
+
+P = TypeVar("P", bound="Proxy")
+
+_PIECE = 1 << 20
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.real.child"])
@@ -42,11 +47,17 @@ class Proxy(ThreadingHTTPServer):
         self._number = number
         self._lock = threading.Lock()
 
-    def counted(self, request: str, body: bytes) -> str:
+    def counted(self, request: str, body: Sized) -> str:
         """When in this request the client dies; empty for never."""
         with self._lock:
             self.seen.append((request, len(body)))
             return self._when if len(self.seen) == self._number else ""
+
+    def received(self, request: str, count: int) -> None:
+        """Told of each piece of a request's body as it comes."""
+
+    def answered(self, request: str) -> None:
+        """Told of a request just before its answer goes to the client."""
 
     def kill_client(self) -> None:
         """SIGKILL; returns when it is gone."""
@@ -63,8 +74,16 @@ class Conversation(BaseHTTPRequestHandler):
     server: Proxy
 
     def _pass_on(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         request = f"{self.command} {self.path.partition('?')[0]}"
+        length = int(self.headers.get("Content-Length") or 0)
+        body = bytearray()
+        while len(body) < length:
+            piece = self.rfile.read(min(_PIECE, length - len(body)))
+            if not piece:  # killed meanwhile
+                self.close_connection = True
+                return
+            body += piece
+            self.server.received(request, len(piece))
         self.server.hold(request)
         killed = self.server.counted(request, body)
         self.close_connection = True
@@ -87,6 +106,7 @@ class Conversation(BaseHTTPRequestHandler):
         if killed == "after":
             self.server.kill_client()
             return
+        self.server.answered(request)
         self._answer(answer, content)
 
     def _answer(self, answer: http.client.HTTPResponse, content: bytes) -> None:
@@ -111,7 +131,13 @@ def between(
     site: LocalSite, when: str = "", number: int = 0, hold: Callable[[str], None] = lambda request: None
 ) -> Iterator[Proxy]:
     """A running proxy in front of the site."""
-    proxy = Proxy(site.url, when, number, hold)
+    with serving(Proxy(site.url, when, number, hold)) as proxy:
+        yield proxy
+
+
+@contextmanager
+def serving(proxy: P) -> Iterator[P]:
+    """The proxy, running as long as the block lasts."""
     thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
