@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from arv_docker.archive.docker import DockerArchive
@@ -48,6 +48,8 @@ from tests.archives import (
 
 #: Seconds after which reading counts as a hang, and bytes by which this process may grow over all cases.
 HANG, GROWTH = 1, 192 << 20
+
+_BATCH = 500
 
 APP = image(files_of(b"low" * 300), files_of(b"high"), files_of(b"low" * 300), os="linux", architecture="amd64")
 
@@ -139,9 +141,17 @@ def amounts(share: float) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("amount", [few, pytest.param(many, marks=pytest.mark.long)])
 
 
-def quick(amount: int) -> settings:
-    """Hypothesis without its own limits, and without shrinking what is only slow."""
-    return settings(max_examples=amount, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+def generated(strategy: st.SearchStrategy[bytes], amount: int) -> None:
+    """Holds so many archives of a strategy: the same ones every time, and in batches, for hypothesis remembers each."""
+    for batch in range(0, amount, _BATCH):
+
+        @seed(batch)
+        @settings(max_examples=_BATCH, database=None, suppress_health_check=list(HealthCheck))
+        @given(strategy)
+        def check(content: bytes) -> None:
+            hold(content)
+
+        check()
 
 
 # -- good archives, changed ------------------------------------------------------------
@@ -239,12 +249,7 @@ def tars(draw: st.DrawFn) -> bytes:
 @amounts(0.2)
 @pytest.mark.usefixtures("bounded")
 def test_tars(amount: int) -> None:
-    @quick(amount)
-    @given(tars())
-    def check(content: bytes) -> None:
-        hold(content)
-
-    check()
+    generated(tars(), amount)
 
 
 # -- OCI graphs ------------------------------------------------------------------------
@@ -327,12 +332,7 @@ def graphs(draw: st.DrawFn) -> bytes:
 @amounts(0.1)
 @pytest.mark.usefixtures("bounded")
 def test_graphs(amount: int) -> None:
-    @quick(amount)
-    @given(graphs())
-    def check(content: bytes) -> None:
-        hold(content)
-
-    check()
+    generated(graphs(), amount)
 
 
 # -- that the cases are worth it -------------------------------------------------------
@@ -355,7 +355,7 @@ def test_the_cases_reach_both_images_and_many_refusals() -> None:
         chance = random.Random(number)
         found.add(outcome(changed(chance.choice(GOLDEN), chance)))
 
-    @quick(300)
+    @settings(max_examples=300, database=None, suppress_health_check=list(HealthCheck))
     @given(graphs() | tars())
     def collect(content: bytes) -> None:
         found.add(outcome(content))
