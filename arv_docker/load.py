@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
 from dataclasses import dataclass
 
 from .engine import Engine
-from .errors import EngineError
 from .image import Digest
 from .keep.client import Cluster, CollectionRecord
 from .keep.stored import StoredImage
@@ -43,7 +41,9 @@ def load(
     stored = StoredImage(cluster, collection)
     there, spared = engine_id(engine, stored.layout), 0
     if there is None:
-        loaded, spared = _fed(stored, engine, progress)
+        loaded, spared = EngineDestination(engine).write_missing(
+            stored, lambda size: progress.step(f"loading into {engine.name}", size), progress.say
+        )
     else:
         loaded = there
     tagged = name is not None and name.digest is None
@@ -51,25 +51,3 @@ def load(
         engine.tag(loaded, name)
     text = str(name) if tagged else None
     return Loaded(stored.config.digest, loaded, text, there is not None, stored.bytes_read, spared)
-
-
-def _fed(stored: StoredImage, engine: Engine, progress: Progress) -> tuple[Digest, int]:
-    """The engine's ID of the image after loading it, and the bytes that it could do without.
-
-    First without the layers that the engine has. Whether it takes such an archive is for it to
-    say; where it does not, all is loaded.
-    """
-    destination = EngineDestination(engine)
-    present = destination.present(stored.config.diff_ids)
-    spared = sum(span.length for span in stored.layout.spans if span.diff_id in present)
-
-    def feed(skip: Container[Digest], size: int) -> Digest:
-        with progress.step(f"loading into {engine.name}", size) as advance:
-            return destination.write(stored, advance, skip)
-
-    if spared:
-        try:
-            return feed(present, stored.layout.size - spared), spared
-        except EngineError as error:
-            progress.say(f"{engine.name} does not do with the layers that it has, loading all of them: {error.message}")
-    return feed((), stored.layout.size), 0

@@ -29,7 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
     parser.epilog = (
         "SOURCE and DESTINATION are docker-archive:FILE[:NAME], oci:FOLDER[:NAME], oci-archive:FILE[:NAME],\n"
-        "docker://NAME (a registry), folder:FOLDER:IMAGE[:VERSION], or keep:[CLUSTER/]NAME, where CLUSTER names a\n"
+        "docker://NAME (a registry), docker-daemon:NAME, containers-storage:NAME (Podman),\n"
+        "folder:FOLDER:IMAGE[:VERSION], or keep:[CLUSTER/]NAME, where CLUSTER names a\n"
         "settings file as for arv-copy (CLUSTER.conf beside settings.conf), and NAME may be a UUID or a PDH.\n"
         "From cluster to cluster an image keeps its names and its portable data hash; blocks go once, and only\n"
         "those that are missing. A run that was interrupted is completed by the next.\n\n"

@@ -198,8 +198,9 @@ class _Batch:
             transport, rest = names.split(text)
             if transport is None:
                 return self._from_engine(parse_name(text))
+            source = names.source(text, choice)
             otherwise = Reference.parse(rest.removeprefix("//")) if transport == "docker" else None
-            return self._from_source(names.source(text, choice), self._called, otherwise)
+            return self._from_source(source, self._called, otherwise or getattr(source, "called", None))
         except ArvDockerError as error:
             return error
 

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``docker-daemon:``, an image in a Docker engine: read while it is saved, written by ``docker load``."""
+"""``docker-daemon:``, an image in a Docker engine: read while it is saved, written by ``docker load``.
+
+What is here serves every engine; ``containers-storage:`` is the same with Podman.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from .. import cache
@@ -12,11 +15,71 @@ from ..archive import canonical
 from ..archive.canonical import Layout
 from ..archive.stream import StreamedImage
 from ..engine import Engine, EngineImage
-from ..errors import EngineError, NoSuchImage
+from ..engine.docker import Docker
+from ..errors import EngineError, NoSuchImage, UsageError
 from ..image import Digest
-from ..progress import Advance
-from ..reference import ImageId
+from ..progress import Advance, Progress
+from ..reference import ImageId, Reference, parse_name
 from . import OpenedImage, ReadsAhead, SeekableImage
+from .local import seekable
+from .names import Choice
+
+
+def source(rest: str, choice: Choice) -> NamedSource:  # noqa: ARG001 -- an engine has one image of a name
+    """``NAME``, or ``sha256:ID``."""
+    return NamedSource(Docker, parse_name(rest))
+
+
+def destination(rest: str, choice: Choice) -> NamedDestination:
+    """``NAME[:TAG]``, which the image is called in the engine."""
+    return NamedDestination(Docker, name_for(rest), choice.progress)
+
+
+class NamedSource:
+    """The image that an engine has under a name. ``called`` is that name, None for an ID."""
+
+    def __init__(self, engine: Callable[[], Engine], name: Reference | ImageId) -> None:
+        """``engine`` is found when the image is opened."""
+        self._engine = engine
+        self._name = name
+        self.called = name if isinstance(name, Reference) else None
+
+    @contextmanager
+    def open(self) -> Iterator[StreamedImage]:
+        """The image, while the engine saves it. Raises EngineError, NoSuchImage, and what ``EngineSource`` raises."""
+        engine = self._engine()
+        with EngineSource(engine, engine.inspect(self._name), None).open() as image:
+            yield image
+
+
+class NamedDestination:
+    """A name in an engine, which an image that is written there gets."""
+
+    def __init__(self, engine: Callable[[], Engine], name: Reference, progress: Progress) -> None:
+        """``engine`` is found when an image is written."""
+        self._engine = engine
+        self._name = name
+        self._progress = progress
+
+    def write(self, image: OpenedImage, advance: Advance) -> Digest:
+        """Loads what the engine lacks of the image and names it; gives its ID there. Raises as ``load`` does."""
+        engine = self._engine()
+        with seekable(image, cache.cache_folder()) as found:
+            there = engine_id(engine, canonical.layout(found.config, found.sizes))
+            if there is None:
+                there, _ = EngineDestination(engine).write_missing(
+                    found, lambda _: nullcontext(advance), self._progress.say
+                )
+        engine.tag(there, self._name)
+        return there
+
+
+def name_for(rest: str) -> Reference:
+    """The name that an image can be given in an engine; raises BadReference, or UsageError for an ID or a digest."""
+    name = parse_name(rest)
+    if isinstance(name, ImageId) or name.digest is not None:
+        raise UsageError(f"{rest!r} is no name that an image can be given. Write NAME:TAG.")
+    return name
 
 
 class EngineSource:
@@ -61,15 +124,35 @@ class EngineDestination:
         shared = max((_shared(diff_ids, chain) for chain in chains), default=0)
         return frozenset(diff_ids[:shared]).difference(diff_ids[shared:])
 
-    def write(self, image: OpenedImage, advance: Advance, skip: Container[Digest] = ()) -> Digest:
+    def write_missing(
+        self, image: SeekableImage, step: Callable[[int], AbstractContextManager[Advance]], say: Callable[[str], None]
+    ) -> tuple[Digest, int]:
+        """Loads the image without the layers that the engine has; gives its ID there, and the bytes that were spared.
+
+        Whether it takes such an archive is for the engine to say; where it does not, all is loaded,
+        and ``say`` is told. ``step`` gets the number of bytes each time. Raises as ``write`` does.
+        """
+        layout = canonical.layout(image.config, image.sizes)
+        present = self.present(image.config.diff_ids)
+        spared = sum(span.length for span in layout.spans if span.diff_id in present)
+        if spared:
+            try:
+                with step(layout.size - spared) as advance:
+                    return self.write(image, advance, present), spared
+            except EngineError as error:
+                say(
+                    f"{self._engine.name} does not do with the layers that it has, loading all of them: {error.message}"
+                )
+        with step(layout.size) as advance:
+            return self.write(image, advance), 0
+
+    def write(self, image: SeekableImage, advance: Advance, skip: Container[Digest] = ()) -> Digest:
         """Loads the image, every layer checked before the engine can take the archive for complete.
 
         Layers in ``skip`` are not read, and the engine is to take its own. Gives the ID under
         which the engine has the image: the config's digest, or the manifest's in a containerd
         store. Raises what the layers raise, and EngineError if the image is not there afterwards.
         """
-        if not isinstance(image, SeekableImage):
-            raise TypeError("an engine is loaded from an image that can seek")
         layout = canonical.layout(image.config, image.sizes)
         if isinstance(image, ReadsAhead):
             image.read_ahead([span.diff_id for span in layout.spans if span.diff_id not in skip])

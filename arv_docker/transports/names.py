@@ -23,8 +23,10 @@ GROUP = "arv_docker.transports"
 
 #: Our transports and their modules in this package, by the names that skopeo has for them where it has one.
 OURS = {
+    "containers-storage": "containers_storage",
     "docker": "registry",
     "docker-archive": "docker_archive",
+    "docker-daemon": "docker_daemon",
     "folder": "folder",
     "oci": "oci",
     "oci-archive": "oci_archive",

@@ -133,6 +133,21 @@ def test_an_altered_layer_does_not_reach_podman(
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+def test_copies_from_engine_to_engine(
+    holding: Podman, second_docker: Docker, small_image: Image, tmp_path: Path
+) -> None:
+    site = Site(tmp_path / "site", holding)
+    host = {"DOCKER_HOST": second_docker.host}
+    into_docker = ("copy", f"containers-storage:{small_image.reference}", "docker-daemon:arvtest/copied:2")
+    assert site.printed(*into_docker, **host) == small_image.id
+    assert second_docker.text("run", "--rm", "--network", "none", "arvtest/copied:2") == small_image.greeting
+    store = f"[vfs@{holding.folder}/second+{holding.folder}/run2]"
+    into_store = ("copy", "docker-daemon:arvtest/copied:2", f"containers-storage:{store}arvtest/back:3")
+    assert site.printed(*into_store, **host) == small_image.id
+    uuid = site.printed("ingest", f"containers-storage:{store}arvtest/back:3")
+    assert site.printed("resolve", "arvtest/back:3") == json.loads(site.printed("inspect", "--json", uuid))["pdh"]
+
+
 @pytest.mark.conforms("W24")
 def test_a_store_of_its_own_and_several_images_at_once(
     holding: Podman, small_image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,21 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
 from pathlib import Path
 
 import pytest
 
 from arv_docker.archive.archived import ArchivedImage
 from arv_docker.archive.docker import DockerArchive
-from arv_docker.archive.layer import Layer
 from arv_docker.cache import cache_folder, prep_image_file
-from arv_docker.errors import DigestMismatch, EngineError, NoSuchImage
+from arv_docker.errors import DigestMismatch, EngineError, NoEngine, NoSuchImage, UsageError
 from arv_docker.image import Digest
-from arv_docker.reference import ImageId
-from arv_docker.transports import OpenedImage
-from arv_docker.transports.docker_daemon import EngineDestination, EngineSource
+from arv_docker.progress import Silent
+from arv_docker.reference import ImageId, Reference
+from arv_docker.transports import OpenedImage, names
+from arv_docker.transports.docker_daemon import EngineDestination, EngineSource, NamedDestination, NamedSource
 from tests.archives import Bytes, canonical_archive, files_of, image
+from tests.transports.contract import Contract
 from tests.transports.fake_engine import FakeEngine
 
 APP = image(files_of(b"low" * 10_000), files_of(b"high"), os="linux")
@@ -142,12 +142,41 @@ def test_loading_without_a_layer_that_the_engine_has() -> None:
     assert engine.images[ID]
 
 
-def test_a_stream_cannot_be_loaded() -> None:
-    class Stream:
-        config = APP.parsed
+# -- by name ----------------------------------------------------------------------------
 
-        def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
-            return iter(())
 
-    with pytest.raises(TypeError):
-        EngineDestination(FakeEngine()).write(Stream(), lambda _: None)
+class TestNamed(Contract):
+    def places(self, tmp_path: Path) -> tuple[NamedDestination, NamedSource]:
+        engine, name = FakeEngine(), Reference.parse("app:1")
+        return NamedDestination(lambda: engine, name, Silent()), NamedSource(lambda: engine, name)
+
+
+def test_what_is_there_is_named_and_not_loaded() -> None:
+    engine = FakeEngine(APP)
+    named = NamedDestination(lambda: engine, Reference.parse("other:2"), Silent())
+    assert named.write(opened(canonical_archive(APP)), lambda _: None) == ID
+    assert engine.calls == ["tag"]
+    assert engine.inspect(Reference.parse("other:2")).id == ID
+
+
+def test_nothing_is_asked_of_an_engine_before_it_is_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = names.source("docker-daemon:app:1")
+    with pytest.raises(NoEngine), found.open():
+        pass
+    target = names.destination("docker-daemon:app:1")
+    with pytest.raises(NoEngine):
+        target.write(opened(canonical_archive(APP)), lambda _: None)
+
+
+@pytest.mark.parametrize(("text", "called"), [("app:1", "app:1"), (str(ID), None)])
+def test_what_an_image_of_an_engine_is_called(text: str, called: str | None) -> None:
+    found = names.source(f"docker-daemon:{text}")
+    assert isinstance(found, NamedSource)
+    assert found.called == (Reference.parse(called) if called else None)
+
+
+@pytest.mark.parametrize("text", [str(ID), f"app@{ID}"])
+def test_an_image_cannot_be_given_an_id(text: str) -> None:
+    with pytest.raises(UsageError):
+        names.destination(f"docker-daemon:{text}")
