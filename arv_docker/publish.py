@@ -16,7 +16,7 @@ from .registry.credentials import Provider, configured
 from .registry.http import Patience
 from .registry.services import Plain, Service, State
 from .transports import OpenedImage
-from .transports.registry import Pushed, push
+from .transports.pushing import Pushed, push
 
 #: The repository of images that have no name at all.
 NAMELESS = "image"

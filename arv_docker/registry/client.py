@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin
 
-from ..errors import BadReference, DigestMismatch, NoSuchImage, RegistryError, Unsupported, UsageError
+from ..errors import BadConfig, BadReference, DigestMismatch, NoSuchImage, RegistryError, Unsupported, UsageError
 from ..image import MAX_JSON_SIZE, OCI_INDEX, OCI_MANIFEST, Descriptor, Digest, json_object
 from ..manifest import HASHES
 from ..reference import DEFAULT_REGISTRY
@@ -114,9 +114,9 @@ class Client:
         return BlobReader(self.http, open_at, descriptor)
 
     def document(self, repository: str, descriptor: Descriptor) -> bytes:
-        """A small blob, whole and checked: a config. Raises RegistryError if it is larger than 4 MiB."""
+        """A small blob, whole and checked: a config. Raises BadConfig if it is larger than 4 MiB."""
         if descriptor.size > MAX_JSON_SIZE:
-            raise RegistryError(
+            raise BadConfig(
                 f"{self.host}: the config {descriptor.digest} of {repository} is {descriptor.size} bytes; "
                 f"more than {MAX_JSON_SIZE} are not read."
             )

@@ -290,7 +290,7 @@ def test_documents_that_are_too_large(registry: Registry, what: str) -> None:
         registry.put_manifest("tools/app", "1", b" " * (4 * MIB + 1))
     else:
         registry.add("tools/app:1", archives.Image(b" " * (4 * MIB + 1), ()))
-    with pytest.raises(RegistryError, match=r"larger than 4194304|more than 4194304"):
+    with pytest.raises(ArvDockerError, match=r"larger than 4194304|more than 4194304"):
         read(source(registry))
 
 

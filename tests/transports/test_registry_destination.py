@@ -22,7 +22,8 @@ from arv_docker.image import Digest
 from arv_docker.reference import Reference
 from arv_docker.registry.credentials import Credentials, static
 from arv_docker.transports import names
-from arv_docker.transports.registry import Pushed, RegistryDestination, RegistrySource
+from arv_docker.transports.pushing import Pushed
+from arv_docker.transports.registry import RegistryDestination, RegistrySource
 from tests import archives
 from tests.archives import Image
 from tests.registry.scripted import Conversation, Registry, TokenServer, Waited, running, sha256
