@@ -137,8 +137,8 @@ class Ingest:
         self, image: StreamedImage, name: Reference | ImageId | None, otherwise: Reference | None
     ) -> Ingested:
         _, destination = self._destination([], [], spare=False)
-        with self._progress.step("storing in Keep", None) as advance:
-            stored = destination.write(image, advance)
+        with self._progress.storing("storing in Keep", None) as told:
+            stored = destination.write(image, told, spared=told.spared)
         config = stored.layout.config
         self._warn_of(config)
         label = _label_of(image, name, otherwise)
@@ -213,8 +213,8 @@ class Ingest:
         layers, destination = self._destination([image_id], diff_ids, spare)
         far = not isinstance(image, ArchivedImage | StreamedImage)
         held = layers.held(diff_ids) if far and spare else {}
-        with self._progress.step("storing in Keep", size) as advance:
-            stored = destination.write(image, advance, held)
+        with self._progress.storing("storing in Keep", size) as told:
+            stored = destination.write(image, told, held, told.spared)
         self._warn_of(stored.layout.config)
         return Written(stored, destination.bytes_sent, destination.bytes_spared, layers)
 
@@ -224,9 +224,9 @@ class Ingest:
         image_ids = [image.id for image in images]
         diff_ids = [diff_id for image in images for diff_id in image.diff_ids]
         layers, destination = self._destination(image_ids, diff_ids, spare)
-        step = self._progress.step(f"storing {len(images)} images in Keep", None)
-        with step as advance, engine.save(list(map(str, image_ids))) as stream:
-            stored = destination.write_all(StreamedArchive(stream), advance)
+        step = self._progress.storing(f"storing {len(images)} images in Keep", None)
+        with step as told, engine.save(list(map(str, image_ids))) as stream:
+            stored = destination.write_all(StreamedArchive(stream), told, told.spared)
         results: dict[Digest, Ingested | ArvDockerError] = {}
         unsaid = set(destination.sent)
         for image_id in image_ids:

@@ -61,11 +61,11 @@ class Silent:
 
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
         """Nothing."""
-        return nullcontext(_Unheard())
+        return nullcontext(UNHEARD)
 
     def storing(self, title: str, total: int | None) -> AbstractContextManager[Storing]:
         """Nothing."""
-        return nullcontext(_Unheard())
+        return nullcontext(UNHEARD)
 
 
 class Lines(Silent):
@@ -96,7 +96,7 @@ class Batch(Lines):
 
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
         """Nothing: this writes no byte."""
-        return nullcontext(_Unheard())
+        return nullcontext(UNHEARD)
 
     def storing(self, title: str, total: int | None) -> AbstractContextManager[Storing]:
         """A line at the beginning, one a second while bytes come, and one at the end."""
@@ -104,13 +104,15 @@ class Batch(Lines):
 
 
 class _Unheard:
-    """Nobody wants to know."""
-
     def __call__(self, count: int, /) -> None:
         pass
 
     def spared(self, count: int, /) -> None:
         pass
+
+
+#: For what nobody wants to know.
+UNHEARD: Storing = _Unheard()
 
 
 class _Counter(_Unheard):

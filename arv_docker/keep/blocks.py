@@ -24,6 +24,7 @@ from ..archive.layer import Layer
 from ..disk import writing
 from ..errors import BadArchive
 from ..image import Config, Digest
+from ..progress import UNHEARD, Advance
 from . import manifest
 
 #: Buffers of BLOCK_SIZE bytes in all: one is read into, one may hold a first block that waits for its header,
@@ -65,12 +66,14 @@ class BlockStore:
     blocks that really went to Keep, ``bytes_sent`` counts them, ``bytes_spared`` what was there before.
     """
 
-    def __init__(self, put: Put, known: Mapping[str, str] | None = None) -> None:
+    def __init__(self, put: Put, known: Mapping[str, str] | None = None, spared: Advance = UNHEARD) -> None:
         """``put`` gets a block and its MD5 in hex, and gives its locator.
 
-        ``known`` are locators of blocks that Keep has, by ``md5+size``: such blocks are not sent.
+        ``known`` are locators of blocks that Keep has, by ``md5+size``: such blocks are not
+        sent, and ``spared`` is told of their bytes, from any thread.
         """
         self._put = put
+        self._spared = spared
         self._before = frozenset(known or ())
         self._known: dict[str, Future[str]] = {name: _done(locator) for name, locator in (known or {}).items()}
         # The last one given back first: a small image touches the memory of one or two.
@@ -124,6 +127,7 @@ class BlockStore:
             if name in self._before:
                 with self._lock:
                     self.bytes_spared += len(content)
+                self._spared(len(content))
             return locator
         locator = self._put(content, md5)
         with self._lock:

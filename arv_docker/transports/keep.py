@@ -14,7 +14,7 @@ from ..image import Digest
 from ..keep.blocks import ArchiveWriter, BlockStore, StoredArchive
 from ..keep.client import Cluster
 from ..keep.delta import HeldLayer
-from ..progress import Advance
+from ..progress import UNHEARD, Advance
 from . import OpenedImage
 
 
@@ -43,30 +43,37 @@ class KeepDestination:
         self.bytes_spared = 0
 
     def write(
-        self, image: OpenedImage, advance: Advance, held: Mapping[Digest, HeldLayer] = MappingProxyType({})
+        self,
+        image: OpenedImage,
+        advance: Advance,
+        held: Mapping[Digest, HeldLayer] = MappingProxyType({}),
+        spared: Advance = UNHEARD,
     ) -> StoredArchive:
         """Stores the image's canonical archive, every layer checked. Raises what the layers raise, and KeepError.
 
         Layers that are ``held`` are not asked of the image: of the aligned ones Keep has every
-        block, and the packed ones are read from there.
+        block, and the packed ones are read from there. ``spared`` is told of bytes that are
+        not sent, from any thread.
         """
-        blocks = BlockStore(self._put, self.known)
+        blocks = BlockStore(self._put, self.known, spared)
         with closing(ArchiveWriter(blocks, advance, self._spool_folder)) as writer:
             for layer in image.layers(skip=held):
                 writer.add(layer)
             for diff_id in image.config.distinct_diff_ids:
                 if diff_id in held:
-                    self._take(writer, held[diff_id])
+                    self._take(writer, held[diff_id], advance, spared)
             stored = writer.finish(image.config)
         self._count(blocks)
         return stored
 
-    def write_all(self, archive: StreamedArchive, advance: Advance) -> dict[Digest, StoredArchive | ArvDockerError]:
+    def write_all(
+        self, archive: StreamedArchive, advance: Advance, spared: Advance = UNHEARD
+    ) -> dict[Digest, StoredArchive | ArvDockerError]:
         """Stores every image of an archive, layers that they share once. What is wrong with one is in its place.
 
         Raises what concerns them all: KeepError, and what the archive as a whole raises.
         """
-        blocks = BlockStore(self._put, self.known)
+        blocks = BlockStore(self._put, self.known, spared)
         stored: dict[Digest, StoredArchive | ArvDockerError] = {}
         with closing(ArchiveWriter(blocks, advance, self._spool_folder)) as writer:
             for layer in archive.layers():
@@ -81,10 +88,12 @@ class KeepDestination:
         self.bytes_sent = blocks.bytes_sent
         self.bytes_spared += blocks.bytes_spared
 
-    def _take(self, writer: ArchiveWriter, layer: HeldLayer) -> None:
+    def _take(self, writer: ArchiveWriter, layer: HeldLayer, advance: Advance, spared: Advance) -> None:
         if layer.locators:
             writer.take(layer.diff_id, layer.size, layer.locators)
             self.bytes_spared += layer.size
+            advance(layer.size)
+            spared(layer.size)
         else:
             writer.add(layer.opened())
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +213,15 @@ def test_an_image_may_be_called_as_a_verb(api: FakeApi, engine: FakeEngine, run:
         assert run("arv-keepdocker", *words).code == 0
     (record,) = collections(api)
     assert [name for _, name in links(api, record["uuid"])][1:] == ["images:latest", "site:latest", "stage:latest"]
+
+
+@pytest.mark.usefixtures("api", "engine")
+def test_progress_for_programs(run: Run) -> None:
+    """As the original: a line at the beginning, and one when all is written."""
+    outcome = run("arv-keepdocker", "--batch-progress", "app:1")
+    assert outcome.code == 0
+    lines = re.findall(r"^\S.* \d+: (\d+) written (-?\d+) total$", outcome.err, re.MULTILINE)
+    assert lines[0][0] == "0"
+    written, total = map(int, lines[-1])
+    assert written == total == sum(APP.sizes.values())
+    assert run("arv-keepdocker", "--silent", "app:1").err == ""

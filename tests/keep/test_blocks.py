@@ -177,6 +177,22 @@ def test_equal_blocks_are_sent_once(folder: Path, seconds: float) -> None:
     assert keep.read(result) == expected(made)
 
 
+def test_what_keep_had_is_not_sent_and_told(folder: Path) -> None:
+    """Each time that it is read: an image may have equal blocks."""
+    keep, told = Keep(), list[int]()
+    made = image(bytes(21 * BLOCK_SIZE), b"new" * BLOCK_SIZE)
+    had = stored(keep, image(made.layers[0]), folder)
+    store = BlockStore(keep.put, {locator.partition("+A")[0]: locator for locator in had.locators}, told.append)
+    writer = ArchiveWriter(store, lambda _: None, folder)
+    for content in made.layers:
+        writer.add(layer_of(content))
+    result = writer.finish(made.parsed)
+    assert keep.read(result) == expected(made)
+    assert sum(told) == store.bytes_spared
+    assert store.bytes_spared + store.bytes_sent == result.layout.size
+    assert told.count(BLOCK_SIZE) >= 20
+
+
 def test_an_equal_block_fails_with_the_one_it_waited_for() -> None:
     started, puts = threading.Event(), list[int]()
 
