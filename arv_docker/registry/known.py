@@ -5,12 +5,13 @@ to find out that a registry has it. A small file for each layer, in a folder of 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..archive.gzipped import FORM
-from ..disk import replacing, writing
-from ..errors import BadConfig, BadReference
+from ..disk import locked, replacing
+from ..errors import BadConfig, BadReference, DiskError
 from ..image import Descriptor, Digest, json_object
 
 #: Repositories that are remembered for a layer.
@@ -41,16 +42,17 @@ class KnownBlobs:
             return None
 
     def note(self, diff_id: Digest, descriptor: Descriptor, place: str) -> None:
-        """Remembers that a repository has a layer in that form. Raises DiskError."""
+        """Remembers that a repository has a layer in that form; on a disk that takes nothing it is forgotten."""
         before = self.of(diff_id)
         places = before.places if before is not None and before.descriptor == descriptor else ()
         if places[:1] == (place,):
             return
         kept = [place, *(it for it in places if it != place)][:_MOST]
-        with writing(self._folder):
+        path = self._file(diff_id)
+        with suppress(DiskError, OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
-        with replacing(self._file(diff_id)) as file:
-            file.write(json.dumps({**descriptor.as_json(), "places": kept}).encode())
+            with locked(path.with_suffix(".lock")), replacing(path) as file:
+                file.write(json.dumps({**descriptor.as_json(), "places": kept}).encode())
 
     def _file(self, diff_id: Digest) -> Path:
         return self._folder / f"{diff_id.hex}.{FORM}.json"

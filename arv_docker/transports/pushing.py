@@ -61,10 +61,11 @@ class _Push:
         self._layers: dict[Digest, Descriptor] = {}
 
     def run(self, image: OpenedImage, reference: Reference, tag: str) -> Pushed:
+        sizes = image.sizes if isinstance(image, SeekableImage) else {}
         for diff_id in _ahead(image):
-            if (there := self._there(diff_id)) is not None:
+            if (there := self._there(diff_id, sizes.get(diff_id))) is not None:
                 self._layers[diff_id] = there
-                self._advance(image.sizes[diff_id] if isinstance(image, SeekableImage) else 0)
+                self._advance(sizes.get(diff_id, 0))
         for layer in image.layers(skip=frozenset(self._layers)):
             self._send(layer)
         config = image.config
@@ -82,9 +83,15 @@ class _Push:
                 self._known.note(diff_id, self._layers[diff_id], f"{self._client.host}/{self._repository}")
         return Pushed(reference, config.digest, digest, sent)
 
-    def _there(self, diff_id: Digest) -> Descriptor | None:
-        """The layer as the repository has it, or gets it from another one of the registry; None if it must be sent."""
-        known = self._known.of(diff_id) if self._compress else None
+    def _there(self, diff_id: Digest, size: int | None) -> Descriptor | None:
+        """The layer as the repository has it, or gets it from another one of the registry; None if it must be sent.
+
+        ``size`` are its uncompressed bytes, if they are known.
+        """
+        if not self._compress:
+            there = size is not None and self._client.has(self._repository, diff_id)
+            return Descriptor(OCI_LAYER, diff_id, size or 0) if there else None
+        known = self._known.of(diff_id)
         if known is None:
             return None
         if self._client.has(self._repository, known.descriptor.digest):

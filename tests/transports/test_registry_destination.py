@@ -10,6 +10,7 @@ import json
 import random
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,15 @@ class Held:
             if diff_id not in skip:  # type: ignore[operator]
                 self.read.append(diff_id)
                 yield self._image.layer(diff_id)
+
+
+class Seekable(Held):
+    """One whose layers can be had in any order."""
+
+    def __init__(self, image: Image) -> None:
+        super().__init__(image)
+        self.sizes = image.sizes
+        self.layer = image.layer
 
 
 def destination(registry: Registry, name: str = "tools/app:1", **more: object) -> RegistryDestination:
@@ -117,6 +127,9 @@ def test_layers_that_are_not_compressed(registry: Registry) -> None:
     pushed = push(registry, IMAGE, compress=False)
     assert pushed.digest == canonical.layout(IMAGE.parsed, IMAGE.sizes).manifest_digest
     assert {registry.blobs[str(diff_id)] for diff_id in IMAGE.parsed.diff_ids} == set(IMAGE.layers)
+    known = Seekable(NEXT)
+    destination(registry, "tools/app:2", compress=False).write(known, lambda count: None)
+    assert known.read == [NEXT.parsed.diff_ids[2]]
 
 
 def test_of_the_next_version_only_the_layers_that_changed(registry: Registry) -> None:
@@ -172,6 +185,20 @@ def test_what_is_remembered_is_not_believed(registry: Registry, home: Path) -> N
     registry.repositories["tools/app"].clear()
     assert push(registry, IMAGE).bytes_sent > 300_000
     assert held(registry) == IMAGE
+
+
+def test_a_disk_that_takes_nothing_is_no_failure(registry: Registry, home: Path) -> None:
+    (home / ".cache" / "arvados" / "docker").mkdir(parents=True)
+    (home / ".cache" / "arvados" / "docker" / "layers").write_text("in the way")
+    push(registry, IMAGE)
+    assert held(registry) == IMAGE
+
+
+def test_two_pushes_at_once(registry: Registry) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        pushes = [pool.submit(push, registry, IMAGE, f"tools/app:{number % 2}") for number in range(8)]
+    assert len({pushed.result().digest for pushed in pushes}) == 1
+    assert held(registry, "tools/app:0") == held(registry, "tools/app:1") == IMAGE
 
 
 def test_a_layer_that_is_there_twice_is_sent_once(registry: Registry) -> None:
