@@ -7,7 +7,8 @@ and two runs at once end with one collection.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from . import verify
@@ -15,7 +16,7 @@ from .errors import ArvDockerError, ClusterError, ContentError, NoSuchImage, Not
 from .image import Digest
 from .keep import catalogue, collections, links
 from .keep.blocks import StoredArchive
-from .keep.catalogue import HASH, REPO_TAG, sort_key
+from .keep.catalogue import DIGEST, HASH, REPO_TAG, sort_key
 from .keep.client import Cluster, CollectionRecord, Link
 from .keep.delta import KnownLayers
 from .keep.stored import StoredImage, holds, image_file
@@ -65,12 +66,16 @@ class Ingested:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """An image whose blocks are in Keep, with no collection yet; what was sent and spared of it, in bytes."""
+    """An image whose blocks are in Keep, with no collection yet; what was sent and spared of it, in bytes.
+
+    ``digests`` are those by which its source calls it.
+    """
 
     stored: StoredArchive
     sent: int
     spared: int
     layers: KnownLayers
+    digests: tuple[Digest, ...] = ()
 
 
 class Cataloguing:
@@ -119,7 +124,8 @@ class Cataloguing:
         """The image, if it is in Keep already: missing links are written, nothing else is. Else None."""
         candidates = self._candidates(image_id, found := self._links(image_id, name))
         if not candidates:
-            return None
+            other = self._by_digest(found)
+            return None if other is None or other == image_id else self.known(other, name)
         link, collection = next((it for it in candidates if it[1].owner_uuid == self._owner), candidates[0])
         ours = self._own(link, collection, image_id, name)
         written = links.ensure(
@@ -150,10 +156,12 @@ class Cataloguing:
         image_id = layout.manifest_digest if self._options.by_manifest else layout.config.digest
         properties = links.timestamp_of(layout.config)
         collection = self._collection(written.stored.manifest_text(image_id), image_id, name, properties)
-        existing = [] if self._options.force else self._links(image_id, name)
+        digests = {layout.config.digest, layout.manifest_digest, *written.digests} - {image_id}
+        existing = [] if self._options.force else self._links(image_id, name, digests)
         count = links.ensure(
             self._cluster, collection, image_id, name, trust=self.trust, properties=properties, existing=existing
         )
+        count += links.note_digests(self._cluster, collection, digests, trust=self.trust, existing=existing)
         for refused in written.layers.note(layout, collection):
             self._progress.say(f"warning: {refused}")
         return Ingested(
@@ -180,10 +188,21 @@ class Cataloguing:
 
     # -- private -------------------------------------------------------------------------
 
-    def _links(self, image_id: Digest, name: Reference | None) -> list[Link]:
-        """Every link by that ID or name, in one request."""
-        names = [str(image_id), *([name.link_name] if name else [])]
-        return list(self._cluster.links([["link_class", "in", [HASH, REPO_TAG]], ["name", "in", names]]))
+    def _links(self, image_id: Digest, name: Reference | None, digests: Iterable[Digest] = ()) -> list[Link]:
+        """Every link by that ID, name, or one of those digests, in one request."""
+        names = [str(image_id), *([name.link_name] if name else []), *map(str, digests)]
+        return list(self._cluster.links([["link_class", "in", [HASH, REPO_TAG, DIGEST]], ["name", "in", names]]))
+
+    def _by_digest(self, found: Sequence[Link]) -> Digest | None:
+        """The ID of the image that trusted links call by the digest that was asked for."""
+        by_digest = [link for link in found if link.link_class == DIGEST]
+        collections = catalogue.collections_of(self._cluster, by_digest, manifest=True) if by_digest else {}
+        for link in by_digest:
+            collection = collections.get(link.head_uuid)
+            if collection is not None and not collection.trash_at and self.trust.attests(link, collection):
+                with suppress(ContentError):
+                    return image_file(collection).image_id
+        return None
 
     def _candidates(self, image_id: Digest, found: Sequence[Link]) -> list[tuple[Link, CollectionRecord]]:
         """The collections that hold the image beyond doubt, the preferred first.

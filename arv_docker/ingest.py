@@ -29,7 +29,7 @@ from .keep.trust import Trust
 from .plan import Planned, planned
 from .progress import Progress
 from .reference import ImageId, Reference, references_in
-from .transports import OpenedImage, SeekableImage, Source, docker_archive
+from .transports import Digested, OpenedImage, SeekableImage, Source, docker_archive
 from .transports.docker_archive import ArchiveFile
 from .transports.docker_daemon import EngineSource
 from .transports.keep import KeepDestination
@@ -216,7 +216,8 @@ class Ingest:
         with self._progress.storing("storing in Keep", size) as told:
             stored = destination.write(image, told, held, told.spared)
         self._warn_of(stored.layout.config)
-        return Written(stored, destination.bytes_sent, destination.bytes_spared, layers)
+        digests = image.digests if isinstance(image, Digested) else ()
+        return Written(stored, destination.bytes_sent, destination.bytes_spared, layers, digests)
 
     def _save_together(
         self, engine: Engine, images: Sequence[EngineImage], names: Mapping[Digest, Reference | None], spare: bool

@@ -14,8 +14,8 @@ from arv_docker.copy import Copied, Copying, every, one
 from arv_docker.errors import ArvDockerError, KeepError, NoSuchImage
 from arv_docker.ingest import Ingest, Options
 from arv_docker.keep import manifest
+from arv_docker.keep.catalogue import HASH, REPO_TAG
 from arv_docker.keep.client import Cluster
-from arv_docker.keep.delta import LAYER
 from arv_docker.progress import Silent
 from arv_docker.reference import Reference
 from tests.archives import Image, classic, files_of, image
@@ -64,7 +64,7 @@ def copied(there: FakeApi, here: FakeApi, text: str, **options: Any) -> Copied:
 def names_in(api: FakeApi) -> dict[str, str]:
     """The PDH by each name that is linked, and by each hash."""
     collections = api.records["collections"]
-    links = (it for it in api.records["links"].values() if it["link_class"] != LAYER)
+    links = (it for it in api.records["links"].values() if it["link_class"] in (HASH, REPO_TAG))
     return {it["name"]: collections[it["head_uuid"]]["portable_data_hash"] for it in links}
 
 
@@ -74,7 +74,7 @@ def test_content_id_and_every_name(there: FakeApi, here: FakeApi, tmp_path: Path
     assert names_in(here) == names_in(there)
     assert set(done.names) == {"app:1", "app:latest", "quay.example.com/tools/app:1"}
     assert here.keep.blocks == there.keep.blocks
-    for link in (it for it in here.records["links"].values() if it["link_class"] != LAYER):
+    for link in (it for it in here.records["links"].values() if it["link_class"] in (HASH, REPO_TAG)):
         assert link["properties"] == {"image_timestamp": "2024-01-02T03:04:05Z"}
 
 

@@ -24,6 +24,8 @@ from .trust import Trust
 
 REPO_TAG = "docker_image_repo+tag"
 HASH = "docker_image_hash"
+#: Further digests by which engines and registries call an image; the server and upstream do not look at them.
+DIGEST = "docker_image_digest"
 MIGRATION = "docker_image_migration"
 TIMESTAMP = "image_timestamp"
 
@@ -159,17 +161,24 @@ def _candidates(cluster: Cluster, name: Reference | ImageId) -> list[Link]:
     """The links that answer to a name, or, failing that, to an image ID that it begins."""
     if isinstance(name, Reference):
         found = list(cluster.links([["link_class", "=", REPO_TAG], ["name", "=", name.link_name]]))
-        if found or (prefix := name.as_id) is None:
+        if found or (prefix := _identity(name)) is None:
             return found
     else:
         prefix = name
     return _hash_links(cluster, prefix, [])
 
 
+def _identity(name: Reference) -> ImageId | None:
+    """The digest in a name, or the beginning of an ID that it may be."""
+    return ImageId(name.digest.hex) if name.digest is not None else name.as_id
+
+
 def _hash_links(cluster: Cluster, prefix: ImageId, extra: Sequence[Filter]) -> list[Link]:
+    """The links by an image's ID; where there are none, those by another digest of it."""
     whole = prefix.whole
     name: Filter = ["name", "=", str(whole)] if whole else ["name", "like", f"{prefix.written}%"]
-    return list(cluster.links([["link_class", "=", HASH], name, *extra]))
+    found = list(cluster.links([["link_class", "in", [HASH, DIGEST]], name, *extra]))
+    return [link for link in found if link.link_class == HASH] or found
 
 
 def _links_for(cluster: Cluster, name: str | None, extra: Sequence[Filter], also: ImageId | None) -> list[Link]:
@@ -179,7 +188,7 @@ def _links_for(cluster: Cluster, name: str | None, extra: Sequence[Filter], also
         return list(cluster.links([both, *extra]))
     parsed = parse_name(name)
     found: list[Link] = []
-    prefix = also or (parsed if isinstance(parsed, ImageId) else parsed.as_id)
+    prefix = also or (parsed if isinstance(parsed, ImageId) else _identity(parsed))
     if isinstance(parsed, Reference):
         found = list(cluster.links([["link_class", "=", REPO_TAG], _name_filter(parsed), *extra]))
         # For "app" the filter also finds app:5000/other:1, where app is a registry.
@@ -187,10 +196,10 @@ def _links_for(cluster: Cluster, name: str | None, extra: Sequence[Filter], also
     if not found and prefix is not None:
         found = _hash_links(cluster, prefix, extra)
     heads = [link.head_uuid for link in found]
-    others = {REPO_TAG: HASH, HASH: REPO_TAG}[found[0].link_class] if found else ""
+    others = {REPO_TAG: [HASH], HASH: [REPO_TAG], DIGEST: [HASH, REPO_TAG]}[found[0].link_class] if found else []
     for batch in batches(heads, PAGE - 1):
-        found += cluster.links([["link_class", "=", others], ["head_uuid", "in", batch], *extra])
-    return found
+        found += cluster.links([["link_class", "in", others], ["head_uuid", "in", batch], *extra])
+    return [link for link in found if link.link_class != DIGEST]
 
 
 def _name_filter(name: Reference) -> Filter:
@@ -300,6 +309,8 @@ def _warnings(
 ) -> Iterator[str]:
     if chosen.link_class == HASH and f"sha256:{image_file(head).image_id.hex}" != chosen.name.lower():
         yield f"link {chosen.uuid} is about image {chosen.name}; {chosen.head_uuid}, its head, holds another one."
+    if chosen.link_class == DIGEST:
+        yield f"the cluster itself does not know the digest {chosen.name}; name the image by its ID or a name there."
     if changed:
         yield (
             f"collection {chosen.head_uuid} has changed since it was linked: link {chosen.uuid} is about the content "

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from ..errors import ClusterError
 from ..image import Config, Digest, parsed_time
 from ..reference import Reference
-from .catalogue import HASH, REPO_TAG, TIMESTAMP
+from .catalogue import DIGEST, HASH, REPO_TAG, TIMESTAMP
 from .client import Cluster, CollectionRecord, Link
 from .once import once
 from .trust import Trust
@@ -58,6 +58,21 @@ def ensure(
     missing = [key for key in wanted if key not in there]
     for link_class, link_name in missing:
         _create_once(cluster, collection, link_class, link_name, properties)
+    return len(missing)
+
+
+def note_digests(
+    cluster: Cluster, collection: CollectionRecord, digests: Iterable[Digest], *, trust: Trust, existing: Iterable[Link]
+) -> int:
+    """Writes a link for each further digest by which engines and registries call the image; gives how many."""
+    there = {
+        link.name
+        for link in existing
+        if link.link_class == DIGEST and link.head_uuid == collection.uuid and trust.attests(link, collection)
+    }
+    missing = [str(digest) for digest in dict.fromkeys(digests) if str(digest) not in there]
+    for name in missing:
+        _create_once(cluster, collection, DIGEST, name, {})
     return len(missing)
 
 

@@ -51,6 +51,16 @@ def can_seek(image: OpenedImage) -> TypeGuard[SeekableImage]:
 
 
 @runtime_checkable
+class Digested(Protocol):
+    """An image with further digests by which its source calls it: those of manifests and indexes. Of a stream they are
+    there when ``layers`` is exhausted."""
+
+    @property
+    def digests(self) -> tuple[Digest, ...]:
+        """Each as its source has proven it."""
+
+
+@runtime_checkable
 class ReadsAhead(Protocol):
     """An image that comes from far away and fetches what is needed next while something else is used."""
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from arv_docker.archive import canonical
+from arv_docker.archive.docker import DockerArchive
 from arv_docker.cache import cache_folder
 from arv_docker.errors import EngineError
 from arv_docker.image import Digest
 from arv_docker.keep import manifest
-from arv_docker.keep.catalogue import HASH, REPO_TAG
-from arv_docker.keep.delta import LAYER
-from tests.archives import canonical_archive, files_of, flat, hybrid, image, several
+from arv_docker.keep.catalogue import DIGEST, HASH, REPO_TAG
+from tests.archives import Bytes, canonical_archive, containerd, files_of, flat, hybrid, image, several
 from tests.cli.conftest import APP, Run, saved
 from tests.keep.fake_api import ME, OTHER, PROJECT, FakeApi, Request, http_error, lost
 from tests.transports.fake_engine import FakeEngine
@@ -33,7 +33,7 @@ def links(api: FakeApi) -> list[tuple[str, str, str]]:
     return sorted(
         (it["link_class"], it["name"], it["head_uuid"])
         for it in api.records["links"].values()
-        if it["link_class"] != LAYER
+        if it["link_class"] in (HASH, REPO_TAG)
     )
 
 
@@ -55,7 +55,7 @@ def test_an_image_of_the_engine(api: FakeApi, engine: FakeEngine, run: Run, argu
     assert record["name"] == f"Docker image app:1 {APP.parsed.digest.short}"
     assert record["properties"] == {"docker-image-repo-tag": "app:1"}
     assert links(api) == [(HASH, ID, record["uuid"]), (REPO_TAG, "app:1", record["uuid"])]
-    for link in (it for it in api.records["links"].values() if it["link_class"] != LAYER):
+    for link in (it for it in api.records["links"].values() if it["link_class"] in (HASH, REPO_TAG)):
         assert link["properties"] == {"image_timestamp": "2024-01-02T03:04:05Z"}
         assert link["tail_uuid"] == record["portable_data_hash"]
     assert engine.calls == ["save"]
@@ -96,7 +96,7 @@ def test_json(api: FakeApi, run: Run, archive: Path) -> None:
         "image_id": ID,
         "name": "app:1",
         "already": False,
-        "links_written": 2,
+        "links_written": 3,
     }
     assert expected.items() <= document.items()
     assert document["bytes_sent"] == len(canonical_archive(APP))
@@ -352,7 +352,9 @@ def test_a_stranger_s_timestamp_does_not_rank_our_links(api: FakeApi, run: Run, 
         link["properties"] = {"image_timestamp": "2099-01-01T00:00:00Z"}
     assert run("ingest", "app:1").code == 0
     ours = [it for it in api.records["links"].values() if it["head_uuid"] != planted["uuid"]]
-    assert {it["properties"]["image_timestamp"] for it in ours if it["link_class"] != LAYER} == {"2024-01-02T03:04:05Z"}
+    assert {it["properties"]["image_timestamp"] for it in ours if it["link_class"] in (HASH, REPO_TAG)} == {
+        "2024-01-02T03:04:05Z"
+    }
 
 
 def test_a_failing_engine_that_has_the_image_does_not_end_in_an_older_build(
@@ -417,3 +419,62 @@ def test_properties_that_are_asked_for(api: FakeApi, run: Run) -> None:
     assert run("ingest", "--image-properties", "--project-uuid", PROJECT, "app:1").code == 0
     (_, copy) = collections(api)
     assert copy["properties"] == record["properties"]
+
+
+# -- other digests of an image ----------------------------------------------------------
+
+
+def digests_in(api: FakeApi) -> dict[str, str]:
+    return {it["name"]: it["head_uuid"] for it in api.records["links"].values() if it["link_class"] == DIGEST}
+
+
+@pytest.fixture
+def containerd_engine(engine: FakeEngine) -> FakeEngine:
+    """An engine that calls APP by the digest of an index, as a containerd store does."""
+    content = containerd(APP)
+    called = DockerArchive(Bytes(content)).image().digests[-1]
+    engine.images = {called: content}
+    engine.tags = {called: ["app:1"]}
+    return engine
+
+
+@pytest.mark.conforms("S9")
+def test_an_engine_with_another_id_gives_the_same_archive(
+    api: FakeApi, containerd_engine: FakeEngine, run: Run, archive: Path
+) -> None:
+    assert run("ingest", "app:1").code == 0
+    (record,) = collections(api)
+    assert content_of(api, record) == canonical_archive(APP)
+    assert links(api) == [(HASH, ID, record["uuid"]), (REPO_TAG, "app:1", record["uuid"])]
+    (called,) = containerd_engine.images
+    manifest_digest = canonical.layout(APP.parsed, APP.sizes).manifest_digest
+    assert {str(called), str(manifest_digest)} <= digests_in(api).keys()
+    assert set(digests_in(api).values()) == {record["uuid"]}
+
+
+def test_an_image_is_known_by_the_engine_s_digest(api: FakeApi, containerd_engine: FakeEngine, run: Run) -> None:
+    first = run("ingest", "app:1")
+    again = run("ingest", "app:1")
+    assert (again.code, again.out, containerd_engine.calls) == (0, first.out, ["save"])
+    assert "already stored" in again.err
+
+
+def test_a_stranger_s_word_for_a_digest_is_not_taken(api: FakeApi, containerd_engine: FakeEngine, run: Run) -> None:
+    run("ingest", "app:1")
+    for link in api.records["links"].values():
+        if link["link_class"] == DIGEST:
+            link["modified_by_user_uuid"] = OTHER
+    assert run("ingest", "app:1").code == 0
+    assert containerd_engine.calls == ["save", "save"]
+    assert len(collections(api)) == 1
+
+
+def test_an_image_is_found_by_every_digest(api: FakeApi, containerd_engine: FakeEngine, run: Run) -> None:
+    run("ingest", "app:1")
+    (record,) = collections(api)
+    for name in [*digests_in(api), *(name[7:19] for name in digests_in(api)), f"app@{next(iter(digests_in(api)))}"]:
+        outcome = run("resolve", name)
+        assert outcome.code == 0, outcome.err
+        assert outcome.out.strip() == record["portable_data_hash"]
+        assert "the cluster itself does not know the digest" in outcome.err
+        assert ID.removeprefix("sha256:")[:12] in run("images", name).out

@@ -113,7 +113,7 @@ def test_load(run: Run, engine: FakeEngine, stored: dict[str, str]) -> None:
     outcome = run("load", "app:1")
     assert (outcome.code, outcome.out) == (0, f"{ID}\n")
     assert b"".join(engine.fed) == canonical_archive(APP)
-    assert engine.calls == ["load", "tag"]
+    assert engine.calls == ["chains", "load", "tag"]
     again = json.loads(run("load", "--json", "app:1").out)
     assert {"image_id": ID, "engine_id": ID, "already": True}.items() <= again.items()
     assert engine.calls.count("load") == 1
@@ -123,7 +123,7 @@ def test_load_by_id_gives_no_name(run: Run, engine: FakeEngine, stored: dict[str
     engine.images.clear()
     for name in every_way(stored)[1:]:
         assert run("load", name).code == 0
-    assert engine.calls == ["load"]
+    assert engine.calls == ["chains", "load"]
 
 
 def test_load_of_a_changed_image_leaves_the_engine_as_it_was(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from arv_docker import verify
 from arv_docker.keep.client import Cluster, CollectionRecord, Link
+from arv_docker.keep.stored import StoredImage
 from arv_docker.progress import Silent
 from arv_docker.site import LocalSite
 from tests.real.engines import Image, Program
@@ -146,7 +147,8 @@ def assert_stored_once(records: Records, image: Image, created: str) -> Collecti
     )
     links = records.links()
     layers = [link for link in links if link.link_class == "docker_image_layer"]
-    named = [link for link in links if link not in layers]
+    digests = [link for link in links if link.link_class == "docker_image_digest"]
+    named = [link for link in links if link not in layers + digests]
     assert sorted((link.link_class, link.name) for link in named) == [
         ("docker_image_hash", image.id),
         ("docker_image_repo+tag", image.reference),
@@ -154,9 +156,10 @@ def assert_stored_once(records: Records, image: Image, created: str) -> Collecti
     for link in links:
         assert (link.head_uuid, link.tail_uuid) == (collection.uuid, collection.pdh)
         assert (link.owner_uuid, link.modified_by) == (user, user)
-        assert link.properties == ({} if link in layers else {"image_timestamp": created})
+        assert link.properties == ({} if link not in named else {"image_timestamp": created})
     assert len({link.name for link in layers}) == len(layers)
     assert {link.name for link in layers} <= set(image.diff_ids)
+    assert [link.name for link in digests] == [str(StoredImage(records.cluster, collection).layout.manifest_digest)]
     assert records.verified(collection) == image.id
     return collection
 
