@@ -59,8 +59,9 @@ def socket_path(environment: Mapping[str, str]) -> str | None:
     """The daemon's socket that the Docker command would use, if it is a plain one on this machine."""
     if host := environment.get("DOCKER_HOST"):
         return host.removeprefix("unix://") if host.startswith("unix:///") else None
-    context = environment.get("DOCKER_CONTEXT")
-    if context is None:
+    if environment.get("DOCKER_TLS_VERIFY") or environment.get("DOCKER_TLS"):
+        return None  # then the command goes to a port
+    if not (context := environment.get("DOCKER_CONTEXT")):
         folder = Path(environment.get("DOCKER_CONFIG") or Path.home() / ".docker")
         try:
             context = json.loads((folder / "config.json").read_bytes()).get("currentContext")
