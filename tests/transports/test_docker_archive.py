@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import threading
 from pathlib import Path
@@ -15,7 +17,7 @@ from arv_docker.reference import parse_name
 from arv_docker.transports import Destination, SeekableImage, Source, names
 from arv_docker.transports.docker_archive import ArchiveFile
 from arv_docker.transports.local import LocalFile
-from tests.archives import canonical_archive, classic, files_of, image, several
+from tests.archives import END, canonical_archive, classic, files_of, image, member, pax, several
 from tests.transports.contract import Contract, opened
 
 
@@ -23,6 +25,8 @@ class TestFile(Contract):
     def places(self, tmp_path: Path) -> tuple[Destination[Any], Source]:
         return names.destination(f"docker-archive:{tmp_path}/x.tar"), names.source(f"docker-archive:{tmp_path}/x.tar")
 
+
+NINE_GIGABYTES = 9 << 30
 
 APP, OTHER = image(files_of(b"app"), os="linux"), image(files_of(b"other"))
 
@@ -156,3 +160,30 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 def test_names_that_an_archive_cannot_have(tmp_path: Path, rest: str) -> None:
     with pytest.raises(UsageError):
         names.destination(f"docker-archive:{rest}")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "header",
+    [
+        pax({"size": b"%d" % NINE_GIGABYTES}) + member(b"layer.tar", size=b"00000000000\0"),
+        member(b"layer.tar", size=b"\x80" + NINE_GIGABYTES.to_bytes(11, "big")),
+    ],
+    ids=["PAX", "base 256"],
+)
+def test_a_layer_of_nine_gigabytes(tmp_path: Path, header: bytes) -> None:
+    """A sparse file, which takes no room."""
+    found = hashlib.sha256()
+    for _ in range(NINE_GIGABYTES >> 20):
+        found.update(bytes(1 << 20))
+    config = json.dumps({"rootfs": {"type": "layers", "diff_ids": [f"sha256:{found.hexdigest()}"]}}).encode()
+    manifest = json.dumps([{"Config": "config.json", "Layers": ["layer.tar"]}]).encode()
+    with (tmp_path / "large.tar").open("wb") as file:
+        file.write(member(b"config.json", config) + member(b"manifest.json", manifest) + header)
+        file.seek(NINE_GIGABYTES, os.SEEK_CUR)
+        file.write(END)
+    with names.source(f"docker-archive:{tmp_path}/large.tar").open() as image:
+        (layer,) = image.layers()
+        while layer.read():
+            pass
+    assert (layer.position, layer.diff_id.hex) == (NINE_GIGABYTES, found.hexdigest())
