@@ -16,8 +16,8 @@ from .http import Http
 if TYPE_CHECKING:
     import urllib3
 
-#: Bytes read from a connection at once: what a break may cost, and no more.
-_PIECE = 64 << 10
+#: Bytes read from a connection at once at most.
+_PIECE = 256 << 10
 #: A connection that brought less than this is another failure of the same request.
 _PROGRESS = 64 << 10
 
@@ -109,7 +109,7 @@ class BlobReader:
     def _received(self, length: int) -> bytes:
         assert self._response is not None
         with self._http.broken(self._step):
-            content = self._response.read(length)
+            content = self._response.read1(length)  # what is there; with more, a break would lose what came
         self.received += len(content)
         return content
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from arv_docker.cli import registry as verb
+from arv_docker.registry import http
+from arv_docker.registry.http import Patience
 from tests.cli.conftest import APP, Run
+from tests.keep.fake_api import FakeApi
 from tests.registry.conftest import registry, tokens, waited
-from tests.registry.scripted import Conversation, Registry, TokenServer, running
+from tests.registry.scripted import Conversation, Registry, TokenServer, running, sha256
 from tests.registry.service import SECRET, ProjectService
 from tests.transports.fake_engine import FakeEngine
 
@@ -208,3 +213,74 @@ def test_each_command_has_help_with_an_example(run: Run) -> None:
         assert done.code == 0
         assert f"arv-docker registry {name}" in done.out.split("example", 1)[1]
     assert verb.__doc__
+
+
+# -- a registry that misbehaves, as a source of Keep's images -----------------------------------
+
+
+def wrong_bytes(conversation: Conversation, blob: bytes) -> bool:
+    return conversation.answer(200, blob[:-1] + b"!")
+
+
+def without_end(conversation: Conversation, blob: bytes) -> bool:
+    conversation.start(200, None, Connection="close")
+    for _ in range(200):
+        conversation.write(bytes(1 << 20))
+    return True
+
+
+def wrong_range(conversation: Conversation, blob: bytes) -> bool:
+    if not conversation.offset():
+        return conversation.partly(blob, upto=len(blob) // 2)
+    return conversation.answer(206, blob[:9], Content_Range=f"bytes 0-8/{len(blob)}")
+
+
+def always_broken(conversation: Conversation, blob: bytes) -> bool:
+    conversation.reset()
+    return True
+
+
+def elsewhere(conversation: Conversation, blob: bytes) -> bool:
+    return conversation.answer(302, Location="ftp://other.example/blob")
+
+
+def busy_for_hours(conversation: Conversation, blob: bytes) -> bool:
+    return conversation.refuse(429, "TOOMANYREQUESTS", Retry_After="36000")
+
+
+def denied(conversation: Conversation, blob: bytes) -> bool:
+    return conversation.refuse(401, "UNAUTHORIZED", WWW_Authenticate='Basic realm="x"')
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "words"),
+    [
+        (wrong_bytes, 5, "gives other bytes|holds other bytes|is damaged"),
+        (without_end, 5, "gives more than|is no|holds other bytes|behind its|damaged"),
+        (wrong_range, 9, "was asked for bytes from"),
+        (always_broken, 9, "connection"),
+        (elsewhere, 9, "is not followed"),
+        (busy_for_hours, 9, "answers 429"),
+        (denied, 9, "answers 401"),
+    ],
+)
+def test_nothing_is_made_of_an_image_that_cannot_be_had(
+    run: Run,
+    registry: Registry,
+    api: FakeApi,
+    fault: Callable[[Conversation, bytes], bool],
+    code: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http, "Patience", partial(Patience, sleep=lambda seconds: None))
+    registry.add("tools/app:1", APP)
+    blob = max(registry.blobs.values(), key=len)
+    registry.fault = lambda it: sha256(blob) in it.path and fault(it, blob)
+    done = run("ingest", "--insecure", f"docker://{registry.host}/tools/app:1")
+    assert (done.code, done.out) == (code, ""), done.err
+    assert re.search(words, done.err), done.err
+    assert "Traceback" not in done.err
+    assert api.records["collections"] == api.records["links"] == {}
+    registry.fault = lambda conversation: False
+    assert run("ingest", "--insecure", f"docker://{registry.host}/tools/app:1").code == 0

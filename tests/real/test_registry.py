@@ -130,10 +130,10 @@ def test_a_push_from_docker_is_what_others_pull(
     assert "docker" in (programs / "noted").read_text()
 
 
-@pytest.mark.engine("docker", "busybox", "registry", "podman")
+@pytest.mark.engine("docker", "busybox", "registry", "podman", "skopeo")
 @pytest.mark.parametrize("registry", ["open"], indirect=True)
 def test_the_same_image_from_an_archive_podman_and_keep_is_the_same(
-    docker: Docker, podman: Podman, registry: Distribution, small_image: Image, tmp_path: Path
+    docker: Docker, podman: Podman, skopeo: Program, registry: Distribution, small_image: Image, tmp_path: Path
 ) -> None:
     """One manifest, and layers that are sent once: other repositories of the registry take them over."""
     saved = tmp_path / "docker.tar"
@@ -154,6 +154,7 @@ def test_the_same_image_from_an_archive_podman_and_keep_is_the_same(
         assert done.status == 0, done.told
         answers.append(json.loads(done.out))
         assert str(read(registry, f"from/{number}:1")[0]) == small_image.id
+        assert inspected(skopeo, registry, f"from/{number}:1")["diff_ids"] == small_image.diff_ids
     assert len({answer["digest"] for answer in answers}) == 1
     assert answers[0]["bytes_sent"] > 1_000_000
     assert max(answer["bytes_sent"] for answer in answers[1:]) < 10_000  # the config

@@ -351,6 +351,41 @@ def test_a_body_that_is_short(registry: Registry, waited: Waited) -> None:
     assert read(source(registry, patience=waited.patience)) == BIG.by_id
 
 
+def test_a_body_in_chunks(registry: Registry, waited: Waited) -> None:
+    """The first breaks off between two chunks, the second ends as if that were all."""
+    parts = iter([MIB + 5, 2 * MIB])
+
+    def fault(conversation: Conversation, blob: bytes) -> bool:
+        start, upto = conversation.offset(), next(parts, len(blob))
+        status, more = (206, {"Content_Range": f"bytes {start}-{len(blob) - 1}/{len(blob)}"}) if start else (200, {})
+        conversation.start(status, None, Transfer_Encoding="chunked", **more)
+        for place in range(start, upto, 100_000):
+            chunk = blob[place : min(place + 100_000, upto)]
+            conversation.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+        if upto == MIB + 5:
+            conversation.reset()
+        else:
+            conversation.write(b"0\r\n\r\n")
+        return True
+
+    faulty(registry, "tools/app:1", fault)
+    assert read(source(registry, patience=waited.patience)) == BIG.by_id
+    assert len(registry.received(sha256(only_blob(registry)))) == 3
+
+
+def test_a_small_blob_that_breaks_loses_nothing(registry: Registry, waited: Waited) -> None:
+    """What came before the break is used, however little it is."""
+    faulty(
+        registry,
+        "tools/app:1",
+        lambda conversation, blob: conversation.partly(blob, upto=conversation.offset() + 100),
+        archives.image(noise(500)),
+    )
+    with source(registry, patience=waited.patience).open() as image:
+        assert [len(_all(layer.read)) for layer in image.layers()] == [500]
+    assert image.received == 500
+
+
 def test_a_body_that_is_always_short(registry: Registry, waited: Waited) -> None:
     def fault(conversation: Conversation, blob: bytes) -> bool:
         conversation.partly(blob, upto=conversation.offset() + 10)
