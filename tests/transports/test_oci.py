@@ -15,10 +15,11 @@ from arv_docker.archive import canonical
 from arv_docker.archive.layer import Layer
 from arv_docker.archive.tar import Index
 from arv_docker.errors import BadArchive, ContentError, DigestMismatch, NoSuchImage, SeveralImages, UsageError
-from arv_docker.image import Digest
+from arv_docker.image import OCI_INDEX, Digest
 from arv_docker.transports import Destination, Source, names
+from arv_docker.transports.docker_archive import ArchiveFile
 from arv_docker.transports.oci import Folder, LayoutDestination, LayoutSource
-from tests.archives import Bytes, canonical_archive, files_of, image, layout_files, several
+from tests.archives import Bytes, canonical_archive, descriptor, files_of, image, layout_files, oci_index, several
 from tests.transports.contract import Contract, check, opened
 
 APP = image(files_of(b"base" * 10_000), files_of(b"app"), os="linux", architecture="amd64")
@@ -223,3 +224,43 @@ def test_full_names_are_tags(folder: Path) -> None:
     with LayoutSource(folder, "app:1").open() as found:
         check(found, APP)
         assert found.tags == ("app:1",)
+
+
+# -- every image ------------------------------------------------------------------------
+
+
+def every(text: str) -> list[tuple[Digest, tuple[str, ...]]]:
+    source = names.source(text)
+    assert isinstance(source, LayoutSource | ArchiveFile)
+    with source.every() as found:
+        return [(image.config.digest, image.tags) for image in found]
+
+
+def test_every_image_of_a_layout(folder: Path) -> None:
+    write(folder, APP, "app:1")
+    write(folder, APP, "app:2")
+    write(folder, NEXT, "next")
+    both = [(APP.parsed.digest, ("app:1", "app:2")), (NEXT.parsed.digest, ())]
+    assert every(f"oci:{folder}") == both
+    assert every(f"oci:{folder}:next") == both[1:]
+    with pytest.raises(NoSuchImage):
+        every(f"oci:{folder}:other")
+
+
+def test_every_platform_of_an_image(folder: Path) -> None:
+    write(folder, APP)
+    write(folder, NEXT)
+    entries = json.loads((folder / "index.json").read_text())["manifests"]
+    for entry, architecture in zip(entries, ("amd64", "s390x"), strict=True):
+        entry["platform"] = {"os": "linux", "architecture": architecture}
+    inner = oci_index(*entries)
+    (folder / "blobs/sha256" / Digest.of(inner).hex).write_bytes(inner)
+    (folder / "index.json").write_bytes(oci_index(descriptor(inner, OCI_INDEX)))
+    assert [digest for digest, _ in every(f"oci:{folder}")] == [APP.parsed.digest, NEXT.parsed.digest]
+
+
+def test_every_image_of_an_archive(tmp_path: Path) -> None:
+    (tmp_path / "two.tar").write_bytes(several((APP, ["app:1"]), (NEXT, ["next:1"]), (APP, ["app:2"])))
+    both = [(APP.parsed.digest, ("app:1", "app:2")), (NEXT.parsed.digest, ("next:1",))]
+    assert every(f"docker-archive:{tmp_path}/two.tar") == both
+    assert every(f"docker-archive:{tmp_path}/two.tar:app:2") == [(APP.parsed.digest, ("app:2",))]
