@@ -137,7 +137,7 @@ def _layers_of(stored: StoredImage, usable: Mapping[str, str]) -> Iterator[HeldL
             parts = [starts.get(span.offset + start) for start in range(0, span.length, BLOCK_SIZE)]
             names = [part.locator.stripped if part else "" for part in parts]
             locators = tuple(usable[name] for name in names if name in usable)
-            held = sum(part.length for part in parts if part and part.offset == 0)
+            held = sum(part.length for part in parts if part and (part.offset, part.length) == (0, part.locator.size))
             if len(locators) < len(parts) or held != span.length:
                 continue
         yield HeldLayer(span.diff_id, span.size, locators, partial(stored.archived.layer, span.diff_id))

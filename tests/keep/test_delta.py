@@ -281,3 +281,23 @@ def test_a_held_layer_that_is_altered_is_refused_when_it_is_read(tmp_path: Path)
     api.keep.blocks[name] = api.keep.blocks[name].replace(b"oneone", b"oneonx", 1)
     with pytest.raises(DigestMismatch):
         fetched(api, THREE, tmp_path)
+
+
+@pytest.mark.parametrize(("more", "held"), [(0, True), (512, False)])
+def test_a_layer_in_the_beginning_of_a_larger_block_is_not_held(more: int, held: bool, tmp_path: Path) -> None:
+    """A manifest text of ours would take in the whole block, and all that follows would lie elsewhere."""
+    api = FakeApi()
+    store(api, ONE, tmp_path)
+    (record,) = api.records["collections"].values()
+    (link,) = layer_links(api)
+    *head, aligned, end = (str(locator) for locator in manifest.locators(manifest.parse(record["manifest_text"])))
+    sizes = [int(locator.split("+")[1]) for locator in (*head, aligned, end)]
+    larger = api.keep.put(api.keep.blocks[aligned.partition("+A")[0]] + bytes(more), 1)
+    name = f"sha256\\072{ONE.parsed.digest.hex}.tar"
+    last = f"{sum(sizes[:-1]) + more}:{sizes[-1]}:{name}"
+    text = f". {' '.join((*head, larger, end))} 0:{sum(sizes[:-1])}:{name} {last}\n"
+    link["tail_uuid"] = record["portable_data_hash"] = manifest.pdh(text)
+    record["manifest_text"] = text
+    diff_ids = ONE.parsed.diff_ids
+    found = KnownLayers(Cluster(api), diff_ids, TRUST).held(diff_ids)
+    assert (diff_ids[0] in found, diff_ids[1] in found) == (held, True)
