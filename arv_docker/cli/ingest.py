@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,8 @@ from ..errors import (
 from ..reference import ImageId, Reference, parse_name
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from ..engine import Engine, EngineImage
     from ..ingest import Ingest, Ingested
     from ..keep.client import Cluster
@@ -30,8 +33,6 @@ if TYPE_CHECKING:
     from ..transports import Source
 
     Outcome = Ingested | Planned | ArvDockerError
-
-HELP = "put images into Keep"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -106,8 +107,10 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--from-archive, --name and --as are for one image, and several are given.")
     shown = progress.on()
     asked = args.image or [""]
+    name = _engine_s(asked[0]) if len(asked) == 1 and not args.dry_run else None
+    inspected = _inspected(args, name)
     with cli.cluster(args) as cluster:
-        outcomes = _Batch(args, cluster, shown).outcomes(asked)
+        outcomes = _Batch(args, cluster, shown, inspected).outcomes(asked)
     failures = [outcome for outcome in outcomes if isinstance(outcome, ArvDockerError)]
     done = [outcome for outcome in outcomes if not isinstance(outcome, ArvDockerError)]
     if len(outcomes) == 1 and failures:
@@ -126,13 +129,14 @@ def run(args: argparse.Namespace) -> int:
 
 def ingested(args: argparse.Namespace, name: Reference | ImageId | None, shown: progress.Progress) -> Ingested:
     """One image of an engine or an archive, as ``arv-keepdocker`` has it; a line on what happened goes to ``shown``."""
+    inspected = _inspected(args, name)
     with cli.cluster(args) as cluster:
         ingest = _ingest(args, cluster, shown)
         if args.from_archive is not None:
             result = ingest.from_archive(args.from_archive, name)
         else:
             assert name is not None
-            result = _from_engine_or_keep(args, ingest, name, shown)
+            result = _from_engine_or_keep(args, ingest, name, shown, inspected)
     _tell(result, shown)
     return result
 
@@ -140,8 +144,16 @@ def ingested(args: argparse.Namespace, name: Reference | ImageId | None, shown: 
 class _Batch:
     """The images of one command line, and what becomes of each."""
 
-    def __init__(self, args: argparse.Namespace, cluster: Cluster, shown: progress.Progress) -> None:
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        cluster: Cluster,
+        shown: progress.Progress,
+        inspected: Future[EngineImage] | None,
+    ) -> None:
+        """``inspected`` is what the engine says of the only image, if it has been asked."""
         self._args = args
+        self._inspected = inspected
         self._cluster = cluster
         self._shown = shown
         self._ingest = _ingest(args, cluster, shown)
@@ -214,7 +226,7 @@ class _Batch:
     def _from_engine(self, name: Reference | ImageId) -> Ingested | Planned:
         if self._args.dry_run:
             return self._ingest.plan_engine(cli.engine(self._args), name)
-        return _from_engine_or_keep(self._args, self._ingest, name, self._shown, self._called)
+        return _from_engine_or_keep(self._args, self._ingest, name, self._shown, self._inspected, called=self._called)
 
 
 def _from_engine_or_keep(
@@ -222,6 +234,8 @@ def _from_engine_or_keep(
     ingest: Ingest,
     name: Reference | ImageId,
     shown: progress.Progress,
+    inspected: Future[EngineImage] | None,
+    *,
     called: Reference | None = None,
 ) -> Ingested:
     """The image from the engine; where it has none, or there is no engine, one that Keep has already."""
@@ -229,7 +243,7 @@ def _from_engine_or_keep(
         engine = cli.engine(args)
         if args.pull:
             _pull(engine, name, shown)
-        image = engine.inspect(name)
+        image = engine.inspect(name) if inspected is None else inspected.result()
     except (NoSuchImage, NoEngine, EngineNotRunning, EnginePermissionDenied) as error:
         # No other failure: one of an engine that has the image must not end in an older build of the name.
         if args.force or args.pull or called or (found := ingest.from_keep(name)) is None:
@@ -237,6 +251,34 @@ def _from_engine_or_keep(
         shown.say(f"{error.message} Keep has it.")
         return found
     return ingest.from_engine(engine, name, image, called)
+
+
+def _inspected(args: argparse.Namespace, name: Reference | ImageId | None) -> Future[EngineImage] | None:
+    """What the engine says of an image, asked while the SDK is loaded, which takes longer; None if it is not to be."""
+    from concurrent.futures import Future
+
+    if name is None or args.pull or args.from_archive is not None:
+        return None
+    result: Future[EngineImage] = Future()
+
+    def inspect() -> None:
+        try:
+            result.set_result(cli.engine(args).inspect(name))
+        except BaseException as error:  # noqa: BLE001 -- it goes on to whoever asks for the result
+            result.set_exception(error)
+
+    threading.Thread(target=inspect, daemon=True).start()
+    return result
+
+
+def _engine_s(text: str) -> Reference | ImageId | None:
+    """The image of an engine that a text means; None for one of another source, and for what is no name."""
+    from ..transports import names
+
+    with suppress(ArvDockerError):
+        if names.split(text)[0] is None:
+            return parse_name(text)
+    return None
 
 
 def _ingest(args: argparse.Namespace, cluster: Cluster, shown: progress.Progress) -> Ingest:
