@@ -11,7 +11,7 @@ from .keep.client import Cluster, CollectionRecord
 from .keep.stored import StoredImage
 from .progress import Progress
 from .reference import Reference
-from .transports.docker_daemon import EngineDestination, engine_id
+from .transports.docker_daemon import EngineDestination, whole_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def load(
     case the engine has nothing new, and EngineError.
     """
     stored = StoredImage(cluster, collection)
-    there, spared = engine_id(engine, stored.layout), 0
+    there, spared = whole_id(engine, stored.layout), 0
     if there is None:
         loaded, spared = EngineDestination(engine).write_missing(
             stored, lambda size: progress.step(f"loading into {engine.name}", size), progress.say

@@ -149,6 +149,24 @@ def test_an_engine_that_needs_all_layers_gets_them(
     assert [done == total for total, done in told.steps] == [True, True]
 
 
+def test_an_engine_that_has_the_layers_compressed_gets_them_all(keep: Blocks) -> None:
+    """It takes the image without them, and could not give it away again."""
+    engine, told = FakeEngine(V1, containerd=True, compressed=True), Told()
+    result = loaded(keep, engine, told)
+    assert b"".join(engine.fed) == canonical_archive(V2)
+    assert (result.bytes_spared, engine.partial) == (0, set())
+    assert "loading all of them" in told.said[0]
+
+
+def test_what_an_interrupted_run_left_without_its_layers_is_loaded_again(keep: Blocks) -> None:
+    engine = FakeEngine(V1, containerd=True, compressed=True)
+    first = loaded(keep, engine)
+    engine.partial.add(first.engine_id)
+    again = loaded(keep, engine)
+    assert (again.already, again.engine_id, engine.partial) == (False, first.engine_id, set())
+    assert loaded(keep, engine).already
+
+
 def test_an_engine_that_takes_nothing() -> None:
     engine = FakeEngine(V1, deaf=True)
     with pytest.raises(EngineError, match="but has no image"):

@@ -65,7 +65,7 @@ class NamedDestination:
         """Loads what the engine lacks of the image and names it; gives its ID there. Raises as ``load`` does."""
         engine = self._engine()
         with seekable(image, cache.cache_folder()) as found:
-            there = engine_id(engine, canonical.layout(found.config, found.sizes))
+            there = whole_id(engine, canonical.layout(found.config, found.sizes))
             if there is None:
                 there, _ = EngineDestination(engine).write_missing(
                     found, lambda _: nullcontext(advance), self._progress.say
@@ -157,7 +157,8 @@ class EngineDestination:
         if isinstance(image, ReadsAhead):
             image.read_ahead([span.diff_id for span in layout.spans if span.diff_id not in skip])
         words = self._engine.load(_told(canonical.content(layout, image.layer, skip), advance))
-        if (found := engine_id(self._engine, layout)) is None:
+        found = whole_id(self._engine, layout) if skip else engine_id(self._engine, layout)
+        if found is None:
             raise EngineError(
                 f"{self._engine.name} took the archive, but has no image {image.config.digest} now.", detail=words
             )
@@ -172,6 +173,18 @@ def engine_id(engine: Engine, layout: Layout) -> Digest | None:
         except NoSuchImage:
             continue
     return None
+
+
+def whole_id(engine: Engine, layout: Layout) -> Digest | None:
+    """What the engine calls the image, if it has all of it.
+
+    A containerd store takes an image without layers that it has only compressed, runs it, and
+    inspects it, but saves it without them; and leaves it out of its listing (seen with Docker 26.1).
+    """
+    found = engine_id(engine, layout)
+    if found == layout.manifest_digest and not any(image.id == found for image in engine.list()):
+        return None
+    return found
 
 
 def _shared(one: Sequence[Digest], other: Sequence[Digest]) -> int:

@@ -38,9 +38,19 @@ class FakeEngine:
 
     name = "docker"
 
-    def __init__(self, *images: Image, containerd: bool = False, deaf: bool = False, takes_short: bool = True) -> None:
-        """`deaf`: says that it loaded and did not; `takes_short`: archives without layers that it has."""
+    def __init__(
+        self,
+        *images: Image,
+        containerd: bool = False,
+        compressed: bool = False,
+        deaf: bool = False,
+        takes_short: bool = True,
+    ) -> None:
+        """`deaf`: says that it loaded and did not; `takes_short`: archives without layers that it has. `compressed`:
+        it has those only so, and is content, but does not list the image, which is then in `partial`."""
         self.containerd = containerd
+        self._compressed = compressed
+        self.partial: set[Digest] = set()
         self._deaf = deaf
         self._takes_short = takes_short
         self.images: dict[Digest, bytes] = {}
@@ -54,12 +64,10 @@ class FakeEngine:
     def version(self) -> str:
         return "1"
 
-    def list(self) -> list[ListedImage]:
-        return []
-
     def chains(self) -> set[tuple[Digest, ...]]:
         self.calls.append("chains")
-        return {image.config.diff_ids for image in map(_archived, self.images.values())}
+        whole = (content for image_id, content in self.images.items() if image_id not in self.partial)
+        return {image.config.diff_ids for image in map(_archived, whole)}
 
     def inspect(self, name: Reference | ImageId) -> EngineImage:
         for image_id in self.images:
@@ -85,13 +93,19 @@ class FakeEngine:
             return "Loaded nothing"
         content = b"".join(self.fed)
         try:
+            short = content
             if self._takes_short:
                 content = self._completed(content)
             found = DockerArchive(Bytes(content)).image()
         except ContentError as error:
             raise EngineError(str(error)) from error
         layout = canonical.layout(found.config, found.sizes)
-        self.images[layout.manifest_digest if self.containerd else found.config.digest] = content
+        image_id = layout.manifest_digest if self.containerd else found.config.digest
+        self.images[image_id] = content
+        self.partial -= {image_id}
+        layers = {f"blobs/sha256/{diff_id.hex}" for diff_id in found.sizes}
+        if self._compressed and not layers <= set(Index(Bytes(short)).names()):
+            self.partial.add(image_id)
         return "Loaded image"
 
     def tag(self, image: Digest, name: Reference) -> None:
@@ -100,6 +114,9 @@ class FakeEngine:
 
     def pull(self, name: Reference, on_line: Callable[[str], None] | None = None) -> None:
         self.calls.append("pull")
+
+    def list(self) -> list[ListedImage]:
+        return [ListedImage("app", "1", image_id, "", "") for image_id in self.images if image_id not in self.partial]
 
     def _completed(self, content: bytes) -> bytes:
         """The archive with the layers that this engine has and the archive has not."""
