@@ -31,7 +31,7 @@ from .progress import Progress
 from .reference import ImageId, Reference, references_in
 from .transports import Digested, OpenedImage, SeekableImage, Source, docker_archive
 from .transports.docker_archive import ArchiveFile
-from .transports.docker_daemon import EngineSource
+from .transports.docker_daemon import EngineSource, NamedSource
 from .transports.keep import KeepDestination
 from .transports.names import Choice
 
@@ -116,6 +116,9 @@ class Ingest:
         ``otherwise``. Of an image that is far away, layers that Keep has by a trusted link are
         not fetched. What is piped in is stored first, for what it is shows at its end.
         """
+        if isinstance(source, NamedSource):
+            called = name if isinstance(name, Reference) else None
+            return self.from_engine(source.engine(), source.name, called=called)
         self._records.check_cluster()
         with source.open() as image:
             if isinstance(image, StreamedImage):
@@ -161,6 +164,8 @@ class Ingest:
         self, source: Source, name: Reference | ImageId | None, otherwise: Reference | None = None
     ) -> Planned:
         """What ``from_source`` would do. The source is opened, and none of its layers read."""
+        if isinstance(source, NamedSource):
+            return self.plan_engine(source.engine(), source.name)
         with source.open() as image:
             if isinstance(image, StreamedImage):
                 raise UsageError("what is piped in is known only when all of it was read; save it to a file first.")

@@ -40,15 +40,15 @@ class NamedSource:
 
     def __init__(self, engine: Callable[[], Engine], name: Reference | ImageId) -> None:
         """``engine`` is found when the image is opened."""
-        self._engine = engine
-        self._name = name
+        self.engine = engine
+        self.name = name
         self.called = name if isinstance(name, Reference) else None
 
     @contextmanager
     def open(self) -> Iterator[StreamedImage]:
         """The image, while the engine saves it. Raises EngineError, NoSuchImage, and what ``EngineSource`` raises."""
-        engine = self._engine()
-        with EngineSource(engine, engine.inspect(self._name), None).open() as image:
+        engine = self.engine()
+        with EngineSource(engine, engine.inspect(self.name), None).open() as image:
             yield image
 
 

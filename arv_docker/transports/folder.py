@@ -29,8 +29,8 @@ from ..errors import BadArchive, ContentError, DigestMismatch, NoSuchImage, Usag
 from ..image import parsed_time
 from ..progress import Advance
 from ..version import is_dirty
-from . import OpenedImage, SeekableImage
-from .local import LocalFile
+from . import OpenedImage
+from .local import LocalFile, seekable
 from .names import Choice
 
 PLAIN, ZIP = "docker", "zip"
@@ -196,18 +196,17 @@ class FolderDestination:
 
     def write_locked(self, image: OpenedImage, advance: Advance) -> FolderArchive:
         """The same for a caller who is ``working_on`` the image."""
-        if not isinstance(image, SeekableImage):
-            raise TypeError("a folder is written from an image that can seek")
-        name = replace(self._name, short_id=image.config.digest.short)
-        written = FolderArchive(name, self._folder / name.file_name)
-        layout = canonical.layout(image.config, image.sizes)
-        content = _told(canonical.content(layout, image.layer), advance)
-        with replacing(written.path, layout.size) as file:
-            if name.format == ZIP:
-                zipped.write(file, replace(name, format=PLAIN).file_name, layout.size, content)
-            else:
-                for chunk in content:
-                    file.write(chunk)
+        with seekable(image, self._folder) as found:
+            name = replace(self._name, short_id=found.config.digest.short)
+            written = FolderArchive(name, self._folder / name.file_name)
+            layout = canonical.layout(found.config, found.sizes)
+            content = _told(canonical.content(layout, found.layer), advance)
+            with replacing(written.path, layout.size) as file:
+                if name.format == ZIP:
+                    zipped.write(file, replace(name, format=PLAIN).file_name, layout.size, content)
+                else:
+                    for chunk in content:
+                        file.write(chunk)
         return written
 
 
