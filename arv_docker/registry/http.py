@@ -31,8 +31,9 @@ Result = TypeVar("Result")
 #: What a request carries. Chunks come with their Content-Length, and are gone through anew for each attempt.
 Body = bytes | Iterable[bytes] | None
 
-#: Statuses that may pass: what else a registry refuses, it refuses for good.
-_PASSING = frozenset((408, 429, 500, 502, 503, 504))
+#: Statuses that may pass, those of proxies too: what else a registry refuses, it refuses for good. 499 is what
+#: distribution says of a body that broke off.
+_PASSING = frozenset((408, 425, 429, 499, 500, 502, 503, 504, *range(520, 528)))
 _MAX_REDIRECTS = 5
 #: An error's text beyond this is not read.
 _MAX_ERROR = 64 << 10

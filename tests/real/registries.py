@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import socketserver
+import struct
 import subprocess
 import threading
 import time
@@ -64,6 +65,10 @@ class Distribution:
     def served(self) -> int:
         """The bytes that clients got so far."""
         return self._counter.served
+
+    def breaks(self, number: int, after: int) -> None:
+        """The next `number` connections that carry more than `after` bytes break there."""
+        self._counter.left, self._counter.after = number, after
 
     def close(self) -> None:
         """Ends it."""
@@ -157,12 +162,21 @@ class _Counter(socketserver.ThreadingTCPServer):
         self.port = port
         self.received = 0
         self.served = 0
+        self.left = self.after = 0
         self._lock = threading.Lock()
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def count(self, number: int) -> None:
         with self._lock:
             self.received += number
+
+    def breaks_now(self, carried: int) -> bool:
+        """Whether a connection that has carried so many bytes is to break."""
+        with self._lock:
+            if not self.left or carried <= self.after:
+                return False
+            self.left -= 1
+            return True
 
     def count_served(self, number: int) -> None:
         with self._lock:
@@ -174,19 +188,26 @@ class _Passing(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.server.port)) as beyond:
-            back = threading.Thread(target=_copied, args=(beyond, self.request, self.server.count_served), daemon=True)
+            back = threading.Thread(
+                target=self._copy, args=(beyond, self.request, self.server.count_served), daemon=True
+            )
             back.start()
-            _copied(self.request, beyond, self.server.count)
+            self._copy(self.request, beyond, self.server.count)
             back.join()
 
-
-def _copied(source: socket.socket, target: socket.socket, count: Callable[[int], None]) -> None:
-    with contextlib.suppress(OSError):
-        while content := source.recv(1 << 16):
-            count(len(content))
-            target.sendall(content)
-    with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_WR)
+    def _copy(self, source: socket.socket, target: socket.socket, count: Callable[[int], None]) -> None:
+        carried = 0
+        with contextlib.suppress(OSError):
+            while content := source.recv(1 << 16):
+                count(len(content))
+                target.sendall(content)
+                carried += len(content)
+                if self.server.breaks_now(carried):
+                    self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    self.request.shutdown(socket.SHUT_RD)
+                    break
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
 
 
 def _base64(content: bytes) -> str:

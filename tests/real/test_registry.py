@@ -181,6 +181,31 @@ def test_of_the_next_version_only_the_changed_layer_is_sent(
     show(capsys, f"registry: first push {before:,} bytes, the next version {received:,}")
 
 
+@pytest.mark.engine("docker", "busybox", "registry")
+@pytest.mark.parametrize("registry", ["open"], indirect=True)
+def test_connections_that_break_cost_little(
+    docker: Docker, registry: Distribution, base_image: Image, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reading goes on where it broke. Distribution 2.8 forgets an upload that broke in a request: it is sent anew."""
+    registry.breaks(3, 20_000_000)
+    done = pushed(docker, registry, base_image.reference, "app:1")
+    assert done.status == 0, done.told
+    size = registry.received
+    assert size < 110_200_000 + 3 * 22_000_000
+    served = registry.served
+    registry.breaks(3, 20_000_000)
+    with RegistrySource(Reference.parse(f"{registry.host}/app:1"), insecure=True).open() as image:
+        assert str(image.config.digest) == base_image.id
+        for layer in image.layers():
+            while layer.read(CHUNK):
+                pass
+        assert image.received <= sum(it.size for it in image.compressed.values())
+    show(
+        capsys,
+        f"registry: over connections that broke three times {size:,} bytes sent, {registry.served - served:,} got",
+    )
+
+
 @pytest.mark.conforms("H12", "H13", "H15")
 @pytest.mark.engine("docker", "busybox", "registry")
 @pytest.mark.parametrize("registry", ["open", "password"], indirect=True)
