@@ -31,7 +31,13 @@ class Docker(CommandLine):
             "failed to connect to the docker api",
         ),
         if_not_running="the Docker daemon does not answer. Start it, or set DOCKER_HOST to the one that is meant.",
-        no_such_image=("no such image", "no such object", "reference does not exist", "invalid reference format"),
+        no_such_image=(
+            "no such image",
+            "no such object",
+            "reference does not exist",
+            "invalid reference format",
+            "image not known",  # Podman, where it has taken the command's name
+        ),
     )
 
     def __init__(self, command: str | None = None) -> None:

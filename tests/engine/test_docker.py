@@ -241,6 +241,7 @@ def test_an_image_that_is_not_there(engine: Engine) -> None:
         ("Error response from daemon: No such image: app:1", NoSuchImage),
         ("Error response from daemon: reference does not exist", NoSuchImage),
         ("Error: No such object: app:1", NoSuchImage),
+        ("Error: inspecting object: app:1: image not known", NoSuchImage),
         ("Error response from daemon: open /data: permission denied", EngineError),
         ("Error response from daemon: write /x: no space left on device", EngineError),
         ("unknown flag: --no-trunc", EngineError),
