@@ -150,14 +150,24 @@ class _Counter(_Unheard):
                 return
             self._spoke = True
             self._next = now + _INTERVAL
+        if self._without_bytes:
+            self._tell(f"{now - self._start:.0f} s")
+            return
         quiet = now - self._moved
         still = f"nothing new for {quiet:.0f} s" if quiet >= _INTERVAL else ""
         self._tell(self._amount(), _were_there(self._spared), f"{size(int(rate))}/s", self._left(rate), still)
 
     def end(self) -> None:
-        if self._spoke:
+        if self._spoke and self._without_bytes:
+            self._tell(f"done after {time.monotonic() - self._start:.0f} s")
+        elif self._spoke:
             rate = self._done / max(time.monotonic() - self._start, 1e-3)
             self._tell(f"{size(self._done)} done", _were_there(self._spared), f"{size(int(rate))}/s")
+
+    @property
+    def _without_bytes(self) -> bool:
+        """Whether nothing can be said but how long it takes: somebody is asked and does not answer."""
+        return self._total is None and not self._done and not self._spared
 
     def _tell(self, *facts: str) -> None:
         self._say(f"{self._title}: {', '.join(filter(None, facts))}")

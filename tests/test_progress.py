@@ -190,6 +190,15 @@ def test_a_step_of_unknown_length(clock: Clock, total: int | None) -> None:
     assert stream.getvalue().splitlines()[0] == "saving: 8.0 MB, 2.0 MB/s"
 
 
+def test_a_step_without_bytes_says_how_long_it_takes(clock: Clock) -> None:
+    stream = io.StringIO()
+    with progress.Lines(stream).step("asking registry.example", None) as advance:
+        clock.now += 4
+        advance(0)
+        clock.now += 1
+    assert stream.getvalue().splitlines() == ["asking registry.example: 4 s", "asking registry.example: done after 5 s"]
+
+
 def test_a_step_that_fails_does_not_say_that_it_is_done(clock: Clock) -> None:
     stream = io.StringIO()
 
