@@ -16,24 +16,26 @@ from .layer import CHUNK, Layer
 
 @dataclass(frozen=True, slots=True)
 class StoredLayer:
-    """A layer as it is stored: ``named`` is the digest by which its file is called, None for one called otherwise."""
+    """A layer as it is stored: ``named`` is the digest by which its file is called, None for one called otherwise;
+    ``compression`` what it is compressed with, None if it is not."""
 
     diff_id: Digest
     blob: Blob
     named: Digest | None
+    compression: str | None
 
-    @property
-    def compression(self) -> str | None:
-        """What it is compressed with; None if it is not."""
-        return None if self.named == self.diff_id else kind_of(self.blob.start(MAGIC_LENGTH))
+    @classmethod
+    def of(cls, diff_id: Digest, blob: Blob, named: Digest | None) -> StoredLayer:
+        """The layer in that file; its first bytes are read, unless the file is called by the diff_id."""
+        return cls(diff_id, blob, named, None if named == diff_id else kind_of(blob.start(MAGIC_LENGTH)))
 
     def opened(self, size: int | None) -> Layer:
         """The layer from its front; ``size`` is that of the uncompressed bytes where it is known."""
-        if (kind := self.compression) is None:
+        if self.compression is None:
             return Layer(self.blob.reader(), claimed=self.diff_id, size=self.blob.size)
         what = f"layer {self.diff_id}"
         stored = Checked(self.blob.reader(), self.blob.size, self.named, what=what)
-        stream = Decompressed(stored.read, kind, what=what)
+        stream = Decompressed(stored.read, self.compression, what=what)
         return Layer(stream.read, claimed=self.diff_id, size=size, readinto=stream.readinto)
 
 

@@ -80,7 +80,10 @@ class Images:
         different images.
         """
         config = config_of(self._files, listed)
-        layers = stored_layers(self._files, listed, config)
+        layers = [
+            StoredLayer.of(diff_id, self._files.blob(path), digest_in(path))
+            for diff_id, path in layer_paths(listed, config)
+        ]
         digests = listed.digests
         if "manifest.json" in self._files and "index.json" in self._files:
             digests = oci.digests_of(oci.check(self._files, listing(self._files)), listed)
@@ -131,17 +134,14 @@ def config_of(files: Files, listed: Listed) -> Config:
     return Config.parse(raw)
 
 
-def stored_layers(files: Files, listed: Listed, config: Config) -> list[StoredLayer]:
-    """An image's layers from the lowest up, unverified; raises LayerCountMismatch and BadArchive."""
+def layer_paths(listed: Listed, config: Config) -> list[tuple[Digest, str]]:
+    """An image's layers from the lowest up and where they should be; raises LayerCountMismatch."""
     if len(listed.layer_paths) != len(config.diff_ids):
         raise LayerCountMismatch(
             f"the archive lists {len(listed.layer_paths)} layers and the image's config {len(config.diff_ids)}. "
             "Save the image again."
         )
-    return [
-        StoredLayer(diff_id, files.blob(path), digest_in(path))
-        for diff_id, path in zip(config.diff_ids, listed.layer_paths, strict=True)
-    ]
+    return list(zip(config.diff_ids, listed.layer_paths, strict=True))
 
 
 def _without_images(files: Files) -> Exception:

@@ -20,7 +20,7 @@ from ..image import MAX_JSON_SIZE, Config, Digest, Platform
 from . import oci
 from .blob import Checked
 from .compression import MAGIC_LENGTH, Decompressed, kind_of
-from .docker import config_of, listing, stored_layers
+from .docker import config_of, layer_paths, listing
 from .layer import CHUNK, Layer, Stream
 from .listing import Listed, Name, chosen, digest_in
 from .tar import Index, Member, members
@@ -110,15 +110,15 @@ class StreamedArchive:
     def _concluded(self, index: Index, listed: Listed) -> Generator[Layer, None, Config]:
         """Judges an image by its documents; hands out layers that were kept because they looked like documents."""
         config = config_of(index, listed)
-        for layer in stored_layers(index, listed, config):
-            if layer.blob.offset not in self._digests:
-                content = io.BytesIO(layer.blob.start(layer.blob.size))
-                kept = Layer(content.read, claimed=layer.diff_id, size=layer.blob.size)
+        for diff_id, path in layer_paths(listed, config):
+            blob = index.blob(path)
+            if blob.offset not in self._digests:
+                kept = Layer(io.BytesIO(blob.start(blob.size)).read, claimed=diff_id, size=blob.size)
                 yield kept
-                self._digests[layer.blob.offset] = kept.diff_id
-            if (found := self._digests[layer.blob.offset]) != layer.diff_id:
+                self._digests[blob.offset] = kept.diff_id
+            if (found := self._digests[blob.offset]) != diff_id:
                 raise DigestMismatch(
-                    f"layer {layer.diff_id} holds other bytes: they hash to {found}. Nothing of this image is used."
+                    f"layer {diff_id} holds other bytes: they hash to {found}. Nothing of this image is used."
                 )
         return config
 
