@@ -23,7 +23,7 @@ from ..disk import locked, replacing
 from ..errors import BadArchive, DiskError, UsageError
 from ..progress import Advance
 from ..reference import Reference, parse_name
-from . import OpenedImage
+from . import OpenedImage, ReadsAhead
 from .local import LocalFile, seekable
 from .names import Choice
 
@@ -129,6 +129,8 @@ class ArchiveDestination:
             seekable(image, self._path.parent) as found,
         ):
             layout = canonical.layout(found.config, found.sizes, self._names)
+            if isinstance(found, ReadsAhead):
+                found.read_ahead([span.diff_id for span in layout.spans])
             with replacing(self._path, layout.size) as file:
                 for chunk in canonical.content(layout, found.layer):
                     file.write(chunk)

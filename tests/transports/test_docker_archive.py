@@ -7,12 +7,15 @@ import hashlib
 import json
 import os
 import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from arv_docker.archive.layer import Layer
 from arv_docker.errors import BadArchive, ContentError, DigestMismatch, DiskError, UsageError
+from arv_docker.image import Digest
 from arv_docker.reference import parse_name
 from arv_docker.transports import Destination, SeekableImage, Source, names
 from arv_docker.transports.docker_archive import ArchiveFile
@@ -122,6 +125,27 @@ def test_the_canonical_archive_is_written(tmp_path: Path) -> None:
     assert (tmp_path / "app.tar").read_bytes() == canonical_archive(APP)
     assert (layout.config, layout.size) == (APP.parsed, len(canonical_archive(APP)))
     assert [path.name for path in tmp_path.iterdir()] == ["app.tar"]
+
+
+def test_an_image_from_far_away_is_told_what_is_read_next(tmp_path: Path) -> None:
+    told: list[Sequence[Digest]] = []
+
+    class Far:
+        config, sizes = APP.parsed, APP.sizes
+
+        def layers(self, skip: object = ()) -> Iterator[Layer]:
+            return map(APP.layer, APP.by_id)
+
+        def layer(self, diff_id: Digest) -> Layer:
+            assert told
+            return APP.layer(diff_id)
+
+        def read_ahead(self, diff_ids: Sequence[Digest]) -> None:
+            told.append(diff_ids)
+
+    names.destination(f"docker-archive:{tmp_path}/app.tar").write(Far(), lambda _: None)
+    assert told == [list(APP.parsed.diff_ids)]
+    assert (tmp_path / "app.tar").read_bytes() == canonical_archive(APP)
 
 
 def test_what_was_there_is_replaced_or_stays_whole(tmp_path: Path) -> None:
