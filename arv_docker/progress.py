@@ -208,7 +208,7 @@ class _BatchCounter(_Unheard):
 
     def tell_if_due(self) -> None:
         if self._done != self._told:
-            self._tell(self._total)
+            self._tell(max(self._total, self._done) if self._total > 0 else self._total)
 
     def end(self) -> None:
         self._tell(self._done)

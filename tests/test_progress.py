@@ -166,18 +166,20 @@ def test_programs_are_told_of_what_is_written_alone() -> None:
     assert stream.getvalue() == ""
 
 
-def test_programs_are_told_while_bytes_come() -> None:
+@pytest.mark.parametrize(("count", "line"), [(60, ": 60 written 100 total"), (102, ": 102 written 102 total")])
+def test_programs_are_told_while_bytes_come(count: int, line: str) -> None:
+    """Never that more is written than there is."""
     told = threading.Event()
 
     class Stream(io.StringIO):
         def write(self, text: str, /) -> int:
-            if ": 60 written 100 total" in text:
+            if line in text:
                 told.set()
             return super().write(text)
 
     stream = Stream()
     with progress.Batch(stream).storing("storing", 100) as storing:
-        storing(60)
+        storing(count)
         assert told.wait(20), stream.getvalue()
 
 

@@ -16,7 +16,7 @@ VERBS = {
     "ingest": "put images into Keep",
     "images": "list the images in Keep, the preferred ones first",
     "resolve": "say which collection an image's name means to the cluster",
-    "inspect": "show an image in Keep: IDs, layers, blocks, collections and links",
+    "inspect": "show an image: IDs and layers, and for one in Keep its blocks, collections and links",
     "copy": "copy images between clusters, archives, layouts, registries and folders",
     "load": "load an image from Keep into a container engine, every byte verified",
     "verify": "verify an image in Keep: every layer against the image's config",
