@@ -339,6 +339,30 @@ def test_a_secret_of_the_service_that_is_refused(service: ProjectService) -> Non
     assert "a wrong secret" not in str(caught.value)
 
 
+def test_answers_of_a_service_that_mean_nothing(service: ProjectService, waited: Waited) -> None:
+    made = Project(service.url, "p1", static("", SECRET), patience=waited.patience)
+    service.token = ""
+    with pytest.raises(RegistryError, match="has no token"):
+        made.credentials()
+    push(publisher(service.registry), IMAGE, "app:1")
+    service.ready = "HALF"
+    with pytest.raises(RegistryError, match="the status 'HALF' is unknown"):
+        made.status("app:1")
+    service.ready = "READY"
+    service.deletes = 409
+    with pytest.raises(RegistryError, match="deleting app:1: the registry answers 409"):
+        made.delete("app:1")
+    service.repositories = [1]  # type: ignore[list-item]
+    with pytest.raises(RegistryError, match="no list of repositories"):
+        made.repositories()
+
+
+def test_a_secret_of_the_service_that_was_changed_is_asked_for_anew(service: ProjectService) -> None:
+    secrets = iter(["old", SECRET])
+    made = Project(service.url, "p1", lambda: Credentials("", next(secrets)))
+    assert list(made.images()) == []
+
+
 @pytest.mark.parametrize(("url", "name"), [("http://service.example", "p"), ("x", "p"), ("https://a.example", "a/b")])
 def test_what_is_no_service(url: str, name: str) -> None:
     with pytest.raises(UsageError):

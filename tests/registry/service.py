@@ -26,6 +26,7 @@ class ProjectService(ThreadingHTTPServer):
         self.token = "registry-token-1"
         self.pending: int | None = 0
         self.deletes: int | None = None
+        self.ready = "READY"
         self.seen: list[str] = []
 
 
@@ -63,7 +64,7 @@ class _Conversation(BaseHTTPRequestHandler):
         if server.pending is None or server.pending > 0:
             server.pending = None if server.pending is None else server.pending - 1
             return self._answer(200, {"status": "PENDING"})
-        return self._answer(200, {"status": "READY"})
+        return self._answer(200, {"status": server.ready})
 
     do_GET = do_POST = do_DELETE = _converse
 

@@ -41,7 +41,17 @@ from arv_docker.registry.credentials import Credentials, static
 from arv_docker.transports import names
 from arv_docker.transports.registry import RegistrySource
 from tests import archives
-from tests.registry.scripted import Conversation, Registry, TokenServer, Waited, index, manifest, running, sha256
+from tests.registry.scripted import (
+    Conversation,
+    Issued,
+    Registry,
+    TokenServer,
+    Waited,
+    index,
+    manifest,
+    running,
+    sha256,
+)
 
 MIB = 1 << 20
 #: What a break may cost.
@@ -410,6 +420,19 @@ def test_a_body_without_end(registry: Registry, waited: Waited) -> None:
         read(source(registry, patience=waited.patience))
 
 
+def test_a_body_that_is_longer_by_a_byte(registry: Registry, waited: Waited) -> None:
+    """And does not say so."""
+
+    def fault(conversation: Conversation, blob: bytes) -> bool:
+        conversation.start(200, None, Connection="close")
+        conversation.write(blob + b"!")
+        return True
+
+    faulty(registry, "tools/app:1", fault)
+    with pytest.raises(DigestMismatch, match="more than the 4194304 bytes"):
+        read(source(registry, patience=waited.patience))
+
+
 def test_a_body_that_says_that_it_is_longer(registry: Registry, waited: Waited) -> None:
     faulty(registry, "tools/app:1", lambda conversation, blob: conversation.answer(200, blob + b"!"))
     with pytest.raises(DigestMismatch, match="more than the 4194304 bytes"):
@@ -613,6 +636,30 @@ def test_a_token_that_is_refused_again(registry: Registry, tokens: TokenServer) 
     with pytest.raises(RegistryDenied, match="reading the manifest of tools/app:1: the registry answers 401"):
         read(source(registry))
     assert len(tokens.issued) <= 2
+
+
+def test_a_token_of_the_configuration_for_the_registry_itself(registry: Registry, tokens: TokenServer) -> None:
+    registry.add("tools/app:1", IMAGE)
+    registry.bearer = tokens
+    tokens.issued["given out before"] = Issued([], None)
+    assert read(source(registry, provider=lambda: Credentials("", "given out before", "bearer"))) == IMAGE.by_id
+    assert tokens.given == 0
+
+
+def test_credentials_that_the_token_server_refuses_are_asked_for_anew(registry: Registry, tokens: TokenServer) -> None:
+    registry.add("tools/app:1", IMAGE)
+    registry.bearer = tokens
+    tokens.users = {"ann": "second"}
+    secrets = iter(["first", "second", "third"])
+    assert read(source(registry, provider=lambda: Credentials("ann", next(secrets)))) == IMAGE.by_id
+    assert next(secrets) == "third"
+
+
+def test_a_refusal_that_says_not_what_is_wanted(registry: Registry) -> None:
+    registry.fault = lambda conversation: conversation.refuse(401, "UNAUTHORIZED")
+    with pytest.raises(RegistryDenied, match="answers 401"):
+        read(source(registry, provider=static("ann", "the password")))
+    assert len(registry.seen) == 1
 
 
 @pytest.mark.parametrize("raw", [b"{}", b"[]", b"no", b'{"token": 1}', b'{"token": "a\\nb"}', b'{"token": "a b"}'])
