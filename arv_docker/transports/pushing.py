@@ -22,7 +22,7 @@ from ..registry.client import Client
 from ..registry.known import KnownBlobs
 from ..registry.mirrors import repository_of
 from ..registry.upload import Blob, Uploads
-from . import OpenedImage, SeekableImage
+from . import OpenedImage, can_seek
 
 #: A compressed layer beyond this many bytes waits on disk, in a file without a name.
 _IN_MEMORY = 32 << 20
@@ -61,7 +61,7 @@ class _Push:
         self._layers: dict[Digest, Descriptor] = {}
 
     def run(self, image: OpenedImage, reference: Reference, tag: str) -> Pushed:
-        sizes = image.sizes if isinstance(image, SeekableImage) else {}
+        sizes = image.sizes if can_seek(image) else {}
         for diff_id in _ahead(image):
             if (there := self._there(diff_id, sizes.get(diff_id))) is not None:
                 self._layers[diff_id] = there
