@@ -46,7 +46,7 @@ class Registry:
         surrounds the registry, of a client and the folder. ``insecure`` is HTTP without TLS, on this machine alone.
         Raises BadReference for what is no registry.
         """
-        self.host, self._folder = _place(url)
+        self.host, self._folder = place(url)
         self._client = Client(
             self.host, credentials or configured(self.host, self._folder), insecure=insecure, patience=patience
         )
@@ -131,8 +131,8 @@ class Registry:
         return name if name.endswith(f":{reference.tag}") else f"{name}:{reference.tag}"
 
 
-def _place(url: str) -> tuple[str, str]:
-    """Host and folder of a registry's URL."""
+def place(url: str) -> tuple[str, str]:
+    """Host and folder of a registry's URL; raises BadReference for what is none."""
     parts = urlsplit(url if "//" in url else f"//{url}")
     folder = parts.path.strip("/")
     try:

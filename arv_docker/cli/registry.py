@@ -163,8 +163,7 @@ def _registry(args: argparse.Namespace) -> Registry:
     if args.service is None:
         if args.project is not None or args.service_token_env is not None:
             raise UsageError("--project and --service-token-env go with --service.")
-        words = shlex.split(args.create_command or "")
-        service = partial(Plain, command=words)
+        service = partial(Plain, command=_words(args.create_command, "--create-command"))
         return Registry(args.registry, credentials, service=service, insecure=args.insecure)
     if args.project is None or args.service_token_env is None:
         raise UsageError("--service needs --project and --service-token-env.")
@@ -178,22 +177,32 @@ def _registry(args: argparse.Namespace) -> Registry:
 
 def _credentials(args: argparse.Namespace) -> Provider | None:
     """Where the options say that credentials come from; None for Docker's and Podman's configuration."""
+    from ..publish import place
     from ..registry.credentials import command, environment, helper
 
     given = [args.password_env, args.password_command, args.credential_helper]
     if sum(it is not None for it in given) > 1:
         raise UsageError("give one of --password-env, --password-command and --credential-helper.")
     if args.credential_helper is not None:
-        return helper(args.credential_helper, args.registry.partition("/")[0])
+        return helper(args.credential_helper, place(args.registry)[0])
     if args.password_env is not None:
         return environment(args.password_env, args.username)
     if args.password_command is not None:
-        if not (words := shlex.split(args.password_command)):
-            raise UsageError("--password-command names no command.")
-        return command(words, args.username)
+        return command(_words(args.password_command, "--password-command"), args.username)
     if args.username:
         raise UsageError("--username needs its secret: --password-env or --password-command.")
     return None
+
+
+def _words(text: str | None, option: str) -> list[str]:
+    """A command's words, as a shell would split them; none if the option is not given."""
+    try:
+        words = shlex.split(text or "")
+    except ValueError as error:
+        raise UsageError(f"{option} {text!r} is not a command: {error}.") from None
+    if text is not None and not words:
+        raise UsageError(f"{option} names no command.")
+    return words
 
 
 # -- the commands --------------------------------------------------------------------------------

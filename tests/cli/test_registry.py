@@ -163,6 +163,8 @@ def test_the_token(run: Run, registry: Registry, monkeypatch: pytest.MonkeyPatch
         ["--username", "ann"],
         ["--password-env", "A", "--password-command", "b"],
         ["--password-command", ""],
+        ["--password-command", "a 'b"],
+        ["--create-command", " "],
         ["--project", "p1"],
         ["--service", "https://service.example"],
         ["--service", "https://service.example", "--project", "p", "--service-token-env", "A", "--create-command", "x"],
@@ -171,6 +173,26 @@ def test_the_token(run: Run, registry: Registry, monkeypatch: pytest.MonkeyPatch
 def test_options_that_do_not_go_together(run: Run, options: list[str]) -> None:
     done = run("registry", "images", "registry.example", *options)
     assert (done.code, done.out) == (2, ""), done.err
+
+
+def test_secrets_of_commands_and_helpers(
+    run: Run, registry: Registry, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.users = {"ann": "the password"}
+    registry.put_manifest("a", "1", b"{}")
+    helper = home / "programs" / "docker-credential-own"
+    helper.parent.mkdir()
+    helper.write_text(
+        '#!/bin/sh\nread server; test "$server" = "$REGISTRY" || exit 1\n'
+        'echo "{\\"Username\\":\\"ann\\",\\"Secret\\":\\"the password\\"}"\n'
+    )
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{helper.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("REGISTRY", registry.host)
+    command = ["--username", "ann", "--password-command", "echo 'the password'"]
+    for options in (command, ["--credential-helper", "own"]):
+        done = run("registry", "images", "--insecure", f"http://{registry.host}/", *options)
+        assert (done.code, done.out) == (0, "a:1\n"), done.err
 
 
 @pytest.mark.parametrize("text", ["-1", "x", "nan", "1e9"])
