@@ -35,13 +35,19 @@ def unwrapped(source: RandomAccess, progress: Progress | None = None) -> tuple[R
     start = source.read_at(0, MAGIC_LENGTH)
     if (kind := kind_of(start)) is not None:
         inner = Unwrapped(source, kind)
+        _refuse_wrapped(inner)
         return inner, inner.indexed(progress or Silent())
     if start.startswith(_ZIP):
         member = ZippedMember(cast(IO[bytes], _File(source)))
-        if kind_of(member.read_at(0, MAGIC_LENGTH)) is not None:
-            raise BadArchive("the archive in the ZIP file is compressed once more. Take it out first.")
+        _refuse_wrapped(member)
         return member, None
     return source, None
+
+
+def _refuse_wrapped(source: RandomAccess) -> None:
+    start = source.read_at(0, MAGIC_LENGTH)
+    if kind_of(start) is not None or start.startswith(_ZIP):
+        raise BadArchive("the archive is compressed twice. Decompress it once, and try again.")
 
 
 def unwrapped_stream(stream: Stream) -> Stream:
@@ -76,8 +82,6 @@ class Unwrapped:
                 room -= len(content)
                 self._kept[member.offset] = content
                 found.append(member)
-            if kind_of(next((self._kept[member.offset] for member in found), b"")) and not found:
-                raise BadArchive("the archive is compressed twice. Decompress it first.")
             while self._next(CHUNK):
                 pass
         self.size = self._position

@@ -8,6 +8,7 @@ import bz2
 import gzip
 import io
 import lzma
+import random
 import zipfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -19,7 +20,7 @@ from arv_docker.archive import unwrapped
 from arv_docker.archive.docker import DockerArchive
 from arv_docker.archive.stream import StreamedImage
 from arv_docker.archive.unwrapped import unwrapped_stream
-from arv_docker.errors import ArvDockerError, BadArchive, ContentError, NotAnImage
+from arv_docker.errors import ArvDockerError, BadArchive, ContentError
 from arv_docker.progress import Advance, Silent
 from tests.archives import Bytes, Image, canonical_archive, classic, containerd, files_of, flat, hybrid, image, layout
 
@@ -72,7 +73,7 @@ def test_layers_in_any_order(kind: str) -> None:
 
 def test_it_is_read_twice_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unwrapped, "_ROOM", 1 << 20)  # as if every layer were larger than what is kept
-    big = image(*(files_of(bytes([it]) * 3_000_000) for it in range(4)))
+    big = image(*(files_of(random.Random(it).randbytes(2_000_000)) for it in range(4)))
     source = Bytes(gzip.compress(classic(big), 1))
     taken = 0
 
@@ -85,7 +86,8 @@ def test_it_is_read_twice_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
 
     found = DockerArchive(Counted(source.content)).image()
     assert {layer.read(1 << 30) for layer in found.layers()} == set(big.layers)
-    assert taken < 2.1 * len(source.content)  # once for the index, once for the layers
+    # Once for the index, once for the layers; the beginnings are looked at, in pieces of 16 KiB.
+    assert taken < 2 * len(source.content) + (64 << 10)
 
 
 def test_what_is_kept_is_read_no_more() -> None:
@@ -147,8 +149,9 @@ def test_what_is_wrapped_is_no_archive(kind: str) -> None:
     for content in (b"", b"x", b"x" * 5000, bytes(1024)):
         with pytest.raises(ContentError):
             read(WRAP[kind](content))
-    with pytest.raises((BadArchive, NotAnImage)):
-        read(WRAP[kind](gzip.compress(classic(APP))))
+    for wrap in WRAP.values():
+        with pytest.raises(BadArchive, match="compressed twice"):
+            read(WRAP[kind](wrap(classic(APP))))
 
 
 @pytest.mark.parametrize(
