@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.real import engines, environments
+from tests.real import containerd, engines, environments
+from tests.real.containerd import ContainerdDocker
 from tests.real.engines import Docker, Image, Podman, Program
 from tests.real.environments import Environment
 
@@ -38,6 +39,24 @@ def second_docker(_second_daemon: Docker) -> Docker:
     """Another daemon, empty."""
     _second_daemon.empty()
     return _second_daemon
+
+
+@pytest.fixture(scope="session")
+def _containerd_daemon(engine_scratch: Path) -> Iterator[ContainerdDocker]:
+    engines.require("debootstrap", "docker")
+    try:
+        daemon = ContainerdDocker(engine_scratch / "d3", containerd.tree(engine_scratch / "trixie"))
+    except engines.EngineFailed as failed:
+        engines.unavailable(str(failed))
+    yield daemon
+    daemon.close()
+
+
+@pytest.fixture
+def containerd_docker(_containerd_daemon: ContainerdDocker) -> ContainerdDocker:
+    """A daemon with the containerd store, empty. Its tree takes two minutes to make, once in a run."""
+    _containerd_daemon.empty()
+    return _containerd_daemon
 
 
 @pytest.fixture(scope="session")

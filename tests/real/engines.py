@@ -36,9 +36,10 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "umoci": ("umoci",),
     "busybox": ("busybox",),
     "registry": ("docker-registry",),
+    "debootstrap": ("debootstrap", "unshare"),
 }
 #: Engines that mount file systems.
-NEED_ROOT = frozenset({"docker", "podman"})
+NEED_ROOT = frozenset({"docker", "podman", "debootstrap"})
 CAP_SYS_ADMIN = 1 << 21
 
 #: Variables that would send a client to another engine, or give it somebody's settings.
@@ -242,6 +243,8 @@ class Engine(Program):
 class Docker(Engine):
     """A private daemon, reached at `host`; called through whichever client PATH has."""
 
+    CONFIGURATION = "{}"
+
     def __init__(self, folder: Path) -> None:
         """Start it, with the images of an earlier one in that folder, and wait until it answers.
 
@@ -255,7 +258,7 @@ class Docker(Engine):
             "docker",
             variables={"DOCKER_HOST": self.host, "DOCKER_CONFIG": f"{folder}/client", "DOCKER_BUILDKIT": "0"},
         )
-        (folder / "daemon.json").write_text("{}")  # else the one of the machine counts
+        (folder / "daemon.json").write_text(self.CONFIGURATION)  # else the one of the machine counts
         self._log = folder / "log"
         self._process = self._started()
         self._wait()
@@ -294,6 +297,7 @@ class Docker(Engine):
         bound = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
         command = [
             *bound,
+            *self._inside(),
             *("dockerd", "--config-file", f"{folder}/daemon.json", "--data-root", f"{folder}/data"),
             *("--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid", "--host", self.host),
             # Containers run with `--network none` or `host`; the machine's own network stays as it is.
@@ -310,6 +314,10 @@ class Docker(Engine):
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
+
+    def _inside(self) -> list[str]:
+        """What is written in front of the daemon's command, to run it elsewhere than here."""
+        return []
 
     def _wait(self, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
