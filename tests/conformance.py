@@ -176,7 +176,7 @@ OPEN = {
     "W23": "not yet shown",
     "W26": "not yet shown",
     "S17": "in part: figures of a family of images belong to the work on speed",
-    "H20": "belongs to the work on pushing",
+    "H20": "belongs to the work on names in Keep",
 }
 
 SECTIONS: Mapping[str, Mapping[str, str]] = {
