@@ -227,13 +227,14 @@ def test_a_refusal_is_kept_in_its_words(loading: Callable[..., Loading], answer:
     assert words in said.words
 
 
-def test_an_archive_that_breaks_off_has_no_end(loading: Callable[..., Loading]) -> None:
+@pytest.mark.parametrize("error", [BadArchive("a layer is not what it claims"), KeyboardInterrupt()])
+def test_an_archive_that_breaks_off_has_no_end(loading: Callable[..., Loading], error: BaseException) -> None:
     def archive() -> Iterator[bytes]:
         yield b"first"
-        raise BadArchive("a layer is not what it claims")
+        raise error
 
     it = loading(answered('{"stream":"Loaded"}'))
-    with pytest.raises(BadArchive):
+    with pytest.raises(type(error)):
         direct.load(archive())
     it.thread.join(5)
     assert b"first" in it.request

@@ -3,14 +3,16 @@
 
 import io
 import json
+import signal
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.real.engines import BASE_DATA, Docker, Image
-from tests.real.sites import Site, show
+from tests.real.sites import Site, finished, show
 
 VariantOf = Callable[[Image, str], Image]
 
@@ -73,6 +75,28 @@ def test_the_same_layer_on_another_one_is_fed(
     loaded = json.loads(there.printed("load", "--json", small_image.reference))
     assert loaded["bytes_spared"] == 0
     assert second_docker.text("run", "--rm", "--network", "none", small_image.reference) == small_image.greeting
+
+
+@pytest.mark.engine("docker", "busybox")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_load_that_is_stopped_is_completed_by_the_next(
+    number: signal.Signals, site: Site, base_image: Image, second_docker: Docker
+) -> None:
+    site.printed("ingest", base_image.reference)
+    there = Site(site.folder, second_docker)
+    process = there.start("load", base_image.reference)
+    deadline = time.monotonic() + 60
+    while not list((second_docker.folder / "data/tmp").glob("docker-import-*/blobs/sha256/*")):
+        assert process.poll() is None, finished(process).told
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(number)
+    done = finished(process, timeout=20)
+    assert done.status == (130 if number == signal.SIGINT else -number), done.told
+    assert "Traceback" not in done.err
+    assert second_docker.image_ids() == set()
+    assert there.printed("load", base_image.reference) == base_image.id
+    assert second_docker.text("run", "--rm", "--network", "none", base_image.reference) == base_image.greeting
 
 
 def _uppermost(archive: bytes) -> bytes:
