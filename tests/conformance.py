@@ -158,7 +158,6 @@ OPEN = {
     "K14": "in part: what an interrupted upload sent is on record; showing it killed belongs to the work on speed",
     "K19": "in part: archives wrapped in gzip, xz or zip belong to the work on sources",
     "K27": "in part: Podman as an engine belongs to the work on engines; its archives are read",
-    "S9": "in part: such images are refused; storing them under their real ID belongs to the work on engines",
     "S16": "in part: figures of reading while Docker still saves belong to the work on speed",
     "W1": "not yet shown",
     "W2": "not yet shown",
