@@ -109,6 +109,11 @@ class Cataloguing:
         A name counts by the word of trusted users alone, for nothing else says that it means
         this image; an ID says so itself. None if there is no such image.
         """
+        found = self.in_keep(name)
+        return None if found is None else self.known(found[0], found[2])
+
+    def in_keep(self, name: Reference | ImageId) -> tuple[Digest, CollectionRecord, Reference | None] | None:
+        """The image that ``from_keep`` finds: its ID, collection, and the name that found it; nothing is written."""
         try:
             found = catalogue.resolve(self._cluster, str(name), self.trust, trusted_only=isinstance(name, Reference))
         except (NoSuchImage, NotAnImage):
@@ -118,7 +123,7 @@ class Cataloguing:
         by_id = found.link is None or found.link.link_class == HASH
         if by_id and (asked is None or not asked.matches(image_id)):
             return None  # a link by that ID, to another image
-        return self.known(image_id, None if by_id or isinstance(name, ImageId) else name)
+        return image_id, found.collection, None if by_id or isinstance(name, ImageId) else name
 
     def known(self, image_id: Digest, name: Reference | None) -> Ingested | None:
         """The image, if it is in Keep already: missing links are written, nothing else is. Else None."""
@@ -145,9 +150,11 @@ class Cataloguing:
         return next((collection for link, collection in pairs if self.trust.attests(link, collection)), None)
 
     def linked(self, image_ids: Sequence[Digest]) -> set[Digest]:
-        """Those of some IDs by which there is a link, whatever it is worth."""
+        """Those of some digests by which there is a link to an image, whatever it is worth."""
         names = [str(image_id) for image_id in image_ids]
-        found = {link.name for link in self._cluster.links([["link_class", "=", HASH], ["name", "in", names]])}
+        found = {
+            link.name for link in self._cluster.links([["link_class", "in", [HASH, DIGEST]], ["name", "in", names]])
+        }
         return {image_id for image_id in image_ids if str(image_id) in found}
 
     def write(self, written: Written, name: Reference | None) -> Ingested:
@@ -158,10 +165,11 @@ class Cataloguing:
         collection = self._collection(written.stored.manifest_text(image_id), image_id, name, properties)
         digests = {layout.config.digest, layout.manifest_digest, *written.digests} - {image_id}
         existing = [] if self._options.force else self._links(image_id, name, digests)
-        count = links.ensure(
+        # Before the hash link, by which the next run knows the image: it looks for nothing more then.
+        count = links.note_digests(self._cluster, collection, digests, trust=self.trust, existing=existing)
+        count += links.ensure(
             self._cluster, collection, image_id, name, trust=self.trust, properties=properties, existing=existing
         )
-        count += links.note_digests(self._cluster, collection, digests, trust=self.trust, existing=existing)
         for refused in written.layers.note(layout, collection):
             self._progress.say(f"warning: {refused}")
         return Ingested(

@@ -86,7 +86,9 @@ class Ingest:
         """
         self._records.check_cluster()
         results: dict[Digest, Ingested | ArvDockerError] = {}
-        by_id = {image.id: (name, image) for name, image in reversed(wanted)}
+        by_id: dict[Digest, tuple[Reference | ImageId, EngineImage]] = {}
+        for name, image in wanted:
+            by_id.setdefault(image.id, (name, image))
         for group in _sharing([image for _, image in by_id.values()]):
             with ExitStack() as locks:
                 for image_id in sorted(group, key=str):  # in one order, so that no two wait crosswise
@@ -96,7 +98,10 @@ class Ingest:
                 if len(names) > 1:
                     images = [by_id[image_id][1] for image_id in names]
                     save = partial(self._save_together, engine, images, names)
-                    results |= self._anew_if_refused(save)
+                    try:
+                        results |= self._anew_if_refused(save)
+                    except ClusterError as error:
+                        results |= dict.fromkeys(names, error)
         return results
 
     def from_archive(self, path: Path, name: Reference | ImageId | None) -> Ingested:
@@ -158,6 +163,8 @@ class Ingest:
     def plan_engine(self, engine: Engine, name: Reference | ImageId) -> Planned:
         """What ``from_engine`` would do."""
         image = engine.inspect(name)
+        if self._options.force:
+            return _all_of(str(name), image.id, image.diff_ids, image.size)
         return planned(self._cluster, self._records, str(name), image.id, diff_ids=image.diff_ids, total=image.size)
 
     def plan_source(
@@ -172,9 +179,16 @@ class Ingest:
             config = image.config
             called = name or otherwise or config.digest
             size = image.known_size if isinstance(image, ArchivedImage) else None
+            if self._options.force:
+                return _all_of(str(called), config.digest, config.diff_ids, size)
             return planned(
                 self._cluster, self._records, str(called), config.digest, diff_ids=config.diff_ids, total=size
             )
+
+    def plan_keep(self, name: Reference | ImageId) -> Planned | None:
+        """What ``from_keep`` would do; None if there is no such image."""
+        found = self._records.in_keep(name)
+        return None if found is None else Planned(str(name), found[0], found[1].uuid, None, 0, 0, 0, 0, 0)
 
     # -- private -------------------------------------------------------------------------
 
@@ -239,13 +253,14 @@ class Ingest:
             archive = stored.get(image_id)
             if isinstance(archive, StoredArchive):
                 spared = archive.names & destination.known.keys()
-                written = Written(archive, _bytes_of(archive.names & unsaid), _bytes_of(spared), layers)
+                fresh = _bytes_of(archive.names & unsaid)
                 unsaid -= archive.names
+                written = Written(archive, fresh, _bytes_of(spared), layers, (image_id,))
                 results[image_id] = self._outcome(written, names[image_id])
-            elif archive is not None:  # an engine with a containerd store calls the image otherwise
+            elif archive is not None:
                 results[image_id] = archive
-        if not any(isinstance(result, ArvDockerError) for result in results.values()):
-            SentBlocks(cache.cache_folder(), self._cluster, *image_ids).discard()
+            if isinstance(results.get(image_id), Ingested):
+                SentBlocks(cache.cache_folder(), self._cluster, image_id).discard()
         return results
 
     def _destination(
@@ -298,6 +313,11 @@ class Ingest:
 
 class _SparedRefusedError(Exception):
     """The cluster does not make a collection of blocks that it had before us."""
+
+
+def _all_of(name: str, image_id: Digest, diff_ids: Sequence[Digest], size: int | None) -> Planned:
+    """The plan for an image that is stored again, whatever is there."""
+    return Planned(name, image_id, None, size, len(set(diff_ids)), 0, 0, 0, size)
 
 
 def _sharing(images: Iterable[EngineImage]) -> list[list[Digest]]:

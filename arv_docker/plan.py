@@ -20,8 +20,8 @@ class Planned:
     """What would be done with one image. ``uuid`` is the collection that has it already, None if it is to be stored.
 
     ``size`` is about its number of bytes, None where it is not known before it is read. Of its ``layers``
-    Keep has ``layers_held``, of ``bytes_held`` bytes, and of ``bytes_resumed`` bytes an interrupted run left
-    blocks there. ``bytes_to_send`` is about what would go to Keep.
+    Keep has ``layers_held``, of ``bytes_held`` bytes, and an interrupted run left blocks of ``bytes_resumed`` bytes
+    there, some of which may be other images'. ``bytes_to_send`` is about what would go to Keep, at most.
     """
 
     name: str
@@ -39,8 +39,9 @@ class Planned:
             return f"{self.name}: already stored, as {self.uuid}"
         of = "an unknown number of bytes" if self.size is None else f"about {size(self.size)}"
         held = f", {self.layers_held} of {self.layers} layers are in Keep ({size(self.bytes_held)})"
-        resumed = f", {size(self.bytes_resumed)} were sent by an interrupted run" if self.bytes_resumed else ""
-        to_send = "" if self.bytes_to_send is None else f"; about {size(self.bytes_to_send)} would be sent"
+        resumed = f", up to {size(self.bytes_resumed)} were sent by an interrupted run" if self.bytes_resumed else ""
+        most = "at most" if self.bytes_resumed else "about"
+        to_send = "" if self.bytes_to_send is None else f"; {most} {size(self.bytes_to_send)} would be sent"
         return f"{self.name}: {of}{held if self.layers else ''}{resumed}{to_send}"
 
 
@@ -62,5 +63,5 @@ def planned(
     in_keep = sum(layer.size for layer in held.values() if layer.locators)  # packed ones go out with others of theirs
     resumed = SentBlocks(cache.cache_folder(), cluster, image_id).blocks.keys() - known.blocks.keys()
     left = sum(int(block.partition("+")[2]) for block in resumed)
-    to_send = None if total is None else max(0, total - in_keep - left)
+    to_send = None if total is None else max(0, total - in_keep)
     return Planned(name, image_id, None, total, len(layers), len(held), in_keep, left, to_send)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+from collections import Counter
 from collections.abc import Container, Generator, Iterator
 from dataclasses import replace
 
@@ -44,13 +45,14 @@ class StreamedArchive:
 
     @property
     def images(self) -> dict[Digest, Config | ArvDockerError]:
-        """What the archive holds, by ID: the config of each image that is whole, else what is wrong with it."""
+        """What the archive holds, by ID and by other digests that are one image's alone: the config of each image that
+        is whole, else what is wrong with it."""
         found: dict[Digest, Config | ArvDockerError] = {}
-        for path, image in self._images.items():
-            claimed = next(listed.config_digest for listed in self._listed if listed.config_path == path)
-            digest = image.digest if isinstance(image, Config) else claimed
-            if digest is not None:
-                found[digest] = image
+        shared = Counter(digest for listed in self._listed for digest in set(listed.digests))
+        for listed in self._listed:
+            image = self._images[listed.config_path]
+            own = image.digest if isinstance(image, Config) else listed.config_digest
+            found |= {digest: image for digest in (own, *listed.digests) if digest and shared[digest] < 2}
         return found
 
     def image(self, name: Name | None = None, platform: Platform | None = None) -> tuple[Listed, Config]:

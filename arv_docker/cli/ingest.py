@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     Outcome = Ingested | Planned | ArvDockerError
 
 
+#: Why an engine may not have an image, so that Keep is asked for it.
+_NOT_THERE = (NoSuchImage, NoEngine, EngineNotRunning, EnginePermissionDenied)
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
     parser.epilog = (
@@ -105,6 +109,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("which image? Give its name or ID, a source, or --from-archive FILE.")
     if len(args.image) > 1 and (args.from_archive or args.name or args.called):
         raise UsageError("--from-archive, --name and --as are for one image, and several are given.")
+    if args.pull and (args.from_archive or any(_engine_s(text) is None for text in args.image)):
+        raise UsageError("--pull is for images of an engine, by their names.")
     shown = progress.on()
     asked = args.image or [""]
     name = _engine_s(asked[0]) if len(asked) == 1 and not args.dry_run else None
@@ -206,7 +212,8 @@ class _Batch:
         try:
             if self._args.from_archive is not None:
                 name = parse_name(text) if text else None
-                return self._from_source(ArchiveFile(self._args.from_archive, name, choice), name, None)
+                archive = ArchiveFile(self._args.from_archive, name, choice)
+                return self._from_source(archive, self._called or name, None)
             transport, rest = names.split(text)
             if transport is None:
                 return self._from_engine(parse_name(text))
@@ -225,7 +232,12 @@ class _Batch:
 
     def _from_engine(self, name: Reference | ImageId) -> Ingested | Planned:
         if self._args.dry_run:
-            return self._ingest.plan_engine(cli.engine(self._args), name)
+            try:
+                return self._ingest.plan_engine(cli.engine(self._args), name)
+            except _NOT_THERE:
+                if self._args.force or (found := self._ingest.plan_keep(name)) is None:
+                    raise
+                return found
         return _from_engine_or_keep(self._args, self._ingest, name, self._shown, self._inspected, called=self._called)
 
 
@@ -244,7 +256,7 @@ def _from_engine_or_keep(
         if args.pull:
             _pull(engine, name, shown)
         image = engine.inspect(name) if inspected is None else inspected.result()
-    except (NoSuchImage, NoEngine, EngineNotRunning, EnginePermissionDenied) as error:
+    except _NOT_THERE as error:
         # No other failure: one of an engine that has the image must not end in an older build of the name.
         if args.force or args.pull or called or (found := ingest.from_keep(name)) is None:
             raise

@@ -20,6 +20,8 @@ from pathlib import Path
 
 _DEFAULT = "/var/run/docker.sock"
 _MOST_HEAD = 64 << 10
+#: Seconds in which a daemon says who it is.
+_PATIENCE = 20
 _MOST_WORDS = 1 << 20
 
 
@@ -62,14 +64,31 @@ def socket_path(environment: Mapping[str, str]) -> str | None:
     if environment.get("DOCKER_TLS_VERIFY") or environment.get("DOCKER_TLS"):
         return None  # then the command goes to a port
     if not (context := environment.get("DOCKER_CONTEXT")):
-        folder = Path(environment.get("DOCKER_CONFIG") or Path.home() / ".docker")
         try:
+            folder = Path(environment.get("DOCKER_CONFIG") or Path.home() / ".docker")
             context = json.loads((folder / "config.json").read_bytes()).get("currentContext")
         except FileNotFoundError:
             context = None
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RuntimeError):  # the last where nobody has that user's home
             return None
     return _DEFAULT if context in (None, "", "default") else None
+
+
+def daemon_id() -> str | None:
+    """The ID of the daemon behind the socket, by which it can be told from the one that the command talks to."""
+    if (path := socket_path(os.environ)) is None:
+        return None
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as unix:
+        unix.settimeout(_PATIENCE)
+        try:
+            unix.connect(path)
+            connection = http.client.HTTPConnection("docker")
+            connection.sock = unix
+            connection.request("GET", "/info")
+            found = json.loads(connection.getresponse().read()).get("ID")
+        except (OSError, http.client.HTTPException, ValueError, AttributeError):
+            return None
+    return found if isinstance(found, str) and found else None
 
 
 def load(archive: Iterable[bytes]) -> Answer | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from ..archive.layer import Stream
-from ..errors import ContentError
+from ..errors import ContentError, EngineError
 from . import direct
 from .command import CommandLine, Refusals, found
 from .process import Finished, feed, reading
@@ -61,8 +61,17 @@ class Docker(CommandLine):
 
     def load(self, archive: Iterable[bytes]) -> str:
         """``docker load`` of the archive, into the daemon's socket where that can be; the engine's words."""
-        answer = direct.load(archive)
+        answer = direct.load(archive) if self._is_behind_the_socket() else None
         if answer is None:
             return feed(self._line("load"), archive, self._check).stdout.decode(errors="replace")
         self._check(Finished((self.command, "load"), int(not answer.well), b"", answer.words))
         return answer.words
+
+    def _is_behind_the_socket(self) -> bool:
+        """Whether the command talks to the daemon of the socket; one that stands for Podman's does not."""
+        if (there := direct.daemon_id()) is None:
+            return False
+        try:
+            return self._run("info", "--format", "{{.ID}}").stdout.decode(errors="replace").strip() == there
+        except EngineError:
+            return False

@@ -152,7 +152,11 @@ class ArchiveWriter:
     def add(self, layer: Layer) -> None:
         """Reads a layer to its end, checks it, and stores or keeps it. Raises what ``Layer.readinto`` raises."""
         buffer = self._blocks.buffer()
-        end = _HEADER + self._read(layer, buffer[_HEADER : _HEADER + _MOST_PACKED + 1])
+        try:
+            end = _HEADER + self._read(layer, buffer[_HEADER : _HEADER + _MOST_PACKED + 1])
+        except BaseException:
+            self._blocks.release(buffer)  # another layer may be read in its place
+            raise
         if end > _HEADER + _MOST_PACKED:
             self._aligned[layer.claimed or layer.diff_id] = self._store_aligned(layer, buffer, end)
         else:

@@ -9,6 +9,7 @@ Which services there are, and in what order a block goes to them, the SDK still 
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import KeepError
 
 if TYPE_CHECKING:
-    from urllib3 import BaseHTTPResponse, PoolManager
+    from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager
 
 _PIECE = 1 << 20
 #: Seconds for one piece to be taken, or for the answer: 32 KiB/s and less is no connection.
@@ -69,6 +70,8 @@ class BlockWriter:
 
         if getattr(self._keep, "local_store", None):  # $KEEP_LOCAL_STORE: a folder in place of services
             return str(self._keep.put(bytes(content), copies=self._copies))
+        if any((_proxy(scheme) or "").startswith("socks") for scheme in ("http", "https")):  # libcurl speaks to those
+            return self._put_by_sdk(content)
         locator = arvados.KeepLocator(f"{md5}+{len(content)}")
         block = _Block(self._send, content, md5, self._copies, getattr(self._keep, "_default_classes", ()))
         for attempt in range(self._retries + 1):
@@ -79,6 +82,9 @@ class BlockWriter:
             except (arvados.errors.NoKeepServersError, arvados.errors.ApiError, OSError) as error:
                 block.words["the list of Keep services"] = str(error)
                 continue
+            if not roots:
+                block.words["Keep"] = "no service is known that may be written to"
+                break
             if block.stored(roots, self._keep.max_replicas_per_service, attempt):
                 return block.locator
             if not block.worth_another_try(roots):
@@ -117,7 +123,15 @@ class BlockWriter:
             finally:
                 response.close()
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            return _Answer(str(error), final=False)
+            return _Answer(str(error), final="CERTIFICATE_VERIFY_FAILED" in str(error))
+
+    def _put_by_sdk(self, content: memoryview) -> str:
+        import arvados.errors
+
+        try:
+            return str(self._keep.put(bytes(content), copies=self._copies, num_retries=self._retries))
+        except (arvados.errors.KeepWriteError, arvados.errors.NoKeepServersError) as error:
+            raise KeepError(f"Keep did not store a block of {len(content)} bytes.", detail=str(error)) from error
 
     def _pool(self, root: str) -> PoolManager:
         """The connections to a service, through the proxy that the environment names for it."""
@@ -125,7 +139,7 @@ class BlockWriter:
         import urllib3
 
         url = urllib.parse.urlsplit(root)
-        proxy = urllib.request.getproxies().get(url.scheme)
+        proxy = _proxy(url.scheme)
         if proxy and urllib.request.proxy_bypass(url.netloc):
             proxy = None
         with self._lock:
@@ -135,8 +149,13 @@ class BlockWriter:
                     if self._keep.insecure
                     else {"cert_reqs": "CERT_REQUIRED", "ca_certs": arvados.util.ca_certs_path()}
                 )
+                if self._keep.insecure:  # the user said so; saying it again for each request is no help
+                    urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
                 many: dict[str, Any] = {"maxsize": 16, **tls}
-                self._pools[proxy] = urllib3.ProxyManager(proxy, **many) if proxy else urllib3.PoolManager(**many)
+                pools = _through(proxy, many) if proxy else urllib3.PoolManager(**many)
+                kinds = (urllib3.HTTPConnectionPool, urllib3.HTTPSConnectionPool)
+                pools.pool_classes_by_scheme = {str(kind.scheme): _patient(kind) for kind in kinds}
+                self._pools[proxy] = pools
             return self._pools[proxy]
 
 
@@ -176,7 +195,7 @@ class _Block:
 
     def worth_another_try(self, roots: Sequence[str]) -> bool:
         """Whether a service is left that may say something else next time."""
-        return not roots or any(root not in self._finished for root in roots)
+        return any(root not in self._finished for root in roots)
 
     @property
     def _complete(self) -> bool:
@@ -199,18 +218,55 @@ class _Block:
                     self._classes.discard(name)
 
 
+def _proxy(scheme: str) -> str | None:
+    """The proxy that the environment names for a scheme, by libcurl's rule: ``http_proxy`` counts in small letters."""
+    names = [f"{scheme}_proxy", *(["HTTPS_PROXY"] if scheme == "https" else []), "all_proxy", "ALL_PROXY"]
+    return next((os.environ[name] for name in names if os.environ.get(name)), None)
+
+
+def _through(proxy: str, many: dict[str, Any]) -> PoolManager:
+    """Connections through a proxy, with the user and password that its URL may have."""
+    import urllib3
+
+    url = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    headers = None
+    if url.username is not None:
+        user = f"{urllib.parse.unquote(url.username)}:{urllib.parse.unquote(url.password or '')}"
+        headers = urllib3.make_headers(proxy_basic_auth=user)
+    place = url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()
+    return urllib3.ProxyManager(place, proxy_headers=headers, **many)
+
+
+def _patient(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
+    """The same kind of pool, whose connections have _PATIENCE for each piece as soon as they are made.
+
+    urllib3 sends the body with the patience that it had to connect; a busy service takes a block late.
+    """
+    connection: Any = pool.ConnectionCls
+
+    def connect(self: Any) -> None:
+        connection.connect(self)
+        self.sock.settimeout(_PATIENCE)
+
+    patient = type(connection.__name__, (connection,), {"connect": connect})
+    return type(pool.__name__, (pool,), {"ConnectionCls": patient})
+
+
 def _answer(response: BaseHTTPResponse, body: bytes, name: str) -> _Answer:
     """What a service's answer to the PUT of block ``name`` (``md5+size``) means."""
     words = f"{response.status} {response.reason or ''}".rstrip()
     if not 200 <= response.status < 300:
+        said = " ".join(body[:200].decode("latin-1").split())
+        words += f": {said}" if said else ""
         return _Answer(words, final=response.status not in _TRIED_AGAIN)
     locator = body.decode("latin-1").strip()
     if locator != name and not locator.startswith(f"{name}+"):
         return _Answer(f"{words}, with another block's locator")
     try:
-        copies = int(response.headers.get("X-Keep-Replicas-Stored", 1))
+        copies = max(0, int(response.headers.get("X-Keep-Replicas-Stored", 1)))
     except ValueError:
         copies = 1
+    words += f", {copies} {'copy' if copies == 1 else 'copies'}"
     return _Answer(words, copies, _classes(response.headers.get("X-Keep-Storage-Classes-Confirmed")), locator)
 
 

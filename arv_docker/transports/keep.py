@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ..archive.stream import StreamedArchive
-from ..errors import ArvDockerError
+from ..errors import ArvDockerError, ContentError, KeepError
 from ..image import Digest
 from ..keep.blocks import ArchiveWriter, BlockStore, StoredArchive
 from ..keep.client import Cluster
@@ -52,16 +52,14 @@ class KeepDestination:
         """Stores the image's canonical archive, every layer checked. Raises what the layers raise, and KeepError.
 
         Layers that are ``held`` are not asked of the image: of the aligned ones Keep has every
-        block, and the packed ones are read from there. ``spared`` is told of bytes that are
-        not sent, from any thread.
+        block, and the packed ones are read from there, if that can be done. ``spared`` is told
+        of bytes that are not sent, from any thread.
         """
         blocks = BlockStore(self._put, self.known, spared)
         with closing(ArchiveWriter(blocks, advance, self._spool_folder)) as writer:
-            for layer in image.layers(skip=held):
+            taken = {it.diff_id for it in held.values() if self._took(writer, it, advance, spared)}
+            for layer in image.layers(skip=taken):
                 writer.add(layer)
-            for diff_id in image.config.distinct_diff_ids:
-                if diff_id in held:
-                    self._take(writer, held[diff_id], advance, spared)
             stored = writer.finish(image.config)
         self._count(blocks)
         return stored
@@ -69,7 +67,9 @@ class KeepDestination:
     def write_all(
         self, archive: StreamedArchive, advance: Advance, spared: Advance = UNHEARD
     ) -> dict[Digest, StoredArchive | ArvDockerError]:
-        """Stores every image of an archive, layers that they share once. What is wrong with one is in its place.
+        """Stores every image of an archive, layers that they share once; by ID and by its other digests there.
+
+        What is wrong with one is in its place.
 
         Raises what concerns them all: KeepError, and what the archive as a whole raises.
         """
@@ -78,8 +78,14 @@ class KeepDestination:
         with closing(ArchiveWriter(blocks, advance, self._spool_folder)) as writer:
             for layer in archive.layers():
                 writer.add(layer)
-            for image_id, image in archive.images.items():
-                stored[image_id] = image if isinstance(image, ArvDockerError) else writer.finish(image)
+            finished: dict[Digest, StoredArchive] = {}
+            for name, image in archive.images.items():
+                if isinstance(image, ArvDockerError):
+                    stored[name] = image
+                elif image.digest not in finished:
+                    stored[name] = finished[image.digest] = writer.finish(image)
+                else:  # by another of its digests
+                    stored[name] = finished[image.digest]
         self._count(blocks)
         return stored
 
@@ -88,14 +94,19 @@ class KeepDestination:
         self.bytes_sent = blocks.bytes_sent
         self.bytes_spared += blocks.bytes_spared
 
-    def _take(self, writer: ArchiveWriter, layer: HeldLayer, advance: Advance, spared: Advance) -> None:
+    def _took(self, writer: ArchiveWriter, layer: HeldLayer, advance: Advance, spared: Advance) -> bool:
+        """Whether Keep gave the layer; a block that is lost or damaged there is no reason to fail."""
         if layer.locators:
             writer.take(layer.diff_id, layer.size, layer.locators)
             self.bytes_spared += layer.size
             advance(layer.size)
             spared(layer.size)
-        else:
+            return True
+        try:
             writer.add(layer.opened())
+        except (ContentError, KeepError):
+            return False
+        return True
 
     def _put(self, content: memoryview, md5: str) -> str:
         locator = self._cluster.put_block(content, md5)

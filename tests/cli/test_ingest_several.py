@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from arv_docker.archive.docker import DockerArchive
 from arv_docker.cache import cache_folder
 from arv_docker.errors import KeepError
 from arv_docker.keep.delta import LAYER
-from tests.archives import files_of, image
+from tests.archives import Bytes, classic, files_of, hybrid, image
 from tests.cli.conftest import Run
 from tests.keep.fake_api import FakeApi, http_error
 from tests.transports import fake_engine
@@ -149,6 +151,44 @@ def test_another_name(api: FakeApi, engine: FakeEngine, run: Run) -> None:
     assert list(images_in(api)) == ["quay.example.com/other:2"]
 
 
+def test_a_failure_of_one_group_leaves_the_others_whole(
+    api: FakeApi, engine: FakeEngine, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = files_of(b"other" * 10)
+    for name, made in {"b:1": image(other, b"1"), "b:2": image(other, b"2")}.items():
+        engine.images |= FakeEngine(made).images
+        engine.tags[made.parsed.digest] = [name]
+    run("ingest", "alone:1")
+    put = api.keep.put
+
+    def refusing(content: bytes, copies: int) -> str:
+        if b"otherother" in content:
+            raise KeepError("Keep refuses it.")
+        return put(content, copies)
+
+    monkeypatch.setattr(api.keep, "put", refusing)
+    outcome = run("ingest", "app:1", "b:1", "app:2", "b:2", "alone:1")
+    assert outcome.code == 4
+    assert set(images_in(api)) == {"app:1", "app:2", "alone:1"}
+    assert "3 of 5 images are in Keep, 2 failed" in outcome.err
+
+
+def test_an_engine_that_calls_images_otherwise(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+    """A containerd store: one save all the same, and the digests are links."""
+    engine.images = {}
+    engine.tags = {}
+    for name, made in zip(NAMES, IMAGES, strict=True):
+        content = hybrid(made)
+        called = DockerArchive(Bytes(content)).image().digests[-1]
+        engine.images[called], engine.tags[called] = content, [name]
+    outcome = run("ingest", *NAMES)
+    assert (outcome.code, engine.calls) == (0, ["save"])
+    assert images_in(api) == {name: str(made.parsed.digest) for name, made in zip(NAMES, IMAGES, strict=True)}
+    engine.calls.clear()
+    assert run("ingest", *NAMES).out == outcome.out
+    assert engine.calls == []
+
+
 # -- a plan -----------------------------------------------------------------------------
 
 
@@ -165,3 +205,18 @@ def test_a_plan_knows_what_is_there(api: FakeApi, engine: FakeEngine, run: Run) 
     first, second = json.loads(run("ingest", "--dry-run", "--json", "app:1", "app:2").out)
     assert (first["uuid"], first["bytes_to_send"]) == (uuid, 0)
     assert (second["uuid"], second["layers"], second["layers_held"], second["bytes_held"]) == (None, 2, 1, len(LOW))
+
+
+def test_a_plan_follows_the_options(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+    uuid = run("ingest", "app:1").out.strip()
+    assert json.loads(run("ingest", "--dry-run", "--force", "--json", "app:1").out)["uuid"] is None
+    engine.images.clear()
+    assert json.loads(run("ingest", "--dry-run", "--json", "app:1").out)["uuid"] == uuid
+    assert run("ingest", "--dry-run", "nosuch:1").code == 1
+
+
+def test_an_archive_by_another_name(api: FakeApi, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(classic(ALONE))
+    assert run("ingest", "--from-archive", str(tmp_path / "a.tar"), "--as", "x:1").code == 0
+    assert list(images_in(api)) == ["x:1"]
+    assert run("ingest", "--pull", f"docker-archive:{tmp_path}/a.tar").code == 2

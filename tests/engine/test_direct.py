@@ -258,8 +258,33 @@ def test_no_daemon_is_left_to_the_command_with_the_whole_archive(
     assert list(archive) == [b"archive"]
 
 
-def test_a_refused_archive_is_the_engine_s_error(loading: Callable[..., Loading]) -> None:
+def test_a_refused_archive_is_the_engine_s_error(
+    loading: Callable[..., Loading], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Docker, "_is_behind_the_socket", lambda self: True)
     loading(answered('{"error":"open blobs/sha256/ab: no such file or directory"}'))
     with pytest.raises(EngineError, match="docker load") as caught:
         Docker("docker").load([b"archive"])
     assert caught.value.detail == "open blobs/sha256/ab: no such file or directory"
+
+
+@pytest.mark.parametrize(("info", "direct_load"), [("the-id", True), ("another", False), ("", False)])
+def test_a_load_goes_to_the_daemon_of_the_command(
+    info: str, direct_load: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that stands for another engine, as podman-docker's, is asked itself."""
+    command = tmp_path / "docker"
+    command.write_text(f"#!/bin/sh\n[ $1 = info ] && echo {info} || {{ cat >/dev/null; echo by the command; }}\n")
+    command.chmod(0o755)
+    monkeypatch.setattr(direct, "daemon_id", lambda: "the-id")
+    monkeypatch.setattr(direct, "load", lambda archive: direct.Answer(True, "by the socket"))
+    words = Docker(str(command)).load([b"archive"])
+    assert words.strip() == ("by the socket" if direct_load else "by the command")
+
+
+@pytest.mark.parametrize(
+    ("said", "known"), [('{"ID":"QZKV:XYZ"}', "QZKV:XYZ"), ("{}", None), ("[]", None), ("x", None)]
+)
+def test_who_a_daemon_is(daemon: Callable[..., Daemon], said: str, known: str | None) -> None:
+    daemon(f"HTTP/1.1 200 OK\r\nContent-Length: {len(said)}\r\n\r\n{said}".encode())
+    assert direct.daemon_id() == known

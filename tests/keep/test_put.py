@@ -4,6 +4,7 @@ against small services on loopback that answer as they are told."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
@@ -28,17 +29,21 @@ STORED: Answer = (200, {"X-Keep-Replicas-Stored": "1", "X-Keep-Storage-Classes-C
 
 
 class Service:
-    """A Keep service. It gives its `answers` in turn, the last for ever, and notes the `requests` that it got."""
+    """A Keep service. It gives its `answers` in turn, the last for ever, and notes the `requests` that it got.
+
+    It reads a block after a `pause` in seconds."""
 
     def __init__(self, *answers: Answer) -> None:
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         self._answers = list(answers) or [STORED]
+        self.pause = 0.0
         service = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_PUT(self) -> None:
+                threading.Event().wait(service.pause)
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 service.requests.append((self.path, dict(self.headers), body))
                 status, headers, text = service._next()
@@ -253,6 +258,35 @@ def test_the_proxy_of_the_environment(
     assert (len(proxy.requests), len(one.requests)) == (1, 1)
 
 
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_a_proxy_that_wants_a_password(
+    put: Put, service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    proxy, one = service(), service()
+    monkeypatch.setenv("http_proxy", f"{scheme}ann:p%40ss@127.0.0.1:{proxy.port}")
+    monkeypatch.setenv("no_proxy", "")
+    assert put(api(one), 1, 0) == LOCATOR
+    (said,) = (value for name, value in proxy.requests[0][1].items() if name.lower() == "proxy-authorization")
+    assert said == f"Basic {base64.b64encode(b'ann:p@ss').decode()}"
+
+
+def test_capital_letters_name_no_proxy_for_http(
+    put: Put, service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, one = service(), service()
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+    put(api(one), 1, 0)
+    assert (len(proxy.requests), len(one.requests)) == (0, 1)
+
+
+def test_where_no_service_may_be_written(put: Put, service: Callable[..., Service]) -> None:
+    which = api(service())
+    which._items[0]["read_only"] = True
+    with pytest.raises(KeepError):
+        put(which, 1, 3)
+    assert which.asked == 1 or put is by_the_sdk
+
+
 def test_services_that_the_environment_names(
     put: Put, service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,3 +321,14 @@ def test_a_large_block_comes_whole(service: Callable[..., Service]) -> None:
     one = service((200, {}, f"{md5}+{len(content)}"))
     BlockWriter(arvados.KeepClient(api(one)), copies=1, retries=0).put(memoryview(content), md5)
     assert one.requests[0][2] == content
+
+
+def test_a_busy_service_takes_a_block_late(service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long it may take to connect says nothing of how long a block may wait to be read."""
+    monkeypatch.setattr("arv_docker.keep.put._CONNECT", 1)
+    content = bytes(32 << 20)  # more than the sockets hold
+    md5 = hashlib.md5(content).hexdigest()
+    one = service((200, {}, f"{md5}+{len(content)}"))
+    one.pause = 2.0
+    BlockWriter(arvados.KeepClient(api(one)), copies=1, retries=0).put(memoryview(content), md5)
+    assert len(one.requests) == 1

@@ -14,9 +14,9 @@ from arv_docker.archive.docker import DockerArchive
 from arv_docker.archive.tar import Index
 from arv_docker.engine import EngineImage, ListedImage
 from arv_docker.errors import ContentError, EngineError, NoSuchImage
-from arv_docker.image import Digest, Platform
+from arv_docker.image import OCI_MANIFEST, Digest, Platform
 from arv_docker.reference import ImageId, Reference
-from tests.archives import END, Bytes, Image, classic, member, tar
+from tests.archives import END, Bytes, Image, blobs_of, classic, descriptor, member, oci_index, oci_manifest, tar
 
 
 class Pipe:
@@ -130,14 +130,17 @@ class FakeEngine:
 def together(contents: Sequence[bytes]) -> bytes:
     """One archive of the images in several, as Docker 25 and later save them: what they share is there once."""
     files: dict[str, bytes] = {}
-    entries = []
+    entries, manifests = [], []
     for image in map(_archived, contents):
         layers = {layer.claimed: layer.read(1 << 30) for layer in image.layers()}
         names = [f"blobs/sha256/{diff_id.hex}" for diff_id in image.config.diff_ids]
         files |= {f"blobs/sha256/{diff_id.hex}": layer for diff_id, layer in layers.items() if diff_id is not None}
         files[f"blobs/sha256/{image.config.digest.hex}"] = image.config.raw
+        manifests.append(oci_manifest(image.config.raw, [layers[diff_id] for diff_id in image.config.diff_ids]))
+        files |= blobs_of(manifests[-1])
         entries.append({"Config": f"blobs/sha256/{image.config.digest.hex}", "RepoTags": None, "Layers": names})
-    return tar({**files, "manifest.json": json.dumps(entries).encode()})
+    index = oci_index(*(descriptor(manifest, OCI_MANIFEST) for manifest in manifests))
+    return tar({**files, "index.json": index, "manifest.json": json.dumps(entries).encode()})
 
 
 def _archived(content: bytes) -> ArchivedImage:
