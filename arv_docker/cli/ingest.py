@@ -155,9 +155,9 @@ class _Batch:
         args: argparse.Namespace,
         cluster: Cluster,
         shown: progress.Progress,
-        inspected: Future[EngineImage] | None,
+        inspected: Future[tuple[Engine, EngineImage]] | None,
     ) -> None:
-        """``inspected`` is what the engine says of the only image, if it has been asked."""
+        """``inspected`` is the engine and what it says of the only image, if it has been asked."""
         self._args = args
         self._inspected = inspected
         self._cluster = cluster
@@ -246,16 +246,19 @@ def _from_engine_or_keep(
     ingest: Ingest,
     name: Reference | ImageId,
     shown: progress.Progress,
-    inspected: Future[EngineImage] | None,
+    inspected: Future[tuple[Engine, EngineImage]] | None,
     *,
     called: Reference | None = None,
 ) -> Ingested:
     """The image from the engine; where it has none, or there is no engine, one that Keep has already."""
     try:
-        engine = cli.engine(args)
-        if args.pull:
-            _pull(engine, name, shown)
-        image = engine.inspect(name) if inspected is None else inspected.result()
+        if inspected is not None:
+            engine, image = inspected.result()
+        else:
+            engine = cli.engine(args)
+            if args.pull:
+                _pull(engine, name, shown)
+            image = engine.inspect(name)
     except _NOT_THERE as error:
         # No other failure: one of an engine that has the image must not end in an older build of the name.
         if args.force or args.pull or called or (found := ingest.from_keep(name)) is None:
@@ -265,17 +268,18 @@ def _from_engine_or_keep(
     return ingest.from_engine(engine, name, image, called)
 
 
-def _inspected(args: argparse.Namespace, name: Reference | ImageId | None) -> Future[EngineImage] | None:
-    """What the engine says of an image, asked while the SDK is loaded, which takes longer; None if it is not to be."""
+def _inspected(args: argparse.Namespace, name: Reference | ImageId | None) -> Future[tuple[Engine, EngineImage]] | None:
+    """The engine and what it says of an image, asked while the SDK is loaded, which takes longer; None if not to be."""
     from concurrent.futures import Future
 
     if name is None or args.pull or args.from_archive is not None:
         return None
-    result: Future[EngineImage] = Future()
+    result: Future[tuple[Engine, EngineImage]] = Future()
 
     def inspect() -> None:
         try:
-            result.set_result(cli.engine(args).inspect(name))
+            engine = cli.engine(args)
+            result.set_result((engine, engine.inspect(name)))
         except BaseException as error:  # noqa: BLE001 -- it goes on to whoever asks for the result
             result.set_exception(error)
 
