@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -12,9 +13,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from .errors import DiskError
-from .progress import size
+from .errors import DigestMismatch, DiskError
+from .image import Digest
+from .progress import Advance, size
 
+_CHUNK = 1 << 20
+#: What a file system says that has no hard links, or none to there.
+_NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP)
 _CACHE_ADVICE = "set XDG_CACHE_HOME to a folder on a larger disk"
 _PARTIAL = ".partial"
 
@@ -109,6 +114,74 @@ def lock(path: Path, waiting: Iterable[None] = ()) -> int:
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
         os.close(descriptor)
+
+
+@contextmanager
+def locked_if_free(path: Path) -> Iterator[bool]:
+    """The lock of that name while the block lasts, if no other process has it; whether that is so."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = os.path.samestat(os.fstat(descriptor), path.stat())
+        except (BlockingIOError, FileNotFoundError):
+            free = False
+        yield free
+        if free:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Writes a small file whole or not at all."""
+    with replacing(path, len(content)) as file:
+        file.write(content)
+
+
+def hash_of(path: Path, advance: Advance) -> Digest | None:
+    """The SHA-256 of a file's bytes; None if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return _hashed(file, advance)
+    except OSError:
+        return None
+
+
+def place(source: Path, target: Path, expected: Digest) -> None:
+    """Makes ``target`` a hard link to ``source``, or where that cannot be a copy, whose bytes are compared.
+
+    What was at ``target`` is replaced. Raises DigestMismatch and DiskError, and leaves
+    ``target`` as it was then.
+    """
+    temporary = partial_of(target)
+    with writing(target.parent, advice="choose another folder"):
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(source, temporary)
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            return _copy(source, target, expected)
+        temporary.rename(target)
+        temporary.unlink(missing_ok=True)  # rename does nothing where both are the same file already
+        return sync(target.parent)
+
+
+def _copy(source: Path, target: Path, expected: Digest) -> None:
+    with source.open("rb") as original, replacing(target, source.stat().st_size) as file:
+        shutil.copyfileobj(original, file, _CHUNK)
+        file.seek(0)
+        if _hashed(file, lambda _: None) != expected:
+            raise DigestMismatch(f"{source} is not as it was written; nothing of it is used.")
+
+
+def _hashed(file: IO[bytes], advance: Advance) -> Digest:
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+        advance(len(chunk))
+    return Digest("sha256", digest.hexdigest())
 
 
 def _full(folder: Path, needed: int, advice: str) -> str:

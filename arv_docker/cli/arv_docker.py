@@ -26,6 +26,7 @@ VERBS = {
     "status": "say whether the cluster takes a name for what you stored",
     "folder": "keep a folder of image archives in line with an engine",
     "registry": "publish images in a registry, list and delete them, wait until they can be used",
+    "cache": "look after the images and saved tarballs that are kept on this machine",
     "doctor": "check commands, cluster, engine, cache and tokens",
     "install-command": "put this package's arv-keepdocker in place of the Arvados SDK's, or undo that",
     "site": "the embedded single-machine Arvados: serve it, reach it, look after it",

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``arv-docker cache``: what is kept on this machine, whether it is well, and what can go."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from .. import cli, progress
+from ..errors import NotVerified
+from ..progress import printable, size
+
+if TYPE_CHECKING:
+    from ..housekeeping import Cache, Kept
+
+_EPILOG = """\
+Tarballs that an engine saved stay here until their image is in Keep, or for good with --keep-tarball; images that are
+kept by their content stay until they are removed. The folder is arvados/docker in $XDG_CACHE_HOME (or ~/.cache).
+
+examples:
+  arv-docker cache list
+  arv-docker cache gc --older-than 30
+"""
+_DAY = 86400
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the commands below ``cache``."""
+    parser.epilog = _EPILOG
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _command(commands, "list", _list, "list what is kept, with sizes and ages", "what was used last comes first")
+    _command(
+        commands,
+        "verify",
+        _verify,
+        "read everything and compare it with its digests",
+        "exit code 5 if something is bad",
+    )
+    gc = _command(
+        commands,
+        "gc",
+        _gc,
+        "remove what cannot serve again, and what killed commands left",
+        "what another command works on stays",
+    )
+    gc.add_argument("--older-than", type=_days, metavar="DAYS", help="also what was not used for so many days")
+    _command(commands, "clear", _clear, "remove everything", "what another command works on stays")
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    function: Callable[[argparse.Namespace, Cache], int],
+    summary: str,
+    more: str,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary}; {more}.",
+        epilog=f"example:\n  arv-docker cache {name}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    cli.add_json_option(command)
+    command.set_defaults(cache_function=function)
+    return command
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command below ``cache``."""
+    from ..housekeeping import Cache
+
+    return int(args.cache_function(args, Cache(progress.on())))
+
+
+def _list(args: argparse.Namespace, cache: Cache) -> int:
+    found = cache.list()
+    if args.json:
+        cli.print_json([_as_json(it) for it in found])
+        return 0
+    rows = [("KIND", "IMAGE ID", "SIZE", "USED", "NAMES")]
+    for it in found:
+        image_id = it.image_id.short if it.image_id else "<unknown>"
+        names = ", ".join(_names(it)) if it.usable else "<unusable>"
+        rows.append((it.kind, image_id, size(it.size), _ago(it.age), names))
+    for line in _table(rows):
+        print(line)
+    print(f"{len(found)} in all, {size(sum(it.size for it in found))}")
+    return 0
+
+
+def _verify(args: argparse.Namespace, cache: Cache) -> int:
+    checked = list(cache.verify())
+    if args.json:
+        cli.print_json([_as_json(it) | {"problem": problem} for it, problem in checked])
+    else:
+        for it, problem in checked:
+            print(f"{'BAD' if problem else 'ok '}  {it.kind:7}  {it.image_id.short if it.image_id else it.path.name}")
+    if bad := [problem for _, problem in checked if problem]:
+        raise NotVerified(f"{len(bad)} of {len(checked)} archives in the cache are bad:", detail="\n".join(bad))
+    return 0
+
+
+def _gc(args: argparse.Namespace, cache: Cache) -> int:
+    days = args.older_than
+    return _freed(args, cache.gc(None if days is None else days * _DAY))
+
+
+def _clear(args: argparse.Namespace, cache: Cache) -> int:
+    return _freed(args, cache.clear())
+
+
+def _freed(args: argparse.Namespace, count: int) -> int:
+    if args.json:
+        cli.print_json({"removed_bytes": count})
+    else:
+        print(f"{size(count)} removed")
+    return 0
+
+
+def _days(text: str) -> float:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days")
+    return float(text)
+
+
+def _ago(seconds: float) -> str:
+    for unit, length in (("days", _DAY), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit} ago"
+    return "just now" if seconds < 60 else "a minute ago"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [printable("  ".join(map(str.ljust, row, widths)).rstrip()) for row in rows]
+
+
+def _as_json(kept: Kept) -> dict[str, object]:
+    image_id = str(kept.image_id) if kept.image_id else None
+    return dataclasses.asdict(kept) | {"image_id": image_id, "names": _names(kept)}
+
+
+def _names(kept: Kept) -> list[str]:
+    return [unquote(name.removesuffix(".tar")) for name in kept.names]

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looking after the user's cache: what is in it, whether it is well, and what can go.
+
+The cache holds two kinds of archives: images by content (``entries``), and tarballs
+that an engine saved for an ingest that has not come to its end (``cache``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import cache
+from .archive.layer import CHUNK
+from .disk import locked_if_free
+from .entries import Entries, is_leftover, metadata_path, user_entries
+from .errors import BadReference, ContentError, NoSuchImage
+from .image import Digest
+from .progress import Progress
+from .reference import ImageId
+from .transports.docker_archive import ArchiveFile
+
+IMAGE, TARBALL = "image", "tarball"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An archive in the cache.
+
+    ``kind`` is ``image`` or ``tarball``; ``names`` are the file names that lead to it; ``image_id`` is None where
+    it cannot be said; ``size`` is in bytes, ``age`` in seconds since it was used last. ``usable`` says whether it can
+    serve again, by all that can be said without reading it.
+    """
+
+    kind: str
+    path: Path
+    names: tuple[str, ...]
+    image_id: Digest | None
+    size: int
+    age: float
+    usable: bool
+
+
+class Cache:
+    """The user's cache."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._folder = cache.cache_folder()
+        self._entries: Entries = user_entries(progress)
+
+    def list(self) -> tuple[Kept, ...]:
+        """Everything in it, what was used last first."""
+        return tuple(sorted([*self._images(), *self._tarballs()], key=lambda it: (it.age, it.path.name)))
+
+    def verify(self) -> Iterator[tuple[Kept, str]]:
+        """Reads every archive; each with what is wrong with it, or an empty text."""
+        for kept in self.list():
+            yield kept, self._problem(kept)
+
+    def gc(self, older_than: float | None = None) -> int:
+        """Removes what cannot serve again, and what killed processes left; gives the number of bytes.
+
+        ``older_than``: also what was not used for so many seconds. What another process works
+        on stays.
+        """
+        before = self._size()
+        for kept in self.list():
+            if not kept.usable or (older_than is not None and kept.age > older_than):
+                self._remove(kept)
+        self._remove_leftovers()
+        return before - self._size()
+
+    def clear(self) -> int:
+        """Removes everything that no other process works on; gives the number of bytes."""
+        return self.gc(older_than=-float("inf"))
+
+    # -- images ----------------------------------------------------------------------------
+
+    def _images(self) -> Iterator[Kept]:
+        names: dict[str, list[str]] = {}
+        for link, target in self._entries.links():
+            names.setdefault(target, []).append(link.name)
+        for path in self._entries.contents():
+            entry = self._entries.entry(path)
+            known = tuple(names.get(path.name, ()))
+            yield Kept(
+                IMAGE,
+                path,
+                known,
+                entry.metadata.image_id if entry else None,
+                _size(path),
+                _age(metadata_path(path) if entry else path),
+                usable=entry is not None and known != (),
+            )
+
+    def _problem(self, kept: Kept) -> str:
+        if not kept.usable:
+            return f"{kept.path} cannot serve again: arv-docker cache gc removes it."
+        try:
+            if kept.kind == TARBALL:
+                self._read(kept)
+            elif (entry := self._entries.entry(kept.path)) is not None:
+                self._entries.check(entry)
+        except (ContentError, NoSuchImage) as error:
+            return error.message
+        return ""
+
+    # -- tarballs --------------------------------------------------------------------------
+
+    def _tarballs(self) -> Iterator[Kept]:
+        for path in sorted(self._folder.glob("*.tar")):
+            try:
+                image_id = Digest.parse(path.stem)
+            except BadReference:
+                continue
+            file, missing = cache.prep_image_file(path)
+            if file is not None:
+                file.close()
+            yield Kept(TARBALL, path, (), image_id, _size(path), _age(path), usable=not missing)
+
+    def _read(self, kept: Kept) -> None:
+        """Reads a saved tarball; raises what is wrong with it."""
+        assert kept.image_id is not None
+        with (
+            ArchiveFile(kept.path, ImageId(kept.image_id.hex)).open() as image,
+            self._progress.step(f"verifying {kept.image_id.short}", sum(image.sizes.values())) as advance,
+        ):
+            for layer in image.layers():
+                while content := layer.read(CHUNK):
+                    advance(len(content))
+
+    # -- what goes -------------------------------------------------------------------------
+
+    def _remove(self, kept: Kept) -> None:
+        if kept.kind == IMAGE:
+            self._entries.discard(kept.path)
+            return
+        with locked_if_free(kept.path.with_name(f"{kept.path.name}.lock")) as free:
+            if free:
+                cache.discard(kept.path)
+
+    def _remove_leftovers(self) -> None:
+        root = self._entries.root
+        if root.is_dir():
+            for path in root.iterdir():
+                if (image_id := is_leftover(path)) is not None:
+                    with locked_if_free(root / f".{image_id.hex}.lock") as free:
+                        if free:
+                            path.unlink(missing_ok=True)
+            with self._entries.changing():
+                there = {path.name for path in root.iterdir()}
+                self._entries.unlink(link for link, target in self._entries.links() if target not in there)
+                contents = {path.name for path in self._entries.contents()}
+                for path in (*root.glob("*_meta.json"), *root.glob(".*.partial"), *root.glob("*/.*.partial")):
+                    if is_leftover(path) is None and path.name.removesuffix("_meta.json") not in contents:
+                        path.unlink(missing_ok=True)
+        for path in [*self._folder.glob("*.partial"), *self._folder.glob("*.tar.stat")]:
+            tarball = path.with_name(path.name.removesuffix(".partial").removesuffix(".stat"))
+            with locked_if_free(tarball.with_name(f"{tarball.name}.lock")) as free:
+                if free and (path.name.endswith(".partial") or not tarball.exists()):
+                    path.unlink(missing_ok=True)
+        for lock in [*self._folder.glob("*.tar.lock"), *root.glob(".*.lock")]:
+            with locked_if_free(lock):
+                pass
+
+    def _size(self) -> int:
+        files = [*self._folder.glob("*.tar*"), *self._entries.root.glob("*"), *self._entries.root.glob(".*")]
+        return sum(map(_size, (it for it in files if it.is_file())))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _age(path: Path) -> float:
+    try:
+        return max(0.0, time.time() - path.stat().st_mtime)
+    except FileNotFoundError:
+        return 0.0

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is written beside an image's archive: a record as engines inspect images, and signatures of it. No I/O.
+
+The form is that of WfExS' container cache (spec/seed-systems §1.5), whose own handler
+reads it: signatures are ``sha256=`` and the hash in base64. Our own files carry a seal
+too, so that a damaged byte of them is found wherever it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from .errors import BadArchive, BadReference, DigestMismatch
+from .image import Config, Digest, json_object
+
+#: What each engine's record has that changes although the image does not; it is left out of the signature.
+VOLATILE: Mapping[str, tuple[str, ...]] = {
+    "docker": ("RepoDigests",),
+    "podman": ("Digest", "RepoDigests", "Size", "VirtualSize"),
+}
+
+_PREFIX = "sha256="
+_WHAT = "the metadata of an archive"
+_SEAL = "seal"
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What is known of an archive: the image in it, the SHA-256 of the file, and the record of the image."""
+
+    image_id: Digest
+    archive: Digest
+    record: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def repo_digests(self) -> tuple[str, ...]:
+        """The names by digest under which registries have the image, as an engine told them."""
+        return tuple(self.record.get("RepoDigests") or ())
+
+
+class Form(Protocol):
+    """How metadata is written."""
+
+    def dump(self, metadata: Metadata) -> bytes:
+        """The text."""
+
+    def load(self, raw: bytes) -> Metadata:
+        """What ``dump`` wrote; raises ContentError for bytes that it did not write, or that do not agree."""
+
+
+class Wfexs:
+    """As WfExS' handler for an engine (``docker`` or ``podman``) writes and reads it."""
+
+    def __init__(self, engine: str) -> None:
+        self._engine = engine
+
+    def dump(self, metadata: Metadata) -> bytes:
+        """The four keys that the handler knows."""
+        return json.dumps(self.document(metadata)).encode()
+
+    def load(self, raw: bytes) -> Metadata:
+        """Raises BadConfig and BadArchive."""
+        return self.parse(json_object(raw, what=_WHAT))
+
+    def document(self, metadata: Metadata) -> dict[str, Any]:
+        """The four keys."""
+        record = dict(metadata.record)
+        record["Id"] = metadata.image_id.hex if self._engine == "podman" else str(metadata.image_id)
+        return {
+            "image_id": record["Id"],
+            "image_signature": signature_of(metadata.archive),
+            "manifests": [record],
+            "manifests_signature": record_signature([record], self._engine),
+        }
+
+    def parse(self, document: Mapping[str, Any]) -> Metadata:
+        """The metadata in a document of this form, which may have other keys too; raises BadArchive if it is none."""
+        try:
+            (record,) = document["manifests"]
+            image_id = Digest.sha256(record["Id"].removeprefix("sha256:"))
+            found = Metadata(image_id, digest_of(document["image_signature"]), record)
+            agrees = self.document(found).items() <= document.items()
+        except (KeyError, ValueError, TypeError, AttributeError, BadReference):
+            agrees = False
+        if not agrees:
+            raise BadArchive(f"{_WHAT} is not what was written.")
+        return found
+
+
+class Sealed(Wfexs):
+    """Our own: the same with a seal, and with further keys if there are any."""
+
+    def __init__(self) -> None:
+        super().__init__("docker")
+
+    def dump(self, metadata: Metadata, also: Mapping[str, Any] | None = None) -> bytes:
+        """The keys of ``Wfexs``, those of ``also``, and the seal."""
+        return sealed({**self.document(metadata), **(also or {})})
+
+    def load(self, raw: bytes) -> Metadata:
+        """Raises also DigestMismatch where the seal is broken."""
+        return self.parse(unsealed(raw))
+
+
+def record_of(config: Config, size: int, repo_digests: Sequence[str] = ()) -> dict[str, Any]:
+    """The record of an image, from its config but for ``repo_digests``; ``size`` is that of its layers in bytes."""
+    document = json_object(config.raw, what="the image's config")
+    record = {
+        "Id": str(config.digest),
+        "RepoTags": [],
+        "RepoDigests": sorted(repo_digests),
+        "Created": config.created or "",
+        "Os": config.platform.os,
+        "Architecture": config.platform.architecture,
+        "Size": size,
+        "Config": document.get("config") or {},
+        "RootFS": {"Type": "layers", "Layers": [str(diff_id) for diff_id in config.diff_ids]},
+    }
+    return record | ({"Variant": config.platform.variant} if config.platform.variant else {})
+
+
+def record_signature(records: Sequence[Mapping[str, Any]], engine: str = "docker") -> str:
+    """The signature of records as that engine gives them, without what changes though the image does not."""
+    lasting = [{key: value for key, value in it.items() if key not in VOLATILE[engine]} for it in records]
+    return signature_of(Digest.of(json.dumps(lasting, sort_keys=True).encode()))
+
+
+def signature_of(digest: Digest) -> str:
+    """A SHA-256 digest as WfExS writes it: ``sha256=`` and base64."""
+    return _PREFIX + base64.b64encode(bytes.fromhex(digest.hex)).decode()
+
+
+def digest_of(signature: str) -> Digest:
+    """The digest that ``signature_of`` wrote; raises ValueError for another text."""
+    if not signature.startswith(_PREFIX):
+        raise ValueError(f"{signature!r} is no signature")
+    raw = base64.b64decode(signature.removeprefix(_PREFIX), validate=True)
+    if len(raw) != hashlib.sha256().digest_size:
+        raise ValueError(f"{signature!r} is no signature")
+    return Digest("sha256", raw.hex())
+
+
+def sealed(document: Mapping[str, Any]) -> bytes:
+    """A document as text, with a seal over everything in it."""
+    return _text({**document, _SEAL: signature_of(Digest.of(_text(document)))})
+
+
+def unsealed(raw: bytes) -> dict[str, Any]:
+    """The document that ``sealed`` wrote; raises BadConfig and DigestMismatch for bytes that it did not write."""
+    document = json_object(raw, what=_WHAT)
+    rest = {key: value for key, value in document.items() if key != _SEAL}
+    if raw != sealed(rest):
+        raise DigestMismatch(f"{_WHAT} is not what was written.")
+    return rest
+
+
+def _text(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"

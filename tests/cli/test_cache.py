@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`arv-docker cache`: what is printed, and exit codes."""
+
+from __future__ import annotations
+
+import json
+
+from arv_docker.entries import user_entries
+from tests.cli.conftest import Run
+from tests.test_entries import APP, OTHER, add
+from tests.test_housekeeping import tarball
+
+
+def test_an_empty_cache(run: Run) -> None:
+    assert run("cache", "list").out.splitlines()[-1] == "0 in all, 0 bytes"
+    assert json.loads(run("cache", "list", "--json").out) == []
+    for command in ("verify", "gc", "clear"):
+        assert run("cache", command).code == 0
+
+
+def test_the_listing(run: Run) -> None:
+    add(user_entries(), "quay.io/a/b:1")
+    tarball()
+    out = run("cache", "list").out
+    assert APP.parsed.digest.short in out
+    assert "quay.io/a/b:1" in out
+    assert "just now" in out
+    assert "2 in all" in out
+    found = {it["kind"]: it for it in json.loads(run("cache", "list", "--json").out)}
+    assert found["image"]["names"] == ["quay.io/a/b:1"]
+    assert found["image"]["image_id"] == str(APP.parsed.digest)
+    assert found["tarball"]["usable"] is True
+
+
+def test_verify_and_gc(run: Run) -> None:
+    entry = add(user_entries(), "app:1")
+    add(user_entries(), "other:1", OTHER)
+    assert run("cache", "verify").code == 0
+    entry.path.chmod(0o644)
+    entry.path.write_bytes(b"changed")
+    bad = run("cache", "verify")
+    assert bad.code == 5
+    assert sorted(line.split()[0] for line in bad.out.splitlines()) == ["BAD", "ok"]
+    assert "1 of 2 archives" in bad.err
+    assert {it["problem"] == "" for it in json.loads(run("cache", "verify", "--json").out)} == {True, False}
+    assert "removed" in run("cache", "gc", "--older-than", "0").out
+    assert json.loads(run("cache", "clear", "--json").out) == {"removed_bytes": 0}
+
+
+def test_bad_numbers_of_days(run: Run) -> None:
+    assert run("cache", "gc", "--older-than", "-1").code == 2

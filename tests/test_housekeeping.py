@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looking after the cache: both kinds of archives, and everything that killed processes leave."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from arv_docker import cache
+from arv_docker.disk import locked
+from arv_docker.entries import metadata_path, user_entries
+from arv_docker.housekeeping import IMAGE, TARBALL, Cache
+from arv_docker.progress import Silent
+from tests.archives import Image, classic, files_of, image
+from tests.test_entries import APP, OTHER, add
+
+SAVED = image(files_of(b"saved"))
+
+
+def tarball(made: Image = SAVED) -> Path:
+    path = cache.cache_folder() / f"{made.parsed.digest}.tar"
+    path.write_bytes(classic(made))
+    cache.write_record(path, path.stat(), "docker")
+    return path
+
+
+def left() -> list[str]:
+    folder = cache.cache_folder()
+    return sorted(str(it.relative_to(folder)) for it in folder.rglob("*") if not it.is_dir())
+
+
+def problems() -> dict[str, str]:
+    return {str(it.image_id): problem for it, problem in Cache(Silent()).verify()}
+
+
+def test_both_kinds_are_listed_the_last_used_first() -> None:
+    entry, path = add(user_entries(), "app:1"), tarball()
+    os.utime(path, (time.time() - 1000,) * 2)
+    cache.write_record(path, path.stat(), "docker")
+    first, second = Cache(Silent()).list()
+    assert (first.kind, first.image_id, first.names, first.usable) == (IMAGE, APP.parsed.digest, ("app%3A1.tar",), True)
+    assert first.size == entry.path.stat().st_size
+    assert (second.kind, second.image_id, second.usable) == (TARBALL, SAVED.parsed.digest, True)
+    assert 999 < second.age < 1100
+    assert first.age < 100
+
+
+def test_being_staged_counts_as_use(tmp_path: Path) -> None:
+    entry = add(user_entries(), "app:1")
+    os.utime(metadata_path(entry.path), (1, 1))
+    user_entries().transfer("app:1", tmp_path / "staged")
+    assert Cache(Silent()).list()[0].age < 100
+
+
+@pytest.mark.conforms("W7")
+def test_verify_finds_flipped_bytes_and_bad_tarballs() -> None:
+    add(user_entries(), "good:1")
+    entry, path = add(user_entries(), "bad:1", OTHER), tarball()
+    assert list(problems().values()) == ["", "", ""]
+    entry.path.chmod(0o644)
+    for file, marker in ((entry.path, b"other"), (path, b"saved")):
+        content, stat = bytearray(file.read_bytes()), file.stat()
+        content[content.index(marker)] ^= 1
+        file.write_bytes(content)
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    found = problems()
+    assert found[str(APP.parsed.digest)] == ""
+    assert "not as it was written" in found[str(OTHER.parsed.digest)]
+    assert "holds other bytes" in found[str(SAVED.parsed.digest)]
+
+
+def test_gc_leaves_what_is_good() -> None:
+    add(user_entries(), "app:1")
+    tarball()
+    before = left()
+    assert Cache(Silent()).gc() == 0
+    assert left() == before
+
+
+def test_gc_removes_what_cannot_serve_and_what_was_left() -> None:
+    entries, folder = user_entries(), cache.cache_folder()
+    add(entries, "app:1")
+    good = left()
+    gone = add(entries, "other:1", OTHER)
+    metadata_path(gone.path).write_text("{}")
+    unnamed = add(entries, "third:1", image(files_of(b"third")))
+    for link in (entries.root / "images").glob("third*"):
+        link.unlink()
+    (entries.root / "images" / "nowhere.tar").symlink_to("../nowhere")
+    (entries.root / "images" / ".x.partial").symlink_to("../nowhere")
+    (entries.root / ".x_meta.json.partial").touch()
+    for name in (".lock", f".{'a' * 64}.lock", f"{'a' * 64}.new", f".{'b' * 64}.new.partial"):
+        (entries.root / name).write_bytes(b"half")
+    touched = tarball()
+    touched.write_bytes(b"changed")
+    for name in (f"sha256:{'c' * 64}.tar.partial", f"sha256:{'c' * 64}.tar.lock", f"sha256:{'d' * 64}.tar.stat"):
+        (folder / name).write_bytes(b"half")
+    assert Cache(Silent()).gc() > unnamed.metadata.record["Size"]
+    assert left() == good
+
+
+def test_what_another_process_works_on_stays() -> None:
+    entries, folder = user_entries(), cache.cache_folder()
+    path = tarball()
+    (folder / f"{path.name}.partial").touch()
+    with entries.fetching(APP.parsed.digest), locked(folder / f"{path.name}.lock"):
+        busy = entries.root / f".{APP.parsed.digest.hex}.new.partial"
+        busy.touch()
+        Cache(Silent()).clear()
+        assert busy.exists()
+        assert path.exists()
+        assert (folder / f"{path.name}.partial").exists()
+    Cache(Silent()).clear()
+    assert left() == []
+
+
+def test_what_was_not_used_for_long() -> None:
+    add(user_entries(), "new:1")
+    old, path = add(user_entries(), "old:1", OTHER), tarball()
+    os.utime(metadata_path(old.path), (time.time() - 500,) * 2)
+    os.utime(path, (time.time() - 500,) * 2)
+    cache.write_record(path, path.stat(), "docker")
+    Cache(Silent()).gc(older_than=1000)
+    assert len(Cache(Silent()).list()) == 3
+    Cache(Silent()).gc(older_than=400)
+    assert [it.names for it in Cache(Silent()).list()] == [("new%3A1.tar",)]
+
+
+def test_clear_removes_everything() -> None:
+    add(user_entries(), "app:1")
+    tarball()
+    size = sum(it.stat().st_size for it in cache.cache_folder().rglob("*") if it.is_file() and not it.is_symlink())
+    assert Cache(Silent()).clear() == size
+    assert left() == []
+    assert Cache(Silent()).list() == ()
