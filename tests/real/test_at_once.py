@@ -96,7 +96,7 @@ def the_only_collection(records: Records, image: Image) -> str:
     assert len(layers) == len(set(layers))
     assert {diff_id for _, diff_id, _ in layers} <= set(image.diff_ids)
     assert {head for _, _, head in layers} <= {collection.uuid}
-    assert [link[0] for link in links].count(DIGEST) == 1
+    assert [link[0] for link in links].count(DIGEST) <= 1  # the original writes none
     assert [link for link in links if link[0] not in (LAYER, DIGEST)] == [
         ("docker_image_hash", image.id, collection.uuid),
         ("docker_image_repo+tag", image.reference, collection.uuid),

@@ -20,21 +20,18 @@ from tests.real.test_at_once import the_only_collection
 UPSTREAM = [sys.executable, "-c", "from arvados.commands.keepdocker import main; main()"]
 
 
-class Logged:
-    """A `docker` that notes each call; `slow` makes it sleep that many seconds before a save."""
+class Saves:
+    """What the daemon notes of images that were saved, by whatever client."""
 
-    def __init__(self, folder: Path, docker: Docker) -> None:
-        self._log = folder / "calls"
-        folder.mkdir()
-        real = subprocess.run(["sh", "-c", "command -v docker"], capture_output=True, text=True).stdout.strip()
-        (folder / "docker").write_text(f'#!/bin/sh\necho "$1" >>{self._log}\nexec {real} "$@"\n')
-        (folder / "docker").chmod(0o755)
-        self.environment = docker.environment | {"PATH": f"{folder}:{os.environ['PATH']}"}
+    def __init__(self, docker: Docker) -> None:
+        self._docker = docker
+        self._start = time.time()
 
     @property
-    def saves(self) -> int:
+    def count(self) -> int:
         """How often an image was saved so far."""
-        return self._log.read_text().split().count("save") if self._log.exists() else 0
+        span = ("--since", f"{self._start:.3f}", "--until", f"{time.time():.3f}")
+        return len(self._docker.text("events", *span, "--filter", "event=save", "--format", "{{.ID}}").split())
 
 
 @pytest.fixture
@@ -43,15 +40,15 @@ def site(docker: Docker, tmp_path: Path) -> Site:
 
 
 @pytest.fixture
-def logged(docker: Docker, tmp_path: Path) -> Logged:
-    return Logged(tmp_path / "bin", docker)
+def saves(docker: Docker) -> Saves:
+    return Saves(docker)
 
 
 @pytest.fixture
-def clients(site: Site, logged: Logged) -> Iterator[Mapping[str, str]]:
-    """The environment of a program that uses the served site and the logged Docker."""
+def clients(site: Site, docker: Docker) -> Iterator[Mapping[str, str]]:
+    """The environment of a program that uses the served site and the scratch Docker."""
     with served(site.folder) as variables:
-        yield logged.environment | variables
+        yield docker.environment | variables
 
 
 def killed(line: list[str], environment: Mapping[str, str], when: Callable[[], bool]) -> None:
@@ -74,7 +71,7 @@ def killed(line: list[str], environment: Mapping[str, str], when: Callable[[], b
 def test_what_the_original_left_is_used_or_ignored(
     interrupted: str,
     site: Site,
-    logged: Logged,
+    saves: Saves,
     clients: Mapping[str, str],
     base_image: Image,
     home: Path,
@@ -88,14 +85,14 @@ def test_what_the_original_left_is_used_or_ignored(
 
     killed([*UPSTREAM, base_image.reference], clients, when)
     left = cached(home)
-    before = logged.saves
+    before = saves.count
     done = finished(started([sys.executable, "-m", "arv_docker.cli.arv_keepdocker", base_image.reference], clients))
     assert done.status == 0, done.told
-    assert logged.saves - before == (0 if interrupted == "after it saved" else 1)
+    assert saves.count - before == (0 if interrupted == "after it saved" else 1)
     with site.opened() as records:
         assert the_only_collection(records, base_image) == done.out.strip()
     assert cached(home) == []
-    show(capsys, f"killed {interrupted}: left {', '.join(left)}; saved {logged.saves - before} times more")
+    show(capsys, f"killed {interrupted}: left {', '.join(left)}; saved {saves.count - before} times more")
 
 
 @pytest.mark.conforms("K13")
@@ -117,7 +114,7 @@ def test_a_record_that_cannot_be_read_is_ignored(
 
 @pytest.mark.engine("docker", "busybox")
 def test_the_original_after_a_killed_run_of_ours(
-    site: Site, logged: Logged, clients: Mapping[str, str], base_image: Image, home: Path
+    site: Site, saves: Saves, clients: Mapping[str, str], base_image: Image, home: Path
 ) -> None:
     folder = home / ".cache/arvados/docker"
     ours = [sys.executable, "-m", "arv_docker.cli.arv_keepdocker", base_image.reference]
@@ -134,15 +131,15 @@ def test_the_original_after_a_killed_run_of_ours(
 
 @pytest.mark.engine("docker", "busybox")
 def test_the_original_uses_a_tarball_of_ours(
-    site: Site, logged: Logged, clients: Mapping[str, str], small_image: Image, home: Path
+    site: Site, saves: Saves, clients: Mapping[str, str], small_image: Image, home: Path
 ) -> None:
     ours = [sys.executable, "-m", "arv_docker.cli.arv_keepdocker", "--keep-tarball", small_image.reference]
     assert finished(started(ours, clients)).status == 0
     assert f"{small_image.id}.tar.stat" in {Path(it).name for it in (home / ".cache/arvados/docker").iterdir()}
-    before = logged.saves
+    before = saves.count
     done = finished(started([*UPSTREAM, "--force", small_image.reference], clients))
     assert done.status == 0, done.told
-    assert logged.saves == before
+    assert saves.count == before
     assert [it for it in cached(home) if not it.endswith(".lock")] == []
 
 
