@@ -237,7 +237,9 @@ def test_a_reader_that_has_gone() -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
 def test_signals_end_a_command_with_their_code(number: signal.Signals, code: int) -> None:
-    waits = "import sys, time\nfrom arv_docker.cli import finished\n"
+    # What starts the tests may have signals ignored, as nohup does.
+    waits = "import signal, sys, time\nfrom arv_docker.cli import finished\n"
+    waits += "signal.signal(signal.SIGHUP, signal.SIG_DFL)\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
     waits += "def run():\n    print('up', flush=True)\n    time.sleep(600)\nsys.exit(finished(run, 'arv-docker'))"
     with subprocess.Popen([sys.executable, "-c", waits], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
