@@ -22,11 +22,24 @@ from arv_docker.transports.folder import (
     ArchiveName,
     FolderArchive,
     FolderDestination,
+    FolderSource,
     archives,
     rank,
     working_on,
 )
 from tests.archives import Bytes, Image, canonical_archive, classic, files_of, image
+from tests.transports.contract import Contract
+
+
+class TestPlain(Contract):
+    def places(self, tmp_path: Path) -> tuple[FolderDestination, FolderSource]:
+        return FolderDestination(tmp_path, "web", "1"), FolderSource(tmp_path, "web", "1")
+
+
+class TestZip(Contract):
+    def places(self, tmp_path: Path) -> tuple[FolderDestination, FolderSource]:
+        return FolderDestination(tmp_path, "web", "1", ZIP), FolderSource(tmp_path, "web")
+
 
 APP = image(files_of(b"low" * 9000), files_of(b"high"), os="linux", created="2024-01-02T03:04:05Z")
 SHORT = APP.parsed.digest.short

@@ -20,14 +20,16 @@ from arv_docker.archive.layer import Layer
 from arv_docker.archive.stream import StreamedImage
 from arv_docker.errors import ArvDockerError, DigestMismatch, RegistryDenied, RegistryError, UsageError
 from arv_docker.image import Digest
+from arv_docker.progress import Advance
 from arv_docker.reference import Reference
 from arv_docker.registry.credentials import Credentials, static
-from arv_docker.transports import names
+from arv_docker.transports import OpenedImage, names
 from arv_docker.transports.pushing import Pushed
 from arv_docker.transports.registry import RegistryDestination, RegistrySource
 from tests import archives
 from tests.archives import Image
 from tests.registry.scripted import Conversation, Registry, TokenServer, Waited, running, sha256
+from tests.transports.contract import Contract
 
 MIB = 1 << 20
 
@@ -87,6 +89,26 @@ def held(registry: Registry, name: str = "tools/app:1") -> Image | None:
 
 def sent(registry: Registry) -> int:
     return sum(len(request.body) for request in registry.received("PATCH"))
+
+
+class Pushing:
+    """The destination, and what the registry calls the image."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._destination = destination(registry)
+
+    def write(self, image: OpenedImage, advance: Advance) -> Digest:
+        return self._destination.write(image, advance).digest
+
+
+class TestRegistry(Contract):
+    @pytest.fixture(autouse=True)
+    def _at(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def places(self, tmp_path: Path) -> tuple[Pushing, RegistrySource]:  # noqa: ARG002 -- it is in memory
+        name = Reference.parse(f"{self._registry.host}/tools/app:1")
+        return Pushing(self._registry), RegistrySource(name, insecure=True)
 
 
 # -- what is sent ------------------------------------------------------------------------------
