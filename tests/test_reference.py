@@ -16,6 +16,7 @@ DIGEST = Digest("sha256", HEX)
 TAG_128 = "t" * 128
 
 
+@pytest.mark.conforms("W1")
 @pytest.mark.parametrize(
     ("text", "registry", "repository", "tag", "digest"),
     [
@@ -54,11 +55,15 @@ def test_parts(text: str, registry: str, repository: str, tag: str | None, diges
     assert Reference.parse(text) == Reference(registry, repository, tag, digest)
 
 
+@pytest.mark.conforms("W2")
 @pytest.mark.parametrize(
     ("text", "canonical"),
     [
         # W2: the right rows kept, library/ only where Docker Hub has it.
         ("busybox", "docker.io/library/busybox:latest"),
+        ("docker://busybox", "docker.io/library/busybox:latest"),
+        ("library/busybox:latest", "docker.io/library/busybox:latest"),
+        ("docker.io/library/busybox", "docker.io/library/busybox:latest"),
         ("docker://busybox:1", "docker.io/library/busybox:1"),
         ("user/x:1", "docker.io/user/x:1"),
         ("quay.example.com/b:1", "quay.example.com/b:1"),
@@ -73,6 +78,7 @@ def test_canonical(text: str, canonical: str) -> None:
     assert Reference.parse(text).canonical == canonical
 
 
+@pytest.mark.conforms("W2")
 def test_another_default_registry() -> None:
     assert Reference.parse("b:1", default_registry="quay.example.com").canonical == "quay.example.com/b:1"
     assert Reference.parse("docker.io/b:1", default_registry="quay.example.com").registry == "docker.io"
@@ -291,6 +297,7 @@ def _texts(draw: st.DrawFn) -> str:
     return f"{registry}{repository}{tag}{digest}"
 
 
+@pytest.mark.conforms("W2")
 @given(_texts())
 def test_every_spelling_of_a_name_is_that_name(text: str) -> None:
     name = Reference.parse(text)

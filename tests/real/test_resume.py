@@ -74,7 +74,7 @@ def recorded(home: Path) -> int:
     return sum(int(line.split("+")[1]) for line in lines)
 
 
-@pytest.mark.conforms("S6")
+@pytest.mark.conforms("K14", "S6")
 @pytest.mark.engine("docker", "busybox")
 @pytest.mark.parametrize(
     ("kills", "layers", "size", "most"),

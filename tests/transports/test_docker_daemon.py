@@ -36,6 +36,7 @@ def read_whole(found: OpenedImage) -> list[bytes]:
     return [layer.read(1 << 20) for layer in found.layers()]
 
 
+@pytest.mark.conforms("S16")
 def test_an_image_is_read_while_it_is_saved_and_the_tarball_is_kept(tmp_path: Path) -> None:
     engine, file = FakeEngine(APP), tmp_path / "app.tar"
     with source(engine, file).open() as found:
@@ -49,6 +50,7 @@ def test_an_image_is_read_while_it_is_saved_and_the_tarball_is_kept(tmp_path: Pa
     assert engine.calls == ["save"]
 
 
+@pytest.mark.conforms("S16")
 def test_without_a_cache_nothing_is_written() -> None:
     with source(FakeEngine(APP), None).open() as found:
         read_whole(found)
