@@ -51,7 +51,8 @@ class Options:
 class Ingested:
     """An image that is in Keep now. ``already`` says that it was before.
 
-    ``bytes_sent`` counts what went to Keep, ``bytes_spared`` what was read and was there.
+    ``bytes_sent`` counts what went to Keep, ``bytes_spared`` what was read and was there. ``unique`` is the
+    name that can never mean another image, where one was asked for.
     """
 
     uuid: str
@@ -62,6 +63,7 @@ class Ingested:
     bytes_sent: int
     bytes_spared: int
     links_written: int
+    unique: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

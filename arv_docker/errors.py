@@ -168,6 +168,15 @@ class DiskError(ArvDockerError):
     exit_code = 7
 
 
+# -- 8: the name ------------------------------------------------------------------------
+
+
+class Shadowed(ArvDockerError):
+    """A name that to the cluster means another image than the one that it was given to."""
+
+    exit_code = 8
+
+
 # -- 9: a registry ----------------------------------------------------------------------
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from . import cache
+from . import cache, naming
 from .archive import canonical
 from .archive.archived import ArchivedImage
 from .archive.stream import StreamedArchive, StreamedImage
@@ -28,7 +29,7 @@ from .keep.resume import SentBlocks
 from .keep.trust import Trust
 from .plan import Planned, planned
 from .progress import Progress
-from .reference import ImageId, Reference, references_in
+from .reference import NAMELESS, ImageId, Reference, references_in
 from .transports import Digested, OpenedImage, SeekableImage, Source, docker_archive
 from .transports.docker_archive import ArchiveFile
 from .transports.docker_daemon import EngineSource, NamedSource
@@ -159,6 +160,16 @@ class Ingest:
     def from_keep(self, name: Reference | ImageId) -> Ingested | None:
         """An image that Keep has already and no engine has to, as ``Cataloguing.from_keep`` finds it."""
         return self._records.from_keep(name)
+
+    def named_uniquely(self, done: Ingested) -> Ingested:
+        """An image that was put into Keep, with one more name that can never mean another one (H20).
+
+        Raises Shadowed if the cluster takes even that name for another collection.
+        """
+        collection = self._cluster.collection(done.uuid)
+        name = Reference.parse(done.name or NAMELESS)
+        unique = naming.link_uniquely(self._cluster, collection, name, self._records.trust, self._progress)
+        return replace(done, unique=unique)
 
     def plan_engine(self, engine: Engine, name: Reference | ImageId) -> Planned:
         """What ``from_engine`` would do."""

@@ -8,11 +8,13 @@ and then deleting the links that outrank it, as far as this user may.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from . import verify
-from .errors import ClusterError, NoSuchImage
+from .errors import ClusterError, NoSuchImage, Shadowed
 from .keep import catalogue, collections, links
 from .keep.catalogue import HASH, REPO_TAG
 from .keep.client import Cluster, CollectionRecord, Link
@@ -20,6 +22,7 @@ from .keep.stored import StoredImage
 from .keep.trust import Trust
 from .progress import Progress
 from .reference import Reference
+from .waiting import READY, until_ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,24 @@ def link(cluster: Cluster, collection: CollectionRecord, name: Reference, trust:
     return Named(collection.uuid, collection.pdh, name.link_name, written, 0, _shadow(cluster, collection, name))
 
 
+def link_uniquely(
+    cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust, progress: Progress
+) -> str:
+    """Gives an image in Keep one more name, made of ``name`` and its own ID, that can never mean another one.
+
+    Gives that name. Raises what ``link`` raises, and Shadowed if the cluster takes even it for another
+    collection, which somebody else has given the name to.
+    """
+    unique = Reference.parse(f"{name.name}:{name.unique(StoredImage(cluster, collection).config.digest).tag}")
+    named = link(cluster, collection, unique, trust, progress)
+    if (shadow := named.shadowed_by) is not None:
+        raise Shadowed(
+            f"{named.name}: to the cluster it means {shadow.head_uuid}, by the link {shadow.uuid} of "
+            f"{shadow.modified_by}. The image is in Keep as {collection.uuid}; workflows may use {collection.pdh}."
+        )
+    return named.name
+
+
 def move(cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust, progress: Progress) -> Named:
     """Gives ``name`` to the image in a collection, also when the cluster's order prefers another one.
 
@@ -106,9 +127,35 @@ def status(cluster: Cluster, name: Reference, trust: Trust) -> Status:
     ours = [it for it in _links(cluster, name) if it.modified_by == cluster.user_uuid]
     head, pdh = resolved.link.head_uuid, resolved.collection.pdh
     ready = any(it.head_uuid == head and it.tail_uuid in ("", pdh) for it in ours)
-    state = "ready" if ready else "shadowed" if ours else "foreign"
+    state = READY if ready else "shadowed" if ours else "foreign"
     stored = tuple(it.head_uuid for it in ours)
     return Status(state, name.link_name, head, pdh, resolved.link, stored, resolved.warnings)
+
+
+def wait(
+    cluster: Cluster, name: Reference, trust: Trust, seconds: float, sleep: Callable[[float], None] = time.sleep
+) -> Status:
+    """Returns when the cluster takes the name for what this user stored under it.
+
+    Raises NotReady, which says what the name means instead, when it does not after so many seconds.
+    """
+
+    def ask() -> Status | None:
+        with suppress(NoSuchImage):
+            return status(cluster, name, trust)
+        return None
+
+    found = until_ready(ask, _in_words, what=name.link_name, seconds=seconds, sleep=sleep)
+    assert found is not None
+    return found
+
+
+def _in_words(found: Status | None) -> str:
+    if found is None:
+        return "absent"
+    if found.state == "shadowed":
+        return f"shadowed by {found.uuid} (link {found.link.uuid} of {found.link.modified_by})"
+    return found.state
 
 
 def _links(cluster: Cluster, name: Reference) -> Sequence[Link]:

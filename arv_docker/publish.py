@@ -3,26 +3,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
-from .errors import BadReference, NotReady, RegistryDenied, UsageError
+from .errors import BadReference, RegistryDenied, UsageError
 from .image import Digest
 from .progress import Advance
-from .reference import ImageId, Reference, references_in
+from .reference import NAMELESS, ImageId, Reference, references_in
 from .registry.client import Client
 from .registry.credentials import Provider, configured
 from .registry.http import Patience
 from .registry.services import Plain, Service, State
 from .transports import OpenedImage
 from .transports.pushing import Pushed, push
-
-#: The repository of images that have no name at all.
-NAMELESS = "image"
-
-#: Seconds between two questions whether an image is ready: the first, and the longest; each is half as long again.
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0
+from .waiting import until_ready
 
 
 class Registry:
@@ -92,16 +86,7 @@ class Registry:
 
     def wait(self, name: str, seconds: float) -> None:
         """Returns when the image is ready. Raises NotReady when it is not after so many seconds."""
-        deadline = time.monotonic() + seconds
-        pause = _FIRST_PAUSE
-        while (state := self.status(name)) != "ready":
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                raise NotReady(
-                    f"{name} is {state} after {seconds:g} s. Wait longer, or ask again with registry status."
-                )
-            self._sleep(min(pause, remaining))
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
+        until_ready(lambda: self.status(name), str, what=name, seconds=seconds, sleep=self._sleep)
 
     def delete(self, name: str) -> bool:
         """Takes an image away; False if there was none. Raises Unsupported where the registry does not allow it."""

@@ -18,6 +18,8 @@ from .image import Digest
 
 DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"
+#: The repository in the name of an image that has no name at all.
+NAMELESS = "image"
 
 #: Repositories longer than this are refused by every registry (distribution's limit). The registry and Hub's
 #: ``library/`` do not count, so that all spellings of a name are names or none is.

@@ -167,7 +167,6 @@ OPEN = {
     "W22": "not yet shown",
     "W23": "not yet shown",
     "W26": "not yet shown",
-    "H20": "belongs to the work on names in Keep",
 }
 
 SECTIONS: Mapping[str, Mapping[str, str]] = {

@@ -42,6 +42,7 @@ ALL: list[type[errors.ArvDockerError]] = [
         (errors.NoCluster, 6),
         (errors.BadSettings, 6),
         (errors.DiskError, 7),
+        (errors.Shadowed, 8),
         (errors.RegistryError, 9),
         (errors.RegistryDenied, 9),
         (errors.Unsupported, 9),

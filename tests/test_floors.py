@@ -25,7 +25,7 @@ FLOORS: list[set[str]] = [
     {"engine", "registry", "keep"},
     {"transports", "cache", "entries", "filenames"},
     {"cataloguing", "verify", "plan"}.union(
-        {"ingest", "load", "naming", "copy", "stage", "folder"}, {"publish", "housekeeping"}
+        {"ingest", "load", "naming", "copy", "stage", "folder"}, {"publish", "housekeeping", "waiting"}
     ),
     {"cli", "integrations", "keepdocker", "installation", "launcher", "substitute"},
 ]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from arv_docker import naming
-from arv_docker.errors import ArvDockerError, ClusterError, NoSuchImage, NotAnImage
+from arv_docker.errors import ArvDockerError, ClusterError, NoSuchImage, NotAnImage, NotReady, Shadowed
 from arv_docker.ingest import Ingest, Options
 from arv_docker.keep import catalogue
 from arv_docker.keep.catalogue import HASH, REPO_TAG
@@ -247,6 +247,102 @@ def test_shadowed_by_other_content_in_the_same_collection(api: FakeApi) -> None:
 def test_foreign(api: FakeApi) -> None:
     api.link(api.image(), REPO_TAG, "app:1", modified_by_user_uuid=OTHER)
     assert status(api).state == "foreign"
+
+
+def wait(api: FakeApi, seconds: float, meanwhile: list[Any]) -> naming.Status:
+    """What waiting ends with; no time passes, but something is done in each pause."""
+    return naming.wait(cluster(api), APP, TRUST, seconds, sleep=lambda _: meanwhile.pop(0)())
+
+
+@pytest.mark.conforms("H19")
+def test_waiting_until_the_name_means_what_was_stored(api: FakeApi) -> None:
+    """It is absent at first, then another user's, then ours and outranked, then it is ours."""
+    evil = api.image(b"evil", owner_uuid=OTHER, modified_by_user_uuid=OTHER)
+    planted: list[dict[str, Any]] = []
+
+    def plant() -> None:
+        later = {"image_timestamp": "2030-01-01T00:00:00Z"}
+        planted.append(api.link(evil, REPO_TAG, "app:1", properties=later, modified_by_user_uuid=OTHER))
+
+    def store() -> None:
+        ingested(api, NEWER, "app:1")
+
+    def withdraw() -> None:
+        del api.records["links"][planted[0]["uuid"]]
+
+    seen: list[str] = []
+
+    def look(deed: Any) -> Any:
+        def act() -> None:
+            deed()
+            seen.append(status(api).state)
+
+        return act
+
+    found = wait(api, 600, [look(plant), look(store), look(withdraw)])
+    assert (found.state, found.uuid) == ("ready", meant(api))
+    assert seen == ["foreign", "shadowed", "ready"]
+
+
+@pytest.mark.conforms("H19")
+def test_waiting_in_vain_says_what_the_name_means(api: FakeApi) -> None:
+    with pytest.raises(NotReady, match=r"app:1 is absent after 0 s") as caught:
+        wait(api, 0, [])
+    assert caught.value.exit_code == 10
+    ingested(api, OLDER, "app:1")
+    evil = api.image(b"evil", owner_uuid=OTHER, modified_by_user_uuid=OTHER)
+    later = {"image_timestamp": "2030-01-01T00:00:00Z"}
+    planted = api.link(evil, REPO_TAG, "app:1", properties=later, modified_by_user_uuid=OTHER)
+    with pytest.raises(NotReady, match=f"shadowed by {evil['uuid']} .link {planted['uuid']} of {OTHER}. after 0 s"):
+        wait(api, 0, [])
+
+
+# -- names that never move --------------------------------------------------------------
+
+
+def uniquely(api: FakeApi, collection: CollectionRecord, name: str = "app:1") -> str:
+    return naming.link_uniquely(cluster(api), collection, Reference.parse(name), TRUST, Silent())
+
+
+@pytest.mark.conforms("H20")
+def test_a_unique_name_stays_with_its_image(api: FakeApi) -> None:
+    """Whatever is stored under the plain name, and however late it was built."""
+    unique = {}
+    for build in (OLDER, NEWER):
+        collection = ingested(api, build, "app:1")
+        unique[uniquely(api, collection)] = collection.uuid
+    assert list(unique) == [f"app:1-{build.parsed.digest.hex[:10]}" for build in (OLDER, NEWER)]
+    assert {name: meant(api, name) for name in unique} == unique
+    assert meant(api) == list(unique.values())[1]
+    before = names(api)
+    assert uniquely(api, collection) == list(unique)[1]
+    assert names(api) == before
+
+
+@pytest.mark.conforms("H20")
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("app", "app:latest-{}"),
+        ("docker.io/library/app:1", "docker.io/library/app:1-{}"),
+        ("host.example:5000/tools/app:1", "host.example:5000/tools/app:1-{}"),
+        (f"app@sha256:{'1' * 64}", "app:latest-{}"),
+        (f"app:{'t' * 128}", "app:" + "t" * 117 + "-{}"),
+    ],
+)
+def test_a_unique_name_is_the_plain_one_as_it_was_written(api: FakeApi, name: str, expected: str) -> None:
+    assert uniquely(api, ingested(api, OLDER, "other:1"), name) == expected.format(OLDER.parsed.digest.hex[:10])
+
+
+@pytest.mark.conforms("H20")
+def test_a_unique_name_that_somebody_has_given_away_is_an_error(api: FakeApi) -> None:
+    collection = ingested(api, OLDER, "app:1")
+    evil = api.image(b"evil", owner_uuid=OTHER, modified_by_user_uuid=OTHER)
+    name = f"app:1-{OLDER.parsed.digest.hex[:10]}"
+    later = {"image_timestamp": "2030-01-01T00:00:00Z"}
+    api.link(evil, REPO_TAG, name, properties=later, modified_by_user_uuid=OTHER)
+    with pytest.raises(Shadowed, match=f"{name}: to the cluster it means {evil['uuid']}.*{collection.pdh}"):
+        uniquely(api, collection)
 
 
 @pytest.mark.parametrize("name", ["none:1", "abcdef"])

@@ -44,13 +44,16 @@ exit codes:
   5    the content: not an image, a damaged archive, bytes that do not match their digest
   6    settings: no cluster configured and no --local
   7    this machine's disk: full, or a folder that cannot be written
-  8    the name: to the cluster it means another image (link, tag, untag, status)
+  8    the name: to the cluster it means another image (link, tag, untag, status, ingest --unique)
   9    a registry: not reachable, refuses, or does not offer what was asked for
-  10   an image that is not ready for use (registry status, registry wait)
+  10   an image that is not ready for use (registry status, registry wait, --wait)
   130  interrupted (Ctrl-C); 143, 129: terminated, hung up
 """
 
 ENGINES = ("docker", "podman", "auto")
+
+#: Seconds that an image's being ready is waited for.
+_TIMEOUT = 600.0
 
 
 def _natural(text: str) -> int:
@@ -119,6 +122,23 @@ def _platform(text: str) -> Platform:
         return parse_platform(text)
     except UsageError as error:
         raise argparse.ArgumentTypeError(error.message) from None
+
+
+def add_timeout_option(parser: argparse.ArgumentParser) -> None:
+    """``--timeout``, for who waits until an image is ready."""
+    parser.add_argument(
+        "--timeout", type=_seconds, default=_TIMEOUT, metavar="SECONDS", help=f"wait so long ({_TIMEOUT:g})"
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds <= 10**7:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:

@@ -52,10 +52,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "  arv-docker ingest app:1 app:2 app:3\n"
         "  arv-docker ingest --dry-run app:4\n"
         "  arv-docker ingest docker://debian:12 --as base:12\n"
+        "  arv-docker ingest --unique app:1\n"
         "  arv-docker ingest --local --from-archive busybox.tar busybox:latest\n"
     )
     parser.add_argument("image", nargs="*", metavar="IMAGE", help="the images; with --from-archive the name to give it")
     parser.add_argument("--as", dest="called", metavar="NAME[:TAG]", help="link the image by this name, not its own")
+    parser.add_argument(
+        "--unique",
+        action="store_true",
+        help="link the image by one more name too, such as app:1-b038788ddb with digits of its ID, which can never "
+        "mean another one",
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what is stored and what would be sent; do nothing")
     cli.add_source_options(parser)
     add_options(parser)
@@ -173,6 +180,8 @@ class _Batch:
         found = []
         for text in asked:
             outcome = together.get(text) or self._outcome(text)
+            if self._args.unique and isinstance(outcome, Ingested):
+                outcome = self._named_uniquely(outcome)
             if isinstance(outcome, ArvDockerError):
                 if len(asked) > 1:
                     self._shown.say(f"{text}: {outcome.message}")
@@ -220,6 +229,12 @@ class _Batch:
             source = names.source(text, choice)
             otherwise = Reference.parse(rest.removeprefix("//")) if transport == "docker" else None
             return self._from_source(source, self._called, otherwise or getattr(source, "called", None))
+        except ArvDockerError as error:
+            return error
+
+    def _named_uniquely(self, done: Ingested) -> Outcome:
+        try:
+            return self._ingest.named_uniquely(done)
         except ArvDockerError as error:
             return error
 
@@ -319,6 +334,8 @@ def _tell(result: Ingested, shown: progress.Progress) -> None:
     state = "already stored" if result.already else "stored"
     spared = f", {progress.size(result.bytes_spared)} were in Keep" if result.bytes_spared else ""
     shown.say(f"{result.name or result.image_id}: {state}, {progress.size(result.bytes_sent)} sent{spared}")
+    if result.unique:
+        shown.say(f"{result.unique}: means this image and can never mean another one")
 
 
 def _document(text: str, outcome: Outcome) -> dict[str, object]:

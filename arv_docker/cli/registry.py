@@ -32,7 +32,6 @@ examples:
 
 _KEEP = "keep:"
 _ABSENT = 1
-_TIMEOUT = 600.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -104,9 +103,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for command in (status, wait, delete):
         command.add_argument("name", metavar="NAME", help="REPOSITORY:TAG")
     for command in (push, wait):
-        command.add_argument(
-            "--timeout", type=_seconds, default=_TIMEOUT, metavar="SECONDS", help=f"wait so long ({_TIMEOUT:g})"
-        )
+        cli.add_timeout_option(command)
 
 
 def _command(
@@ -348,13 +345,3 @@ def _say(args: argparse.Namespace, state: str) -> None:
         cli.print_json({"name": args.name, "state": state})
     else:
         print(state)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1
-    if not 0 <= seconds <= 10**7:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return seconds

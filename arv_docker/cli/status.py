@@ -4,19 +4,30 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from .. import cli, progress
+from ..errors import NoSuchImage
 from ..reference import Reference
+
+if TYPE_CHECKING:
+    from ..naming import Status
+
+_ABSENT = 1
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
     parser.epilog = (
         "Prints ready, shadowed (the name means another image, exit code 8) or foreign (you stored none of\n"
-        "that name, somebody else did), and the collection that the name means. Exit code 1 if there is none.\n\n"
-        "example:\n  arv-docker status app:latest"
+        "that name, somebody else did), and the collection that the name means; absent (exit code 1) if there is\n"
+        "none. With --wait it asks less and less often, returns when it is ready, and ends with exit code 10 if it is\n"
+        "not in time.\n\n"
+        "examples:\n  arv-docker status app:latest\n  arv-docker status app:latest --wait --timeout 60"
     )
     parser.add_argument("name", metavar="NAME[:TAG]", help="the name to ask for")
+    parser.add_argument("--wait", action="store_true", help="return when the name means what you stored")
+    cli.add_timeout_option(parser)
     cli.add_trust_option(parser)
     cli.add_cluster_options(parser)
     cli.add_json_option(parser)
@@ -24,27 +35,46 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the state of the name."""
-    from .. import naming
-
-    shown = progress.on()
-    with cli.cluster(args) as cluster:
-        trust = cli.trust(args, cluster, shown)
-        found = naming.status(cluster, Reference.parse(args.name), trust)
-    for warning in found.warnings:
-        shown.say(f"warning: {warning}")
+    name = Reference.parse(args.name)
+    found = _found(args, name, progress.on())
     if args.json:
-        cli.print_json(
-            {
-                "state": found.state,
-                "name": found.name,
-                "uuid": found.uuid,
-                "pdh": found.pdh,
-                "link_uuid": found.link.uuid,
-                "linked_by": found.link.modified_by,
-                "stored": found.stored,
-                "warnings": found.warnings,
-            }
-        )
+        cli.print_json(_document(name, found))
+    elif found is None:
+        print(f"absent  {name.link_name}")
     else:
         print(f"{found.state}  {found.name}  {found.uuid}  {found.pdh}  linked by {found.link.modified_by}")
+    if found is None:
+        return _ABSENT
     return cli.SHADOWED if found.state == "shadowed" else 0
+
+
+def _found(args: argparse.Namespace, name: Reference, shown: progress.Progress) -> Status | None:
+    """What the name means, None if nothing; with ``--wait`` once it is ready. Warnings go to ``shown``."""
+    from .. import naming
+
+    step = f"waiting until {name.link_name} is ready" if args.wait else f"asking for {name.link_name}"
+    with cli.cluster(args) as cluster, shown.step(step, None):
+        trust = cli.trust(args, cluster, shown)
+        try:
+            found = (
+                naming.wait(cluster, name, trust, args.timeout) if args.wait else naming.status(cluster, name, trust)
+            )
+        except NoSuchImage:
+            return None
+    for warning in found.warnings:
+        shown.say(f"warning: {warning}")
+    return found
+
+
+def _document(name: Reference, found: Status | None) -> dict[str, object]:
+    """The answer for programs."""
+    return {
+        "state": found.state if found else "absent",
+        "name": name.link_name,
+        "uuid": found.uuid if found else None,
+        "pdh": found.pdh if found else None,
+        "link_uuid": found.link.uuid if found else None,
+        "linked_by": found.link.modified_by if found else None,
+        "stored": found.stored if found else (),
+        "warnings": found.warnings if found else (),
+    }
