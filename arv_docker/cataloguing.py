@@ -21,7 +21,7 @@ from .keep.client import Cluster, CollectionRecord, Link
 from .keep.delta import KnownLayers
 from .keep.stored import StoredImage, holds, image_file
 from .keep.trust import Trust
-from .progress import Progress
+from .progress import Progress, size
 from .reference import ImageId, Reference
 
 
@@ -238,7 +238,8 @@ class Cataloguing:
         return [(link, readable[link.head_uuid]) for link in hashes if link.head_uuid in readable]
 
     def _reads_back(self, collection: CollectionRecord, image_id: Digest) -> bool:
-        self._progress.say(f"{collection.uuid} was linked by somebody else: reading it back to compare")
+        about = size(image_file(collection).size)
+        self._progress.say(f"{collection.uuid} was linked by somebody else: reading it back to compare, {about}")
         try:
             report = verify.verify(self._cluster, collection, quick=False, progress=self._progress)
         except (ContentError, ClusterError) as error:

@@ -243,6 +243,10 @@ class Ingest:
         layers, destination = self._destination([image_id], diff_ids, spare)
         far = not isinstance(image, ArchivedImage | StreamedImage)
         held = layers.held(diff_ids) if far and spare else {}
+        if far and (doubted := layers.doubted - set(map(str, held))):
+            self._progress.say(
+                f"layers that only others say to be in Keep: {len(doubted)}; they are fetched from the source and compared"
+            )
         with self._progress.storing("storing in Keep", size) as told:
             stored = destination.write(image, told, held, told.spared)
         self._warn_of(stored.layout.config)

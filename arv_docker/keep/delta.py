@@ -75,6 +75,11 @@ class KnownLayers:
         others = [link for link in self._links if not self._trust.includes(link.modified_by)]
         return ours[:_MOST_COLLECTIONS] + others[:_MOST_OF_OTHERS]
 
+    @property
+    def doubted(self) -> frozenset[str]:
+        """The layers that only such links say to be in Keep as do not count as they stand: others' word, or old."""
+        return frozenset(link.name for link in self._links) - self._served
+
     def held(self, diff_ids: Collection[Digest]) -> dict[Digest, HeldLayer]:
         """Those of some layers that need not come from anywhere else.
 

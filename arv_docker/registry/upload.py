@@ -6,7 +6,8 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import FIRST_EXCEPTION, Future
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -222,14 +223,17 @@ class Uploads:
         threading.Thread(target=self._run, args=(work, result), daemon=True).start()
 
     def finish(self) -> int:
-        """Waits for everything and gives the sum of the bytes. Raises what failed first."""
+        """Waits for everything and gives the sum of the bytes. Raises what failed first, whatever else goes on."""
+        wait_for(self._results, return_when=FIRST_EXCEPTION)
+        if self._failed is not None:
+            raise self._failed
         return sum(result.result() for result in self._results)
 
     def _run(self, work: Callable[[], int], result: Future[int]) -> None:
         try:
             result.set_result(work())
         except BaseException as error:  # noqa: BLE001 -- it goes on to whoever asks for the result
-            self._failed = error
+            self._failed = self._failed or error
             result.set_exception(error)
         finally:
             self._room.release()

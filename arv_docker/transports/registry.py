@@ -14,7 +14,7 @@ from ..archive.layer import Layer
 from ..errors import LayerCountMismatch, NoSuchImage, NotAnImage, RegistryError
 from ..image import Config, Descriptor, Digest, Platform
 from ..manifest import Index, Listed, Manifest, chosen, images_of, parse
-from ..progress import Advance, Progress, Silent
+from ..progress import Advance, Progress, Silent, size
 from ..reference import Reference
 from ..registry.ahead import ReadAhead
 from ..registry.client import Client, Document
@@ -44,15 +44,16 @@ def destination(rest: str, choice: Choice) -> RegistryDestination:
 class RegistryImage:
     """An image of a registry. Its config is known at once; of its layers only those that are asked for are fetched.
 
-    ``digests`` are what the registry calls the image: its manifest, and the index in which that was
-    found. ``compressed`` are the layers as the registry has them, by diff_id. ``received`` counts the bytes
-    of layers that came over the network.
+    ``host`` is the registry, or the mirror that has the image. ``digests`` are what it calls the image: its
+    manifest, and the index in which that was found. ``compressed`` are the layers as the registry has them, by
+    diff_id. ``received`` counts the bytes of layers that came over the network.
     """
 
     def __init__(self, client: Client, repository: str, manifest: Manifest, digests: tuple[Digest, ...]) -> None:
         """Reads the config; raises RegistryError, LayerCountMismatch, and what ``Config.parse`` refuses."""
         self._client = client
         self._repository = repository
+        self.host = client.host
         self.digests = digests
         self.config = Config.parse(client.document(repository, manifest.config))
         if len(manifest.layers) != len(self.config.diff_ids):
@@ -95,7 +96,7 @@ class RegistrySource:
 
     ``provider`` gives credentials for the registry itself; those of Docker's and Podman's configuration unless given,
     which the mirrors have in any case. ``mirrors`` are those of the settings unless given. ``progress`` is told of
-    a registry that takes long to answer.
+    a registry that takes long to answer, and of how many bytes of layers came from it.
     """
 
     reference: Reference
@@ -116,6 +117,8 @@ class RegistrySource:
             with self.progress.step(f"asking {self.reference.registry}", None):
                 image = stack.enter_context(self._opened())
             yield image
+            if image.received:
+                self.progress.say(f"{image.host}: {size(image.received)} of layers fetched")
 
     @contextmanager
     def _opened(self) -> Iterator[RegistryImage]:
