@@ -245,7 +245,7 @@ class Ingest:
         held = layers.held(diff_ids) if far and spare else {}
         if far and (doubted := layers.doubted - set(map(str, held))):
             self._progress.say(
-                f"layers that only others say to be in Keep: {len(doubted)}; they are fetched from the source and compared"
+                f"layers that only others say to be in Keep: {len(doubted)}; they are fetched and compared"
             )
         with self._progress.storing("storing in Keep", size) as told:
             stored = destination.write(image, told, held, told.spared)
