@@ -60,10 +60,7 @@ class Authorization:
         Raises RegistryError where a new token is due and cannot be had.
         """
         with self._lock:
-            held = self._tokens.get(scopes)
-            if held is not None and time.monotonic() < held.until:
-                return held.header
-            return self._made(self._challenge, scopes) if self._challenge else None
+            return self._current(scopes)
 
     def renewed(self, scopes: Scopes, wanted: str, refused: str | None) -> str | None:
         """What to send after an answer of 401 with the challenge ``wanted`` to a request that had ``refused``.
@@ -82,6 +79,25 @@ class Authorization:
             if header == refused:
                 header = self._made(self._challenge, scopes, self._wallet.renewed(self._wallet.current()))
             return None if header == refused else header
+
+    def outlived(self, scopes: Scopes, refused: str) -> str | None:
+        """What to send after an answer of 403 to a request that had ``refused``; None if there is nothing else to try.
+
+        That is how Amazon's registries refuse a secret that has expired, and how all refuse what is not allowed:
+        other credentials are asked for only where those that are held may have expired.
+        """
+        with self._lock:
+            header = self._current(scopes)
+            if header == refused and self._challenge and (credentials := self._wallet.outlived()) is not None:
+                self._tokens.pop(scopes, None)
+                header = self._made(self._challenge, scopes, credentials)
+            return None if header == refused else header
+
+    def _current(self, scopes: Scopes) -> str | None:
+        held = self._tokens.get(scopes)
+        if held is not None and time.monotonic() < held.until:
+            return held.header
+        return self._made(self._challenge, scopes) if self._challenge else None
 
     def _made(self, wanted: Challenge, scopes: Scopes, credentials: Credentials | None = None) -> str | None:
         credentials = credentials or self._wallet.current()

@@ -288,16 +288,23 @@ class Client:
             if authorization:
                 sent["Authorization"] = authorization
             with self.http.send(method, url, sent, body=body, step=step) as response:
-                if response.status != 401:
+                renewed = self._renewed(response, scopes, authorization) if renewals else None
+                if renewed is None:
+                    if response.status == 401:
+                        raise self.http.refusal(response, step)
                     yield response
                     return
-                refusal = self.http.refusal(response, step)
-                wanted = ", ".join(response.headers.getlist("WWW-Authenticate"))
-            renewed = self._authorization.renewed(scopes, wanted, authorization) if renewals else None
-            if renewed is None:
-                raise refusal
             authorization = renewed
             renewals -= 1
+
+    def _renewed(self, response: urllib3.BaseHTTPResponse, scopes: Scopes, authorization: str | None) -> str | None:
+        """Another authorization than the one that was refused; None if none was, or there is no other."""
+        if response.status == 401:
+            wanted = ", ".join(response.headers.getlist("WWW-Authenticate"))
+            return self._authorization.renewed(scopes, wanted, authorization)
+        if response.status == 403 and authorization:
+            return self._authorization.outlived(scopes, authorization)
+        return None
 
     def close(self) -> None:
         """Closes the connections."""

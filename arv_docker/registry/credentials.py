@@ -28,9 +28,11 @@ from ..reference import DEFAULT_REGISTRY
 Kind = Literal["password", "identity", "bearer"]
 
 #: Docker's name for its own registry in configurations.
-_HUB_KEY = "https://index.docker.io/v1/"
+HUB_KEY = "https://index.docker.io/v1/"
 #: Credentials and tokens are asked for again this many seconds before they expire, short-lived ones later.
 _MARGIN = 60.0
+#: What was got less than so many seconds ago has not expired, whatever a registry's refusal may mean.
+_YOUNG = 60.0
 #: Seconds that a command or helper may take; some ask a person for a password.
 _TIMEOUT = 120.0
 _MAX_OUTPUT = 1 << 20
@@ -76,13 +78,13 @@ class Wallet:
     def __init__(self, provider: Provider | None = None) -> None:
         self._provider = provider
         self._held: Credentials | None = None
-        self._asked = False
+        self._asked: float | None = None
         self._lock = threading.Lock()
 
     def current(self) -> Credentials | None:
         """Credentials that have not expired; asks the provider where it must. Raises what the provider raises."""
         with self._lock:
-            if not self._asked or (self._held is not None and not self._held.fresh):
+            if self._asked is None or (self._held is not None and not self._held.fresh):
                 self._ask()
             return self._held
 
@@ -93,9 +95,19 @@ class Wallet:
                 self._ask()
             return None if self._held is None or self._held == refused else self._held
 
+    def outlived(self) -> Credentials | None:
+        """Others than those that were held so far, if those are old enough to have expired; None if not, or if the
+        provider has no others."""
+        with self._lock:
+            before, asked = self._held, self._asked
+            if before is None or asked is None or time.monotonic() - asked < _YOUNG:
+                return None
+            self._ask()
+            return None if self._held == before else self._held
+
     def _ask(self) -> None:
         self._held = self._provider() if self._provider else None
-        self._asked = True
+        self._asked = time.monotonic()
 
 
 # -- providers ----------------------------------------------------------------------------
@@ -171,8 +183,8 @@ def configured(host: str, repository: str = "") -> Provider:
     """
 
     def provider() -> Credentials | None:
-        for file in _files():
-            document = _document(file)
+        for file in config_files():
+            document = config_in(file)
             for key in _keys(host, repository):
                 if (found := _in_document(document, key, file)) is not None:
                     return found
@@ -184,7 +196,8 @@ def configured(host: str, repository: str = "") -> Provider:
 # -- Docker's and Podman's files --------------------------------------------------------------
 
 
-def _files() -> Iterator[Path]:
+def config_files() -> Iterator[Path]:
+    """Where Podman and Docker may keep credentials, in the order in which they are looked at."""
     if named := os.environ.get("REGISTRY_AUTH_FILE"):
         yield Path(named)
         return
@@ -196,7 +209,8 @@ def _files() -> Iterator[Path]:
     yield Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
 
 
-def _document(file: Path) -> dict[str, Any]:
+def config_in(file: Path) -> dict[str, Any]:
+    """The JSON object in a file, empty where there is no file; raises BadSettings where it cannot be read."""
     try:
         return _object(file.read_text(), str(file))
     except FileNotFoundError:
@@ -210,7 +224,7 @@ def _keys(host: str, repository: str) -> Iterator[str]:
     for length in range(len(parts), 0, -1):
         yield "/".join(parts[:length])
     if host == DEFAULT_REGISTRY:
-        yield _HUB_KEY
+        yield HUB_KEY
         yield "index.docker.io"
     yield f"https://{host}"
     yield f"https://{host}/v1/"
@@ -225,7 +239,7 @@ def _in_document(document: Mapping[str, Any], key: str, file: Path) -> Credentia
         return found
     store = document.get("credsStore")
     # A store is asked by the names under which Docker logs in, not by every folder of a repository.
-    if isinstance(store, str) and store and ("/" not in key or key == _HUB_KEY):
+    if isinstance(store, str) and store and ("/" not in key or key == HUB_KEY):
         return helper(store, key)()
     return None
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -111,9 +112,11 @@ def test_pending_and_waiting(
     service.pending = None
     pending = run("registry", "status", registry.host, "app:1", *of_service(service, monkeypatch))
     assert (pending.code, pending.out) == (10, "pending\n")
-    late = run("registry", "wait", registry.host, "app:1", "--timeout", "0", *of_service(service, monkeypatch))
+    began = time.monotonic()
+    late = run("registry", "wait", registry.host, "app:1", "--timeout", "0.3", *of_service(service, monkeypatch))
+    assert time.monotonic() - began >= 0.3
     assert (late.code, late.out) == (10, "")
-    assert "app:1 is pending after 0 s" in late.err
+    assert "app:1 is pending after 0.3 s" in late.err
     service.pending = 0
     ready = run("registry", "wait", registry.host, "app:1", *of_service(service, monkeypatch))
     assert (ready.code, ready.out) == (0, "ready\n")
@@ -131,6 +134,20 @@ def test_deleting(run: Run, registry: Registry, engine: FakeEngine) -> None:
     assert run("registry", "delete", "--insecure", registry.host, "app:1").out == "deleted\n"
     again = run("registry", "delete", "--insecure", registry.host, "app:1")
     assert (again.code, again.out) == (1, "absent\n")
+
+
+@pytest.mark.conforms("H15")
+@pytest.mark.parametrize("status", [403, 404, 405])
+def test_a_service_that_deletes_nothing(
+    run: Run, service: ProjectService, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    host = service.registry.host
+    run("registry", "push", host, "app:1", "app:1", *of_service(service, monkeypatch))
+    service.deletes = status
+    done = run("registry", "delete", host, "app:1", *of_service(service, monkeypatch))
+    assert (done.code, done.out) == (9, "")
+    assert "deleting app:1: unsupported" in done.err
+    assert "Traceback" not in done.err
 
 
 @pytest.mark.conforms("H12")
@@ -257,6 +274,10 @@ def wrong_range(conversation: Conversation, blob: bytes) -> bool:
     return conversation.answer(206, blob[:9], Content_Range=f"bytes 0-8/{len(blob)}")
 
 
+def short(conversation: Conversation, blob: bytes) -> bool:
+    return conversation.answer(200, blob[: len(blob) // 2])
+
+
 def always_broken(conversation: Conversation, blob: bytes) -> bool:
     conversation.reset()
     return True
@@ -264,6 +285,16 @@ def always_broken(conversation: Conversation, blob: bytes) -> bool:
 
 def elsewhere(conversation: Conversation, blob: bytes) -> bool:
     return conversation.answer(302, Location="ftp://other.example/blob")
+
+
+def many_times(conversation: Conversation, blob: bytes) -> bool:
+    return conversation.answer(302, Location=conversation.path)
+
+
+def refused_in_the_middle(conversation: Conversation, blob: bytes) -> bool:
+    if conversation.offset():
+        return denied(conversation, blob)
+    return conversation.partly(blob, upto=len(blob) // 2)
 
 
 def busy_for_hours(conversation: Conversation, blob: bytes) -> bool:
@@ -280,6 +311,9 @@ def denied(conversation: Conversation, blob: bytes) -> bool:
         (wrong_bytes, 5, "gives other bytes|holds other bytes|is damaged"),
         (without_end, 5, "gives more than|is no|holds other bytes|behind its|damaged"),
         (wrong_range, 9, "was asked for bytes from"),
+        (short, 9, "the connection ended after"),
+        (many_times, 9, "redirected more than 5 times"),
+        (refused_in_the_middle, 9, "answers 401"),
         (always_broken, 9, "connection"),
         (elsewhere, 9, "is not followed"),
         (busy_for_hours, 9, "answers 429"),

@@ -234,6 +234,24 @@ def test_what_was_refused_is_asked_for_anew_once() -> None:
     assert provider.calls == 2
 
 
+@pytest.mark.conforms("H8")
+def test_what_is_old_may_have_expired(monkeypatch: pytest.MonkeyPatch) -> None:
+    wallet = Wallet(provider := Provider(None))
+    wallet.current()
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 50)
+    assert wallet.outlived() is None
+    monkeypatch.setattr(time, "monotonic", lambda: now + 70)
+    assert wallet.outlived() == Credentials("ann", "secret 2")
+    assert wallet.outlived() is None  # that one is young
+    assert provider.calls == 2
+    always = Wallet(static("ann", "word"))
+    assert always.outlived() is None  # it has never been asked
+    always.current()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 200)
+    assert always.outlived() is None  # it has no other
+
+
 def test_who_has_nothing_else_says_so() -> None:
     wallet = Wallet(static("ann", "word"))
     assert wallet.renewed(wallet.current()) is None

@@ -357,8 +357,9 @@ def test_a_body_that_is_short(registry: Registry, waited: Waited) -> None:
             conversation.answer(200, blob[:upto])
         return upto is not None
 
-    faulty(registry, "tools/app:1", fault)
+    blob = faulty(registry, "tools/app:1", fault)
     assert read(source(registry, patience=waited.patience)) == BIG.by_id
+    assert registry.sent(sha256(blob)) <= len(blob) + CHUNK
 
 
 def test_a_body_in_chunks(registry: Registry, waited: Waited) -> None:
@@ -462,6 +463,7 @@ def test_a_wrong_content_range(registry: Registry, waited: Waited, text: str, al
     faulty(registry, "tools/app:1", fault)
     if not always:
         assert read(source(registry, patience=waited.patience)) == BIG.by_id
+        assert registry.sent(sha256(only_blob(registry))) <= len(BIG.layers[0]) + 2 * CHUNK
         return
     with pytest.raises(RegistryError, match="was asked for bytes from"):
         read(source(registry, patience=waited.patience))
@@ -624,9 +626,10 @@ def test_a_token_that_expires_within_a_blob_is_renewed_once(registry: Registry, 
         conversation.partly(blob, upto=next(breaks, None))
         return True
 
-    faulty(registry, "tools/app:1", fault)
+    blob = faulty(registry, "tools/app:1", fault)
     assert read(source(registry)) == BIG.by_id
     assert len(tokens.issued) == 2
+    assert registry.sent(sha256(blob)) <= len(blob) + CHUNK
 
 
 def test_a_token_that_is_refused_again(registry: Registry, tokens: TokenServer) -> None:

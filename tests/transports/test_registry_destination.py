@@ -22,6 +22,7 @@ from arv_docker.errors import ArvDockerError, DigestMismatch, RegistryDenied, Re
 from arv_docker.image import Digest
 from arv_docker.progress import Advance
 from arv_docker.reference import Reference
+from arv_docker.registry import credentials
 from arv_docker.registry.credentials import Credentials, static
 from arv_docker.transports import OpenedImage, names
 from arv_docker.transports.pushing import Pushed
@@ -106,7 +107,7 @@ class TestRegistry(Contract):
     def _at(self, registry: Registry) -> None:
         self._registry = registry
 
-    def places(self, tmp_path: Path) -> tuple[Pushing, RegistrySource]:  # noqa: ARG002 -- it is in memory
+    def places(self, tmp_path: Path) -> tuple[Pushing, RegistrySource]:
         name = Reference.parse(f"{self._registry.host}/tools/app:1")
         return Pushing(self._registry), RegistrySource(name, insecure=True)
 
@@ -462,6 +463,50 @@ def test_a_password_that_expires_within_a_push_is_asked_for_anew(registry: Regis
     push(registry, IMAGE, provider=provider)
     assert held(registry) == IMAGE
     assert given == ["first", "second"]
+
+
+@pytest.mark.conforms("H8")
+@pytest.mark.parametrize("old", [True, False])
+def test_a_password_that_expires_as_amazons_do(registry: Registry, old: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They answer 403, which also means that something is not allowed: a secret of just now is not asked for anew."""
+    if old:
+        monkeypatch.setattr(credentials, "_YOUNG", 0.0)
+    registry.users = {"AWS": "first"}
+    given: list[str] = []
+
+    def provider() -> Credentials:
+        given.append("first" if not given else "second")
+        return Credentials("AWS", given[-1])
+
+    first = Credentials("AWS", "first").basic
+
+    def fault(conversation: Conversation) -> bool:
+        if conversation.command == "PATCH":
+            registry.users = {"AWS": "second"}
+        expired = registry.users == {"AWS": "second"} and conversation.headers["Authorization"] == f"Basic {first}"
+        return expired and conversation.refuse(403, "DENIED")
+
+    registry.fault = fault
+    if old:
+        push(registry, IMAGE, provider=provider)
+        assert held(registry) == IMAGE
+    else:
+        with pytest.raises(RegistryDenied, match="answers 403") as caught:
+            push(registry, IMAGE, provider=provider)
+        assert caught.value.detail in ("DENIED: denied", "")
+    assert given == (["first", "second"] if old else ["first"])
+
+
+@pytest.mark.conforms("H8")
+def test_what_is_not_allowed_stays_so_with_a_new_password(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(credentials, "_YOUNG", 0.0)
+    registry.users = {"ann": "the password"}
+    registry.fault = lambda conversation: (
+        conversation.command == "POST" and (conversation._let_in() and conversation.refuse(403, "DENIED"))
+    )
+    with pytest.raises(RegistryDenied, match="answers 403"):
+        push(registry, archives.image(b"x"), provider=static("ann", "the password"))
+    assert len(registry.received("POST")) <= 2 * 2
 
 
 @pytest.mark.conforms("H17")
