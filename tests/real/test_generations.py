@@ -25,7 +25,8 @@ from arv_docker.archive import canonical
 from arv_docker.archive.archived import ArchivedImage
 from arv_docker.image import Digest
 from arv_docker.transports import names
-from tests.real import engines
+from tests.real import engines, registries
+from tests.real.containerd import ContainerdDocker
 from tests.real.engines import Docker, Image, Podman, Program
 
 pytestmark = pytest.mark.engine("docker", "busybox", "skopeo")
@@ -80,6 +81,13 @@ KEPT = [
     "oci:ours:golden",
 ]
 PODMAN_KEPT = ["docker-archive:podman.tar", "docker-archive:podman-two.tar:localhost/arvtest/golden:1"]
+CONTAINERD_KEPT = [
+    "docker-archive:containerd.tar",
+    "docker-archive:containerd-by-id.tar",
+    "docker-archive:containerd-two.tar:arvtest/golden:1",
+    "docker-archive:containerd-pulled.tar",
+    "oci-archive:containerd-pulled.tar",
+]
 #: Those whose tools write another config from it, which is another image (design §3).
 CONVERTED = ["oci:skopeo-converted:golden", "oci-archive:skopeo-converted.tar"]
 PODMAN_CONVERTED = ["oci-archive:podman-oci.tar", "oci:podman-oci"]
@@ -133,6 +141,32 @@ def podman_golden(golden: Golden, engine_scratch: Path) -> Golden:
     return golden
 
 
+@pytest.fixture(scope="module")
+def containerd_golden(
+    golden: Golden, docker: Docker, _containerd_daemon: ContainerdDocker, tmp_path_factory: pytest.TempPathFactory
+) -> Golden:
+    """And what Docker with the containerd store writes: of an image that was loaded, and of one that was pulled, whose
+    layers it keeps compressed."""
+    engine = _containerd_daemon
+    engine.empty()
+    engine.run("load", "--input", golden.folder / "docker-two.tar")
+    name = "arvtest/golden:1"
+    identity = engine.text("image", "inspect", "--format", "{{.Id}}", name)
+    engine.run("save", "--output", golden.folder / "containerd.tar", name)
+    engine.run("save", "--output", golden.folder / "containerd-by-id.tar", identity)
+    engine.run("save", "--output", golden.folder / "containerd-two.tar", name, "arvtest/small:1")
+    engine.empty()
+    with registries.registry(tmp_path_factory.mktemp("registry") / "r", "open") as server:
+        there = f"{server.host}/tools/golden:1"
+        docker.run("tag", name, there)
+        docker.run("push", there)
+        docker.run("rmi", there)
+        engine.run("pull", there)
+        engine.run("save", "--output", golden.folder / "containerd-pulled.tar", there)
+    engine.empty()
+    return golden
+
+
 def seen_by_skopeo(skopeo: Program, place: str) -> dict[str, Any]:
     config = skopeo.run("inspect", "--config", "--raw", place).stdout
     shown = json.loads(skopeo.run("inspect", "--no-tags", place).stdout)
@@ -162,6 +196,20 @@ def test_one_image_is_one_archive(golden: Golden, name: str) -> None:
 @pytest.mark.parametrize("name", PODMAN_KEPT)
 def test_one_image_is_one_archive_from_podman(podman_golden: Golden, name: str) -> None:
     test_one_image_is_one_archive(podman_golden, name)
+
+
+@pytest.mark.engine("debootstrap", "registry")
+@pytest.mark.parametrize("name", CONTAINERD_KEPT)
+def test_one_image_is_one_archive_from_containerd(containerd_golden: Golden, skopeo: Program, name: str) -> None:
+    """Layers that lie there compressed are called by that digest; skopeo, where it reads Docker's `manifest.json`
+    instead of the OCI index, knows only what they hash to when unpacked."""
+    test_one_image_is_one_archive(containerd_golden, name)
+    theirs = seen_by_skopeo(skopeo, containerd_golden.place(name))
+    ours = seen_by_us(containerd_golden.place(name))
+    if name == "docker-archive:containerd-pulled.tar":
+        assert not set(ours["layers"]) & set(map(str, containerd_golden.diff_ids))
+        ours["layers"] = [str(diff_id) for diff_id in containerd_golden.diff_ids]
+    assert ours == theirs
 
 
 @pytest.mark.parametrize("name", [name for name in (*KEPT, *CONVERTED) if not name.endswith((".zip", ".gz"))])
