@@ -8,14 +8,15 @@ is archived anew.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from .archive import canonical
 from .archive.layer import CHUNK
+from .disk import hash_of
 from .engine import Engine
 from .errors import BadArchive, ContentError, OtherImage, UsageError
 from .image import Digest
@@ -98,7 +99,7 @@ class ArchiveFolder:
         """Sees to it that the folder has the archive of the image that the engine calls ``image:tag_of(version)``.
 
         Nothing is saved if it is there. ``clean`` removes the image's archives of other
-        versions and IDs once the new one is complete; ``compress`` leaves it as a ZIP file.
+        versions and IDs once the new one is complete; ``compress`` leaves it as a ZIP file alone.
         A released version that was archived with another image is refused unless ``force``.
 
         Raises NoSuchImage, OtherImage, BadArchive for an archive of the image in another
@@ -108,22 +109,23 @@ class ArchiveFolder:
         name = Reference.parse(image).familiar.removesuffix(":latest")
         FolderDestination(self.path, name, version)  # a version that no file name can hold
         found = engine.inspect(reference)
+        wanted = ZIP if compress else PLAIN
         with working_on(self.path, name, self._waiting(name)):
             ours = [archive for archive in self.images() if archive.name.image == name]
             _check_formats(ours)
-            current = self._current(ours, version, found.id, ZIP if compress else PLAIN)
+            current = self._current(ours, version, found.id, wanted)
             saved = current is None
             compressed = compress and (current is None or current.name.format == PLAIN)
             if current is None:
                 if not force:
-                    _check_unreleased(ours, version, found.id)
-                destination = FolderDestination(self.path, name, version, ZIP if compress else PLAIN)
+                    self._check_unreleased(ours, version, found.id)
+                destination = FolderDestination(self.path, name, version, wanted)
                 with SavedSource(engine, found, self._progress).open() as image_read:
                     current = self._written(destination, image_read)
             elif compressed:
                 with current.open() as image_read:
                     current = self._written(FolderDestination(self.path, name, version, ZIP), image_read)
-            removed = _obsolete(ours, current, clean=clean, compress=compress)
+            removed = _obsolete(ours, current, clean=clean, twins=compress or saved)
             for path in removed:
                 path.unlink(missing_ok=True)
         return Updated(current, found.id, saved, compressed, removed)
@@ -133,19 +135,20 @@ class ArchiveFolder:
         for archive in self.images():
             problem = ""
             try:
-                with archive.open() as image:
-                    title = f"verifying {archive.path.name}"
-                    with self._progress.step(title, sum(image.sizes.values())) as advance:
-                        for layer in image.layers():
-                            while content := layer.read(CHUNK):
-                                advance(len(content))
+                self._read(archive)
             except ContentError as error:
+                if not archive.path.exists():
+                    continue  # an update with ``clean`` removed it meanwhile
                 problem = error.message
             yield Checked(archive, problem)
 
     def config(self, base_url: str) -> list[Published]:
-        """What a server that serves the folder at ``base_url`` offers, by file name."""
-        return [self._published(archive, base_url) for archive in self.images()]
+        """What a server that serves the folder at ``base_url`` offers, by file name.
+
+        Every archive is read; raises ContentError for one that is not what its name says.
+        """
+        published = (self._published(archive, base_url) for archive in self.images())
+        return [it for it in published if it is not None]
 
     def _current(self, ours: list[FolderArchive], version: str, image_id: Digest, wanted: str) -> FolderArchive | None:
         """The archive of that very image and version, in the format ``wanted`` if there are both; damaged ones do not
@@ -153,29 +156,53 @@ class ArchiveFolder:
         found = [it for it in ours if (it.name.version, it.name.short_id) == (version, image_id.short)]
         for archive in sorted(found, key=lambda it: it.name.format != wanted):
             try:
-                with archive.open() as image:
+                with archive.open(self._progress) as image:
                     if image.config.digest == image_id:
                         return archive
             except ContentError as error:
                 self._progress.say(f"saving the image again: {error.message}")
         return None
 
+    def _check_unreleased(self, ours: list[FolderArchive], version: str, image_id: Digest) -> None:
+        """A released version means one image for ever; that the engine has another one is somebody's mistake."""
+        if is_dirty(version):
+            return
+        for archive in ours:
+            if archive.name.version == version and not _may_hold(archive, image_id):
+                raise OtherImage(
+                    f"version {version} of {archive.name.image} was released as image {archive.name.short_id}, and the "
+                    f"engine has {image_id} under that name. Give the new image a version of its own, or use --force."
+                )
+
     def _written(self, destination: FolderDestination, image: SeekableImage) -> FolderArchive:
         size = canonical.layout(image.config, image.sizes).size
         with self._progress.step(f"writing to {self.path}", size) as advance:
             return destination.write_locked(image, advance)
 
-    def _published(self, archive: FolderArchive, base_url: str) -> Published:
+    def _read(self, archive: FolderArchive) -> Digest:
+        """Reads all of an archive; gives its image, or raises ContentError."""
+        with archive.open(self._progress) as image:
+            title = f"verifying {archive.path.name}"
+            with self._progress.step(title, sum(image.sizes.values())) as advance:
+                for layer in image.layers():
+                    while content := layer.read(CHUNK):
+                        advance(len(content))
+            return image.config.digest
+
+    def _published(self, archive: FolderArchive, base_url: str) -> Published | None:
+        """None for an archive that was removed meanwhile."""
         name, path = archive.name, archive.path
-        with archive.open() as image:
-            image_id = str(image.config.digest)
-        digest, size = hashlib.sha256(), path.stat().st_size
-        with path.open("rb") as file, self._progress.step(f"reading {path.name}", size) as advance:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-                advance(len(chunk))
+        try:
+            image_id = str(self._read(archive))
+            size = path.stat().st_size
+        except (ContentError, FileNotFoundError):
+            if path.exists():
+                raise
+            return None
+        with self._progress.step(f"reading {path.name}", size) as advance:
+            digest = hash_of(path, advance)
         url = f"{base_url.rstrip('/')}/{quote(path.name, safe='')}"
-        return Published(name.image, name.version, image_id, name.format, url, size, f"sha256:{digest.hexdigest()}")
+        return Published(name.image, name.version, image_id, name.format, url, size, str(digest)) if digest else None
 
     def _waiting(self, image: str) -> Iterator[None]:
         self._progress.say(f"another process updates {image}; waiting for it")
@@ -191,18 +218,19 @@ def _check_formats(ours: list[FolderArchive]) -> None:
             )
 
 
-def _check_unreleased(ours: list[FolderArchive], version: str, image_id: Digest) -> None:
-    """A released version means one image for ever; that the engine has another one is somebody's mistake."""
-    others = [it for it in ours if it.name.version == version and it.name.short_id != image_id.short]
-    if others and not is_dirty(version):
-        raise OtherImage(
-            f"version {version} of {others[0].name.image} was released as image {others[0].name.short_id}, and the "
-            f"engine has {image_id.short} under that name. Give the new image a version of its own, or use --force."
-        )
+def _may_hold(archive: FolderArchive, image_id: Digest) -> bool:
+    """Whether the archive is one of that image, or a damaged one of it; of two images with the same first digits the
+    config decides."""
+    if archive.name.short_id != image_id.short:
+        return False
+    with suppress(ContentError), archive.open() as image:
+        return image.config.digest == image_id
+    return True
 
 
-def _obsolete(ours: list[FolderArchive], current: FolderArchive, *, clean: bool, compress: bool) -> tuple[Path, ...]:
-    """With ``clean`` every other archive of the image; with ``compress`` at least the uncompressed twin."""
+def _obsolete(ours: list[FolderArchive], current: FolderArchive, *, clean: bool, twins: bool) -> tuple[Path, ...]:
+    """With ``clean`` the image's archives of other versions and IDs; with ``twins`` the other one of the same version
+    and ID."""
     said = (current.name.version, current.name.short_id)
     others = [it for it in ours if it.path != current.path]
-    return tuple(it.path for it in others if clean or (compress and (it.name.version, it.name.short_id) == said))
+    return tuple(it.path for it in others if (twins if (it.name.version, it.name.short_id) == said else clean))

@@ -17,6 +17,7 @@ from .archive.layer import CHUNK
 from .disk import locked_if_free
 from .entries import Entries, is_leftover, metadata_path, user_entries
 from .errors import BadReference, ContentError, NoSuchImage
+from .filenames import METADATA_SUFFIX
 from .image import Digest
 from .progress import Progress
 from .reference import ImageId
@@ -67,10 +68,16 @@ class Cache:
         on stays.
         """
         before = self._size()
-        for kept in self.list():
-            if not kept.usable or (older_than is not None and kept.age > older_than):
-                self._remove(kept)
         self._remove_leftovers()
+        for kept in self.list():
+            # What is no good image has gone; one that is not there in full now is just being made.
+            bad = kept.kind == TARBALL and not kept.usable
+            if bad or (older_than is not None and kept.usable and kept.age > older_than):
+                self._remove(kept)
+        if older_than is not None:
+            for path in self._folder.glob("*.blocks"):  # what an interrupted run sent, of which the next would profit
+                if _age(path) > older_than:
+                    self._remove_if_free(path, path.name.partition(".")[0])
         return before - self._size()
 
     def clear(self) -> int:
@@ -80,12 +87,10 @@ class Cache:
     # -- images ----------------------------------------------------------------------------
 
     def _images(self) -> Iterator[Kept]:
-        names: dict[str, list[str]] = {}
-        for link, target in self._entries.links():
-            names.setdefault(target, []).append(link.name)
+        names = self._names()
         for path in self._entries.contents():
             entry = self._entries.entry(path)
-            known = tuple(names.get(path.name, ()))
+            known = tuple(link.name for link in names.get(path.name, ()))
             yield Kept(
                 IMAGE,
                 path,
@@ -95,6 +100,15 @@ class Cache:
                 _age(metadata_path(path) if entry else path),
                 usable=entry is not None and known != (),
             )
+
+    def _names(self) -> dict[str, tuple[Path, ...]]:
+        """The links to each archive, by its file name, beside which there is the one to its metadata."""
+        links = dict(self._entries.links())
+        names: dict[str, tuple[Path, ...]] = {}
+        for link, target in links.items():
+            if links.get(metadata_path(link)) == f"{target}{METADATA_SUFFIX}":
+                names[target] = (*names.get(target, ()), link)
+        return names
 
     def _problem(self, kept: Kept) -> str:
         if not kept.usable:
@@ -135,39 +149,63 @@ class Cache:
     # -- what goes -------------------------------------------------------------------------
 
     def _remove(self, kept: Kept) -> None:
-        if kept.kind == IMAGE:
-            self._entries.discard(kept.path)
+        if kept.kind == TARBALL:
+            self._remove_if_free(kept.path, kept.path.stem)
             return
-        with locked_if_free(kept.path.with_name(f"{kept.path.name}.lock")) as free:
+        assert kept.image_id is not None
+        with locked_if_free(self._lock_of(kept.image_id)) as free:
             if free:
-                cache.discard(kept.path)
+                self._entries.discard(kept.path)
+
+    def _remove_if_free(self, path: Path, image_id: str) -> None:
+        """Removes a file about the tarball of that image, a tarball with its record, if no process works on it."""
+        with locked_if_free(self._folder / f"{image_id}.tar.lock") as free:
+            if free and path.suffix == ".tar":
+                cache.discard(path)
+            elif free:
+                path.unlink(missing_ok=True)
 
     def _remove_leftovers(self) -> None:
         root = self._entries.root
         if root.is_dir():
             for path in root.iterdir():
                 if (image_id := is_leftover(path)) is not None:
-                    with locked_if_free(root / f".{image_id.hex}.lock") as free:
+                    with locked_if_free(self._lock_of(image_id)) as free:
                         if free:
                             path.unlink(missing_ok=True)
             with self._entries.changing():
-                there = {path.name for path in root.iterdir()}
-                self._entries.unlink(link for link, target in self._entries.links() if target not in there)
-                contents = {path.name for path in self._entries.contents()}
-                for path in (*root.glob("*_meta.json"), *root.glob(".*.partial"), *root.glob("*/.*.partial")):
-                    if is_leftover(path) is None and path.name.removesuffix("_meta.json") not in contents:
-                        path.unlink(missing_ok=True)
-        for path in [*self._folder.glob("*.partial"), *self._folder.glob("*.tar.stat")]:
-            tarball = path.with_name(path.name.removesuffix(".partial").removesuffix(".stat"))
-            with locked_if_free(tarball.with_name(f"{tarball.name}.lock")) as free:
-                if free and (path.name.endswith(".partial") or not tarball.exists()):
-                    path.unlink(missing_ok=True)
+                self._prune()
+        for path in self._folder.glob("*.tar.partial"):
+            self._remove_if_free(path, path.name.removesuffix(".tar.partial"))
+        for path in [*self._folder.glob("*.tar.stat"), *self._folder.glob("*.tar.stat.partial")]:
+            of = path.name.partition(".")[0]
+            if path.suffix == ".partial" or not (self._folder / f"{of}.tar").exists():
+                self._remove_if_free(path, of)
         for lock in [*self._folder.glob("*.tar.lock"), *root.glob(".*.lock")]:
             with locked_if_free(lock):
                 pass
 
+    def _prune(self) -> None:
+        """Removes names that lead to no entry, what has no name, and what is half written. No other process changes
+        anything meanwhile."""
+        entries, root = self._entries, self._entries.root
+        contents = entries.contents()
+        names = self._names()
+        good = {link for path in contents if entries.entry(path) for link in names.get(path.name, ())}
+        good |= set(map(metadata_path, good))
+        entries.unlink(link for link, _ in entries.links() if link not in good)
+        entries.drop_unnamed((*contents, *root.glob(f"*{METADATA_SUFFIX}")))
+        for path in (*root.glob(".*.partial"), *root.glob("*/.*.partial")):
+            if is_leftover(path) is None:
+                path.unlink(missing_ok=True)
+
+    def _lock_of(self, image_id: Digest) -> Path:
+        """What ``Entries.fetching`` locks."""
+        return self._entries.root / f".{image_id.hex}.lock"
+
     def _size(self) -> int:
-        files = [*self._folder.glob("*.tar*"), *self._entries.root.glob("*"), *self._entries.root.glob(".*")]
+        files = [it for pattern in ("*.tar*", "*.blocks") for it in self._folder.glob(pattern)]
+        files += [*self._entries.root.glob("*"), *self._entries.root.glob(".*")]
         return sum(map(_size, (it for it in files if it.is_file())))
 
 

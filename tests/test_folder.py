@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from arv_docker.archive.docker import DockerArchive
 from arv_docker.cache import cache_folder
-from arv_docker.errors import BadArchive, EngineError, NoSuchImage, OtherImage, UsageError
+from arv_docker.errors import BadArchive, ContentError, EngineError, NoSuchImage, OtherImage, UsageError
 from arv_docker.folder import ArchiveFolder, Updated
-from tests.archives import Image, canonical_archive, classic, files_of, image
+from arv_docker.transports.folder import FolderArchive
+from tests.archives import Bytes, Image, canonical_archive, classic, files_of, image
 from tests.transports.fake_engine import FakeEngine, Pipe
 
 ONE = image(files_of(b"one" * 9000), files_of(b"common"), os="linux", created="2024-01-02T03:04:05Z")
@@ -118,6 +120,17 @@ def test_of_both_forms_the_zip_file_stays(tmp_path: Path) -> None:
     assert names(tmp_path) == [f"web_latest_{ID1}.zip"]
 
 
+@pytest.mark.conforms("G10")
+def test_clean_takes_other_versions_and_ids_alone(tmp_path: Path) -> None:
+    """The seed's rule: the same version and ID in the other form is no outdated archive."""
+    update(tmp_path, compress=True)
+    update(tmp_path, TWO, version="1")
+    (tmp_path / f"web_latest_{ID1}.docker").write_bytes(canonical_archive(ONE))
+    done = update(tmp_path, clean=True)
+    assert [path.name for path in done.removed] == [f"web_1_{ID2}.docker"]
+    assert names(tmp_path) == [f"web_latest_{ID1}.docker", f"web_latest_{ID1}.zip"]
+
+
 @pytest.mark.conforms("G13")
 @pytest.mark.parametrize("options", [{}, {"clean": True, "compress": True, "force": True}])
 def test_a_file_of_another_format_stops_it(tmp_path: Path, options: dict[str, Any]) -> None:
@@ -207,6 +220,53 @@ def test_a_damaged_archive_is_saved_again(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-10])
     assert update(tmp_path, version="1.2.3").saved
     assert path.read_bytes() == canonical_archive(ONE)
+
+
+def test_a_damaged_archive_does_not_stay_beside_the_good_one(tmp_path: Path) -> None:
+    path = update(tmp_path, version="1.2.3", compress=True).archive.path
+    path.write_bytes(path.read_bytes()[:-10])
+    done = update(tmp_path, version="1.2.3")
+    assert (done.saved, done.removed) == (True, (path,))
+    assert names(tmp_path) == [f"web_1.2.3_{ID1}.docker"]
+
+
+@pytest.mark.conforms("G20")
+def test_another_image_with_the_same_first_digits(tmp_path: Path) -> None:
+    """Nobody can be made to find one; so the name is given to one that is there."""
+    path = tmp_path / f"web_1.2.3_{ID1}.docker"
+
+    def holds_two(archive: FolderArchive) -> Any:
+        return contextmanager(lambda *_: iter([DockerArchive(Bytes(canonical_archive(TWO))).image()]))()
+
+    path.write_bytes(canonical_archive(TWO))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FolderArchive, "open", lambda self, progress=None: holds_two(self))
+        with pytest.raises(OtherImage, match="--force"):
+            update(tmp_path, version="1.2.3")
+    assert path.read_bytes() == canonical_archive(TWO)
+
+
+def test_an_archive_that_goes_while_all_are_read(tmp_path: Path) -> None:
+    """By an update with `--clean` of another process."""
+    update(tmp_path, image="a")
+    gone = update(tmp_path, image="b").archive.path
+    folder = ArchiveFolder(tmp_path)
+    images = folder.images()
+    gone.unlink()
+    folder.images = lambda: images  # type: ignore[method-assign]
+    assert [(it.archive.name.image, it.problem) for it in folder.verify()] == [("a", "")]
+    assert [it.name for it in folder.config("https://example.org/")] == ["a"]
+
+
+@pytest.mark.conforms("G16")
+@pytest.mark.parametrize("compress", [False, True])
+def test_what_is_damaged_is_not_offered(tmp_path: Path, compress: bool) -> None:
+    path = update(tmp_path, compress=compress).archive.path
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ContentError):
+        ArchiveFolder(tmp_path).config("https://example.org/")
 
 
 @pytest.mark.conforms("G6")

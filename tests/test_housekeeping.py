@@ -136,3 +136,44 @@ def test_clear_removes_everything() -> None:
     assert Cache(Silent()).clear() == size
     assert left() == []
     assert Cache(Silent()).list() == ()
+
+
+def test_a_name_that_is_half_there_is_no_name() -> None:
+    """Its process was killed between the link to the archive and that to the metadata."""
+    entries = user_entries()
+    add(entries, "app:1")
+    (entries.root / "images" / "app%3A1.tar_meta.json").unlink()
+    assert [(it.names, it.usable) for it in Cache(Silent()).list()] == [((), False)]
+    Cache(Silent()).gc()
+    assert left() == []
+
+
+def test_gc_leaves_what_is_added_meanwhile() -> None:
+    """What was seen without a name may have got one since."""
+    entries = user_entries()
+    seen = Cache(Silent())
+    for link in add(entries, "app:1").path.parent.glob("images/*"):
+        link.unlink()
+    kept = seen.list()
+    seen.list = lambda: kept  # type: ignore[method-assign]
+    add(entries, "app:1")
+    seen.gc()
+    assert entries.query("app:1") is not None
+
+
+def test_an_image_that_is_being_staged_stays() -> None:
+    entries = user_entries()
+    add(entries, "app:1")
+    with entries.fetching(APP.parsed.digest):
+        Cache(Silent()).clear()
+    assert entries.query("app:1") is not None
+
+
+def test_what_an_interrupted_run_sent_is_forgotten_when_it_is_old() -> None:
+    path = cache.cache_folder() / f"{SAVED.parsed.digest}.zzzzz-tpzed-000000000000000.blocks"
+    path.write_text("a line\n")
+    Cache(Silent()).gc()
+    Cache(Silent()).gc(older_than=1000)
+    assert path.exists()
+    assert Cache(Silent()).clear() == len("a line\n")
+    assert left() == []

@@ -16,6 +16,7 @@ from threading import Lock
 from typing import IO
 
 from ..errors import BadArchive, DigestMismatch
+from ..progress import UNHEARD, Advance
 from .layer import CHUNK
 
 _SEAL = b"sha256:"
@@ -32,7 +33,10 @@ _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Ru
 
 
 class ZippedMember:
-    """The one member of a ZIP file, to be read anywhere; fast only from the front on. A RandomAccess."""
+    """The one member of a ZIP file, to be read anywhere; fast only from the front on. A RandomAccess.
+
+    ``compressed_size`` is that of its bytes in the file.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         """Reads the directory; raises BadArchive where that cannot be done or does not list one file."""
@@ -49,6 +53,7 @@ class ZippedMember:
         self._lock = Lock()
         self._file = file
         self.size = members[0].file_size
+        self.compressed_size = members[0].compress_size
 
     def read_at(self, offset: int, length: int) -> bytes:
         """``length`` bytes from ``offset``; fewer only at the end. Raises BadArchive for damaged ones."""
@@ -59,7 +64,7 @@ class ZippedMember:
             except _UNREADABLE as error:
                 raise BadArchive(f"the ZIP file is damaged: {error}.") from None
 
-    def check_seal(self) -> None:
+    def check_seal(self, advance: Advance = UNHEARD) -> None:
         """Raises DigestMismatch if the file was sealed and is not as it was; reads all of it."""
         comment = self._zip.comment
         with self._lock:
@@ -68,7 +73,7 @@ class ZippedMember:
             self._file.seek(max(0, start - _END_RECORD))
             if self._file.read(4) != b"PK\5\6" or len(comment) not in (0, _SEAL_LENGTH):
                 raise DigestMismatch("the end of the ZIP file is not what was written there.")
-            if comment and comment != _seal(self._file, start):
+            if comment and comment != _seal(self._file, start, advance):
                 raise DigestMismatch("the ZIP file is not as it was written: its bytes do not hash to its seal.")
 
 
@@ -91,10 +96,11 @@ def write(file: IO[bytes], name: str, size: int, content: Iterable[bytes]) -> No
     file.write(seal)
 
 
-def _seal(file: IO[bytes], length: int) -> bytes:
+def _seal(file: IO[bytes], length: int, advance: Advance = UNHEARD) -> bytes:
     digest = hashlib.sha256()
     file.seek(0)
     while length > 0 and (content := file.read(min(CHUNK, length))):
         digest.update(content)
+        advance(len(content))
         length -= len(content)
     return _SEAL + digest.hexdigest().encode()

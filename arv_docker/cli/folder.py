@@ -44,7 +44,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     update.add_argument("image", metavar="IMAGE", help="the image's name, with or without its tag")
     update.add_argument("version", nargs="?", metavar="VERSION", help="its version (its tag, or latest)")
     update.add_argument(
-        "--clean", action="store_true", help="remove the image's other archives when the new one is complete"
+        "--clean",
+        action="store_true",
+        help="remove the image's archives of other versions and IDs when the new one is complete",
     )
     update.add_argument("--compress", action="store_true", help="leave the archive as a ZIP file")
     update.add_argument("-f", "--force", action="store_true", help="replace a released version by another image")
@@ -77,7 +79,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "config",
         _config,
         "print what a server of the folder offers, as JSON",
-        "A list with name, version, image ID, format, URL, size in bytes and SHA-256 of each file.\n\n"
+        "A list with name, version, image ID, format, URL, size in bytes and SHA-256 of each file. All are verified first; "
+        "ends with exit code 5 if one is not what its name says.\n\n"
         "example:\n  arv-docker folder config --dir images --base-url https://images.example/",
         json=False,
     )

@@ -24,10 +24,10 @@ from ..archive.blob import RandomAccess
 from ..archive.canonical import Layout
 from ..archive.docker import DockerArchive
 from ..archive.recognised import CanonicalImage, recognised
-from ..disk import locked, replacing, whole_of, writing
+from ..disk import locked, locked_if_free, replacing, whole_of, writing
 from ..errors import BadArchive, ContentError, DigestMismatch, NoSuchImage, UsageError
 from ..image import parsed_time
-from ..progress import Advance
+from ..progress import Advance, Progress, Silent
 from ..version import is_dirty
 from . import OpenedImage
 from .local import LocalFile, seekable
@@ -38,17 +38,17 @@ PLAIN, ZIP = "docker", "zip"
 _NAME = re.compile(
     r"(?P<image>[^/\x00-\x1f]+)_(?P<version>[^_/\x00-\x1f]+)_(?P<short_id>[0-9a-f]{12})\.(?P<format>[^./\x00-\x1f]+)"
 )
-_LONGEST_NAME = 255
+_LONGEST_NAME = 255 - len("..partial")  # as it is called until it is whole
 _NEVER = datetime(1, 1, 1, tzinfo=timezone.utc)
 
 
-def source(rest: str, choice: Choice) -> FolderSource:  # noqa: ARG001 -- an archive is of one image
+def source(rest: str, choice: Choice) -> FolderSource:
     """``PATH:IMAGE[:VERSION]``; the path ends at the first colon, the version begins after the last one."""
     folder, image, version = _split(rest)
-    return FolderSource(folder, image, version)
+    return FolderSource(folder, image, version, choice.progress)
 
 
-def destination(rest: str, choice: Choice) -> FolderDestination:  # noqa: ARG001 -- as above
+def destination(rest: str, choice: Choice) -> FolderDestination:  # noqa: ARG001 -- an archive is of one image
     """``PATH:IMAGE[:VERSION]``, the version being ``latest`` where none is written."""
     folder, image, version = _split(rest)
     return FolderDestination(folder, image, version or "latest")
@@ -106,10 +106,16 @@ class FolderArchive:
     path: Path
 
     @contextmanager
-    def open(self) -> Iterator[ArchivedImage | CanonicalImage]:
-        """The image. Raises BadArchive, what ``archive.docker`` refuses, and DigestMismatch for a file that is not
-        as it was written or holds another image than its name says."""
+    def open(self, progress: Progress | None = None) -> Iterator[ArchivedImage | CanonicalImage]:
+        """The image; all of a ZIP file is read for it, which ``progress`` is told of.
+
+        Raises BadArchive, what ``archive.docker`` refuses, and DigestMismatch for a file that is not
+        as it was written or holds another image than its name says.
+        """
         with self._bytes() as content:
+            if isinstance(content, zipped.ZippedMember):
+                with (progress or Silent()).step(f"checking {self.path.name}", content.compressed_size) as advance:
+                    content.check_seal(advance)
             image = recognised(content)
             if image is not None and not image.is_framed():
                 raise self._altered()
@@ -125,9 +131,14 @@ class FolderArchive:
 
     @property
     def created(self) -> datetime:
-        """When the image was built, by its config; year 1 where that says nothing, or the file cannot be read."""
-        with suppress(ContentError), self.open() as image:
-            return parsed_time(image.config.created) or _NEVER
+        """When the image was built, by its config; year 1 where that says nothing, or the file cannot be read.
+
+        The rest of the file is not looked at.
+        """
+        with suppress(ContentError), self._bytes() as content:
+            config = (recognised(content) or DockerArchive(content).image()).config
+            if config.digest.short == self.name.short_id:
+                return parsed_time(config.created) or _NEVER
         return _NEVER
 
     @property
@@ -147,12 +158,7 @@ class FolderArchive:
         except OSError as error:
             raise BadArchive(f"{self.path} cannot be read: {error.strerror}.") from None
         with file:
-            if self.name.format == PLAIN:
-                yield LocalFile(file.fileno())
-            else:
-                member = zipped.ZippedMember(file)
-                member.check_seal()
-                yield member
+            yield LocalFile(file.fileno()) if self.name.format == PLAIN else zipped.ZippedMember(file)
 
     def _altered(self) -> DigestMismatch:
         return DigestMismatch(f"{self.path} is not as it was written; nothing of it is used. Save the image again.")
@@ -161,10 +167,11 @@ class FolderArchive:
 class FolderSource:
     """An image of a folder: of the given version, else the latest one."""
 
-    def __init__(self, folder: Path, image: str, version: str | None = None) -> None:
+    def __init__(self, folder: Path, image: str, version: str | None = None, progress: Progress | None = None) -> None:
         self._folder = folder
         self._image = image
         self._version = version
+        self._progress = progress
 
     @contextmanager
     def open(self) -> Iterator[ArchivedImage | CanonicalImage]:
@@ -174,7 +181,7 @@ class FolderSource:
         if not found:
             version = f" of version {self._version}" if self._version else ""
             raise NoSuchImage(f"{self._folder} has no archive of image {self._image!r}{version}.")
-        with max(found, key=rank).open() as image:
+        with max(found, key=rank).open(self._progress) as image:
             yield image
 
 
@@ -229,19 +236,27 @@ def rank(archive: FolderArchive) -> tuple[datetime, bool, float, str]:
 
 @contextmanager
 def working_on(folder: Path, image: str, waiting: Iterable[None] = ()) -> Iterator[None]:
-    """No other process writes archives of that image to the folder; what a killed one left half done goes.
+    """No other process writes archives of that image to the folder; what killed ones left half done goes.
 
     The folder is made if it is not there. Raises DiskError.
     """
     with writing(folder, advice="choose another folder"):
         folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / f".{quote(image, safe='')}.lock", waiting):
+    with locked(_lock_of(folder, image), waiting):
         for path in folder.glob(".*.partial"):
             whole = whole_of(path)
             name = ArchiveName.parse(whole.name) if whole else None
             if name is not None and name.image == image:
                 path.unlink(missing_ok=True)
+            elif name is not None:
+                with locked_if_free(_lock_of(folder, name.image)) as free:
+                    if free:
+                        path.unlink(missing_ok=True)
         yield
+
+
+def _lock_of(folder: Path, image: str) -> Path:
+    return folder / f".{quote(image, safe='')}.lock"
 
 
 def _was_canonical(content: RandomAccess, layout: Layout) -> bool:

@@ -129,8 +129,8 @@ def test_a_version_that_no_name_can_hold(tmp_path: Path, version: str) -> None:
 
 
 def test_a_name_that_no_file_can_have() -> None:
-    with pytest.raises(UsageError, match="longer than 255"):
-        _ = ArchiveName("a" * 240, "1", ID12).file_name
+    with pytest.raises(UsageError, match="longer than 246"):
+        _ = ArchiveName("a" * 230, "1", ID12).file_name
 
 
 @pytest.mark.conforms("G5")
@@ -230,13 +230,19 @@ def test_the_latest_archive(tmp_path: Path) -> None:
     assert sorted(archives(tmp_path), key=rank, reverse=True) == [newest, same_dirty, older, undated_later, undated]
 
 
-def test_one_at_a_time_and_nothing_left_of_a_killed_one(tmp_path: Path) -> None:
-    left = [f".web_1_{ID12}.docker.partial", f".web_ui_1_{ID12}.docker.partial"]
+def test_nothing_is_left_of_killed_ones(tmp_path: Path) -> None:
+    left = [f".web_1_{ID12}.docker.partial", f".web_ui_1_{ID12}.docker.partial", ".notes.partial"]
     for name in left:
         (tmp_path / name).touch()
-    with working_on(tmp_path, "web"):
+    with working_on(tmp_path, "web_ui"):  # who works on one image leaves those of others that work
+        with working_on(tmp_path, "web"):
+            assert [it.name for it in tmp_path.iterdir() if it.name in left] == [".notes.partial"]
+        (tmp_path / left[1]).touch()
+        with working_on(tmp_path, "web"):
+            assert (tmp_path / left[1]).exists()
+    with working_on(tmp_path, "other"):
         pass
-    assert [it.name for it in tmp_path.iterdir()] == left[1:]
+    assert [it.name for it in tmp_path.iterdir()] == [".notes.partial"]
 
 
 # -- the transport ----------------------------------------------------------------------
