@@ -2,15 +2,21 @@
 """One image is one collection wherever it comes from; of a next version only what changed comes from a registry."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from arv_docker.keep.client import Cluster
+from arv_docker.keep.delta import LAYER
 from tests.real import registries
 from tests.real.engines import Docker, Image, Podman, Program
 from tests.real.registries import Distribution
 from tests.real.sites import Site, show
+from tests.real.test_drop_in_poison import Stranger, altered, site, stranger
+
+__all__ = ["site", "stranger"]
 
 
 @pytest.fixture
@@ -100,3 +106,51 @@ def test_of_the_next_version_only_the_changed_layer_is_fetched(
     show(capsys, f"the next version: {fetched} bytes from the registry, {document['bytes_sent']} sent to Keep")
     assert not document["already"]
     assert fetched <= 64 << 10  # the changed layer is one small file
+
+
+def poisoned(image: Image) -> Callable[[Stranger, Cluster], str]:
+    """Links for each layer of an image to a collection in which one of them is altered."""
+
+    def deed(stranger: Stranger, cluster: Cluster) -> str:
+        text = altered(cluster, stranger.ingests(cluster, image))
+        bad = cluster.create_collection({"manifest_text": text, "owner_uuid": stranger.project, "name": "bad"})
+        for diff_id in image.diff_ids:
+            stranger.publish(cluster, bad, LAYER, diff_id)
+        return bad.uuid
+
+    return deed
+
+
+@pytest.mark.conforms("S8")
+@pytest.mark.engine("docker", "busybox", "registry")
+def test_a_poisoned_layer_link_costs_a_download_once_and_says_how_much(
+    docker: Docker,
+    registry: Distribution,
+    site: Site,
+    stranger: Stranger,
+    base_image: Image,
+    variant_of: Callable[[Image, str], Image],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What another user says of a layer is not believed: it is fetched and compared. Then our own word counts."""
+    versions = [variant_of(base_image, f"arvtest/variant:{number}") for number in (2, 3)]
+    names = [pushed(docker, registry, it, f"tools/app:{number}") for number, it in enumerate(versions)]
+    fetched, told = [], []
+    for name, version in zip(names, versions, strict=True):
+        bad = stranger.does(poisoned(base_image))  # the second time newer than our own
+        before = registry.served
+        done = site.run("ingest", "--json", "--insecure", f"docker://{name}")
+        fetched.append(registry.served - before)
+        told.append(done.err)
+        assert done.status == 0, done.told
+        document = json.loads(done.out)
+        assert document["uuid"] != bad
+        assert document["image_id"] == version.id
+        with site.opened() as records:
+            assert records.verified(records.cluster.collection(document["uuid"])) == version.id
+    assert fetched[0] > 100_000_000
+    assert "layers that only others say to be in Keep: 2; they are fetched and compared" in told[0]
+    assert re.search(rf"{registry.host}: 1[01]\d\.\d MB of layers fetched", told[0]), told[0]
+    assert fetched[1] <= 64 << 10
+    assert "only others" not in told[1]
+    show(capsys, *(line for text in told for line in text.splitlines()))
