@@ -8,21 +8,21 @@ and two runs at once end with one collection.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from . import verify
-from .errors import ArvDockerError, ClusterError, ContentError, NoSuchImage, NotAnImage
+from .errors import ArvDockerError, NoSuchImage, NotAnImage
+from .identities import Held, Holder, Holders
 from .image import Digest
 from .keep import catalogue, collections, links
 from .keep.blocks import StoredArchive
-from .keep.catalogue import DIGEST, HASH, REPO_TAG, sort_key
-from .keep.client import Cluster, CollectionRecord, Link
+from .keep.catalogue import DIGEST, HASH
+from .keep.client import Cluster, CollectionRecord
 from .keep.delta import KnownLayers
-from .keep.stored import StoredImage, holds, image_file
+from .keep.stored import StoredImage, image_file
 from .keep.trust import Trust
-from .progress import Progress, size
+from .progress import Progress
 from .reference import ImageId, Reference
+from .settings import CONFIG, IMAGE_ID, MANIFEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,10 @@ class Options:
 
     ``project`` owns what is written (None: the user's home). ``name`` replaces the
     collection's usual name. ``force`` stores the image again though it is there.
-    ``by_manifest`` names the file by the manifest digest, for clusters whose nodes use the
-    containerd store. ``use_cache`` keeps the saved tarball until the end, so that a second
+    ``by_manifest`` says that the cluster's nodes use the containerd store: the collection whose file is
+    named by the manifest digest gets the names, else the one named by the config digest. ``image_ids`` are the digests
+    (CONFIG, MANIFEST) that name files, a collection for each; none: the one that the nodes know.
+    ``use_cache`` keeps the saved tarball until the end, so that a second
     try needs no second save; ``keep_tarball`` keeps it for good. ``describe`` notes ID and
     time of the image on a new collection, as properties that a strict vocabulary may refuse.
     """
@@ -41,18 +43,42 @@ class Options:
     name: str | None = None
     force: bool = False
     by_manifest: bool = False
+    image_ids: tuple[str, ...] = ()
     use_cache: bool = True
     keep_tarball: bool = False
     force_image_format: bool = False
     describe: bool = False
+
+    @property
+    def named(self) -> str:
+        """What names the file of the collection that gets the image's names."""
+        return MANIFEST if self.by_manifest else CONFIG
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What names the files of the collections, first the one that gets the names."""
+        return tuple(sorted(self.image_ids or (self.named,), key=lambda kind: kind != self.named))
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The collection of the same blocks whose file is named by the image's other digest.
+
+    In a plan ``uuid`` is None for one that is still to be made, ``image_id`` where that digest is not known yet.
+    """
+
+    uuid: str | None
+    pdh: str | None
+    image_id: Digest | None
+    already: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
     """An image that is in Keep now. ``already`` says that it was before.
 
-    ``bytes_sent`` counts what went to Keep, ``bytes_spared`` what was read and was there. ``unique`` is the
-    name that can never mean another image, where one was asked for.
+    ``bytes_sent`` counts what went to Keep, ``bytes_spared`` what was read and was there. ``name`` is None where
+    it was linked by no name; ``unique`` is the name that can never mean another image, where one was asked for.
     """
 
     uuid: str
@@ -64,6 +90,7 @@ class Ingested:
     bytes_spared: int
     links_written: int
     unique: str | None = None
+    beside: Beside | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,28 +107,39 @@ class Written:
     digests: tuple[Digest, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """A collection that holds an image under ``image_id``, and how many links were written to it."""
+
+    collection: CollectionRecord
+    image_id: Digest
+    made: bool
+    links: int
+
+
 class Cataloguing:
     """The records of images in one cluster: found, and written."""
 
     def __init__(self, cluster: Cluster, options: Options, progress: Progress, trust: Trust | None = None) -> None:
         """``trust`` says whose links are taken at their word; this user's and the system user's unless given."""
         self._cluster = cluster
-        self._options = options
+        self.options = options
         self._progress = progress
         self._owner = options.project or cluster.user_uuid
         self.trust = trust or Trust.of(cluster.user_uuid, cluster.system_user_uuid)
+        self._holders = Holders(cluster, self.trust, self._owner, progress)
 
     def check_cluster(self) -> None:
         """What would make storing useless, before it begins: a project that may not be written, and a cluster
         that does not take version 2 images, as arv-keepdocker refuses it (K7)."""
-        if self._options.project:
-            self._cluster.check_writable(self._options.project)
+        if self.options.project:
+            self._cluster.check_writable(self.options.project)
         formats = self._cluster.image_formats
         if "v2" in formats:
             return
         says = f"it accepts {', '.join(formats)}" if formats else "it does not say which formats it accepts"
         message = f"the cluster does not accept images of format v2: {says}"
-        if not self._options.force_image_format:
+        if not self.options.force_image_format:
             raise ArvDockerError(f"{message}. Give --force-image-format to store the image all the same.")
         self._progress.say(f"warning: {message}")
 
@@ -127,29 +165,32 @@ class Cataloguing:
             return None  # a link by that ID, to another image
         return image_id, found.collection, None if by_id or isinstance(name, ImageId) else name
 
-    def known(self, image_id: Digest, name: Reference | None) -> Ingested | None:
-        """The image, if it is in Keep already: missing links are written, nothing else is. Else None."""
-        candidates = self._candidates(image_id, found := self._links(image_id, name))
-        if not candidates:
-            other = self._by_digest(found)
-            return None if other is None or other == image_id else self.known(other, name)
-        link, collection = next((it for it in candidates if it[1].owner_uuid == self._owner), candidates[0])
-        ours = self._own(link, collection, image_id, name)
-        written = links.ensure(
-            self._cluster,
-            ours,
-            image_id,
-            name,
-            trust=self.trust,
-            properties=self._timestamp(link, collection),
-            existing=found,
-        )
-        return Ingested(ours.uuid, ours.pdh, image_id, _text(name), True, 0, 0, written)
+    def known(
+        self,
+        image_id: Digest,
+        name: Reference | None,
+        *,
+        digests: Sequence[Digest] = (),
+        diff_ids: Sequence[Digest] = (),
+    ) -> Ingested | None:
+        """The image that its source calls ``image_id``, if it is in Keep already: what is missing of collections and
+        links is written, nothing is read from the source. Else None.
 
-    def peek(self, image_id: Digest) -> CollectionRecord | None:
-        """The collection that a trusted link says to hold the image; nothing is read back or written."""
-        pairs = self._readable(image_id, self._links(image_id, None))
-        return next((collection for link, collection in pairs if self.trust.attests(link, collection)), None)
+        ``digests`` are further ones by which the source calls it; ``diff_ids`` its layers, where only those tell the
+        images of several platforms apart.
+        """
+        also = [*_names(name), *map(str, digests)]
+        held = self._holders.find(image_id, self.options.kinds, also=also, diff_ids=diff_ids)
+        if not held.has(self.options.kinds):
+            return None
+        done, _ = self._noted(held, name, (image_id, *digests), held.source)
+        return done
+
+    def held(self, image_id: Digest, diff_ids: Sequence[Digest] = ()) -> Held:
+        """What ``known`` would find by the word of trusted users; nothing is read back or written."""
+        if self.options.force:
+            return Held()
+        return self._holders.find(image_id, self.options.kinds, diff_ids=diff_ids, read_back=False)
 
     def linked(self, image_ids: Sequence[Digest]) -> set[Digest]:
         """Those of some digests by which there is a link to an image, whatever it is worth."""
@@ -160,37 +201,23 @@ class Cataloguing:
         return {image_id for image_id in image_ids if str(image_id) in found}
 
     def write(self, written: Written, name: Reference | None) -> Ingested:
-        """Makes a collection of an image's blocks, and links it."""
+        """Makes the collections of an image's blocks, and links them. One that is there is used as it is."""
         layout = written.stored.layout
-        image_id = layout.manifest_digest if self._options.by_manifest else layout.config.digest
-        properties = links.timestamp_of(layout.config)
-        collection = self._collection(written.stored.manifest_text(image_id), image_id, name, properties)
-        digests = {layout.config.digest, layout.manifest_digest, *written.digests} - {image_id}
-        existing = [] if self._options.force else self._links(image_id, name, digests)
-        # Before the hash link, by which the next run knows the image: it looks for nothing more then.
-        count = links.note_digests(self._cluster, collection, digests, trust=self.trust, existing=existing)
-        count += links.ensure(
-            self._cluster, collection, image_id, name, trust=self.trust, properties=properties, existing=existing
-        )
-        for refused in written.layers.note(layout, collection):
+        ids = {CONFIG: layout.config.digest, MANIFEST: layout.manifest_digest}
+        held = Held(ids=ids)
+        if not self.options.force:
+            held = self._holders.under(ids, also=[*_names(name), *map(str, written.digests)])
+        done, made = self._noted(held, name, written.digests, written.stored)
+        for refused in written.layers.note(layout, made[0]) if made else ():
             self._progress.say(f"warning: {refused}")
-        return Ingested(
-            collection.uuid,
-            collection.pdh,
-            image_id,
-            _text(name),
-            already=False,
-            bytes_sent=written.sent,
-            bytes_spared=written.spared,
-            links_written=count,
-        )
+        return replace(done, bytes_sent=written.sent, bytes_spared=written.spared)
 
     def adopt(
         self, text: str, image_id: Digest, name: Reference | None, properties: Mapping[str, str], *, bytes_sent: int
     ) -> Ingested:
         """Makes a collection of a manifest text whose blocks are in Keep and were verified, and links it."""
         collection = self._collection(text, image_id, name, properties)
-        existing = self._links(image_id, name)
+        existing = self._holders.under({CONFIG: image_id}, also=_names(name)).links
         count = links.ensure(
             self._cluster, collection, image_id, name, trust=self.trust, properties=properties, existing=existing
         )
@@ -198,71 +225,86 @@ class Cataloguing:
 
     # -- private -------------------------------------------------------------------------
 
-    def _links(self, image_id: Digest, name: Reference | None, digests: Iterable[Digest] = ()) -> list[Link]:
-        """Every link by that ID, name, or one of those digests, in one request."""
-        names = [str(image_id), *([name.link_name] if name else []), *map(str, digests)]
-        return list(self._cluster.links([["link_class", "in", [HASH, REPO_TAG, DIGEST]], ["name", "in", names]]))
+    def _noted(
+        self,
+        held: Held,
+        name: Reference | None,
+        digests: Iterable[Digest],
+        archive: StoredArchive | StoredImage | None,
+    ) -> tuple[Ingested, list[CollectionRecord]]:
+        """Has a collection for each digest that is wanted, those that are missing made of ``archive``, and their links;
+        gives those that were made, too.
 
-    def _by_digest(self, found: Sequence[Link]) -> Digest | None:
-        """The ID of the image that trusted links call by the digest that was asked for."""
-        by_digest = [link for link in found if link.link_class == DIGEST]
-        collections = catalogue.collections_of(self._cluster, by_digest, manifest=True) if by_digest else {}
-        for link in by_digest:
-            collection = collections.get(link.head_uuid)
-            if collection is not None and not collection.trash_at and self.trust.attests(link, collection):
-                with suppress(ContentError):
-                    return image_file(collection).image_id
-        return None
-
-    def _candidates(self, image_id: Digest, found: Sequence[Link]) -> list[tuple[Link, CollectionRecord]]:
-        """The collections that hold the image beyond doubt, the preferred first.
-
-        A link of somebody who is not trusted is only a hint: then the collection is read back
-        and every layer hashed, once; our own link attests it from then on (design §4).
+        The one that suits the cluster's nodes gets the names, and what else the image is called. The other is linked by
+        its own ID alone, or every node would take the later of both (design §3).
         """
-        pairs = self._readable(image_id, found)
-        sure = [pair for pair in pairs if self.trust.attests(*pair)]
-        return sure or [pair for pair in pairs[:1] if self._reads_back(pair[1], image_id)]
+        first, *others = self.options.kinds
+        label = name if first == self.options.named else None
+        if name is not None and label is None:
+            self._progress.say(
+                f"{name.link_name}: stored under its {first} digest and not linked by name: the cluster's nodes know "
+                f"images by their {self.options.named} digests (the setting {IMAGE_ID})"
+            )
+        # The collection that gets the names has these links already, if it is there.
+        called = set() if first != self.options.named in held.holders else {*held.ids.values(), *digests}
+        main = self._record(first, held, label, called, archive)
+        further = [self._record(kind, held, None, set(), archive) for kind in others]
+        beside = [Beside(it.collection.uuid, it.collection.pdh, it.image_id, not it.made) for it in further]
+        done = Ingested(
+            main.collection.uuid,
+            main.collection.pdh,
+            main.image_id,
+            _text(label),
+            already=not main.made,
+            bytes_sent=0,
+            bytes_spared=0,
+            links_written=sum(it.links for it in (main, *further)),
+            beside=next(iter(beside), None),
+        )
+        return done, [it.collection for it in (main, *further) if it.made]
 
-    def _readable(self, image_id: Digest, found: Sequence[Link]) -> list[tuple[Link, CollectionRecord]]:
-        """The links by that ID whose collections can be read and hold one file of that name, the preferred first."""
-        hashes = sorted((link for link in found if link.link_class == HASH), key=sort_key, reverse=True)
-        hashes = [link for link in hashes if link.name == str(image_id)]
-        if not hashes:
-            return []
-        readable = {
-            uuid: collection
-            for uuid, collection in catalogue.collections_of(self._cluster, hashes, manifest=True).items()
-            if holds(collection, image_id) and not collection.trash_at
-        }
-        return [(link, readable[link.head_uuid]) for link in hashes if link.head_uuid in readable]
+    def _record(
+        self,
+        kind: str,
+        held: Held,
+        name: Reference | None,
+        digests: set[Digest],
+        archive: StoredArchive | StoredImage | None,
+    ) -> _Record:
+        """The collection whose file is named by that digest of the image, with its links."""
+        holder = held.holders.get(kind)
+        if holder is not None:
+            image_id, timestamp = holder.image_id, self._timestamp(holder)
+            collection = self._own(holder, name, timestamp)
+        else:
+            assert archive is not None
+            image_id, timestamp = held.ids[kind], links.timestamp_of(archive.layout.config)
+            collection = self._collection(archive.manifest_text(image_id), image_id, name, timestamp)
+        existing = () if self.options.force else held.links
+        # One that has a link to itself is named by a manifest's digest (``identities``).
+        called = digests - {image_id} if kind == CONFIG else digests
+        # Before the hash link, by which the next run knows the image: it looks for nothing more then.
+        count = links.note_digests(self._cluster, collection, called, trust=self.trust, existing=existing)
+        count += links.ensure(
+            self._cluster, collection, image_id, name, trust=self.trust, properties=timestamp, existing=existing
+        )
+        return _Record(collection, image_id, holder is None, count)
 
-    def _reads_back(self, collection: CollectionRecord, image_id: Digest) -> bool:
-        about = size(image_file(collection).size)
-        self._progress.say(f"{collection.uuid} was linked by somebody else: reading it back to compare, {about}")
-        try:
-            report = verify.verify(self._cluster, collection, quick=False, progress=self._progress)
-        except (ContentError, ClusterError) as error:
-            self._progress.say(f"{collection.uuid} is not used: {error.message}")
-            return False
-        return image_id in (report.config_digest, report.manifest_digest)
-
-    def _timestamp(self, link: Link, collection: CollectionRecord) -> dict[str, str]:
+    def _timestamp(self, holder: Holder) -> Mapping[str, str]:
         """What ranks our links: a trusted link's word for it, or the image's own. A stranger's would pin its rank."""
-        if self.trust.attests(link, collection):
-            return links.timestamp_in(link)
-        return links.timestamp_of(StoredImage(self._cluster, collection).config)
+        if holder.link.link_class == HASH and self.trust.attests(holder.link, holder.collection):
+            return links.timestamp_in(holder.link)
+        stored = holder.stored or StoredImage(self._cluster, holder.collection)
+        return links.timestamp_of(stored.config)
 
-    def _own(
-        self, link: Link, collection: CollectionRecord, image_id: Digest, name: Reference | None
-    ) -> CollectionRecord:
+    def _own(self, holder: Holder, name: Reference | None, timestamp: Mapping[str, str]) -> CollectionRecord:
         """The collection, if it is where it should be; else a copy of it there."""
+        collection = holder.collection
         if collection.owner_uuid == self._owner:
             if name is not None:
                 collections.note_name(self._cluster, collection, name.link_name)
             return collection
-        timestamp = self._timestamp(link, collection)
-        return self._collection(collection.manifest_text or "", image_id, name, timestamp)
+        return self._collection(collection.manifest_text or "", holder.image_id, name, timestamp)
 
     def _collection(
         self, text: str, image_id: Digest, name: Reference | None, timestamp: Mapping[str, str]
@@ -272,14 +314,14 @@ class Cataloguing:
             self._cluster,
             text,
             owner=self._owner,
-            name=self._options.name or f"Docker image {called}{image_id.short}",
+            name=self.options.name or f"Docker image {called}{image_id.short}",
             properties=self._properties(image_id, name, timestamp),
-            anew=self._options.force,
+            anew=self.options.force,
         )
 
     def _properties(self, image_id: Digest, name: Reference | None, timestamp: Mapping[str, str]) -> dict[str, str]:
         properties = {collections.REPO_TAG_PROPERTY: name.link_name} if name else {}
-        if self._options.describe:
+        if self.options.describe:
             properties[collections.HASH_PROPERTY] = str(image_id)
             for text in timestamp.values():
                 properties[collections.TIMESTAMP_PROPERTY] = text
@@ -288,3 +330,7 @@ class Cataloguing:
 
 def _text(name: Reference | None) -> str | None:
     return name.link_name if name else None
+
+
+def _names(name: Reference | None) -> list[str]:
+    return [name.link_name] if name else []

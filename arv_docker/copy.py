@@ -9,7 +9,7 @@ other cluster has are not read; one of another layout (upstream's) goes block by
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
@@ -19,25 +19,29 @@ from .errors import BadReference, ContentError, NotVerified
 from .image import Digest
 from .ingest import Ingest
 from .keep import catalogue, links
-from .keep.catalogue import REPO_TAG
+from .keep.catalogue import DIGEST, REPO_TAG
 from .keep.client import Cluster, CollectionRecord, batches
 from .keep.manifest import locators
 from .keep.resume import SentBlocks
 from .keep.stored import StoredImage, image_file
+from .keep.trust import Trust
 from .plan import Planned, planned
 from .progress import Progress
 from .reference import ImageId, Reference
+from .settings import settings
 
 _BLOCK = re.compile(r"(?<= )([0-9a-f]{32}\+\d+)\S*")
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An image of the cluster that is copied from, with the names that its users gave it, the preferred first."""
+    """An image of the cluster that is copied from, with the names that its users gave it, the preferred first, and the
+    digests by which trusted users' links call it."""
 
     collection: CollectionRecord
     image_id: Digest
     names: tuple[Reference, ...]
+    digests: tuple[Digest, ...] = ()
 
     def __str__(self) -> str:
         return ", ".join(name.link_name for name in self.names) or str(self.image_id)
@@ -74,11 +78,12 @@ def every(source: Cluster, project: str | None = None) -> list[Candidate]:
     for row in rows:
         if (name := _name(f"{row.repository}:{row.tag}")) is not None and row.repository != "<none>":
             named.setdefault(row.collection.uuid, []).append(name)
+    digests = _digests(source, found.values())
     candidates = []
     for uuid in uuids:
         with suppress(ContentError, KeyError):  # a link may lead to what is no image
             names = tuple(dict.fromkeys(named.get(uuid, ())))
-            candidates.append(Candidate(found[uuid], image_file(found[uuid]).image_id, names))
+            candidates.append(Candidate(found[uuid], image_file(found[uuid]).image_id, names, digests.get(uuid, ())))
     return candidates
 
 
@@ -94,28 +99,28 @@ class Copying:
     def plan(self, image: Candidate) -> Planned:
         """What ``run`` would do; reads no more than the head of the image."""
         stored = StoredImage(self._source, image.collection)
-        records = Cataloguing(self._target, self._options, self._progress)
-        diff_ids = stored.config.diff_ids if _is_ours(stored) else ()
-        total = stored.layout.size if _is_ours(stored) else stored.file.size
+        records = Cataloguing(self._target, self._for(image, stored), self._progress)
+        diff_ids = stored.config.diff_ids if stored.is_ours else ()
+        total = stored.layout.size if stored.is_ours else stored.file.size
         return planned(self._target, records, str(image), image.image_id, diff_ids=diff_ids, total=total)
 
     def run(self, image: Candidate) -> Copied:
-        """Copies an image, its hash link, and a link for each of its names.
+        """Copies an image, its hash link, and a link for each of its names and further digests.
 
         Raises what verifying and storing it raise; then the other cluster has no collection and no link of it.
         """
-        options = replace(self._options, by_manifest=False)
         stored = StoredImage(self._source, image.collection)
-        if image.image_id == stored.layout.manifest_digest:
-            options = replace(options, by_manifest=True)
+        options = self._for(image, stored)
         first = next(iter(image.names), None)
         records = Cataloguing(self._target, options, self._progress)
-        if _is_ours(stored):
+        if stored.is_ours:
             name = first or ImageId(image.image_id.hex)
             done = Ingest(self._target, options, self._progress).from_source(Opened(stored), name)
         else:
             done = records.known(image.image_id, first) or self._verbatim(records, stored, first)
-        written = done.links_written + self._named(records, image.image_id, image.names[1:])
+        own = (stored.config.digest, stored.layout.manifest_digest)
+        digests = [digest for digest in image.digests if digest not in own]
+        written = done.links_written + self._named(records, image, digests)
         if done.pdh != image.collection.pdh and not done.already:
             raise NotVerified(f"{image} became {done.pdh}, and was {image.collection.pdh}.")
         names = tuple(name.link_name for name in image.names)
@@ -123,9 +128,16 @@ class Copying:
             done.uuid, done.pdh, image.image_id, names, done.already, done.bytes_sent, done.bytes_spared, written
         )
 
-    def _named(self, records: Cataloguing, image_id: Digest, names: Sequence[Reference]) -> int:
-        """Gives the image further names; how many links that took."""
-        return sum(found.links_written for name in names if (found := records.known(image_id, name)) is not None)
+    def _for(self, image: Candidate, stored: StoredImage) -> Options:
+        """The options for an image: its file stays named as it is, whichever digest that is."""
+        by_manifest = image.image_id == stored.layout.manifest_digest
+        return replace(self._options, by_manifest=by_manifest, image_ids=())
+
+    def _named(self, records: Cataloguing, image: Candidate, digests: Sequence[Digest]) -> int:
+        """Links the image by its further names, and the digests by which its source called it; how many that took."""
+        further = image.names[1:] or ((None,) if digests else ())
+        done = (records.known(image.image_id, name, digests=digests) for name in further)
+        return sum(found.links_written for found in done if found is not None)
 
     def _verbatim(self, records: Cataloguing, stored: StoredImage, name: Reference | None) -> Ingested:
         """Copies the blocks as they are, after finding that they hold the image."""
@@ -163,7 +175,24 @@ def _candidate(source: Cluster, collection: CollectionRecord) -> Candidate:
     linked = [link for link in catalogue.names_of(source, [collection.uuid]) if link.link_class == REPO_TAG]
     ranked = sorted(linked, key=catalogue.sort_key, reverse=True)
     names = dict.fromkeys(name for link in ranked if (name := _name(link.name)) is not None)
-    return Candidate(collection, image_file(collection).image_id, tuple(names))
+    digests = _digests(source, [collection]).get(collection.uuid, ())
+    return Candidate(collection, image_file(collection).image_id, tuple(names), digests)
+
+
+def _digests(source: Cluster, collections: Iterable[CollectionRecord]) -> dict[str, tuple[Digest, ...]]:
+    """The digests by which engines and registries call the images in some collections, by UUID.
+
+    By the word of trusted users alone: our own link will say it on the other cluster.
+    """
+    trust = Trust.of(source.user_uuid, source.system_user_uuid, settings().trusted_writers)
+    by_uuid = {collection.uuid: collection for collection in collections}
+    found: dict[str, tuple[Digest, ...]] = {}
+    for some in batches(by_uuid):
+        for link in source.links([["link_class", "=", DIGEST], ["head_uuid", "in", some]]):
+            if trust.attests(link, by_uuid[link.head_uuid]):
+                with suppress(BadReference):
+                    found[link.head_uuid] = (*found.get(link.head_uuid, ()), Digest.parse(link.name))
+    return found
 
 
 def _name(text: str) -> Reference | None:
@@ -172,10 +201,3 @@ def _name(text: str) -> Reference | None:
         return Reference.parse(text)
     except BadReference:
         return None
-
-
-def _is_ours(stored: StoredImage) -> bool:
-    """Whether the collection's blocks are those into which we cut the image's canonical archive."""
-    if stored.canonical is None:
-        return False
-    return tuple(locator.size for locator in locators(stored.file.streams)) == stored.layout.block_sizes()

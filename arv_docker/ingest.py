@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from . import cache, naming
-from .archive import canonical
 from .archive.archived import ArchivedImage
 from .archive.stream import StreamedArchive, StreamedImage
 from .cataloguing import Cataloguing, Ingested, Options, Written
@@ -30,7 +29,7 @@ from .keep.trust import Trust
 from .plan import Planned, planned
 from .progress import Progress
 from .reference import NAMELESS, ImageId, Reference, references_in
-from .transports import Digested, OpenedImage, SeekableImage, Source, docker_archive
+from .transports import Digested, OpenedImage, Source, docker_archive
 from .transports.docker_archive import ArchiveFile
 from .transports.docker_daemon import EngineSource, NamedSource
 from .transports.keep import KeepDestination
@@ -50,7 +49,6 @@ class Ingest:
         self._options = options
         self._progress = progress
         self._records = Cataloguing(cluster, options, progress, trust)
-        self.by_manifest = options.by_manifest
 
     def from_engine(
         self,
@@ -68,8 +66,9 @@ class Ingest:
         self._records.check_cluster()
         label = called or _label(name, image)
         with self._locked(image.id) as image_file:
-            by_id = not (self._options.force or self._options.by_manifest)
-            result = self._records.known(image.id, label) if by_id else None
+            result = None
+            if not self._options.force:
+                result = self._records.known(image.id, label, diff_ids=image.diff_ids)
             if result is None:
                 result = self._anew_if_refused(lambda spare: self._read(engine, image, label, image_file, spare))
             SentBlocks(image_file.parent, self._cluster, image.id).discard()
@@ -152,9 +151,9 @@ class Ingest:
         self._warn_of(config)
         label = _label_of(image, name, otherwise)
         layers = KnownLayers(self._cluster, config.diff_ids, self._records.trust)
-        written = Written(stored, destination.bytes_sent, destination.bytes_spared, layers)
+        written = Written(stored, destination.bytes_sent, destination.bytes_spared, layers, image.digests)
         with self._locked(config.digest):
-            known = None if self._options.force or self._options.by_manifest else self._known(image, label)
+            known = None if self._options.force else self._known(image, label)
             return known or self._catalogue(written, label)
 
     def from_keep(self, name: Reference | ImageId) -> Ingested | None:
@@ -174,8 +173,6 @@ class Ingest:
     def plan_engine(self, engine: Engine, name: Reference | ImageId) -> Planned:
         """What ``from_engine`` would do."""
         image = engine.inspect(name)
-        if self._options.force:
-            return _all_of(str(name), image.id, image.diff_ids, image.size)
         return planned(self._cluster, self._records, str(name), image.id, diff_ids=image.diff_ids, total=image.size)
 
     def plan_source(
@@ -190,8 +187,6 @@ class Ingest:
             config = image.config
             called = name or otherwise or config.digest
             size = image.known_size if isinstance(image, ArchivedImage) else None
-            if self._options.force:
-                return _all_of(str(called), config.digest, config.diff_ids, size)
             return planned(
                 self._cluster, self._records, str(called), config.digest, diff_ids=config.diff_ids, total=size
             )
@@ -199,7 +194,12 @@ class Ingest:
     def plan_keep(self, name: Reference | ImageId) -> Planned | None:
         """What ``from_keep`` would do; None if there is no such image."""
         found = self._records.in_keep(name)
-        return None if found is None else Planned(str(name), found[0], found[1].uuid, None, 0, 0, 0, 0, 0)
+        if found is None:
+            return None
+        plan = planned(self._cluster, self._records, str(name), found[0])
+        if plan.uuid is None and plan.bytes_to_send is None:  # strangers say so, and it would be compared
+            return replace(plan, uuid=found[1].uuid, bytes_to_send=0)
+        return plan
 
     # -- private -------------------------------------------------------------------------
 
@@ -207,12 +207,9 @@ class Ingest:
         return cache.locked(cache.cache_folder(), image_id, self._waiting(image_id))
 
     def _known(self, image: OpenedImage, label: Reference | None) -> Ingested | None:
-        """The image, if Keep has it; None also where its ID would be known only when all is read."""
-        if not self._options.by_manifest:
-            return self._records.known(image.config.digest, label)
-        if isinstance(image, SeekableImage):
-            return self._records.known(canonical.layout(image.config, image.sizes).manifest_digest, label)
-        return None
+        """The image, if Keep has it."""
+        digests = image.digests if isinstance(image, Digested) else ()
+        return self._records.known(image.config.digest, label, digests=digests)
 
     def _read(
         self, engine: Engine, image: EngineImage, name: Reference | None, image_file: Path, spare: bool
@@ -328,11 +325,6 @@ class Ingest:
 
 class _SparedRefusedError(Exception):
     """The cluster does not make a collection of blocks that it had before us."""
-
-
-def _all_of(name: str, image_id: Digest, diff_ids: Sequence[Digest], size: int | None) -> Planned:
-    """The plan for an image that is stored again, whatever is there."""
-    return Planned(name, image_id, None, size, len(set(diff_ids)), 0, 0, 0, size)
 
 
 def _sharing(images: Iterable[EngineImage]) -> list[list[Digest]]:

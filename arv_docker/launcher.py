@@ -17,7 +17,7 @@ from .errors import NoSuchImage, NotAnImage, UsageError
 from .image import Digest, parsed_time
 from .ingest import Ingest, Ingested, Options
 from .keep import catalogue
-from .keep.catalogue import HASH, TIMESTAMP
+from .keep.catalogue import DIGEST, HASH, TIMESTAMP
 from .keep.client import RETRIES, Cluster, Link
 from .keep.stored import image_file
 from .keep.trust import Trust
@@ -75,7 +75,7 @@ def get_image(
     cluster = Cluster(api, retries=retries)
     configured = settings()
     trust = Trust.of(cluster.user_uuid, cluster.system_user_uuid, configured.trusted_writers, readable=trust_readable)
-    options = Options(project=project_uuid, by_manifest=configured.image_id == "manifest")
+    options = Options(project=project_uuid, by_manifest=configured.by_manifest, image_ids=configured.image_ids())
     ingest = Ingest(cluster, options, progress or Silent(), trust)
     if pull:
         return _record(cluster, name, _pulled(ingest, engine or Docker(), name), trust)
@@ -99,8 +99,8 @@ def _found(cluster: Cluster, name: Reference | ImageId, trust: Trust) -> ImageRe
     except (NoSuchImage, NotAnImage):
         return None
     link = resolved.link
-    if link is None or not trust.attests(link, resolved.collection):
-        return None
+    if link is None or link.link_class == DIGEST or not trust.attests(link, resolved.collection):
+        return None  # by another digest: ``from_keep`` has it under the one that the nodes know
     collection = resolved.collection
     image_id = image_file(collection).image_id
     asked = name if isinstance(name, ImageId) else name.as_id

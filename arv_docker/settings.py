@@ -8,6 +8,7 @@ the Arvados settings say (host, token) is the SDK's business.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -19,11 +20,16 @@ from .errors import BadSettings
 FILE_NAME = "arv-docker.conf"
 TRUSTED_WRITERS = "ARV_DOCKER_TRUSTED_WRITERS"
 IMAGE_ID = "ARV_DOCKER_IMAGE_ID"
-IMAGE_IDS = ("config", "manifest")
+CONFIG, MANIFEST = IMAGE_IDS = ("config", "manifest")
+BOTH = "both"
 FOLDER = "ARV_DOCKER_FOLDER"
 MIRRORS = "ARV_DOCKER_REGISTRY_MIRRORS"
+ENGINE_TIMEOUT = "ARV_DOCKER_ENGINE_TIMEOUT"
 
-_KEYS = (TRUSTED_WRITERS, IMAGE_ID, FOLDER, MIRRORS)
+_KEYS = (TRUSTED_WRITERS, IMAGE_ID, FOLDER, MIRRORS, ENGINE_TIMEOUT)
+
+#: Seconds in which a busy engine answers: it may have thousands of images to list.
+_ENGINE_TIMEOUT = 120.0
 
 _USER = re.compile(r"[0-9a-z]{5}-tpzed-[0-9a-z]{15}")
 
@@ -33,16 +39,31 @@ class Settings:
     """What can be set.
 
     ``trusted_writers`` are UUIDs of users whose links are taken at their word, besides this
-    user and the system user. ``image_id`` says which digest names images in Keep:
-    ``config``, or ``manifest`` for clusters whose nodes use the containerd store. ``folder``
+    user and the system user. ``image_id`` is the digest by which the cluster's nodes know images:
+    ``config``, or ``manifest`` for nodes that use the containerd store; with ``both`` an image is
+    stored under the other one too. ``folder``
     is where ``arv-docker folder`` keeps image archives, None if nothing is set. ``mirrors``
     are registries that are asked first for the images of another, by that one's name.
+    ``engine_timeout`` is the seconds that an engine may be silent, 0 for no limit.
     """
 
     trusted_writers: frozenset[str] = frozenset()
     image_id: str = "config"
     folder: Path | None = None
     mirrors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    engine_timeout: float = _ENGINE_TIMEOUT
+    both: bool = False
+
+    @property
+    def by_manifest(self) -> bool:
+        """Whether the cluster's nodes know images by the digests of their manifests."""
+        return self.image_id == MANIFEST
+
+    def image_ids(self, asked: str | None = None) -> tuple[str, ...]:
+        """The digests under which images are stored: the one that is asked for, or those of the settings."""
+        if asked == BOTH or (asked is None and self.both):
+            return IMAGE_IDS
+        return (asked or self.image_id,)
 
 
 def settings() -> Settings:
@@ -50,7 +71,10 @@ def settings() -> Settings:
     found = _file()
     values = {key: value for key, value in os.environ.items() if key in _KEYS}
     merged = {**_parsed(found), **values} if found else values
-    return Settings(_writers(merged), _image_id(merged), _folder(merged), _mirrors(merged))
+    image_id, *other = _image_ids(merged)
+    return Settings(
+        _writers(merged), image_id, _folder(merged), _mirrors(merged), engine_timeout=_timeout(merged), both=bool(other)
+    )
 
 
 def _file() -> Path | None:
@@ -93,11 +117,16 @@ def _writers(values: Mapping[str, str]) -> frozenset[str]:
     return frozenset(filter(None, writers))
 
 
-def _image_id(values: Mapping[str, str]) -> str:
-    value = values.get(IMAGE_ID, "config")
-    if value not in IMAGE_IDS:
-        raise BadSettings(f"{IMAGE_ID}: {value!r} is neither of {', '.join(IMAGE_IDS)}.")
-    return value
+def _image_ids(values: Mapping[str, str]) -> tuple[str, ...]:
+    """One or both of IMAGE_IDS, first the one that suits the cluster's nodes."""
+    value = values.get(IMAGE_ID, CONFIG)
+    found = IMAGE_IDS if value == BOTH else tuple(value.replace(" ", "").split(","))
+    if len(set(found)) < len(found) or not set(found) <= set(IMAGE_IDS):
+        raise BadSettings(
+            f"{IMAGE_ID}: {value!r} is none of {CONFIG}, {MANIFEST}, {BOTH} (as {CONFIG},{MANIFEST}: the first is the "
+            f"one that the cluster's nodes know), and {MANIFEST},{CONFIG}."
+        )
+    return found
 
 
 def _folder(values: Mapping[str, str]) -> Path | None:
@@ -113,3 +142,16 @@ def _mirrors(values: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
             raise BadSettings(f"{MIRRORS}: {entry!r} is not REGISTRY=MIRROR, as in docker.io=mirror.example/hub.")
         found[registry] = (*found.get(registry, ()), mirror)
     return found
+
+
+def _timeout(values: Mapping[str, str]) -> float:
+    value = values.get(ENGINE_TIMEOUT)
+    if value is None:
+        return _ENGINE_TIMEOUT
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds < math.inf:
+        raise BadSettings(f"{ENGINE_TIMEOUT}: {value!r} is not a number of seconds, or 0 for no limit.")
+    return seconds

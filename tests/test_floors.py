@@ -24,8 +24,8 @@ FLOORS: list[set[str]] = [
     {"archive", "keep.manifest"},
     {"engine", "registry", "keep"},
     {"transports", "cache", "entries", "filenames"},
-    {"cataloguing", "verify", "plan"}.union(
-        {"ingest", "load", "naming", "copy", "stage", "folder"}, {"publish", "housekeeping", "waiting"}
+    {"cataloguing", "identities", "verify", "plan"}.union(
+        {"ingest", "load", "naming", "copy", "staging", "folder", "sif"}, {"publish", "housekeeping", "waiting"}
     ),
     {"cli", "integrations", "keepdocker", "installation", "launcher", "substitute"},
 ]

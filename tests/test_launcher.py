@@ -135,7 +135,7 @@ def test_a_stranger_s_word_is_not_taken(api: FakeApi, engine: FakeEngine, monkey
 
 
 def test_settings_that_are_wrong(api: FakeApi, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ARV_DOCKER_IMAGE_ID", "both")
+    monkeypatch.setenv("ARV_DOCKER_IMAGE_ID", "index")
     with pytest.raises(BadSettings):
         get(api, "app:1", engine)
 

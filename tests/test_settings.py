@@ -69,7 +69,25 @@ def test_what_is_no_user(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
         settings()
 
 
-@pytest.mark.parametrize("value", ["", "CONFIG", "index"])
+@pytest.mark.parametrize(
+    ("value", "first", "stored"),
+    [
+        ("config", "config", ("config",)),
+        ("manifest", "manifest", ("manifest",)),
+        ("both", "config", ("config", "manifest")),
+        ("config, manifest", "config", ("config", "manifest")),
+        ("manifest,config", "manifest", ("config", "manifest")),
+    ],
+)
+def test_kinds_of_image_ids(value: str, first: str, stored: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARV_DOCKER_IMAGE_ID", value)
+    found = settings()
+    assert (found.image_id, found.by_manifest, found.image_ids()) == (first, first == "manifest", stored)
+    assert found.image_ids("manifest") == ("manifest",)
+    assert found.image_ids("both") == ("config", "manifest")
+
+
+@pytest.mark.parametrize("value", ["", "CONFIG", "index", "both,manifest", "config,config"])
 def test_what_is_no_kind_of_image_id(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARV_DOCKER_IMAGE_ID", value)
     with pytest.raises(BadSettings, match="ARV_DOCKER_IMAGE_ID"):

@@ -12,8 +12,9 @@ config names.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from .. import manifest
@@ -23,11 +24,14 @@ from ..progress import Progress
 from . import oci
 from .archived import ArchivedImage, StoredLayer
 from .blob import Files, RandomAccess
-from .listing import Listed, Name, chosen, digest_in
+from .listing import Listed, Name, chosen, digest_in, for_platforms
 from .tar import Index
 from .unwrapped import unwrapped
 
 _MAX_LAYERS = 10_000
+
+#: One of several images: what the archive calls it, and what opens it, which raises what ``Images.opened`` raises.
+Openable = tuple[str, Callable[[], ArchivedImage]]
 
 
 class Images:
@@ -59,10 +63,10 @@ class Images:
             manifest.chosen([found], platform, what="the archive")
         return image
 
-    def every(self, name: Name | None = None) -> Iterator[ArchivedImage]:
-        """Every image, or every one called ``name``: each once, for all the platforms that are there.
+    def every(self, name: Name | None = None) -> Iterator[Openable]:
+        """Every image, or every one called ``name``: each once with all its names, for all platforms that are there.
 
-        Raises NoSuchImage where there is none of that name, and what ``opened`` raises.
+        Raises NoSuchImage where there is none of that name.
         """
         found = [image for image in self.images if name is None or image.answers_to(name)]
         if not found:
@@ -71,7 +75,13 @@ class Images:
         for image in found:
             tags[image.config_path] = tuple(dict.fromkeys((*tags.get(image.config_path, ()), *image.tags)))
         for image in {it.config_path: it for it in found}.values():
-            yield self.opened(replace(image, tags=tags[image.config_path]))
+            yield str(image), partial(self.opened, replace(image, tags=tags[image.config_path]))
+
+    def platforms(self, name: Name | None = None) -> Iterator[Openable]:
+        """The image called ``name``, or the only one there is, for each of its platforms; raises as ``image`` does."""
+        images = oci.listing(self._files) if "index.json" in self._files else ()
+        for image in for_platforms(images or self.images, name):
+            yield str(image), partial(self.opened, image)
 
     def opened(self, listed: Listed) -> ArchivedImage:
         """One of ``images``. Reads config and structure.

@@ -68,16 +68,20 @@ def chosen(images: Sequence[Listed], name: Name | None, platform: Platform | Non
     Raises SeveralImages, which names them, where that leaves more than one, NoSuchImage where
     it leaves none, and AmbiguousImage for several of one platform.
     """
+    distinct = for_platforms(images, name)
+    return distinct[0] if len(distinct) == 1 else _for_platform(distinct, platform)
+
+
+def for_platforms(images: Sequence[Listed], name: Name | None) -> list[Listed]:
+    """The image called ``name``, or the only one there is, once for each platform; raises as ``chosen`` does."""
     found = [image for image in images if name is None or image.answers_to(name)]
     if not found and not isinstance(name, ImageId) and _are_one(images):
         found = list(images)
     if not found:
         raise NoSuchImage(f"the archive holds no image {str(name)!r}; it holds:", detail=_lines(images))
-    distinct = list({image.config_path: image for image in found}.values())
-    if len(distinct) == 1:
-        return found[0]
-    if _are_one(found):
-        return _for_platform(distinct, platform)
+    distinct = list({image.config_path: image for image in reversed(found)}.values())[::-1]
+    if len(distinct) == 1 or _are_one(found):
+        return distinct
     called = f"called {str(name)!r} " if name else ""
     raise SeveralImages(
         f"the archive holds {len(distinct)} images {called}- say which one is meant, by its name or ID:",

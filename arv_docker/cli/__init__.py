@@ -15,13 +15,15 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ArvDockerError, DiskError, UsageError
 
 if TYPE_CHECKING:
     from types import FrameType
     from typing import TextIO
+
+    from _typeshed import DataclassInstance
 
     from ..engine import Engine
     from ..image import Platform
@@ -97,11 +99,11 @@ def add_trust_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_engine_option(parser: argparse.ArgumentParser) -> None:
-    """``--engine``."""
+def add_engine_option(parser: argparse.ArgumentParser, *others: str) -> None:
+    """``--engine``, which may also be one of ``others``."""
     parser.add_argument(
         "--engine",
-        choices=ENGINES,
+        choices=(*ENGINES, *others),
         default=ENGINES[0],
         help="the container engine to use (docker); auto: the first of them that has the image, which is said",
     )
@@ -206,6 +208,18 @@ def engine(args: argparse.Namespace) -> Engine:
     if args.engine == "auto":
         return Auto(list(engines.values()), on().say)
     return engines[args.engine]()
+
+
+def as_json(outcome: DataclassInstance) -> dict[str, object]:
+    """What became of an image, for ``print_json``: each field by its name."""
+    import dataclasses
+
+    from ..image import Digest
+
+    def plain(value: Any) -> object:
+        return as_json(value) if dataclasses.is_dataclass(value) and not isinstance(value, type | Digest) else value
+
+    return {field.name: plain(getattr(outcome, field.name)) for field in dataclasses.fields(outcome)}
 
 
 def print_json(document: object) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -133,7 +132,7 @@ def _into_keep(args: argparse.Namespace, source: _Place, target: _Place, shown: 
         do = ingest.plan_source if args.dry_run else ingest.from_source
         outcome: Ingested | Planned = do(opened, name, otherwise)
     if args.json:
-        cli.print_json(_plain(outcome))
+        cli.print_json(cli.as_json(outcome))
     else:
         print(outcome if args.dry_run else outcome.uuid)
     return 0
@@ -196,7 +195,8 @@ def _options(args: argparse.Namespace) -> Options:
     from ..ingest import Options
     from ..settings import settings
 
-    return Options(project=args.project_uuid, by_manifest=settings().image_id == "manifest")
+    configured = settings()
+    return Options(project=args.project_uuid, by_manifest=configured.by_manifest, image_ids=configured.image_ids())
 
 
 def _name(text: str) -> Reference:
@@ -219,8 +219,4 @@ def _document(image: Candidate, outcome: Copied | Planned | ArvDockerError) -> d
     if isinstance(outcome, ArvDockerError):
         told = {"error": outcome.message, "detail": outcome.detail, "exit_code": outcome.exit_code}
         return {"source": image.collection.uuid, **told}
-    return {"source": image.collection.uuid, **_plain(outcome)}
-
-
-def _plain(outcome: Copied | Planned | Ingested) -> dict[str, object]:
-    return dataclasses.asdict(outcome) | {"image_id": str(outcome.image_id)}
+    return {"source": image.collection.uuid, **cli.as_json(outcome)}

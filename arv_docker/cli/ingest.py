@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -84,9 +83,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--image-id",
-        choices=("config", "manifest"),
-        help="what names the file in Keep: config (the default unless the settings say otherwise), or manifest for "
-        "clusters whose nodes have Docker with the containerd store",
+        choices=("config", "manifest", "both"),
+        help="which digest names the file in Keep: config, manifest for nodes with Docker's containerd store, or both: "
+        "two collections over the same blocks; the one that the nodes know (the setting ARV_DOCKER_IMAGE_ID, else "
+        "config) gets the image's name",
     )
     cli.add_trust_option(parser)
     parser.add_argument("--pull", action=argparse.BooleanOptionalAction, help="fetch the image from its registry first")
@@ -195,7 +195,7 @@ class _Batch:
         from ..transports import names
 
         texts = [text for text in asked if names.split(text)[0] is None]
-        if len(texts) < 2 or self._args.keep_tarball or self._args.pull or self._ingest.by_manifest:
+        if len(texts) < 2 or self._args.keep_tarball or self._args.pull:
             return {}
         images: dict[str, tuple[Reference | ImageId, EngineImage]] = {}
         try:
@@ -316,11 +316,13 @@ def _ingest(args: argparse.Namespace, cluster: Cluster, shown: progress.Progress
     from ..ingest import Ingest, Options
     from ..settings import settings
 
+    configured = settings()
     options = Options(
         project=args.project_uuid,
         name=args.name,
         force=args.force,
-        by_manifest=(args.image_id or settings().image_id) == "manifest",
+        by_manifest=configured.by_manifest,
+        image_ids=configured.image_ids(args.image_id),
         use_cache=args.cache,
         keep_tarball=args.keep_tarball,
         force_image_format=args.force_image_format,
@@ -334,6 +336,8 @@ def _tell(result: Ingested, shown: progress.Progress) -> None:
     state = "already stored" if result.already else "stored"
     spared = f", {progress.size(result.bytes_spared)} were in Keep" if result.bytes_spared else ""
     shown.say(f"{result.name or result.image_id}: {state}, {progress.size(result.bytes_sent)} sent{spared}")
+    if result.beside:
+        shown.say(f"under {result.beside.image_id} too, of the same blocks: {result.beside.uuid}")
     if result.unique:
         shown.say(f"{result.unique}: means this image and can never mean another one")
 
@@ -342,7 +346,7 @@ def _document(text: str, outcome: Outcome) -> dict[str, object]:
     """An outcome for programs."""
     if isinstance(outcome, ArvDockerError):
         return {"asked": text, "error": outcome.message, "detail": outcome.detail, "exit_code": outcome.exit_code}
-    return dataclasses.asdict(outcome) | {"image_id": str(outcome.image_id)}
+    return cli.as_json(outcome)
 
 
 def _pull(engine: Engine, name: Reference | ImageId, shown: progress.Progress) -> None:

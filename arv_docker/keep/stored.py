@@ -24,7 +24,7 @@ from ..archive.recognised import CanonicalImage, recognised
 from ..errors import BadManifestText, DigestMismatch, NotAnImage
 from ..image import Config, Digest
 from .client import Cluster, CollectionRecord
-from .manifest import Locator, Segment, Stream, files, parse
+from .manifest import Locator, Segment, Stream, files, locators, parse, single_file
 
 #: Blocks that are fetched while another is used; with that one they bound the memory, to three blocks.
 _AHEAD = 2
@@ -76,6 +76,15 @@ def holds(collection: CollectionRecord, image_id: Digest) -> bool:
     return list(found) == [f"{image_id}.tar"]
 
 
+def may_be_ours(collection: CollectionRecord) -> bool:
+    """Whether it can hold a canonical archive cut as we cut it, whose last block is the end of the tar."""
+    try:
+        found = list(locators(parse(collection.manifest_text or "")))
+    except BadManifestText:
+        return False
+    return bool(found) and found[-1].size == len(canonical.END)
+
+
 class StoredImage:
     """An image in Keep: its file, and what its archive says. A SeekableImage that reads ahead.
 
@@ -109,6 +118,18 @@ class StoredImage:
     def sizes(self) -> Mapping[Digest, int]:
         """The uncompressed size of each distinct layer, in bytes."""
         return self.archived.sizes
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the collection's blocks are those into which we cut the image's canonical archive."""
+        whole = all((it.offset, it.length) == (0, it.locator.size) for it in self.file.segments)
+        sizes = tuple(it.length for it in self.file.segments)
+        return self.canonical is not None and whole and sizes == self.layout.block_sizes()
+
+    def manifest_text(self, image_id: Digest) -> str:
+        """The text of a collection of the same blocks, the file named by another digest; for one that ``is_ours``."""
+        blocks = [str(it.locator) for it in self.file.segments]
+        return single_file(f"{image_id}.tar", self.layout.size, blocks)
 
     @property
     def bytes_read(self) -> int:

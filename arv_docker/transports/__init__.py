@@ -8,7 +8,7 @@ asks only for the layers that it lacks. Every pair works; no module knows anothe
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeGuard, TypeVar, runtime_checkable
 
@@ -73,6 +73,26 @@ class Source(Protocol):
 
     def open(self) -> AbstractContextManager[OpenedImage]:
         """The image, for as long as the block lasts."""
+
+
+#: One of several images: what it is called, and what opens it, which raises what is wrong with it alone.
+Openable = tuple[str, Callable[[], OpenedImage]]
+
+
+@runtime_checkable
+class HasImages(Protocol):
+    """A source with any number of images."""
+
+    def every(self) -> AbstractContextManager[Iterator[Openable]]:
+        """Every image, or every one of the name that was given."""
+
+
+@runtime_checkable
+class HasPlatforms(Protocol):
+    """A source with one image for any number of platforms."""
+
+    def platforms(self) -> AbstractContextManager[Iterator[Openable]]:
+        """The image for each of its platforms."""
 
 
 class Destination(Protocol[Result_co]):

@@ -14,7 +14,7 @@ from typing import cast
 from ..archive import canonical, oci
 from ..archive.archived import ArchivedImage
 from ..archive.canonical import Layout, Names
-from ..archive.docker import DockerArchive
+from ..archive.docker import DockerArchive, Openable
 from ..archive.layer import Stream
 from ..archive.listing import Name
 from ..archive.stream import StreamedImage
@@ -74,10 +74,16 @@ class ArchiveFile:
             yield archive.image(self._name, self._choice.platform)
 
     @contextmanager
-    def every(self) -> Iterator[Iterator[ArchivedImage]]:
+    def every(self) -> Iterator[Iterator[Openable]]:
         """Every image of that name, or every one; for all the platforms that are there. Raises as ``open`` does."""
         with self._opened() as archive:
             yield archive.every(self._name)
+
+    @contextmanager
+    def platforms(self) -> Iterator[Iterator[Openable]]:
+        """The image that ``open`` gives for one platform, for each that is there. Raises as ``open`` does."""
+        with self._opened() as archive:
+            yield archive.platforms(self._name)
 
     @contextmanager
     def _opened(self) -> Iterator[DockerArchive]:

@@ -20,7 +20,7 @@ from ..archive import canonical, oci
 from ..archive.archived import ArchivedImage
 from ..archive.blob import Blob
 from ..archive.canonical import Layout, Names
-from ..archive.docker import Images
+from ..archive.docker import Images, Openable
 from ..archive.layer import CHUNK, Layer
 from ..archive.listing import Name, digest_in
 from ..disk import locked, replacing, sync, writing
@@ -73,9 +73,14 @@ class LayoutSource:
         yield self._images().image(self._name, self._choice.platform)
 
     @contextmanager
-    def every(self) -> Iterator[Iterator[ArchivedImage]]:
+    def every(self) -> Iterator[Iterator[Openable]]:
         """Every image of that name, or every one; for all the platforms that are there. Raises as ``open`` does."""
         yield self._images().every(self._name)
+
+    @contextmanager
+    def platforms(self) -> Iterator[Iterator[Openable]]:
+        """The image that ``open`` gives for one platform, for each that is there. Raises as ``open`` does."""
+        yield self._images().platforms(self._name)
 
     def _images(self) -> Images:
         files = Folder(self._folder)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 from ..archive.compression import MAGIC_LENGTH, Decompressed, kind_of
@@ -22,7 +23,7 @@ from ..registry.credentials import Provider, configured
 from ..registry.http import Patience, host_name, is_local
 from ..registry.mirrors import Place, places, repository_of
 from ..settings import settings
-from . import OpenedImage
+from . import Openable, OpenedImage
 from .names import Choice
 from .pushing import Pushed, push
 
@@ -134,6 +135,25 @@ class RegistrySource:
             if len(digests) == 1 and self.platform not in (None, image.config.platform):
                 raise NoSuchImage(f"{self.reference} is an image for {image.config.platform}, not {self.platform}.")
             yield image
+
+    @contextmanager
+    def platforms(self) -> Iterator[Iterator[Openable]]:
+        """The image for each of its platforms; raises what ``open`` does."""
+        with self._found() as (client, repository, document):
+            parsed = parse(document.raw, what=f"{client.host}/{repository}")
+
+            def opened(listed: Listed) -> RegistryImage:
+                manifest = _manifest(client, repository, listed.descriptor)
+                return RegistryImage(client, repository, manifest, (listed.descriptor.digest, document.digest))
+
+            if isinstance(parsed, Index):
+                listed = list(_images(client, repository, parsed))
+                yield (
+                    (f"{self.reference} ({it.platform or 'unknown platform'})", partial(opened, it)) for it in listed
+                )
+            else:
+                only = partial(RegistryImage, client, repository, parsed, (document.digest,))
+                yield iter([(str(self.reference), only)])
 
     def images(self) -> list[Listed]:
         """Every image that the name stands for, one a platform; raises what ``open`` does."""

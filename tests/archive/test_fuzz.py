@@ -88,7 +88,7 @@ GOLDEN: list[bytes] = [
 def read(content: bytes) -> None:
     """Reads every image of an archive as a file is read; any error but ours is raised."""
     try:
-        images = list(DockerArchive(Bytes(content)).every())
+        images = [opened() for _, opened in DockerArchive(Bytes(content)).every()]
     except ArvDockerError:
         return
     for found in images:
@@ -341,7 +341,7 @@ def test_graphs(amount: int) -> None:
 
 def outcome(content: bytes) -> str:
     try:
-        images = list(DockerArchive(Bytes(content)).every())
+        images = [opened() for _, opened in DockerArchive(Bytes(content)).every()]
         assert all(drained(layer) for found in images for layer in found.layers())
     except ArvDockerError as error:
         return type(error).__name__

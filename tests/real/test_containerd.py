@@ -49,12 +49,14 @@ def test_a_container_is_started_by_the_digest_that_was_said_beforehand(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Stored out of the one store for nodes with the other, both ways."""
-    site.printed("ingest", "--image-id=manifest", small_image.reference)
-    said = json.loads(site.printed("inspect", "--json", small_image.reference))
+    """Stored out of the one store for nodes with the other, both ways; under both digests over one set of blocks."""
+    both = json.loads(site.printed("ingest", "--image-id=both", "--json", small_image.reference))
+    assert both["image_id"] == small_image.id
+    said = json.loads(site.printed("inspect", "--json", both["beside"]["image_id"]))
     assert said["file"] == f"{said['manifest_digest']}.tar"
+    assert said["blocks"] == json.loads(site.printed("inspect", "--json", small_image.reference))["blocks"]
     there = Site(site.folder, containerd_docker)
-    assert there.printed("load", small_image.reference) == said["manifest_digest"]
+    assert there.printed("load", said["manifest_digest"]) == said["manifest_digest"]
     assert greets(containerd_docker, small_image, said["manifest_digest"])
     back = Site(tmp_path / "back", containerd_docker)
     back.printed("ingest", said["manifest_digest"])

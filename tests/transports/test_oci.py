@@ -233,7 +233,7 @@ def every(text: str) -> list[tuple[Digest, tuple[str, ...]]]:
     source = names.source(text)
     assert isinstance(source, LayoutSource | ArchiveFile)
     with source.every() as found:
-        return [(image.config.digest, image.tags) for image in found]
+        return [(image.config.digest, image.tags) for image in (opened() for _, opened in found)]
 
 
 def test_every_image_of_a_layout(folder: Path) -> None:
