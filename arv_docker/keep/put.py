@@ -152,7 +152,7 @@ class BlockWriter:
                 if self._keep.insecure:  # the user said so; saying it again for each request is no help
                     urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
                 many: dict[str, Any] = {"maxsize": 16, **tls}
-                pools = _through(proxy, many) if proxy else urllib3.PoolManager(**many)
+                pools = through(proxy, many) if proxy else urllib3.PoolManager(**many)
                 kinds = (urllib3.HTTPConnectionPool, urllib3.HTTPSConnectionPool)
                 pools.pool_classes_by_scheme = {str(kind.scheme): _patient(kind) for kind in kinds}
                 self._pools[proxy] = pools
@@ -224,7 +224,7 @@ def _proxy(scheme: str) -> str | None:
     return next((os.environ[name] for name in names if os.environ.get(name)), None)
 
 
-def _through(proxy: str, many: dict[str, Any]) -> PoolManager:
+def through(proxy: str, many: dict[str, Any]) -> PoolManager:
     """Connections through a proxy, with the user and password that its URL may have."""
     import urllib3
 

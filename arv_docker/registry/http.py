@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from .. import __version__
@@ -204,6 +204,8 @@ class Http:
         """The connections for a URL: with the registry's certificates to it alone, through a proxy where one is set."""
         import urllib3
 
+        from ..keep.put import through
+
         parts = urlsplit(url)
         ours = parts.netloc == self.host
         proxy = proxy_for(parts.scheme, parts.hostname or "")
@@ -211,10 +213,8 @@ class Http:
             if (pool := self._pools.get((proxy, ours))) is None:
                 context = certificates.context(self.host if ours else None)
                 timeout = urllib3.Timeout(connect=self.patience.connect, read=self.patience.read)
-                if proxy:
-                    pool = urllib3.ProxyManager(proxy, ssl_context=context, timeout=timeout, maxsize=8)
-                else:
-                    pool = urllib3.PoolManager(ssl_context=context, timeout=timeout, maxsize=8)
+                many: dict[str, Any] = {"ssl_context": context, "timeout": timeout, "maxsize": 8}
+                pool = through(proxy, many) if proxy else urllib3.PoolManager(**many)
                 self._pools[proxy, ours] = pool
         return pool
 

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import ipaddress
+import socketserver
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,6 +166,27 @@ def test_requests_go_through_the_proxy(registry: Registry, monkeypatch: pytest.M
     with pytest.raises(RegistryError, match="the connection failed") as caught:
         Client("registry.example", patience=Waited().patience).manifest("app", "1")
     assert "501" in caught.value.detail  # its answer to CONNECT
+
+
+def test_a_proxy_that_wants_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets that of its address, which shows in no message."""
+    heads: list[bytes] = []
+
+    class Proxy(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            heads.append(b"".join(iter(self.rfile.readline, b"\r\n")))
+            self.wfile.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        monkeypatch.setenv("https_proxy", f"http://ann:the%20password@127.0.0.1:{server.server_address[1]}")
+        with pytest.raises(RegistryError, match="the connection failed") as caught:
+            Client("registry.example", patience=Waited().patience).manifest("app", "1")
+        server.shutdown()
+    basic = base64.b64encode(b"ann:the password")
+    assert b"authorization: Basic " + basic in heads[0]
+    assert "407" in caught.value.detail
+    assert not any(secret in str(caught.value) for secret in ("the password", "the%20password", basic.decode()))
 
 
 @pytest.mark.parametrize(

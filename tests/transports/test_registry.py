@@ -446,7 +446,9 @@ def test_wrong_bytes(registry: Registry, waited: Waited) -> None:
         read(source(registry, patience=waited.patience))
 
 
-@pytest.mark.parametrize("text", ["bytes 0-9/10", "bytes 2097152-4194303/99", "", "bytes=nonsense"])
+@pytest.mark.parametrize(
+    "text", ["bytes 0-9/10", "bytes 0-4194303/4194304", "bytes 2097152-4194303/99", "", "bytes=nonsense"]
+)
 @pytest.mark.parametrize("always", [True, False])
 def test_a_wrong_content_range(registry: Registry, waited: Waited, text: str, always: bool) -> None:
     wrong = iter([True] if not always else iter(lambda: True, False))
