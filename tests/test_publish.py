@@ -244,6 +244,23 @@ def test_a_missing_repository_is_created_once_by_a_command(registry: scripted.Re
 
 
 @pytest.mark.conforms("H5")
+def test_a_repository_that_another_push_creates_meanwhile(registry: scripted.Registry, tmp_path: Path) -> None:
+    """The command says that it is there, and fails; that is no failure of the push."""
+    script = tmp_path / "create"
+    script.write_text(f"#!/bin/sh\ntouch {tmp_path}/created; echo it exists >&2; exit 254\n")
+    script.chmod(0o755)
+
+    def fault(conversation: Conversation) -> bool:
+        if (tmp_path / "created").exists():
+            registry.repositories.setdefault("app", set())
+        return False
+
+    registry.fault = fault
+    push(publisher(registry, service=partial(Plain, command=[str(script)])), IMAGE, "app:1")
+    assert ("app", "1") in registry.manifests
+
+
+@pytest.mark.conforms("H5")
 def test_a_repository_that_may_not_be_created(registry: scripted.Registry) -> None:
     denied = ["sh", "-c", "echo you may not >&2; exit 254"]
     ours = publisher(registry, service=partial(Plain, command=denied))

@@ -74,6 +74,8 @@ class Plain:
             done = subprocess.run([*self._command, self._beginning + repository], capture_output=True, timeout=_TIMEOUT)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise RegistryError(f"{step}: {self._command[0]} cannot be run: {error}.") from None
+        if done.returncode and self._exists(repository):
+            return False  # another push was faster
         if done.returncode:
             said = done.stderr.decode(errors="replace")
             raise RegistryError(f"{step}: {self._command[0]} ended with {done.returncode}.", detail=said)
