@@ -7,7 +7,8 @@ makes it *attested* (``trust``), and it goes stale by itself when the collection
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from ..errors import ClusterError
 from ..image import Config, Digest, parsed_time
@@ -55,10 +56,7 @@ def ensure(
         for link in existing
         if link.head_uuid == collection.uuid and trust.attests(link, collection)
     }
-    missing = [key for key in wanted if key not in there]
-    for link_class, link_name in missing:
-        _create_once(cluster, collection, link_class, link_name, properties)
-    return len(missing)
+    return _write(cluster, collection, [key for key in wanted if key not in there], properties)
 
 
 def note_digests(
@@ -70,9 +68,25 @@ def note_digests(
         for link in existing
         if link.link_class == DIGEST and link.head_uuid == collection.uuid and trust.attests(link, collection)
     }
-    missing = [str(digest) for digest in dict.fromkeys(digests) if str(digest) not in there]
-    for name in missing:
-        _create_once(cluster, collection, DIGEST, name, {})
+    missing = [(DIGEST, str(digest)) for digest in dict.fromkeys(digests) if str(digest) not in there]
+    return _write(cluster, collection, missing, {})
+
+
+def _write(
+    cluster: Cluster,
+    collection: CollectionRecord,
+    missing: Sequence[tuple[str, str]],
+    properties: Mapping[str, object],
+) -> int:
+    """Writes links of those classes and names, in that order; gives how many."""
+    for link_class, name in missing:
+        _create_once(cluster, collection, link_class, name, properties)
+    if missing:
+        classes, names = zip(*missing, strict=True)
+        kinds = [["link_class", "in", sorted(set(classes))], ["name", "in", sorted(set(names))]]
+        about = [["head_uuid", "=", collection.uuid], ["tail_uuid", "=", collection.pdh]]
+        for later in _later_ones(_ours(cluster, [*kinds, *about])):
+            cluster.delete_link(later.uuid)
     return len(missing)
 
 
@@ -96,14 +110,24 @@ def _create_once(
 
 
 def _create(cluster: Cluster, attributes: Mapping[str, object]) -> None:
-    once(lambda: cluster.create_link(attributes), lambda: next(iter(_equals(cluster, attributes)), None))
-    for later in _equals(cluster, attributes)[1:]:
-        cluster.delete_link(later.uuid)
-
-
-def _equals(cluster: Cluster, attributes: Mapping[str, object]) -> list[Link]:
-    """Our links of that class, name, head and pin, the oldest first."""
     keys = ("link_class", "name", "head_uuid", "tail_uuid", "owner_uuid")
-    found = cluster.links([[key, "=", attributes[key]] for key in keys])
-    ours = (link for link in found if link.modified_by == cluster.user_uuid)
-    return sorted(ours, key=lambda link: (link.created_at, link.uuid))
+    equals = [[key, "=", attributes[key]] for key in keys]
+    once(lambda: cluster.create_link(attributes), lambda: next(iter(_ours(cluster, equals)), None))
+
+
+def _ours(cluster: Cluster, filters: Sequence[list[Any]]) -> list[Link]:
+    """This user's links that pass the filters, the oldest first."""
+    found = (link for link in cluster.links(filters) if link.modified_by == cluster.user_uuid)
+    return sorted(found, key=lambda link: (link.created_at, link.uuid))
+
+
+def _later_ones(links: Iterable[Link]) -> list[Link]:
+    """Those that say the same as one before them."""
+    seen: set[tuple[str, str, str]] = set()
+    later = []
+    for link in links:
+        says = (link.link_class, link.name, link.owner_uuid)
+        if says in seen:
+            later.append(link)
+        seen.add(says)
+    return later

@@ -150,6 +150,12 @@ def test_of_two_that_were_written_at_once_the_older_stays() -> None:
     assert kept["created_at"].startswith("2023")
 
 
+def test_one_request_looks_for_second_ones_of_all_that_were_written() -> None:
+    api = FakeApi()
+    assert ensure(api, api.image(), look=False) == 2
+    assert (api.requests["links.create"], api.requests["links.list"]) == (2, 1)
+
+
 def test_an_equal_link_of_somebody_else_is_left_alone() -> None:
     api = FakeApi()
     record = api.image()
