@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from arv_docker.cli import registry as verb
+from arv_docker.progress import size
 from arv_docker.registry import http
 from arv_docker.registry.http import Patience
+from tests.archives import files_of, image
 from tests.cli.conftest import APP, Run
-from tests.keep.fake_api import FakeApi
+from tests.keep.fake_api import OTHER, FakeApi
 from tests.registry.conftest import registry, tokens, waited
 from tests.registry.scripted import Conversation, Registry, TokenServer, running, sha256
 from tests.registry.service import SECRET, ProjectService
@@ -340,3 +342,25 @@ def test_nothing_is_made_of_an_image_that_cannot_be_had(
     assert api.records["collections"] == api.records["links"] == {}
     registry.fault = lambda conversation: False
     assert run("ingest", "--insecure", f"docker://{registry.host}/tools/app:1").code == 0
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_what_comes_from_the_registry_is_said_and_why(
+    run: Run, registry: Registry, api: FakeApi, trusted: bool
+) -> None:
+    """Of the next version the changed layer; all of it where only another user says that Keep has the others."""
+    following = image(APP.layers[0], files_of(b"changed"), os="linux")
+    for name, made in (("tools/app:1", APP), ("tools/app:2", following)):
+        registry.add(name, made, lambda content: content)
+    first = run("ingest", "--insecure", f"docker://{registry.host}/tools/app:1")
+    assert f"{registry.host}: {size(sum(map(len, APP.layers)))} of layers fetched" in first.err
+    for link in api.records["links"].values():
+        if not trusted:
+            link["modified_by_user_uuid"] = OTHER
+    second = run("ingest", "--insecure", f"docker://{registry.host}/tools/app:2")
+    assert (first.code, second.code) == (0, 0)
+    fetched = following.layers[1:] if trusted else following.layers
+    assert f"{registry.host}: {size(sum(map(len, fetched)))} of layers fetched" in second.err
+    assert ("layers that only others say to be in Keep: 1;" in second.err) is not trusted
+    again = run("ingest", "--insecure", f"docker://{registry.host}/tools/app:2")
+    assert "fetched" not in again.err
