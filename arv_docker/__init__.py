@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Container images in Keep: one canonical archive per image, whatever engine it comes from.
 
-For job launchers there is ``get_image``; it is loaded when it is first used.
+For job launchers there is ``get_image``, for those who carry images along ``materialize`` and
+``deploy``; each is loaded when it is first used.
 
 >>> import arv_docker
 >>> arv_docker.get_image  # doctest: +ELLIPSIS
@@ -10,19 +11,25 @@ For job launchers there is ``get_image``; it is loaded when it is first used.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .launcher import ImageRecord, get_image
+    from .staging import Container, Deployed, deploy, materialize
 
 __version__ = "0.1.0"
 
-__all__ = ["ImageRecord", "__version__", "get_image"]
+__all__ = ["Container", "Deployed", "ImageRecord", "__version__", "deploy", "get_image", "materialize"]
+
+_ROOMS = {
+    "launcher": ("ImageRecord", "get_image"),
+    "staging": ("Container", "Deployed", "deploy", "materialize"),
+}
 
 
 def __getattr__(name: str) -> object:
-    if name in ("ImageRecord", "get_image"):
-        from . import launcher
-
-        return getattr(launcher, name)
+    for room, names in _ROOMS.items():
+        if name in names:
+            return getattr(importlib.import_module(f".{room}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

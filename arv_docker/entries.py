@@ -74,10 +74,10 @@ class Entries:
             return None
         return self.entry(path)
 
-    def by_image(self, image_id: Digest) -> Entry | None:
-        """An entry of that image under whatever name."""
-        entries = map(self.entry, self.contents())
-        return next((it for it in entries if it is not None and it.metadata.image_id == image_id), None)
+    def by_image(self, digest: Digest) -> Entry | None:
+        """An entry of the image with that ID, or called so by an engine or a registry, under whatever name."""
+        entries = (it for it in map(self.entry, self.contents()) if it is not None)
+        return next((it for it in entries if digest in (it.metadata.image_id, *it.metadata.digests)), None)
 
     def entry(self, path: Path) -> Entry | None:
         """The entry of an archive in the cache; None if its metadata is missing, damaged, or of another archive."""
@@ -181,9 +181,11 @@ class Entries:
         with writing(directory, advice="choose another folder"):
             directory.mkdir(parents=True, exist_ok=True)
         paths = tuple(directory / it for it in (self._names(name) if names is None else names))
-        for path in paths:
-            if force or not path.exists():
-                place(entry.path, path, entry.metadata.archive)
+        with locked(directory / ".lock"):
+            for path in paths:
+                partial_of(path).unlink(missing_ok=True)  # of a process that was killed
+                if force or not path.exists():
+                    place(entry.path, path, entry.metadata.archive)
         return paths
 
     @contextmanager

@@ -20,13 +20,16 @@ _LONGEST_NAME = 255 - len(f".{METADATA_SUFFIX}.partial")
 
 
 def plain(text: str) -> str:
-    """A name that no other image has, and that says which one it is: percent-encoded.
+    """A name that no other image has, and that says which one it is: percent-encoded; the end of a long one is a hash.
 
     >>> plain("quay.io/a/b:1")
     'quay.io%2Fa%2Fb%3A1.tar'
     """
     name = parse_name(text)
-    return quote(name.written if isinstance(name, ImageId) else name.familiar, safe="") + ".tar"
+    full = quote(name.written if isinstance(name, ImageId) else name.familiar, safe="")
+    if len(full) > _LONGEST_NAME - len(".tar"):
+        full = f"{full[:100]}~{Digest.of(full.encode()).hex}"
+    return f"{full}.tar"
 
 
 def cwl(text: str) -> str:

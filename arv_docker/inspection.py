@@ -12,7 +12,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from .errors import BadArchive, BadReference, DigestMismatch
@@ -31,11 +31,17 @@ _SEAL = "seal"
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What is known of an archive: the image in it, the SHA-256 of the file, and the record of the image."""
+    """What is known of an archive: the image in it, the SHA-256 of the file, and the record of the image.
+
+    ``digests`` are further ones by which engines and registries call the image; ``name`` is what it was staged as, in
+    full, and empty in the cache, where links are the names.
+    """
 
     image_id: Digest
     archive: Digest
     record: Mapping[str, Any] = field(repr=False)
+    digests: tuple[Digest, ...] = ()
+    name: str = ""
 
     @property
     def repo_digests(self) -> tuple[str, ...]:
@@ -81,9 +87,7 @@ class Wfexs:
     def parse(self, document: Mapping[str, Any]) -> Metadata:
         """The metadata in a document of this form, which may have other keys too; raises BadArchive if it is none."""
         try:
-            (record,) = document["manifests"]
-            image_id = Digest.sha256(record["Id"].removeprefix("sha256:"))
-            found = Metadata(image_id, digest_of(document["image_signature"]), record)
+            found = self._parsed(document)
             agrees = self.document(found).items() <= document.items()
         except (KeyError, ValueError, TypeError, AttributeError, BadReference):
             agrees = False
@@ -91,28 +95,45 @@ class Wfexs:
             raise BadArchive(f"{_WHAT} is not what was written.")
         return found
 
+    def _parsed(self, document: Mapping[str, Any]) -> Metadata:
+        (record,) = document["manifests"]
+        image_id = Digest.sha256(record["Id"].removeprefix("sha256:"))
+        name = next(iter(record.get("RepoTags") or ()), "")
+        return Metadata(image_id, digest_of(document["image_signature"]), record, name=name)
+
 
 class Sealed(Wfexs):
-    """Our own: the same with a seal, and with further keys if there are any."""
+    """Our own: the same with the name, further digests, and a seal."""
 
     def __init__(self) -> None:
         super().__init__("docker")
 
-    def dump(self, metadata: Metadata, also: Mapping[str, Any] | None = None) -> bytes:
-        """The keys of ``Wfexs``, those of ``also``, and the seal."""
-        return sealed({**self.document(metadata), **(also or {})})
+    def dump(self, metadata: Metadata) -> bytes:
+        """The keys of ``Wfexs``, ours, and the seal."""
+        return sealed(self.document(metadata))
 
     def load(self, raw: bytes) -> Metadata:
         """Raises also DigestMismatch where the seal is broken."""
         return self.parse(unsealed(raw))
 
+    def document(self, metadata: Metadata) -> dict[str, Any]:
+        """All keys but the seal."""
+        ours = {"name": metadata.name, "digests": list(map(str, metadata.digests))}
+        return {**super().document(metadata), **ours}
 
-def record_of(config: Config, size: int, repo_digests: Sequence[str] = ()) -> dict[str, Any]:
-    """The record of an image, from its config but for ``repo_digests``; ``size`` is that of its layers in bytes."""
+    def _parsed(self, document: Mapping[str, Any]) -> Metadata:
+        digests = tuple(map(Digest.parse, document["digests"]))
+        return replace(super()._parsed(document), name=document["name"], digests=digests)
+
+
+def record_of(
+    config: Config, size: int, repo_digests: Sequence[str] = (), repo_tags: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The record of an image, from its config but for its names; ``size`` is that of its layers in bytes."""
     document = json_object(config.raw, what="the image's config")
     record = {
         "Id": str(config.digest),
-        "RepoTags": [],
+        "RepoTags": list(repo_tags),
         "RepoDigests": sorted(repo_digests),
         "Created": config.created or "",
         "Os": config.platform.os,

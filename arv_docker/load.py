@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from .engine import Engine
 from .image import Digest
@@ -11,7 +12,7 @@ from .keep.client import Cluster, CollectionRecord
 from .keep.stored import StoredImage
 from .progress import Progress
 from .reference import Reference
-from .transports.docker_daemon import EngineDestination, whole_id
+from .transports.docker_daemon import held
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +40,8 @@ def load(
     case the engine has nothing new, and EngineError.
     """
     stored = StoredImage(cluster, collection)
-    there, spared = whole_id(engine, stored.layout), 0
-    if there is None:
-        loaded, spared = EngineDestination(engine).write_missing(
-            stored, lambda size: progress.step(f"loading into {engine.name}", size), progress.say
-        )
-    else:
-        loaded = there
-    tagged = name is not None and name.digest is None
-    if name is not None and tagged:
-        engine.tag(loaded, name)
-    text = str(name) if tagged else None
-    return Loaded(stored.config.digest, loaded, text, there is not None, stored.bytes_read, spared)
+    tagged = name if name is not None and name.digest is None else None
+    step = partial(progress.step, f"loading into {engine.name}")
+    there = held(engine, stored, tagged, step, progress.say)
+    text = str(tagged) if tagged is not None else None
+    return Loaded(stored.config.digest, there.engine_id, text, there.already, stored.bytes_read, there.spared)

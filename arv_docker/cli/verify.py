@@ -1,28 +1,69 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``arv-docker verify``: whether Keep really has an image."""
+"""``arv-docker verify``: whether Keep really has an image, or a staged folder has what it should."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import cli, progress
+from ..errors import NoSuchImage, NotVerified, UsageError
+from ..progress import printable
+
+if TYPE_CHECKING:
+    from ..staging.staged import Copy
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
     parser.epilog = (
-        "Ends with exit code 5 for content that is not the image's, 4 for blocks that are lost or damaged.\n\n"
-        "example:\n  arv-docker verify --local busybox:latest"
+        "Ends with exit code 5 for content that is not the image's, 4 for blocks that are lost or damaged.\n"
+        "A folder is meant where staged images are in it; to verify an image in Keep that is called like such a\n"
+        "folder, write its tag too.\n\n"
+        "examples:\n  arv-docker verify --local busybox:latest\n  arv-docker verify containers"
     )
-    parser.add_argument("name", metavar="NAME|UUID|PDH", help="an image's name or ID, or a collection's UUID or PDH")
-    parser.add_argument("--quick", action="store_true", help="only structure, and that every block is there")
+    parser.add_argument(
+        "name", metavar="NAME|UUID|PDH|D", help="an image's name or ID, a collection's UUID or PDH, or a staged folder"
+    )
+    parser.add_argument("--quick", action="store_true", help="in Keep: only structure, and that every block is there")
     cli.add_cluster_options(parser)
     cli.add_json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Verifies the image and prints what was found."""
+    """Verifies the image or the folder and prints what was found."""
+    folder = Path(args.name)
+    if folder.is_dir():
+        from .stage import present
+
+        if copies := present(folder).copies():
+            return _verify_folder(args, copies)
+        if "/" in args.name or args.name.startswith("."):
+            raise NoSuchImage(f"{folder} holds no staged image.")
+    return _verify_stored(args)
+
+
+def _verify_folder(args: argparse.Namespace, copies: Sequence[Copy]) -> int:
+    from ..staging import staged
+
+    if args.quick:
+        raise UsageError("--quick is for images in Keep; the images of a folder are read.")
+    checked = list(staged.verify(copies, progress.on()))
+    if args.json:
+        cli.print_json([dataclasses.asdict(it) | {"image_id": it.image_id} for it in checked])
+    else:
+        for it in checked:
+            image_id = it.image_id.short if it.image_id else "-" * 12
+            print(printable(f"{'BAD' if it.problem else 'ok '}  {image_id}  {it.path}"))
+    if bad := [it.problem for it in checked if it.problem]:
+        raise NotVerified(f"{len(bad)} of {len(checked)} files in {args.name} are bad:", detail="\n".join(bad))
+    return 0
+
+
+def _verify_stored(args: argparse.Namespace) -> int:
     from .. import verify
     from ..keep import catalogue
 

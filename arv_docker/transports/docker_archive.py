@@ -20,11 +20,11 @@ from ..archive.listing import Name
 from ..archive.stream import StreamedImage
 from ..archive.unwrapped import unwrapped_stream
 from ..disk import locked, replacing
-from ..errors import BadArchive, DiskError, UsageError
+from ..errors import BadArchive, DiskError, NoSuchImage, UsageError
 from ..progress import Advance
 from ..reference import Reference, parse_name
-from . import OpenedImage, ReadsAhead
-from .local import LocalFile, seekable
+from . import OpenedImage
+from .local import LocalFile, archive_of, seekable
 from .names import Choice
 
 
@@ -135,15 +135,15 @@ class ArchiveDestination:
             seekable(image, self._path.parent) as found,
         ):
             layout = canonical.layout(found.config, found.sizes, self._names)
-            if isinstance(found, ReadsAhead):
-                found.read_ahead([span.diff_id for span in layout.spans])
             with replacing(self._path, layout.size) as file:
-                for chunk in canonical.content(layout, found.layer):
+                for chunk in archive_of(found, layout, advance):
                     file.write(chunk)
-                    advance(len(chunk))
         return layout
 
 
 def opened(descriptor: int, name: Name | None = None) -> ArchivedImage:
-    """The image in the archive that is open as ``descriptor``."""
-    return DockerArchive(LocalFile(descriptor)).image(name)
+    """The image in the archive that is open as ``descriptor``; also by the digest that a containerd store calls it."""
+    try:
+        return DockerArchive(LocalFile(descriptor)).image(name)
+    except NoSuchImage:
+        return DockerArchive(LocalFile(descriptor), by_index=True).image(name)

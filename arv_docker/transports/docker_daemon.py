@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 from .. import cache
@@ -20,8 +21,8 @@ from ..errors import EngineError, NoSuchImage, UsageError
 from ..image import Digest
 from ..progress import Advance, Progress
 from ..reference import ImageId, Reference, parse_name
-from . import OpenedImage, ReadsAhead, SeekableImage
-from .local import seekable
+from . import OpenedImage, SeekableImage
+from .local import archive_of, seekable
 from .names import Choice
 
 
@@ -65,13 +66,7 @@ class NamedDestination:
         """Loads what the engine lacks of the image and names it; gives its ID there. Raises as ``load`` does."""
         engine = self._engine()
         with seekable(image, cache.cache_folder()) as found:
-            there = whole_id(engine, canonical.layout(found.config, found.sizes))
-            if there is None:
-                there, _ = EngineDestination(engine).write_missing(
-                    found, lambda _: nullcontext(advance), self._progress.say
-                )
-        engine.tag(there, self._name)
-        return there
+            return held(engine, found, self._name, lambda _: nullcontext(advance), self._progress.say).engine_id
 
 
 def name_for(rest: str) -> Reference:
@@ -103,6 +98,36 @@ class EngineSource:
         else:
             with cache.saving(self._engine, self._image.id, self._file, self._image.size) as stream:
                 yield StreamedImage(stream, self._image.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An image that an engine has: its ID there, whether it had it before, and the bytes that it could do without."""
+
+    engine_id: Digest
+    already: bool
+    spared: int
+
+
+def held(
+    engine: Engine,
+    image: SeekableImage,
+    name: Reference | None,
+    step: Callable[[int], AbstractContextManager[Advance]],
+    say: Callable[[str], None],
+) -> Held:
+    """Sees to it that the engine has all of the image, called ``name`` unless that is None.
+
+    What it lacks is loaded; ``step`` gets the number of bytes. Raises as ``EngineDestination.write`` does.
+    """
+    there, spared = whole_id(engine, canonical.layout(image.config, image.sizes)), 0
+    if there is None:
+        found, spared = EngineDestination(engine).write_missing(image, step, say)
+    else:
+        found = there
+    if name is not None:
+        engine.tag(found, name)
+    return Held(found, there is not None, spared)
 
 
 class EngineDestination:
@@ -154,9 +179,7 @@ class EngineDestination:
         store. Raises what the layers raise, and EngineError if the image is not there afterwards.
         """
         layout = canonical.layout(image.config, image.sizes)
-        if isinstance(image, ReadsAhead):
-            image.read_ahead([span.diff_id for span in layout.spans if span.diff_id not in skip])
-        words = self._engine.load(_told(canonical.content(layout, image.layer, skip), advance))
+        words = self._engine.load(archive_of(image, layout, advance, skip))
         found = whole_id(self._engine, layout) if skip else engine_id(self._engine, layout)
         if found is None:
             raise EngineError(
@@ -191,9 +214,3 @@ def _shared(one: Sequence[Digest], other: Sequence[Digest]) -> int:
     """How many layers both have in common, from the lowest up."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((place for place, (mine, theirs) in pairs if mine != theirs), min(len(one), len(other)))
-
-
-def _told(chunks: Iterator[bytes], advance: Advance) -> Iterator[bytes]:
-    for chunk in chunks:
-        yield chunk
-        advance(len(chunk))

@@ -9,12 +9,15 @@ from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..archive import canonical
 from ..archive.blob import section
+from ..archive.canonical import Layout
 from ..archive.layer import CHUNK, Layer
 from ..disk import writing
 from ..errors import BadArchive
 from ..image import Config, Digest
-from . import OpenedImage, SeekableImage, can_seek
+from ..progress import Advance
+from . import OpenedImage, ReadsAhead, SeekableImage, can_seek
 
 
 class LocalFile:
@@ -73,3 +76,15 @@ def seekable(image: OpenedImage, folder: Path) -> Iterator[SeekableImage]:
             if diff_id not in places:
                 raise BadArchive(f"layer {diff_id} is missing. Save the image again.")
         yield SpooledImage(image.config, LocalFile(file.fileno()), places)
+
+
+def archive_of(image: SeekableImage, layout: Layout, advance: Advance, skip: Container[Digest] = ()) -> Iterator[bytes]:
+    """The image's archive in that layout, as ``canonical.content`` gives it, without the layers in ``skip``.
+
+    ``advance`` is told of each chunk when the next is asked for: then it has been dealt with.
+    """
+    if isinstance(image, ReadsAhead):
+        image.read_ahead([span.diff_id for span in layout.spans if span.diff_id not in skip])
+    for chunk in canonical.content(layout, image.layer, skip):
+        yield chunk
+        advance(len(chunk))

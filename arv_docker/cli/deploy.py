@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``arv-docker deploy``: the images of a staged folder into an engine."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import cli, progress
+from .stage import document, present
+
+if TYPE_CHECKING:
+    from ..image import Digest
+    from ..staging import Container
+
+NONE = "none"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    parser.epilog = (
+        "Everything in the folder is verified before anything is loaded; if something is not as it was staged, the\n"
+        "exit code is 5 and the engine gets nothing. Prints each image's ID in the engine, whether it was loaded or\n"
+        "was there, and its name. With --engine none the folder is verified and nothing is loaded.\n\n"
+        "example:\n  arv-docker deploy containers --engine podman"
+    )
+    parser.add_argument("dir", type=Path, metavar="D", help="a folder that arv-docker stage wrote")
+    cli.add_engine_option(parser, NONE)
+    cli.add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Loads what the engine has not, and prints what it has now."""
+    from ..staging import deploy
+    from ..staging.deployment import verified
+
+    shown = progress.on()
+    folder = present(args.dir)
+    if args.engine == NONE:
+        staged = verified(folder, args.dir, shown)
+        shown.say(f"{len(staged)} images are as they were staged; there is no engine, so nothing was loaded")
+        done: list[tuple[Container, Digest | None, bool]] = [(it, None, False) for it in staged]
+    else:
+        deployed = deploy(args.dir, cli.engine(args), folder=folder, progress=shown)
+        done = [(it.container, it.engine_id, it.loaded) for it in deployed]
+        loaded = sum(it.loaded for it in deployed)
+        shown.say(f"{loaded} of {len(done)} images had to be loaded")
+    if args.json:
+        cli.print_json([document(it) | {"engine_id": engine_id, "loaded": new} for it, engine_id, new in done])
+    else:
+        for container, engine_id, new in done:
+            print(
+                engine_id or container.image_id, "loaded" if new else "there" if engine_id else "staged", container.name
+            )
+    return 0

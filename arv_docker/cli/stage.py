@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``arv-docker stage``: images into a folder that a workflow carries along."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import cli, progress
+from ..errors import UsageError
+from ..progress import printable
+
+if TYPE_CHECKING:
+    from ..staging import Container
+    from ..staging.origins import Origin
+    from ..staging.staged import Folder
+
+LAYOUTS = ("plain", "wfexs")
+ORIGINS = ("keep", "engine", "registry")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    parser.epilog = (
+        "Prints where each image is. An image is looked for in Keep, in the engine and in its registry, in that order\n"
+        "(without a cluster in the last two); what the cache has of it is not read again. What is staged already\n"
+        "stays as it is. If an image cannot be had anywhere, nothing is staged, and all such are named.\n\n"
+        "examples:\n"
+        "  arv-docker stage quay.io/tools/bwa:0.7 busybox:latest --dir containers\n"
+        "  arv-docker stage --offline busybox:latest --dir again\n"
+        "  arv-docker stage --layout wfexs --naming cwl quay.io/tools/bwa:0.7 --dir wfexs-cache\n"
+    )
+    parser.add_argument("name", nargs="+", metavar="NAME", help="the name or whole ID of an image")
+    parser.add_argument("--dir", required=True, type=Path, metavar="D", help="the folder; made if it is not there")
+    parser.add_argument(
+        "--offline",
+        action="store_true",
+        help="ask no cluster, no engine and no network: what the cache has, or nothing",
+    )
+    parser.add_argument(
+        "-f",
+        "--force",
+        action="store_true",
+        help="fetch the images again and replace what is there; not with --offline",
+    )
+    parser.add_argument(
+        "--naming",
+        metavar="SCHEME",
+        help="what the files are called: plain (the default), cwl, nextflow, folder, or a template with {registry}, "
+        "{repository}, {tag}, {id}, {short_id}",
+    )
+    parser.add_argument(
+        "--layout",
+        choices=LAYOUTS,
+        default=LAYOUTS[0],
+        help="plain: files with their metadata beside them; wfexs: a cache folder of WfExS, for the workflow engine of "
+        "--naming cwl or nextflow, or both",
+    )
+    parser.add_argument("--from", dest="origin", choices=ORIGINS, help="look there alone; an engine then pulls")
+    parser.add_argument(
+        "--inject",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="D",
+        help="take images of these names from the staged folder D, wherever else they are",
+    )
+    parser.add_argument("--insecure", action="store_true", help="talk to a registry on this machine without TLS")
+    cli.add_engine_option(parser)
+    cli.add_cluster_options(parser)
+    cli.add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Stages the images and prints their paths."""
+    from ..staging import materialize
+    from ..staging.deployment import verified
+
+    shown = progress.on()
+    folder = _folder(args, shown)
+    injected = [it for path in args.inject for it in verified(present(path), path, shown)]
+    if args.offline and args.force:
+        shown.say("offline, so nothing is overwritten")
+    with ExitStack() as stack:
+        staged = materialize(
+            args.name,
+            args.dir,
+            args.offline,
+            args.force,
+            injected,
+            origins=_origins(args, stack, shown),
+            folder=folder,
+            progress=shown,
+        )
+    if args.json:
+        cli.print_json([document(it) for it in staged])
+    else:
+        for container in staged:
+            print(printable(str(container.paths[0])))
+    return 0
+
+
+def document(container: Container) -> dict[str, object]:
+    """A staged image for programs."""
+    flat = dataclasses.asdict(container) | dataclasses.asdict(container.platform)
+    del flat["platform"]
+    digests = {"image_id": container.image_id, "archive": container.archive, "digests": container.digests}
+    return flat | digests
+
+
+def present(path: Path) -> Folder:
+    """A folder of staged images, in the form that it has."""
+    from ..integrations.wfexs import WfexsCache
+    from ..staging.folder import PlainFolder
+
+    plain, wfexs = PlainFolder(path), WfexsCache(path)
+    return wfexs if not plain.copies() and wfexs.copies() else plain
+
+
+def _folder(args: argparse.Namespace, shown: progress.Progress) -> Folder:
+    from ..filenames import naming
+    from ..integrations.wfexs import WfexsCache
+    from ..staging.folder import PlainFolder
+
+    if args.dir.exists() and not args.dir.is_dir():
+        raise UsageError(f"{args.dir} is there and is no folder.")
+    if args.layout == "wfexs":
+        return WfexsCache(args.dir, args.naming, shown)
+    return PlainFolder(args.dir, naming(args.naming or "plain"))
+
+
+def _origins(args: argparse.Namespace, stack: ExitStack, shown: progress.Progress) -> list[Origin]:
+    from ..staging.origins import FromEngine, FromKeep, FromRegistry
+
+    every: dict[str, Origin] = {
+        "keep": FromKeep(lambda: stack.enter_context(cli.cluster(args)), shown),
+        "engine": FromEngine(lambda: cli.engine(args), shown, pull=args.origin == "engine"),
+        "registry": FromRegistry(shown, insecure=args.insecure),
+    }
+    return [every[args.origin]] if args.origin else list(every.values())

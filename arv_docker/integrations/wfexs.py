@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A folder that WfExS-backend takes for its cache: it then finds the images of a workflow there, offline.
+
+For each of its container factories a cache in the layout of ``entries``, with links for each workflow engine
+(spec/seed-systems §1.5, §7.2):
+
+    containers/DockerContainerFactory/sha256~<base64>~
+    containers/DockerContainerFactory/CWLWorkflowEngine/<file name>
+
+Its archives are compressed with gzip, for WfExS takes no others, and name the image, for that is the name
+under which WfExS looks for it in an engine that has loaded one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from ..archive import canonical, oci
+from ..archive.canonical import Names
+from ..archive.gzipped import compressed
+from ..entries import Entries, Entry, metadata_path
+from ..errors import ContentError, OtherImage, UsageError
+from ..filenames import METADATA_SUFFIX, naming
+from ..image import Digest
+from ..inspection import Metadata, Wfexs, record_of
+from ..progress import Progress, Silent
+from ..reference import ImageId
+from ..staging.staged import Copy, Wanted
+from ..transports.docker_archive import ArchiveFile
+from ..transports.local import archive_of
+
+#: WfExS' factories, by the engine that each drives.
+FACTORIES = {"docker": "DockerContainerFactory", "podman": "PodmanContainerFactory"}
+#: Its workflow engines, by the naming of the files that each looks for.
+ENGINES = {"cwl": "CWLWorkflowEngine", "nextflow": "NextflowWorkflowEngine"}
+
+
+class WfexsCache:
+    """The images in a cache folder of WfExS."""
+
+    def __init__(self, path: Path, scheme: str | None = None, progress: Progress | None = None) -> None:
+        """``scheme`` is the naming of the workflow engine that is written for, None: all. Raises UsageError."""
+        if scheme is not None and scheme not in ENGINES:
+            raise UsageError(f"WfExS looks for no files by the naming {scheme!r}: it has {' and '.join(ENGINES)}.")
+        self._root = path / "containers"
+        self._schemes = [scheme] if scheme else list(ENGINES)
+        self._progress = progress or Silent()
+
+    def copies(self) -> list[Copy]:
+        """What is there for every factory and engine."""
+        groups = [
+            (engine, self._root / factory / group)
+            for engine, factory in FACTORIES.items()
+            for group in ENGINES.values()
+        ]
+        return [_copy(path, engine) for engine, folder in groups for path in sorted(folder.glob("[!.]*")) if _is(path)]
+
+    def tidy(self) -> None:
+        """Nothing: what is written again removes what was left of it."""
+
+    def paths(self, wanted: Wanted, image_id: Digest) -> tuple[Path, ...]:
+        """Its links."""
+        caches = [(scheme, it) for engine in FACTORIES for scheme, it in self._caches(engine, wanted)]
+        return tuple(
+            it.root / ENGINES[scheme] / name for scheme, it in caches for name in _names(scheme, wanted, image_id)
+        )
+
+    def put(self, wanted: Wanted, entry: Entry, entries: Entries, *, force: bool) -> None:
+        """Compressed once; the factories share the file where there are hard links."""
+        entries.check(entry)
+        written = None
+        for engine in FACTORIES:
+            for _, cache in self._caches(engine, wanted):
+                if not force and (there := cache.query(wanted.canonical)) is not None:
+                    _check_same(there, entry, wanted)
+                    continue
+                written = cache.adopt(wanted.canonical, written) if written else self._write(cache, wanted, entry)
+
+    def _caches(self, engine: str, wanted: Wanted) -> Iterator[tuple[str, Entries]]:
+        for scheme in self._schemes:
+
+            def names(_: str, scheme: str = scheme) -> Sequence[str]:
+                return _names(scheme, wanted, Digest.of(b""))
+
+            root = self._root / FACTORIES[engine]
+            yield scheme, Entries(root, ENGINES[scheme], names, form=Wfexs(engine), progress=self._progress)
+
+    def _write(self, cache: Entries, wanted: Wanted, entry: Entry) -> Entry:
+        image_id = entry.metadata.image_id
+        with ArchiveFile(entry.path).open() as image, cache.fetching(image_id):
+            layout = canonical.layout(image.config, image.sizes, _tags(wanted))
+            tags = [wanted.canonical] if _tags(wanted).tags else []
+            record = record_of(image.config, sum(image.sizes.values()), entry.metadata.repo_digests, tags)
+            with self._progress.step(f"compressing {wanted}", layout.size) as advance:
+                chunks = compressed(_read_from(archive_of(image, layout, advance)))
+                return cache.update(
+                    wanted.canonical, chunks, layout.size, image_id, lambda archive: Metadata(image_id, archive, record)
+                )
+
+
+def _names(scheme: str, wanted: Wanted, image_id: Digest) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(naming(scheme)(text, image_id) for text in wanted.spellings))
+
+
+def _tags(wanted: Wanted) -> Names:
+    """The name in full: both Docker and Podman then have it under that name, and no other."""
+    if isinstance(wanted.name, ImageId) or wanted.name.tag is None or wanted.name.digest is not None:
+        return Names()
+    return Names((wanted.canonical,), {oci.FULL_NAME: wanted.canonical, oci.REF_NAME: wanted.name.tag})
+
+
+def _check_same(there: Entry, entry: Entry, wanted: Wanted) -> None:
+    if there.metadata.image_id != entry.metadata.image_id:
+        raise OtherImage(
+            f"WfExS has {wanted} as image {there.metadata.image_id.short}, and it is {entry.metadata.image_id.short} "
+            "now. Use --force to replace it, or another --dir."
+        )
+
+
+def _is(path: Path) -> bool:
+    return not path.name.endswith(METADATA_SUFFIX)
+
+
+def _copy(path: Path, engine: str) -> Copy:
+    try:
+        return Copy(path, Wfexs(engine).load(metadata_path(path).read_bytes()))
+    except (OSError, ContentError) as error:
+        return Copy(path, None, f"the metadata of {path} cannot be used: {error}")
+
+
+def _read_from(chunks: Iterator[bytes]) -> Callable[[int], bytes]:
+    """Reads chunks on as if they were one: fewer bytes than asked for only at the end."""
+    held = bytearray()
+
+    def read(length: int) -> bytes:
+        while len(held) < length and (chunk := next(chunks, None)) is not None:
+            held.extend(chunk)
+        content = bytes(held[:length])
+        del held[:length]
+        return content
+
+    return read

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The usual folder of staged images: archives called as a naming says, each with its metadata beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ..disk import hash_of, locked, locked_if_free, partial_of, write
+from ..entries import Entries, Entry, metadata_path
+from ..errors import ContentError, NoSuchImage, OtherImage
+from ..filenames import METADATA_SUFFIX, Naming, naming
+from ..image import Digest
+from ..inspection import Metadata, Sealed
+from .staged import Copy, Wanted
+
+_FORM = Sealed()
+
+
+class PlainFolder:
+    """Canonical archives, as they are in Keep; where it can be hard links to the cache."""
+
+    def __init__(self, path: Path, names: Naming | None = None) -> None:
+        """``names`` are percent-encoded ones unless given. The folder is made when something is put there."""
+        self.path = path
+        self._names = names or naming("plain")
+
+    def copies(self) -> list[Copy]:
+        """What is there, by file name."""
+        return [self._copy(path) for path in sorted(self.path.glob(f"*{METADATA_SUFFIX}")) if path.name[0] != "."]
+
+    def tidy(self) -> None:
+        """Removes unfinished files beside whole ones; of others whoever stages that image again."""
+        leftovers = [partial_of(it) for copy in self.copies() for it in (copy.path, metadata_path(copy.path))]
+        if any(it.exists() for it in leftovers):
+            with locked_if_free(self.path / ".lock") as free:
+                for leftover in leftovers if free else ():
+                    leftover.unlink(missing_ok=True)
+
+    def paths(self, wanted: Wanted, image_id: Digest) -> tuple[Path, ...]:
+        """One for each spelling, those that come out as one once; raises UsageError for what cannot be a file's
+        name."""
+        names = dict.fromkeys(self._names(text, image_id) for text in wanted.spellings)
+        return tuple(self.path / name for name in names)
+
+    def put(self, wanted: Wanted, entry: Entry, entries: Entries, *, force: bool) -> None:
+        """The archive first and its metadata last, so that what has metadata is whole."""
+        paths = self.paths(wanted, entry.metadata.image_id)
+        metadata = replace(entry.metadata, name=wanted.canonical)
+        self._check_names(paths, metadata)
+        if entries.transfer(wanted.canonical, self.path, names=[it.name for it in paths], force=force) is None:
+            raise NoSuchImage(f"{wanted} was removed from the cache meanwhile. Stage it again.")
+        with locked(self.path / ".lock"):
+            for path in paths:
+                if not path.samefile(entry.path) and hash_of(path, lambda _: None) != metadata.archive:
+                    raise OtherImage(
+                        f"{path} is there and is not image {metadata.image_id.short}, which is staged as "
+                        f"{wanted}. Use --force to replace it, or another --dir or --naming."
+                    )
+                write(metadata_path(path), _FORM.dump(metadata))
+            self._remove_others(metadata)
+
+    def _copy(self, metadata: Path) -> Copy:
+        path = metadata.with_name(metadata.name.removesuffix(METADATA_SUFFIX))
+        try:
+            return Copy(path, _FORM.load(metadata.read_bytes()))
+        except (OSError, ContentError) as error:
+            return Copy(path, None, f"{metadata} cannot be used: {error}")
+
+    def _check_names(self, paths: tuple[Path, ...], metadata: Metadata) -> None:
+        """Two images under one file name would each be taken for the other."""
+        for copy in self.copies():
+            if copy.path in paths and copy.metadata is not None and copy.metadata.name != metadata.name:
+                raise OtherImage(
+                    f"{copy.path} is {copy.metadata.name}, and {metadata.name} would have the same file name. "
+                    "Use another --naming, or another --dir."
+                )
+
+    def _remove_others(self, metadata: Metadata) -> None:
+        """What the name meant here before; two images of one name would both be loaded."""
+        for copy in self.copies():
+            old = copy.metadata
+            if old is not None and old.name == metadata.name and old.image_id != metadata.image_id:
+                metadata_path(copy.path).unlink(missing_ok=True)
+                copy.path.unlink(missing_ok=True)

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where an image that is to be staged comes from: Keep, an engine, a registry, in that order.
+
+An origin says which image a name means there, and how it is read; nothing of its layers is
+read before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from ..engine import Engine, EngineImage
+from ..engine.auto import Auto
+from ..engine.docker import Docker
+from ..engine.podman import Podman
+from ..errors import EngineError, NoSuchImage, RegistryError
+from ..image import Digest
+from ..keep import catalogue
+from ..keep.client import Cluster, CollectionRecord
+from ..keep.stored import StoredImage, image_file
+from ..keep.trust import Trust
+from ..progress import Progress
+from ..reference import ImageId, Reference
+from ..settings import settings
+from ..transports import OpenedImage
+from ..transports.registry import RegistrySource
+from ..transports.saved import SavedSource
+from .staged import Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An image that an origin has. ``digest`` is what it is called there: the image ID, or that of its manifest.
+
+    ``repo_digests`` are the names by digest under which registries have it, as far as the origin knows.
+    """
+
+    origin: str
+    digest: Digest
+    open: Callable[[], AbstractContextManager[OpenedImage]]
+    repo_digests: tuple[str, ...] = ()
+
+
+class Origin(Protocol):
+    """Somewhere images come from."""
+
+    def find(self, wanted: Wanted, *, force: bool) -> Found:
+        """What the name means there now. ``force``: also where something has to be fetched for that which is there.
+
+        Raises NoSuchImage, and what asking fails with.
+        """
+
+
+class FromKeep:
+    """A cluster, by the rule by which it starts containers."""
+
+    def __init__(self, cluster: Callable[[], Cluster], progress: Progress) -> None:
+        """``cluster`` is called when an image is asked for, once."""
+        self._make = cluster
+        self._cluster: Cluster | None = None
+        self._progress = progress
+
+    def find(self, wanted: Wanted, *, force: bool) -> Found:  # noqa: ARG002 -- what Keep has cannot be any newer
+        """Of digests only what trusted users say is taken: an image's bytes do not show how registries call it."""
+        if self._cluster is None:
+            self._cluster = self._make()
+        cluster = self._cluster
+        digest = wanted.digest
+        trust = Trust.of(cluster.user_uuid, cluster.system_user_uuid, settings().trusted_writers)
+        resolved = _resolved(cluster, wanted, trust)
+        for warning in resolved.warnings:
+            self._progress.say(f"warning: {warning}")
+        image_id = image_file(resolved.collection).image_id
+        link = resolved.link
+        if digest and link is not None and link.link_class == catalogue.HASH and digest != image_id:
+            raise NoSuchImage(f"link {link.uuid} is about image {digest}, and its collection holds {image_id}.")
+        return Found("keep", image_id, lambda: _stored(cluster, resolved.collection))
+
+
+class FromEngine:
+    """An engine; what is not there is fetched into it first, if ``pull``."""
+
+    def __init__(self, engine: Callable[[], Engine], progress: Progress, *, pull: bool = False) -> None:
+        """``engine`` is called for each image."""
+        self._engine = engine
+        self._progress = progress
+        self._pull = pull
+
+    def find(self, wanted: Wanted, *, force: bool) -> Found:
+        """The image there. With ``pull`` and ``force`` it is fetched even so; if that fails, what is there counts."""
+        engine = self._engine()
+        image = None
+        if not (self._pull and force and isinstance(wanted.name, Reference)):
+            image = self._there(engine, wanted)
+        if image is None:
+            image = self._pulled(engine, wanted)
+        return Found("engine", image.id, SavedSource(engine, image, self._progress).open, image.digests)
+
+    def _there(self, engine: Engine, wanted: Wanted) -> EngineImage | None:
+        try:
+            return engine.inspect(wanted.name)
+        except NoSuchImage:
+            if not self._pull or isinstance(wanted.name, ImageId):
+                raise
+        return None
+
+    def _pulled(self, engine: Engine, wanted: Wanted) -> EngineImage:
+        name = wanted.name
+        assert isinstance(name, Reference)
+        if wanted.known is not None:
+            try:
+                engine.pull(wanted.known, self._progress.say)
+                image = engine.inspect(wanted.known)
+                engine.tag(image.id, name)
+                return image
+            except (EngineError, NoSuchImage) as error:
+                self._progress.say(_by_tag(wanted, wanted.known, error.message))
+        try:
+            engine.pull(name, self._progress.say)
+        except EngineError as error:
+            if type(error) is not EngineError:  # it is not there, or shut to us
+                raise
+            try:
+                image = engine.inspect(name)
+            except NoSuchImage:
+                raise NoSuchImage(f"{engine.name} has no {wanted}, and cannot fetch it.", detail=str(error)) from None
+            self._progress.say(f"warning: {wanted} cannot be fetched, what {engine.name} has is taken: {error}")
+            return image
+        return engine.inspect(name)
+
+
+class FromRegistry:
+    """The image's registry, with no engine."""
+
+    def __init__(self, progress: Progress, *, insecure: bool = False) -> None:
+        """``insecure`` allows a registry on this machine to be asked without TLS."""
+        self._progress = progress
+        self._insecure = insecure
+
+    def find(self, wanted: Wanted, *, force: bool) -> Found:  # noqa: ARG002 -- a registry is asked in any case
+        """The image by the digest that is known of it; else by its name."""
+        if isinstance(wanted.name, ImageId):
+            raise NoSuchImage(f"{wanted} is an image ID; registries know images by name.")
+        if wanted.known is not None:
+            try:
+                return self._found(wanted.known)
+            except (NoSuchImage, RegistryError) as error:
+                self._progress.say(_by_tag(wanted, wanted.known, error.message))
+        return self._found(wanted.name)
+
+    def _found(self, name: Reference) -> Found:
+        with self._source(name).open() as image:
+            image_id, digests = image.config.digest, image.digests
+        exact = replace(name, tag=None, digest=digests[-1], written="")  # its tag may move before the layers are read
+        return Found("registry", image_id, self._source(exact).open, (exact.canonical,))
+
+    def _source(self, name: Reference) -> RegistrySource:
+        return RegistrySource(name, insecure=self._insecure, progress=self._progress)
+
+
+def usual(progress: Progress) -> Sequence[Origin]:
+    """The configured cluster, whichever engine has the image, and the image's registry."""
+    return (
+        FromKeep(Cluster.configured, progress),
+        FromEngine(lambda: Auto([Docker, Podman], progress.say), progress),
+        FromRegistry(progress),
+    )
+
+
+def _resolved(cluster: Cluster, wanted: Wanted, trust: Trust) -> catalogue.Resolved:
+    """What Keep has under that digest, or the first of the spellings that it knows: links have names as written."""
+    if wanted.digest is not None:
+        return catalogue.resolve(cluster, str(wanted.digest), trust, trusted_only=True)
+    assert isinstance(wanted.name, Reference)
+    texts = dict.fromkeys((*wanted.spellings, wanted.name.familiar, wanted.canonical))
+    for text in texts:
+        try:
+            return catalogue.resolve(cluster, text, trust)
+        except NoSuchImage as error:
+            missing = error
+    raise missing
+
+
+@contextmanager
+def _stored(cluster: Cluster, collection: CollectionRecord) -> Iterator[StoredImage]:
+    yield StoredImage(cluster, collection)
+
+
+def _by_tag(wanted: Wanted, known: Reference, why: str) -> str:
+    return f"warning: {wanted} cannot be had as {known.canonical}, what the name means now is taken: {why}"

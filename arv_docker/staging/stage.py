@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Putting images into a folder: from the folder itself, the cache, Keep, an engine, a registry, whichever has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from ..archive import canonical
+from ..entries import Entry, user_entries
+from ..errors import (
+    ArvDockerError,
+    BadSettings,
+    DigestMismatch,
+    EngineNotRunning,
+    EnginePermissionDenied,
+    NoCluster,
+    NoEngine,
+    NoSuchImage,
+    NotAnImage,
+    RegistryDenied,
+    RegistryError,
+)
+from ..image import Digest
+from ..inspection import Metadata, record_of
+from ..progress import Progress, Silent
+from ..transports import Digested
+from ..transports.local import archive_of, seekable
+from .folder import PlainFolder
+from .origins import Found, Origin, usual
+from .staged import Container, Copy, Folder, Wanted, check_bytes, container_of, containers, wanted
+
+#: Why the next origin is asked. Any other failure may be of the one that has the image.
+_NEXT = (NoSuchImage, NotAnImage, NoCluster, NoEngine, EngineNotRunning, EnginePermissionDenied, RegistryError)
+
+_ANY = Digest.of(b"")
+
+
+def materialize(
+    references: Iterable[str | Container],
+    directory: Path | str,
+    offline: bool = False,
+    force: bool = False,
+    injected: Sequence[Container] = (),
+    *,
+    origins: Sequence[Origin] | None = None,
+    folder: Folder | None = None,
+    progress: Progress | None = None,
+) -> tuple[Container, ...]:
+    """Puts the images into ``directory``, each once, with their metadata; gives what is there now, in their order.
+
+    An image is asked for by name or ID, or as a ``Container`` of an earlier time, whose
+    digest in its registry is then asked for first. What is staged there already stays,
+    unless ``force`` fetches it anew; ``offline`` asks nothing but the cache, and overwrites
+    nothing. ``injected`` are images that are taken as they are in place of fetching those of
+    their names. ``origins`` are asked in their order (the configured cluster, Docker or
+    Podman, the registry); ``folder`` is the form in which the directory is kept.
+
+    Raises NoSuchImage, which names all that cannot be had, before anything is changed; and
+    what reading and writing raise, after which the next call completes the work.
+
+    >>> import arv_docker  # doctest: +SKIP
+    >>> staged = arv_docker.materialize(["busybox:latest"], "containers")  # doctest: +SKIP
+    >>> staged[0].image_id, staged[0].paths  # doctest: +SKIP
+    """
+    progress = progress or Silent()
+    chosen = () if offline else usual(progress) if origins is None else origins
+    staging = _Staging(folder or PlainFolder(Path(directory)), chosen, injected, progress, force=force and not offline)
+    return staging.run(wanted(references))
+
+
+class _Staging:
+    def __init__(
+        self,
+        folder: Folder,
+        origins: Sequence[Origin],
+        injected: Sequence[Container],
+        progress: Progress,
+        *,
+        force: bool,
+    ) -> None:
+        self._folder = folder
+        self._origins = origins
+        self._injected = {it.name: it for it in injected}
+        self._progress = progress
+        self._force = force
+        self._entries = user_entries(progress)
+
+    def run(self, images: Sequence[Wanted]) -> tuple[Container, ...]:
+        for it in images:
+            self._folder.paths(it, _ANY)  # raises for what cannot be a file's name, before anything is fetched
+        self._folder.tidy()
+        self._there = self._folder.copies()
+        missing: dict[Wanted, list[ArvDockerError]] = {}
+        ways = [self._way(it, missing) for it in images]
+        if missing:
+            raise self._nowhere(missing)
+        staged = []
+        for it, way in zip(images, ways, strict=True):
+            staged.append(way())
+            self._progress.say(f"{it}: {_told(staged[-1])}")
+        return tuple(staged)
+
+    # -- where an image comes from ---------------------------------------------------------
+
+    def _way(self, it: Wanted, missing: dict[Wanted, list[ArvDockerError]]) -> Callable[[], Container]:
+        """How the image gets into the folder; where there is no way, the reasons go into ``missing``."""
+        if not self._force and (copies := [copy for copy in self._there if _is(copy, it)]):
+            return partial(self._keep, it, copies)
+        if (given := self._injected.get(it.canonical)) is not None:
+            return partial(self._take, it, given, "injected")
+        reasons: list[ArvDockerError] = []
+        if (found := self._find(it, reasons)) is not None:
+            return partial(self._fetch, it, found)
+        if (entry := self._cached(it)) is not None:
+            for reason in reasons:
+                self._progress.say(f"{it}: {reason.message}")
+            return partial(self._reuse, it, entry)
+        missing[it] = reasons
+        return partial(self._keep, it, [])
+
+    def _find(self, it: Wanted, reasons: list[ArvDockerError]) -> Found | None:
+        passed_over = _NEXT if len(self._origins) > 1 else (NoSuchImage, RegistryDenied)
+        for origin in self._origins:
+            try:
+                return origin.find(it, force=self._force)
+            except BadSettings:
+                raise
+            except passed_over as error:
+                reasons.append(error)
+        return None
+
+    def _cached(self, it: Wanted) -> Entry | None:
+        entry = self._entries.query(it.canonical)
+        return self._entries.by_image(it.digest) if entry is None and it.digest is not None else entry
+
+    def _nowhere(self, missing: dict[Wanted, list[ArvDockerError]]) -> NoSuchImage:
+        names = ", ".join(map(str, missing))
+        if not self._origins:
+            return NoSuchImage(
+                f"not in the cache: {names}. Offline nothing else is asked; stage once without --offline."
+            )
+        lines = [f"{it}: {reason}" for it, reasons in missing.items() for reason in reasons]
+        return NoSuchImage(f"nowhere to be had: {names}. Nothing was staged.", detail="\n".join(lines))
+
+    # -- how it gets into the folder -------------------------------------------------------
+
+    def _keep(self, it: Wanted, copies: list[Copy]) -> Container:
+        """What is staged already, if it has the file names that are asked for; else it gets those too."""
+        (container, *_) = containers(copies)
+        if set(self._folder.paths(it, container.image_id)) <= set(container.paths):
+            check_bytes(container, self._progress)
+            return container
+        return self._take(it, container, "staged")
+
+    def _take(self, it: Wanted, given: Container, origin: str) -> Container:
+        """An image that lies somewhere, whatever the form of its archive."""
+        check_bytes(given, self._progress)
+        digests = (given.repo_digest,) if given.repo_digest else ()
+        return self._fetch(it, Found(origin, given.image_id, given.open, digests))
+
+    def _reuse(self, it: Wanted, entry: Entry) -> Container:
+        return self._put(it, self._entries.adopt(it.canonical, entry), "cache")
+
+    def _fetch(self, it: Wanted, found: Found) -> Container:
+        with self._entries.fetching(found.digest):
+            entry = None if self._force else self._entries.by_image(found.digest)
+            if entry is not None:
+                try:
+                    return self._reuse(it, entry)
+                except DigestMismatch as error:
+                    self._progress.say(f"{it} is fetched again: {error.message}")
+                    self._entries.discard(entry.path)
+            return self._put(it, self._read(it, found), found.origin)
+
+    def _read(self, it: Wanted, found: Found) -> Entry:
+        """Reads the image into the cache, every layer checked."""
+        with found.open() as opened, seekable(opened, self._entries.root) as image:
+            layout = canonical.layout(image.config, image.sizes)
+            own = opened.digests if isinstance(opened, Digested) else ()
+            digests = dict.fromkeys((layout.manifest_digest, found.digest, *own))
+            digests.pop(image.config.digest, None)
+            record = record_of(image.config, sum(image.sizes.values()), found.repo_digests)
+
+            def described(archive: Digest) -> Metadata:
+                return Metadata(image.config.digest, archive, record, tuple(digests))
+
+            with self._progress.step(f"reading {it} from {found.origin}", layout.size) as advance:
+                chunks = archive_of(image, layout, advance)
+                return self._entries.update(it.canonical, chunks, layout.size, found.digest, described)
+
+    def _put(self, it: Wanted, entry: Entry, origin: str) -> Container:
+        self._folder.put(it, entry, self._entries, force=self._force)
+        paths = self._folder.paths(it, entry.metadata.image_id)
+        (container, *_) = containers(copy for copy in self._folder.copies() if copy.path in paths)
+        return replace(container, name=it.canonical, origin=origin)
+
+
+def _is(copy: Copy, it: Wanted) -> bool:
+    return copy.metadata is not None and container_of(copy.metadata, copy.path, "").name == it.canonical
+
+
+def _told(container: Container) -> str:
+    said = {"staged": "already there", "cache": "from the cache", "keep": "from Keep", "injected": "as it was given"}
+    return said.get(container.origin, f"from the {container.origin}")

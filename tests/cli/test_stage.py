@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`arv-docker stage`, `deploy`, and `verify` of a folder: what is printed, and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from arv_docker import cli
+from arv_docker.entries import user_entries
+from arv_docker.errors import NoCluster, NoEngine
+from tests.archives import canonical_archive
+from tests.cli.conftest import APP, Run
+from tests.keep.fake_api import FakeApi
+from tests.registry.conftest import registry
+from tests.registry.scripted import Registry
+from tests.transports.fake_engine import FakeEngine
+
+__all__ = ["registry"]
+
+ID = str(APP.parsed.digest)
+NAME = "docker.io/library/app:1"
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def shut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a cluster nor an engine is to be asked."""
+
+    def refuse(args: argparse.Namespace) -> None:
+        pytest.fail("it was asked")
+
+    monkeypatch.setattr(cli, "cluster", refuse)
+    monkeypatch.setattr(cli, "engine", refuse)
+
+
+def test_staging_says_where_each_image_is(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+    done = run("stage", "app:1", "--dir", "d")
+    assert (done.code, done.out) == (0, "d/app%3A1.tar\n")
+    assert "app:1: from the engine" in done.err
+    assert Path("d/app%3A1.tar").read_bytes() == canonical_archive(APP)
+    again = run("stage", "docker://app:1", "app:1", "--dir", "d")
+    assert (again.out, "already there" in again.err) == ("d/app%3A1.tar\n", True)
+
+
+def test_for_programs(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+    (found,) = json.loads(run("stage", "app:1", "--dir", "d", "--json").out)
+    assert found == {
+        "name": NAME,
+        "image_id": ID,
+        "repo_digest": None,
+        "os": "linux",
+        "architecture": "unknown",
+        "variant": "",
+        "archive": found["archive"],
+        "paths": ["d/app%3A1.tar"],
+        "metadata_paths": ["d/app%3A1.tar_meta.json"],
+        "digests": found["digests"],
+        "origin": "engine",
+    }
+    assert found["archive"].startswith("sha256:")
+    (deployed,) = json.loads(run("deploy", "d", "--json").out)
+    assert deployed == found | {"origin": "staged", "engine_id": ID, "loaded": False}
+    (checked,) = json.loads(run("verify", "d", "--json").out)
+    assert checked == {"path": "d/app%3A1.tar", "name": NAME, "image_id": ID, "problem": ""}
+
+
+@pytest.mark.conforms("W13", "W14", "W15")
+def test_offline_asks_nobody(api: FakeApi, engine: FakeEngine, run: Run, request: pytest.FixtureRequest) -> None:
+    run("stage", "app:1", "--dir", "d")
+    request.getfixturevalue("shut")
+    assert run("stage", "--offline", "app:1", "--dir", "d").code == 0
+    forced = run("stage", "--offline", "--force", "app:1", "--dir", "e")
+    assert (forced.code, forced.out) == (0, "e/app%3A1.tar\n")
+    assert "nothing is overwritten" in forced.err
+    missing = run("stage", "--offline", "app:1", "none:1", "--dir", "f")
+    assert (missing.code, missing.out) == (1, "")
+    assert "not in the cache: none:1. Offline" in missing.err
+    assert not Path("f").exists()
+    for line in (("verify", "d"), ("deploy", "d", "--engine", "none")):
+        assert run(*line).code == 0
+
+
+def test_each_origin_alone(api: FakeApi, engine: FakeEngine, registry: Registry, run: Run) -> None:
+    assert run("stage", "--from", "keep", "app:1", "--dir", "d").code == 1
+    assert run("ingest", "app:1").code == 0
+    assert "from Keep" in run("stage", "--from", "keep", "--force", "app:1", "--dir", "d").err
+    assert "from the engine" in run("stage", "--from", "engine", "--force", "app:1", "--dir", "d").err
+    assert engine.calls.count("pull") == 1
+    registry.add("x:1", APP)
+    name = f"{registry.host}/x:1"
+    assert "from the cache" in run("stage", "--from", "registry", "--insecure", name, "--dir", "d").err
+    assert "from the registry" in run("stage", "--from", "registry", "--insecure", "--force", name, "--dir", "d").err
+
+
+def test_without_a_cluster_or_an_engine(api: FakeApi, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(args: argparse.Namespace) -> None:
+        raise (NoEngine if hasattr(args, "engine") and args.origin == "engine" else NoCluster)("there is none.")
+
+    monkeypatch.setattr(cli, "cluster", nothing)
+    monkeypatch.setattr(cli, "engine", nothing)
+    assert run("stage", "--from", "keep", "app:1", "--dir", "d").code == 6
+    assert run("stage", "--from", "engine", "app:1", "--dir", "d").code == 3
+    both = run("stage", "127.0.0.1:1/app:1", "--dir", "d")
+    assert both.code == 1
+    assert both.err.count("there is none.") == 2
+
+
+@pytest.mark.parametrize(
+    ("scheme", "name"),
+    [
+        ("cwl", "app:1.img"),
+        ("nextflow", "app-1.img"),
+        ("folder", f"app_1_{APP.parsed.digest.short}.docker"),
+        ("{tag}+{short_id}.tar", f"1+{APP.parsed.digest.short}.tar"),
+    ],
+)
+def test_names_of_files(api: FakeApi, engine: FakeEngine, run: Run, scheme: str, name: str) -> None:
+    assert run("stage", "app:1", "--dir", "d", "--naming", scheme).out == f"d/{name}\n"
+    assert run("verify", "d").out == f"ok   {APP.parsed.digest.short}  d/{name}\n"
+
+
+def test_a_cache_of_wfexs(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+    done = run("stage", "app:1", "--dir", "d", "--layout", "wfexs", "--naming", "cwl")
+    assert done.out == "d/containers/DockerContainerFactory/CWLWorkflowEngine/app:1.img\n"
+    assert len(run("verify", "d").out.splitlines()) == 2
+    assert run("deploy", "d").out == f"{ID} there {NAME}\n"
+
+
+@pytest.mark.conforms("W21")
+def test_images_that_are_given(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+    run("stage", "app:1", "--dir", "given")
+    for path in user_entries().contents():
+        user_entries().discard(path)
+    engine.images.clear()
+    done = run("stage", "app:1", "--dir", "d", "--inject", "given")
+    assert (done.code, done.out) == (0, "d/app%3A1.tar\n")
+    assert "as it was given" in done.err
+    assert run("stage", "app:1", "--dir", "e", "--inject", "nowhere").code == 1
+
+
+@pytest.mark.conforms("W18")
+def test_deploying_says_what_it_loaded(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+    run("stage", "app:1", "--dir", "d")
+    engine.images.clear()
+    done = run("deploy", "d")
+    assert (done.code, done.out) == (0, f"{ID} loaded {NAME}\n")
+    assert "1 of 1 images had to be loaded" in done.err
+    assert run("deploy", "d").out == f"{ID} there {NAME}\n"
+
+
+@pytest.mark.conforms("W22")
+def test_no_engine_loads_nothing_and_says_so(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+    run("stage", "app:1", "--dir", "d")
+    engine.calls.clear()
+    done = run("deploy", "d", "--engine", "none")
+    assert (done.code, done.out) == (0, f"{ID} staged {NAME}\n")
+    assert "there is no engine, so nothing was loaded" in done.err
+    assert json.loads(run("deploy", "d", "--engine", "none", "--json").out)[0]["engine_id"] is None
+    assert engine.calls == []
+
+
+@pytest.mark.conforms("W19")
+def test_what_was_altered_is_refused(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+    run("stage", "app:1", "--dir", "d")
+    engine.images.clear()
+    engine.calls.clear()
+    path = Path("d/app%3A1.tar")
+    path.chmod(0o644)
+    path.write_bytes(canonical_archive(APP).replace(b"high", b"high"[::-1], 1))
+    assert run("verify", "d").code == 5
+    for options in ((), ("--engine", "none")):
+        refused = run("deploy", "d", *options)
+        assert (refused.code, refused.out) == (5, "")
+        assert "not as it was staged" in refused.err
+    assert run("verify", "d").out == f"BAD  {APP.parsed.digest.short}  d/app%3A1.tar\n"
+    assert engine.calls == []
+
+
+def test_which_is_meant_a_folder_or_an_image(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+    run("ingest", "app:1")
+    Path("app").mkdir()
+    assert run("verify", "app:1").out.startswith("verified ")
+    assert run("verify", "./app").code == 1
+    assert "holds no staged image" in run("verify", "./app").err
+    run("stage", "app:1", "--dir", "app")
+    assert run("verify", "app").out.startswith("ok ")
+    assert run("verify", "app:1").out.startswith("verified ")
+    assert run("verify", "--quick", "app").code == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("stage", "app:1"),
+        ("stage", "--dir", "d"),
+        ("stage", "app:1", "--dir", "file"),
+        ("stage", "app:1", "--dir", "d", "--naming", "sif"),
+        ("stage", "app:1", "--dir", "d", "--layout", "wfexs", "--naming", "folder"),
+        ("stage", "APP", "--dir", "d"),
+        ("stage", "app:1", "--dir", "d", "--from", "nowhere"),
+        ("deploy",),
+    ],
+)
+def test_bad_command_lines(api: FakeApi, engine: FakeEngine, run: Run, line: tuple[str, ...]) -> None:
+    Path("file").touch()
+    assert run(*line).code == 2
+    assert not Path("d").exists()
+
+
+def test_nothing_to_deploy(run: Run) -> None:
+    Path("d").mkdir()
+    for folder in ("d", "e"):
+        done = run("deploy", folder, "--engine", "none")
+        assert (done.code, "holds no staged image" in done.err) == (1, True)

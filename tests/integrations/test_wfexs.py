@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cache for WfExS: every field that its handler reads (spec/seed-systems §1.5, §7.2), judged apart from the code.
+
+`trusted` is what the handler's own `query` does, written down from what was seen of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import tarfile
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import arv_docker
+from arv_docker.errors import DigestMismatch, NotVerified, OtherImage, UsageError
+from arv_docker.image import Digest
+from arv_docker.integrations.wfexs import WfexsCache
+from arv_docker.progress import Silent
+from arv_docker.staging.staged import verify
+from tests.archives import Bytes, canonical_archive
+from tests.staging.conftest import APP, OTHER, Place, Recorder, place, registry
+from tests.transports.fake_engine import FakeEngine
+
+__all__ = ["place", "registry"]
+
+ID = APP.parsed.digest
+NAME = "docker.io/library/app:1"
+FILES = {
+    "CWLWorkflowEngine": {"app:1": "app:1.img", "docker://quay.io/a/b:1": "docker:__quay.io_a_b:1.img"},
+    "NextflowWorkflowEngine": {"app:1": "app-1.img", "docker://quay.io/a/b:1": "quay.io-a-b-1.img"},
+}
+VOLATILE = {"Docker": {"RepoDigests"}, "Podman": {"Digest", "RepoDigests", "Size", "VirtualSize"}}
+
+
+def trusted(root: Path, engine: str, names: Sequence[str]) -> tuple[bool, str | None]:
+    """Whether the handler, made for `root` and `engine`, trusts an image of these file names; and its fingerprint."""
+    prints = set()
+    for name in names:
+        link, metadata = root / engine / name, root / engine / f"{name}_meta.json"
+        if not link.is_symlink() or not metadata.exists():
+            return False, None
+        target = link.readlink()
+        if target.parent != Path("..") or not (root / target.name).is_file():
+            return False, None
+        text = target.name.replace("~", "=").replace("-", "/").replace("_", "+")
+        if json.loads(metadata.read_text())["image_signature"] != text:
+            return False, None
+        prints.add(text)
+    return len(prints) == 1, prints.pop()
+
+
+def fingerprint(content: bytes) -> str:
+    return "sha256=" + base64.b64encode(hashlib.sha256(content).digest()).decode()
+
+
+def signature(records: Sequence[Mapping[str, Any]], volatile: set[str]) -> str:
+    lasting = [{key: value for key, value in it.items() if key not in volatile} for it in records]
+    return fingerprint(json.dumps(lasting, sort_keys=True).encode())
+
+
+def stage(place: Place, *names: str, **options: Any) -> tuple[arv_docker.Container, ...]:
+    options.setdefault("folder", WfexsCache(place.folder / "staged", progress=place.said))
+    return place.stage(*names, **options)
+
+
+def root(place: Place, factory: str) -> Path:
+    return place.folder / "staged" / "containers" / f"{factory}ContainerFactory"
+
+
+@pytest.fixture
+def filled(place: Place) -> Place:
+    place.engine = Recorder(APP)
+    place.engine.digests[ID] = ["app@sha256:" + "2" * 64]
+    place.engine.tags[ID].append("quay.io/a/b:1")
+    stage(place, "app:1", "docker://quay.io/a/b:1")
+    return place
+
+
+@pytest.mark.conforms("W3", "W4", "W5")
+@pytest.mark.parametrize("factory", ["Docker", "Podman"])
+def test_every_field_that_the_handler_reads(filled: Place, factory: str) -> None:
+    cache = root(filled, factory)
+    contents = [it for it in cache.iterdir() if it.is_file() and not it.name.endswith("_meta.json")]
+    assert sorted(it.name for it in cache.iterdir() if it.is_dir()) == sorted(FILES)
+    for name, called in (("app:1", NAME), ("docker://quay.io/a/b:1", "quay.io/a/b:1")):
+        found = set()
+        for engine, files in FILES.items():
+            good, text = trusted(cache, engine, [files[name]])
+            assert good
+            found.add((cache / engine / files[name]).resolve())
+            link, meta = cache / engine / files[name], cache / engine / f"{files[name]}_meta.json"
+            assert str(link.readlink()) == f"../{link.resolve().name}"
+            assert str(meta.readlink()) == f"../{link.resolve().name}_meta.json"
+        (content,) = found
+        assert content in contents
+        raw = content.read_bytes()
+        assert text == fingerprint(raw)
+        assert content.name == text.replace("=", "~").replace("/", "-").replace("+", "_")
+        document = json.loads(content.with_name(f"{content.name}_meta.json").read_text())
+        assert sorted(document) == ["image_id", "image_signature", "manifests", "manifests_signature"]
+        (record,) = document["manifests"]
+        assert document["image_id"] == record["Id"] == (str(ID) if factory == "Docker" else ID.hex)
+        assert document["image_signature"] == text
+        assert document["manifests_signature"] == signature([record], VOLATILE[factory])
+        assert record["RepoDigests"] == ["app@sha256:" + "2" * 64]
+        assert record["RepoTags"] == [called]
+        assert (record["Os"], record["Architecture"], record["Variant"]) == ("linux", "arm64", "v8")
+        assert raw[:3] == b"\x1f\x8b\x08"
+        assert raw[4:8] == bytes(4)  # no time
+        with tarfile.open(fileobj=BytesIO(gzip.decompress(raw))) as archive:
+            (listed,) = json.load(archive.extractfile("manifest.json") or BytesIO())
+            config = archive.extractfile(listed["Config"])
+        assert listed["RepoTags"] == [called]
+        assert config is not None
+        assert config.read() == APP.config
+    assert len(contents) == 2  # one a name: archives here name their image
+    assert len([it for it in cache.rglob("*") if it.is_file() and not it.is_symlink()]) == 4
+
+
+def test_the_factories_share_the_file(filled: Place) -> None:
+    inodes = [
+        {it.stat().st_ino for it in root(filled, factory).iterdir() if it.is_file() and "_meta" not in it.name}
+        for factory in ("Docker", "Podman")
+    ]
+    assert inodes[0] == inodes[1]
+    assert len(inodes[0]) == 2
+
+
+def test_one_container_has_all_its_paths(filled: Place) -> None:
+    (found, _) = stage(filled, "app:1", "docker://quay.io/a/b:1", offline=True)
+    places = {(it.parent.parent.name, it.parent.name, it.name) for it in found.paths}
+    assert places == {
+        (f"{factory}ContainerFactory", engine, files["app:1"])
+        for factory in VOLATILE
+        for engine, files in FILES.items()
+    }
+    assert (found.name, found.image_id, found.origin) == (NAME, ID, "staged")
+    assert found.archive == Digest.of(found.paths[0].read_bytes())
+
+
+@pytest.mark.parametrize(("scheme", "engine"), [("cwl", "CWLWorkflowEngine"), ("nextflow", "NextflowWorkflowEngine")])
+def test_for_one_workflow_engine(place: Place, scheme: str, engine: str) -> None:
+    place.engine = Recorder(APP)
+    folder = WfexsCache(place.folder / "staged", scheme)
+    (found,) = stage(place, "app:1", folder=folder)
+    assert {it.parent.name for it in found.paths} == {engine}
+    assert len(found.paths) == 2
+    (more,) = stage(place, "app:1")
+    assert len(more.paths) == 4
+    assert more.archive == found.archive
+
+
+def test_again_gives_the_same_bytes(filled: Place) -> None:
+    before = {it.name for it in root(filled, "Docker").iterdir()}
+    filled.engine.calls.clear()
+    stage(filled, "app:1", "docker://quay.io/a/b:1", force=True)
+    assert {it.name for it in root(filled, "Docker").iterdir()} == before
+    assert filled.engine.calls.count("save") == 2
+
+
+def test_no_other_naming(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cwl and nextflow"):
+        WfexsCache(tmp_path, "folder")
+
+
+def test_a_flipped_byte_is_found_and_never_loaded(filled: Place) -> None:
+    folder, engine = WfexsCache(filled.folder / "staged"), FakeEngine()
+    link = root(filled, "Podman") / "CWLWorkflowEngine" / "app:1.img"
+    content = bytearray(link.read_bytes())
+    content[len(content) // 2] ^= 1
+    link.resolve().chmod(0o644)
+    link.resolve().write_bytes(content)
+    with pytest.raises(NotVerified):
+        arv_docker.deploy(filled.folder / "staged", engine, folder=folder)
+    assert engine.calls == []
+    bad = {it.path for it in verify(folder.copies(), Silent()) if it.problem}
+    assert link in bad
+    with pytest.raises(DigestMismatch):
+        stage(filled, "app:1")
+    stage(filled, "app:1", force=True)
+    assert not any(it.problem for it in verify(folder.copies(), Silent()))
+
+
+def test_metadata_that_do_not_agree(filled: Place) -> None:
+    link = root(filled, "Docker") / "CWLWorkflowEngine" / "app:1.img_meta.json"
+    document = json.loads(link.read_text())
+    document["manifests"][0]["Architecture"] = "other"
+    link.resolve().write_text(json.dumps(document))
+    with pytest.raises(NotVerified, match="nothing is loaded"):
+        arv_docker.deploy(filled.folder / "staged", FakeEngine(), folder=WfexsCache(filled.folder / "staged"))
+
+
+def test_it_is_loaded_once_whatever_the_factories(filled: Place) -> None:
+    engine = FakeEngine()
+    done = arv_docker.deploy(filled.folder / "staged", engine, folder=WfexsCache(filled.folder / "staged"))
+    assert [(it.container.name, it.loaded) for it in done] == [(NAME, True), ("quay.io/a/b:1", False)]
+    assert engine.images[ID] == canonical_archive(APP)
+
+
+def test_what_wfexs_wrote_is_not_replaced_unless_forced(place: Place) -> None:
+    """Its record has a name as Docker writes it, which is not ours."""
+    place.engine = Recorder(OTHER)
+    stage(place, "app:1")
+    for link in (place.folder / "staged").rglob("app*_meta.json"):
+        document = json.loads(link.read_text())
+        document["manifests"][0]["RepoTags"] = []
+        volatile = VOLATILE["Docker" if "Docker" in str(link) else "Podman"]
+        document["manifests_signature"] = signature(document["manifests"], volatile)
+        link.resolve().write_text(json.dumps(document))
+    place.engine.images.clear()
+    place.engine.images[ID] = canonical_archive(APP)
+    place.engine.tags = {ID: ["app:1"]}
+    with pytest.raises(OtherImage, match="Use --force"):
+        stage(place, "app:1")
+    (found,) = stage(place, "app:1", force=True)
+    assert found.image_id == ID
+
+
+def test_the_archive_is_readable_by_others(filled: Place) -> None:
+    from arv_docker.archive.docker import DockerArchive
+
+    link = root(filled, "Docker") / "CWLWorkflowEngine" / "app:1.img"
+    image = DockerArchive(Bytes(link.read_bytes())).image()
+    assert (image.config.digest, image.tags) == (ID, (NAME,))
