@@ -78,9 +78,8 @@ class _Push:
         self._uploads.begin(partial(self._client.push, self._repository, blob))
         sent = self._uploads.finish()
         digest = self._client.put_manifest(self._repository, tag, manifest, OCI_MANIFEST)
-        if self._compress:
-            for diff_id in config.distinct_diff_ids:
-                self._known.note(diff_id, self._layers[diff_id], f"{self._client.host}/{self._repository}")
+        for diff_id in config.distinct_diff_ids:
+            self._note(diff_id)
         return Pushed(reference, config.digest, digest, sent)
 
     def _there(self, diff_id: Digest, size: int | None) -> Descriptor | None:
@@ -127,9 +126,16 @@ class _Push:
 
         def send() -> int:
             with spool:
-                return self._client.push(self._repository, Blob(descriptor, read_at))
+                sent = self._client.push(self._repository, Blob(descriptor, read_at))
+            self._note(layer.diff_id)  # also where another layer fails, and the next push has only that to read
+            return sent
 
         self._uploads.begin(send)
+
+    def _note(self, diff_id: Digest) -> None:
+        """Remembers that the repository has a layer, as it was compressed."""
+        if self._compress:
+            self._known.note(diff_id, self._layers[diff_id], f"{self._client.host}/{self._repository}")
 
 
 def _ahead(image: OpenedImage) -> tuple[Digest, ...]:

@@ -9,6 +9,7 @@ import io
 import json
 import random
 import re
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from arv_docker.archive import canonical
+from arv_docker.archive.gzipped import compressed
 from arv_docker.archive.layer import Layer
 from arv_docker.archive.stream import StreamedImage
+from arv_docker.cache import cache_folder
 from arv_docker.errors import ArvDockerError, DigestMismatch, RegistryDenied, RegistryError, UsageError
 from arv_docker.image import Digest
 from arv_docker.progress import Advance
@@ -86,6 +89,11 @@ def held(registry: Registry, name: str = "tools/app:1") -> Image | None:
     contents = [registry.blobs[it["digest"]] for it in (described["config"], *described["layers"])]
     assert all(sha256(content) in registry.repositories[repository] for content in contents)
     return Image(contents[0], tuple(gzip.decompress(content) for content in contents[1:]))
+
+
+def gzip_of(layer: bytes) -> bytes:
+    """The layer as it is pushed."""
+    return b"".join(compressed(io.BytesIO(layer).read))
 
 
 def sent(registry: Registry) -> int:
@@ -279,6 +287,28 @@ def test_an_upload_that_breaks_is_taken_up_where_it_broke(registry: Registry, wa
     assert held(registry) == BIG
     starts = [request.headers["Content-Range"].partition("-")[0] for request in registry.received("PATCH")]
     assert {str(MIB), str(3 * MIB)} <= set(starts)
+
+
+def test_after_a_push_that_failed_only_what_is_missing_is_read(registry: Registry) -> None:
+    """Of three layers two arrive, and the third is refused: the next push does not even read those two."""
+    lost = gzip_of(IMAGE.layers[2])
+
+    def fault(conversation: Conversation) -> bool:
+        if conversation.command != "PATCH" or conversation.request_seen.body != lost:
+            return False
+        deadline = time.monotonic() + 10
+        while len(list((cache_folder() / "layers").glob("*.json"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return conversation.refuse(403, "DENIED")
+
+    registry.fault = fault
+    with pytest.raises(RegistryDenied):
+        push(registry, IMAGE)
+    assert held(registry) is None
+    registry.fault = lambda conversation: False
+    source = Held(IMAGE)
+    destination(registry).write(source, lambda count: None)
+    assert (held(registry), source.read) == (IMAGE, [IMAGE.parsed.diff_ids[2]])
 
 
 def test_an_upload_that_the_registry_forgets_begins_again(registry: Registry, waited: Waited) -> None:
