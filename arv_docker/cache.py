@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from .archive.layer import CHUNK, Stream
-from .disk import writing
+from .disk import hash_of, writing
 from .engine import Engine
-from .errors import ClusterError, DiskError
+from .errors import ClusterError, DigestMismatch, DiskError
 from .image import Digest
+from .progress import UNHEARD, Advance
 
 #: The form of our element of a ``.stat`` file.
 STAT_VERSION = 1
@@ -64,14 +65,16 @@ def prep_image_file(image_file: Path) -> tuple[IO[bytes] | None, bool]:
 
 
 @contextmanager
-def saving(engine: Engine, image_id: Digest, image_file: Path, expected: int) -> Iterator[Stream]:
+def saving(
+    engine: Engine, image_id: Digest, image_file: Path, expected: int, *, passing: bool = False
+) -> Iterator[Stream]:
     """A save while it runs, which is also written to ``image_file``, with its ``.stat`` when it is complete.
 
     The block gets a stream, and reads it to the end. Under another name first,
     renamed when complete. ``expected`` is the image's size in bytes as the engine counts it,
     for the message of a full disk. If the block ends with a ClusterError, the save is
     completed before that goes on: the next try then needs none. After any other error
-    nothing is left. Raises DiskError, and what the engine raises.
+    nothing is left. ``passing`` as for ``write_record``. Raises DiskError, and what the engine raises.
     """
     partial = _partial(image_file)
     failed: ClusterError | None = None
@@ -88,10 +91,11 @@ def saving(engine: Engine, image_id: Digest, image_file: Path, expected: int) ->
             file.flush()
             stat = os.fstat(file.fileno())
             partial.rename(image_file)
-            write_record(image_file, stat, engine.name)
+            write_record(image_file, stat, engine.name, passing=passing)
     finally:
         partial.unlink(missing_ok=True)
     if failed is not None:
+        keep(image_file, engine.name)
         raise failed
 
 
@@ -113,18 +117,48 @@ class _Tee:
         return count
 
 
-def write_record(image_file: Path, stat: os.stat_result, engine: str) -> None:
-    """Notes that ``engine`` completely saved the tarball, and what ``os.fstat`` says of it."""
-    ours = {
+def write_record(
+    image_file: Path, stat: os.stat_result, engine: str, *, passing: bool = False, digest: Digest | None = None
+) -> None:
+    """Notes that ``engine`` completely saved the tarball, and what ``os.fstat`` says of it.
+
+    ``passing``: it serves what is done now, and is not kept when that was interrupted; ``digest`` is its SHA-256.
+    """
+    ours: dict[str, object] = {
         "version": STAT_VERSION,
         "mtime_ns": stat.st_mtime_ns,
         "device": stat.st_dev,
         "engine": engine,
         "complete": True,
+        "passing": passing,
     }
+    if digest is not None:
+        ours["sha256"] = digest.hex
     partial = _partial(stat_cache_name(image_file))
     partial.write_text(json.dumps([*stat, ours]))
     partial.rename(stat_cache_name(image_file))
+
+
+def keep(image_file: Path, engine: str) -> None:
+    """Notes what the bytes of a tarball that stays hash to; does nothing where none is there that serves again."""
+    file, missing = prep_image_file(image_file)
+    if file is None or missing:
+        return
+    with file:
+        if "sha256" not in _ours(image_file):
+            write_record(image_file, os.fstat(file.fileno()), engine, digest=hash_of(image_file, UNHEARD))
+
+
+def check(image_file: Path, advance: Advance) -> None:
+    """Reads a tarball that was kept; raises DigestMismatch if it is not as it was then."""
+    digest = _ours(image_file).get("sha256")
+    if digest is not None and hash_of(image_file, advance) != Digest("sha256", str(digest)):
+        raise DigestMismatch(f"{image_file} is not as it was saved: arv-docker cache clear removes it.")
+
+
+def is_passing(image_file: Path) -> bool:
+    """Whether the tarball is of work that was interrupted, and of no use but to do that again."""
+    return _ours(image_file).get("passing") is True
 
 
 @contextmanager
@@ -179,6 +213,12 @@ def _record(image_file: Path) -> list[Any]:
     except (OSError, ValueError, RecursionError):
         return []
     return record if isinstance(record, list) else []
+
+
+def _ours(image_file: Path) -> dict[str, Any]:
+    """Our part of a tarball's record, empty where there is none."""
+    record = _record(image_file)
+    return record[10] if len(record) > 10 and isinstance(record[10], dict) else {}
 
 
 def _unchanged(stat: os.stat_result, record: list[Any]) -> bool:

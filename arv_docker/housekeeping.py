@@ -71,7 +71,7 @@ class Cache:
         self._remove_leftovers()
         for kept in self.list():
             # What is no good image has gone; one that is not there in full now is just being made.
-            bad = kept.kind == TARBALL and not kept.usable
+            bad = kept.kind == TARBALL and (not kept.usable or cache.is_passing(kept.path))
             if bad or (older_than is not None and kept.usable and kept.age > older_than):
                 self._remove(kept)
         if older_than is not None:
@@ -138,6 +138,8 @@ class Cache:
     def _read(self, kept: Kept) -> None:
         """Reads a saved tarball; raises what is wrong with it."""
         assert kept.image_id is not None
+        with self._progress.step(f"reading {kept.path.name}", kept.size) as advance:
+            cache.check(kept.path, advance)
         with (
             ArchiveFile(kept.path, ImageId(kept.image_id.hex)).open() as image,
             self._progress.step(f"verifying {kept.image_id.short}", sum(image.sizes.values())) as advance,

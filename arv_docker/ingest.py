@@ -72,7 +72,9 @@ class Ingest:
             if result is None:
                 result = self._anew_if_refused(lambda spare: self._read(engine, image, label, image_file, spare))
             SentBlocks(image_file.parent, self._cluster, image.id).discard()
-            if not self._options.keep_tarball:
+            if self._options.keep_tarball:
+                cache.keep(image_file, engine.name)
+            else:
                 cache.discard(image_file)
         return result
 

@@ -141,6 +141,7 @@ def test_the_record_is_upstream_s_ten_numbers_and_ours(file: Path) -> None:
         "device": stat.st_dev,
         "engine": "docker",
         "complete": True,
+        "passing": False,
     }
 
 
@@ -179,7 +180,7 @@ def test_saving_over_a_tarball(file: Path) -> None:
 
 
 def test_a_save_that_ended_between_its_two_renames_does_not_serve(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(*_: object) -> None:
+    def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cache, "write_record", killed)

@@ -129,6 +129,35 @@ def test_what_was_not_used_for_long() -> None:
     assert [it.names for it in Cache(Silent()).list()] == [("new%3A1.tar",)]
 
 
+def test_a_kept_tarball_has_no_byte_that_nobody_checks() -> None:
+    """In the tar's padding, say, which no layer's digest covers."""
+    path = tarball()
+    cache.keep(path, "docker")
+    assert list(problems().values()) == [""]
+    content, stat = bytearray(path.read_bytes()), path.stat()
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    (problem,) = problems().values()
+    assert "not as it was saved" in problem
+    assert Cache(Silent()).gc() == 0
+
+
+def test_gc_takes_the_tarball_of_interrupted_work() -> None:
+    path = tarball()
+    cache.write_record(path, path.stat(), "docker", passing=True)
+    assert cache.is_passing(path)
+    with locked(path.with_name(f"{path.name}.lock")):
+        Cache(Silent()).gc()
+        assert path.exists()
+    cache.keep(path, "docker")
+    Cache(Silent()).gc()
+    assert path.exists()
+    cache.write_record(path, path.stat(), "docker", passing=True)
+    Cache(Silent()).gc()
+    assert left() == []
+
+
 def test_clear_removes_everything() -> None:
     add(user_entries(), "app:1")
     tarball()

@@ -79,8 +79,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "config",
         _config,
         "print what a server of the folder offers, as JSON",
-        "A list with name, version, image ID, format, URL, size in bytes and SHA-256 of each file. All are verified first; "
-        "ends with exit code 5 if one is not what its name says.\n\n"
+        "A list with name, version, image ID, format, URL, size in bytes and SHA-256 of each file. All are verified "
+        "first; ends with exit code 5 if one is not what its name says.\n\n"
         "example:\n  arv-docker folder config --dir images --base-url https://images.example/",
         json=False,
     )

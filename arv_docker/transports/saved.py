@@ -39,7 +39,7 @@ class SavedSource:
                 expected = self._image.size
                 with (
                     self._progress.step(f"saving from {self._engine.name}", expected or None) as advance,
-                    cache.saving(self._engine, self._image.id, tarball, expected) as stream,
+                    cache.saving(self._engine, self._image.id, tarball, expected, passing=True) as stream,
                 ):
                     while content := stream.read(CHUNK):
                         advance(len(content))
