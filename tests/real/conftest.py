@@ -5,15 +5,18 @@
 `second_docker` and `podman` are empty at the start of each test, to do anything with.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from tests.real import containerd, engines, environments
+from tests.real import engines, environments, trees
 from tests.real.containerd import ContainerdDocker
 from tests.real.engines import Docker, Image, Podman, Program
 from tests.real.environments import Environment
+from tests.real.trees import Apptainer, TreePodman
 
 
 @pytest.fixture(scope="session")
@@ -42,21 +45,54 @@ def second_docker(_second_daemon: Docker) -> Docker:
 
 
 @pytest.fixture(scope="session")
-def _containerd_daemon(engine_scratch: Path) -> Iterator[ContainerdDocker]:
-    engines.require("debootstrap", "docker")
+def trixie(engine_scratch: Path) -> Path:
+    """The tree of a newer Debian. It takes two minutes to make, once in a run."""
+    if ready := os.environ.get(trees.TRIXIE):
+        return Path(ready)
+    engines.require("debootstrap")
     try:
-        daemon = ContainerdDocker(engine_scratch / "d3", containerd.tree(engine_scratch / "trixie"))
+        return trees.made("trixie", engine_scratch / "trixie")
     except engines.EngineFailed as failed:
         engines.unavailable(str(failed))
-    yield daemon
-    daemon.close()
+
+
+@pytest.fixture(scope="session")
+def sid(engine_scratch: Path, request: pytest.FixtureRequest) -> Path:
+    """The tree of the newest Debian, if there is one: what a suite that moves cannot give today is no failure."""
+    if ready := os.environ.get(trees.SID):
+        return Path(ready)
+    if not request.config.getoption("--long"):
+        pytest.skip(f"needs {trees.SID}, or --long to make a tree of the newest Debian")
+    if missing := engines.missing("debootstrap"):
+        pytest.skip(missing)
+    try:
+        return trees.made("sid", engine_scratch / "sid")
+    except engines.EngineFailed as failed:
+        pytest.skip(str(failed))
+
+
+@pytest.fixture(scope="session")
+def _containerd_daemon(engine_scratch: Path, trixie: Path) -> Iterator[ContainerdDocker]:
+    yield from _containerd(engine_scratch / "d3", trixie, engines.unavailable)
 
 
 @pytest.fixture
 def containerd_docker(_containerd_daemon: ContainerdDocker) -> ContainerdDocker:
-    """A daemon with the containerd store, empty. Its tree takes two minutes to make, once in a run."""
+    """A daemon with the containerd store, empty."""
     _containerd_daemon.empty()
     return _containerd_daemon
+
+
+@pytest.fixture(scope="session")
+def _sid_daemon(engine_scratch: Path, sid: Path) -> Iterator[ContainerdDocker]:
+    yield from _containerd(engine_scratch / "d4", sid, pytest.skip)
+
+
+@pytest.fixture
+def sid_docker(_sid_daemon: ContainerdDocker) -> ContainerdDocker:
+    """The newest one, empty."""
+    _sid_daemon.empty()
+    return _sid_daemon
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +107,30 @@ def podman(_podman: Podman) -> Iterator[Podman]:
     _podman.empty()
     yield _podman
     _podman.empty()
+
+
+@pytest.fixture
+def trixie_podman(engine_scratch: Path, trixie: Path) -> Iterator[TreePodman]:
+    """A newer Podman, empty."""
+    yield from _tree_podman(engine_scratch / "p5", trixie, engines.unavailable)
+
+
+@pytest.fixture
+def sid_podman(engine_scratch: Path, sid: Path) -> Iterator[TreePodman]:
+    """The newest one, empty."""
+    yield from _tree_podman(engine_scratch / "p6", sid, pytest.skip)
+
+
+@pytest.fixture
+def apptainer(engine_scratch: Path, sid: Path) -> Iterator[Apptainer]:
+    """Apptainer, as an ordinary user, with a folder of its own."""
+    folder = engine_scratch / "a"
+    try:
+        yield Apptainer(folder, sid)
+    except engines.EngineFailed as failed:
+        pytest.skip(str(failed))
+    finally:
+        engines.remove_tree(folder)
 
 
 @pytest.fixture(scope="session")
@@ -112,6 +172,26 @@ def variant_of(docker: Docker) -> Iterator[Callable[[Image, str], Image]]:
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """An environment of its own with the SDK, arvados-cwl-runner, and this package in place of the SDK's module."""
     return environments.with_upgrades(tmp_path_factory.mktemp("environment"))
+
+
+def _containerd(folder: Path, root: Path, give_up: Callable[[str], NoReturn]) -> Iterator[ContainerdDocker]:
+    engines.require("docker")
+    try:
+        daemon = ContainerdDocker(folder, root)
+    except engines.EngineFailed as failed:
+        give_up(str(failed))
+    yield daemon
+    daemon.close()
+
+
+def _tree_podman(folder: Path, root: Path, give_up: Callable[[str], NoReturn]) -> Iterator[TreePodman]:
+    try:
+        podman = TreePodman(folder, root)
+    except engines.EngineFailed as failed:
+        give_up(str(failed))
+    yield podman
+    podman.empty()
+    engines.remove_tree(folder)
 
 
 def _daemon(folder: Path) -> Iterator[Docker]:
