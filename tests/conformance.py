@@ -155,18 +155,8 @@ OPEN = {
     "G12": "not yet shown",
     "G18": "belongs to the work on building",
     "G19": "in part: the engine is asked only when it is needed; it has no limit of time yet",
-    "W12": "not yet shown",
-    "W13": "not yet shown",
-    "W14": "not yet shown",
-    "W15": "not yet shown",
-    "W16": "not yet shown",
-    "W17": "not yet shown",
-    "W18": "not yet shown",
-    "W19": "not yet shown",
-    "W21": "not yet shown",
     "W22": "not yet shown",
     "W23": "not yet shown",
-    "W26": "not yet shown",
 }
 
 SECTIONS: Mapping[str, Mapping[str, str]] = {
