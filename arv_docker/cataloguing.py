@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .errors import ArvDockerError, NoSuchImage, NotAnImage
+from .errors import ArvDockerError, ClusterError, NoSuchImage, NotAnImage
 from .identities import Held, Holder, Holders
 from .image import Digest
 from .keep import catalogue, collections, links
+from .keep.alike import alike
 from .keep.blocks import StoredArchive
 from .keep.catalogue import DIGEST, HASH
 from .keep.client import Cluster, CollectionRecord
@@ -208,6 +209,8 @@ class Cataloguing:
         if not self.options.force:
             held = self._holders.under(ids, also=[*_names(name), *map(str, written.digests)])
         done, made = self._noted(held, name, written.digests, written.stored)
+        if made and not held.holders:
+            self._say_what_is_alike(written, held, done)
         for refused in written.layers.note(layout, made[0]) if made else ():
             self._progress.say(f"warning: {refused}")
         return replace(done, bytes_sent=written.sent, bytes_spared=written.spared)
@@ -262,6 +265,19 @@ class Cataloguing:
             beside=next(iter(beside), None),
         )
         return done, [it.collection for it in (main, *further) if it.made]
+
+    def _say_what_is_alike(self, written: Written, held: Held, done: Ingested) -> None:
+        layout = written.stored.layout
+        try:
+            others = alike(self._cluster, layout.config, written.layers, held.links, trust=self.trust, layout=layout)
+        except ClusterError as error:
+            self._progress.say(f"whether there are images with the same layers was not found out: {error.message}")
+            return
+        for other in others:
+            self._progress.say(
+                f"{done.name or done.image_id} is another image than {other}, with the same layers: "
+                "a tool that converts images writes the config anew"
+            )
 
     def _record(
         self,

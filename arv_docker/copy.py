@@ -28,7 +28,6 @@ from .keep.trust import Trust
 from .plan import Planned, planned
 from .progress import Progress
 from .reference import ImageId, Reference
-from .settings import settings
 
 _BLOCK = re.compile(r"(?<= )([0-9a-f]{32}\+\d+)\S*")
 
@@ -184,7 +183,7 @@ def _digests(source: Cluster, collections: Iterable[CollectionRecord]) -> dict[s
 
     By the word of trusted users alone: our own link will say it on the other cluster.
     """
-    trust = Trust.of(source.user_uuid, source.system_user_uuid, settings().trusted_writers)
+    trust = Trust.configured(source)
     by_uuid = {collection.uuid: collection for collection in collections}
     found: dict[str, tuple[Digest, ...]] = {}
     for some in batches(by_uuid):

@@ -130,18 +130,31 @@ class Ingest:
         with source.open() as image:
             if isinstance(image, StreamedImage):
                 return self._from_stream(image, name, otherwise)
-            config = image.config
-            label = _label_of(image, name, otherwise)
-            size = image.known_size if isinstance(image, ArchivedImage) else None
-            about = (size, config.digest, config.diff_ids)
-            with self._locked(config.digest) as image_file:
-                result = None if self._options.force else self._known(image, label)
-                if result is None:
-                    result = self._anew_if_refused(
-                        lambda spare: self._catalogue(self._write(image, *about, spare), label)
-                    )
-                SentBlocks(image_file.parent, self._cluster, config.digest).discard()
+            return self.from_image(image, name, otherwise)
+
+    def from_image(
+        self, image: OpenedImage, name: Reference | ImageId | None, otherwise: Reference | None = None
+    ) -> Ingested:
+        """An image that is open, its config known before its layers are read; linked as by ``from_source``."""
+        config = image.config
+        label = _label_of(image, name, otherwise)
+        size = image.known_size if isinstance(image, ArchivedImage) else None
+        about = (size, config.digest, config.diff_ids)
+        with self._locked(config.digest) as image_file:
+            result = None if self._options.force else self._known(image, label)
+            if result is None:
+                result = self._anew_if_refused(lambda spare: self._catalogue(self._write(image, *about, spare), label))
+            SentBlocks(image_file.parent, self._cluster, config.digest).discard()
         return result
+
+    def under_its_names(self, image: OpenedImage) -> Ingested:
+        """The same, linked by every name that its archive gives it; the result has the first of them."""
+        self._records.check_cluster()
+        done = self.from_image(image, None)
+        for further in _tags_of(image)[1:]:
+            if (found := self._records.known(image.config.digest, further)) is not None:
+                done = replace(done, links_written=done.links_written + found.links_written)
+        return done
 
     def _from_stream(
         self, image: StreamedImage, name: Reference | ImageId | None, otherwise: Reference | None
@@ -186,12 +199,13 @@ class Ingest:
         with source.open() as image:
             if isinstance(image, StreamedImage):
                 raise UsageError("what is piped in is known only when all of it was read; save it to a file first.")
-            config = image.config
-            called = name or otherwise or config.digest
-            size = image.known_size if isinstance(image, ArchivedImage) else None
-            return planned(
-                self._cluster, self._records, str(called), config.digest, diff_ids=config.diff_ids, total=size
-            )
+            return self.plan_image(image, str(name or otherwise or image.config.digest))
+
+    def plan_image(self, image: OpenedImage, called: str) -> Planned:
+        """What ``from_image`` would do with an image that is ``called`` so."""
+        config = image.config
+        size = image.known_size if isinstance(image, ArchivedImage) else None
+        return planned(self._cluster, self._records, called, config.digest, diff_ids=config.diff_ids, total=size)
 
     def plan_keep(self, name: Reference | ImageId) -> Planned | None:
         """What ``from_keep`` would do; None if there is no such image."""
@@ -346,11 +360,15 @@ def _bytes_of(names: Collection[str]) -> int:
 def _label_of(image: OpenedImage, name: Reference | ImageId | None, otherwise: Reference | None) -> Reference | None:
     """The name to link an image of a source by; None where the user gave (the beginning of) its ID."""
     if name is None:
-        tags = references_in(image.tags) if isinstance(image, ArchivedImage | StreamedImage) else []
-        return next(iter(tags), otherwise)
+        return next(iter(_tags_of(image)), otherwise)
     if isinstance(name, ImageId) or (name.as_id is not None and name.as_id.matches(image.config.digest)):
         return None
     return name
+
+
+def _tags_of(image: OpenedImage) -> tuple[Reference, ...]:
+    """The names that an archive gives an image."""
+    return references_in(image.tags) if isinstance(image, ArchivedImage | StreamedImage) else ()
 
 
 def _label(name: Reference | ImageId, image: EngineImage) -> Reference | None:

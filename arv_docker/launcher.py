@@ -74,7 +74,7 @@ def get_image(
     name = parse_name(reference)
     cluster = Cluster(api, retries=retries)
     configured = settings()
-    trust = Trust.of(cluster.user_uuid, cluster.system_user_uuid, configured.trusted_writers, readable=trust_readable)
+    trust = Trust.configured(cluster, readable=trust_readable)
     options = Options(project=project_uuid, by_manifest=configured.by_manifest, image_ids=configured.image_ids())
     ingest = Ingest(cluster, options, progress or Silent(), trust)
     if pull:

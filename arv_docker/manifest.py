@@ -165,9 +165,14 @@ def machine_platform() -> Platform:
     return Platform("linux", *_PROCESSORS.get(name, (name, "")))
 
 
+def same_platform(one: Platform, other: Platform) -> bool:
+    """Whether both are one platform, a variant that says nothing (``arm64/v8``) or none written."""
+    return _plain(one) == _plain(other)
+
+
 def _fitting(listed: Sequence[Listed], wanted: Platform) -> list[Listed]:
     """Those for exactly that platform; where no variant is asked for and none is usual, those of any variant."""
-    exact = [it for it in listed if it.platform and _plain(it.platform) == _plain(wanted)]
+    exact = [it for it in listed if it.platform and same_platform(it.platform, wanted)]
     if exact or wanted.variant:
         return exact
     return [

@@ -14,12 +14,12 @@ from arv_docker.copy import Copied, Copying, every, one
 from arv_docker.errors import ArvDockerError, KeepError, NoSuchImage
 from arv_docker.ingest import Ingest, Options
 from arv_docker.keep import manifest
-from arv_docker.keep.catalogue import HASH, REPO_TAG
+from arv_docker.keep.catalogue import DIGEST, HASH, REPO_TAG
 from arv_docker.keep.client import Cluster
 from arv_docker.progress import Silent
 from arv_docker.reference import Reference
 from tests.archives import Image, classic, files_of, image
-from tests.keep.fake_api import PROJECT, FakeApi
+from tests.keep.fake_api import OTHER, PROJECT, FakeApi
 
 BIG = files_of(b"low" * 5_700_000)
 ONE = image(BIG, files_of(b"one"), created="2024-01-02T03:04:05Z")
@@ -185,3 +185,47 @@ def test_every_image_once_and_those_of_a_project(there: FakeApi, tmp_path: Path)
     there.add("links", link_class="docker_image_repo+tag", name="x:1", head_uuid=stray["uuid"])
     assert [str(it) for it in every(Cluster(there))] == ["app:2", "app:latest, app:1"]
     assert [str(it) for it in every(Cluster(there), PROJECT)] == ["app:2"]
+
+
+def digests_in(api: FakeApi) -> set[tuple[str, str]]:
+    """The digests that links have, and the PDH of the collection that each leads to."""
+    collections = api.records["collections"]
+    links = (it for it in api.records["links"].values() if it["link_class"] == DIGEST)
+    return {(it["name"], collections[it["head_uuid"]]["portable_data_hash"]) for it in links}
+
+
+@pytest.mark.parametrize("upstream", [False, True])
+@pytest.mark.parametrize("names", [["app:1"], ["app:1", "app:2"], []])
+def test_the_digests_by_which_its_source_called_it(
+    there: FakeApi, here: FakeApi, tmp_path: Path, names: list[str], upstream: bool
+) -> None:
+    """An engine's or a registry's; not what somebody says whom nobody trusts."""
+    if upstream:
+        stored_by_upstream(there, ONE, "app:1")
+    else:
+        ingested(there, ONE, tmp_path, *(names or [str(ONE.parsed.digest)]))
+    (record,) = there.records["collections"].values()
+    own, foreign = (f"sha256:{letter * 64}" for letter in "ab")
+    pin = record["portable_data_hash"]
+    there.link(record, DIGEST, own, tail_uuid=pin)
+    there.link(record, DIGEST, "nonsense", tail_uuid=pin)
+    there.link(record, DIGEST, f"sha256:{'c' * 64}", tail_uuid="")
+    there.records["links"][there.link(record, DIGEST, foreign, tail_uuid=pin)["uuid"]]["modified_by_user_uuid"] = OTHER
+    record["modified_by_user_uuid"] = OTHER
+    done = copied(there, here, str(ONE.parsed.digest))
+    assert {name for name, _ in digests_in(here)} >= {own}
+    assert not {name for name, _ in digests_in(here)} & {foreign, "nonsense", f"sha256:{'c' * 64}"}
+    assert {pdh for _, pdh in digests_in(here)} == {pin}
+    before = dict(here.records["links"])
+    again = copied(there, here, own)
+    assert (again.already, again.uuid, again.links_written, here.records["links"]) == (True, done.uuid, 0, before)
+
+
+def test_both_collections_of_an_image_go_as_they_are(there: FakeApi, here: FakeApi, tmp_path: Path) -> None:
+    ingested(there, ONE, tmp_path, "app:1", image_ids=("config", "manifest"))
+    copying = Copying(Cluster(there), Cluster(here), Options(), Silent())
+    sent = [copying.run(found).bytes_sent for found in every(Cluster(there))]
+    assert names_in(here) == names_in(there)
+    assert (here.keep.blocks, min(sent)) == (there.keep.blocks, 0)
+    assert len(here.records["collections"]) == 2
+    assert all(copying.run(found).links_written == 0 for found in every(Cluster(there)))

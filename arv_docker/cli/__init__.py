@@ -49,6 +49,7 @@ exit codes:
   8    the name: to the cluster it means another image (link, tag, untag, status, ingest --unique)
   9    a registry: not reachable, refuses, or does not offer what was asked for
   10   an image that is not ready for use (registry status, registry wait, --wait)
+  11   a build that failed (build)
   130  interrupted (Ctrl-C); 143, 129: terminated, hung up
 """
 
@@ -109,11 +110,14 @@ def add_engine_option(parser: argparse.ArgumentParser, *others: str) -> None:
     )
 
 
+def add_platform_option(parser: argparse.ArgumentParser, what: str) -> None:
+    """``--platform``, which says ``what``."""
+    parser.add_argument("--platform", metavar="OS/ARCH", type=_platform, help=what)
+
+
 def add_source_options(parser: argparse.ArgumentParser) -> None:
     """``--platform`` and ``--insecure``."""
-    parser.add_argument(
-        "--platform", metavar="OS/ARCH", type=_platform, help="which image of a source that has several platforms"
-    )
+    add_platform_option(parser, "which image of a source that has several platforms")
     parser.add_argument("--insecure", action="store_true", help="talk to a registry on this machine without TLS")
 
 
@@ -189,12 +193,10 @@ def cluster(args: argparse.Namespace) -> Iterator[Cluster]:
 def trust(args: argparse.Namespace, cluster: Cluster, shown: Progress) -> Trust:
     """Whose links are taken at their word: this user's, the system's, and those of the settings."""
     from ..keep.trust import Trust
-    from ..settings import settings
 
     if args.trust_readable:
         shown.say("warning: --trust-readable: links are believed whoever wrote them; content is not read back")
-    writers = settings().trusted_writers
-    return Trust.of(cluster.user_uuid, cluster.system_user_uuid, writers, readable=args.trust_readable)
+    return Trust.configured(cluster, readable=args.trust_readable)
 
 
 def engine(args: argparse.Namespace) -> Engine:

@@ -4,38 +4,19 @@
 from __future__ import annotations
 
 import argparse
-import threading
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import cli, progress
-from ..errors import (
-    ArvDockerError,
-    ClusterError,
-    EngineNotRunning,
-    EnginePermissionDenied,
-    NoEngine,
-    NoSuchImage,
-    UsageError,
-)
+from ..errors import ArvDockerError, UsageError
 from ..reference import ImageId, Reference, parse_name
+from . import batch
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-    from ..engine import Engine, EngineImage
     from ..ingest import Ingest, Ingested
     from ..keep.client import Cluster
-    from ..plan import Planned
-    from ..transports import Source
-
-    Outcome = Ingested | Planned | ArvDockerError
-
-
-#: Why an engine may not have an image, so that Keep is asked for it.
-_NOT_THERE = (NoSuchImage, NoEngine, EngineNotRunning, EnginePermissionDenied)
+    from .batch import Outcome
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +32,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "  arv-docker ingest app:1 app:2 app:3\n"
         "  arv-docker ingest --dry-run app:4\n"
         "  arv-docker ingest docker://debian:12 --as base:12\n"
+        "  arv-docker ingest --all docker-archive:three.tar\n"
+        "  arv-docker ingest --all-platforms docker://debian:12\n"
         "  arv-docker ingest --unique app:1\n"
         "  arv-docker ingest --local --from-archive busybox.tar busybox:latest\n"
     )
@@ -61,6 +44,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="link the image by one more name too, such as app:1-b038788ddb with digits of its ID, which can never "
         "mean another one",
+    )
+    parser.add_argument("--all", action="store_true", help="every image of an archive or layout, by its own names")
+    parser.add_argument(
+        "--all-platforms",
+        action="store_true",
+        help="the image for each platform that a registry, layout or archive has it for, all by the same name",
     )
     parser.add_argument("--dry-run", action="store_true", help="say what is stored and what would be sent; do nothing")
     cli.add_source_options(parser)
@@ -116,189 +105,57 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("which image? Give its name or ID, a source, or --from-archive FILE.")
     if len(args.image) > 1 and (args.from_archive or args.name or args.called):
         raise UsageError("--from-archive, --name and --as are for one image, and several are given.")
+    _check_several(args)
     if args.pull and (args.from_archive or any(_engine_s(text) is None for text in args.image)):
         raise UsageError("--pull is for images of an engine, by their names.")
     shown = progress.on()
     asked = args.image or [""]
     name = _engine_s(asked[0]) if len(asked) == 1 and not args.dry_run else None
-    inspected = _inspected(args, name)
+    inspected = batch.inspected(args, name)
     with cli.cluster(args) as cluster:
-        outcomes = _Batch(args, cluster, shown, inspected).outcomes(asked)
-    failures = [outcome for outcome in outcomes if isinstance(outcome, ArvDockerError)]
-    done = [outcome for outcome in outcomes if not isinstance(outcome, ArvDockerError)]
-    if len(outcomes) == 1 and failures:
+        ingest = _ingest(args, cluster, shown)
+        outcomes = batch.Batch(args, cluster, shown, ingest, inspected).outcomes(asked)
+    failures = [outcome for _, outcome in outcomes if isinstance(outcome, ArvDockerError)]
+    done = [outcome for _, outcome in outcomes if not isinstance(outcome, ArvDockerError)]
+    every = args.all or args.all_platforms
+    if len(asked) == 1 and failures and not every:
         raise failures[0]
     if args.json:
-        documents = [_document(text, outcome) for text, outcome in zip(asked, outcomes, strict=True)]
-        cli.print_json(documents if len(outcomes) > 1 else documents[0])
+        documents = [_document(text, outcome, every=every) for text, outcome in outcomes]
+        cli.print_json(documents if every or len(asked) > 1 else documents[0])
     else:
         for outcome in done:
             print(outcome if args.dry_run else outcome.uuid)
-    if len(outcomes) > 1:
+    if every or len(asked) > 1:
         state = "are planned" if args.dry_run else "are in Keep"
         shown.say(f"{len(done)} of {len(outcomes)} images {state}" + (f", {len(failures)} failed" if failures else ""))
     return failures[0].exit_code if failures else 0
 
 
+def _check_several(args: argparse.Namespace) -> None:
+    """Refuses options that are for one image where an option asks for several."""
+    option = "--all" if args.all else "--all-platforms"
+    if not (args.all or args.all_platforms):
+        return
+    if args.all and (args.all_platforms or args.called):
+        raise UsageError(
+            "--all takes every image for every platform, by its own names: give no --all-platforms, no --as."
+        )
+    if args.platform or args.name or args.pull:
+        raise UsageError(f"{option} goes with none of --platform, --name and --pull, which are for one image.")
+
+
 def ingested(args: argparse.Namespace, name: Reference | ImageId | None, shown: progress.Progress) -> Ingested:
     """One image of an engine or an archive, as ``arv-keepdocker`` has it; a line on what happened goes to ``shown``."""
-    inspected = _inspected(args, name)
+    inspected = batch.inspected(args, name)
     with cli.cluster(args) as cluster:
         ingest = _ingest(args, cluster, shown)
         if args.from_archive is not None:
             result = ingest.from_archive(args.from_archive, name)
         else:
             assert name is not None
-            result = _from_engine_or_keep(args, ingest, name, shown, inspected)
-    _tell(result, shown)
-    return result
-
-
-class _Batch:
-    """The images of one command line, and what becomes of each."""
-
-    def __init__(
-        self,
-        args: argparse.Namespace,
-        cluster: Cluster,
-        shown: progress.Progress,
-        inspected: Future[tuple[Engine, EngineImage]] | None,
-    ) -> None:
-        """``inspected`` is the engine and what it says of the only image, if it has been asked."""
-        self._args = args
-        self._inspected = inspected
-        self._cluster = cluster
-        self._shown = shown
-        self._ingest = _ingest(args, cluster, shown)
-        self._called = Reference.parse(args.called) if args.called else None
-
-    def outcomes(self, asked: list[str]) -> list[Outcome]:
-        """What became of each image, in their order; an error that is about one image is in its place."""
-        from ..ingest import Ingested
-
-        together = {} if self._args.dry_run else self._together(asked)
-        found = []
-        for text in asked:
-            outcome = together.get(text) or self._outcome(text)
-            if self._args.unique and isinstance(outcome, Ingested):
-                outcome = self._named_uniquely(outcome)
-            if isinstance(outcome, ArvDockerError):
-                if len(asked) > 1:
-                    self._shown.say(f"{text}: {outcome.message}")
-            elif isinstance(outcome, Ingested):
-                _tell(outcome, self._shown)
-            found.append(outcome)
-        return found
-
-    def _together(self, asked: list[str]) -> Mapping[str, Outcome]:
-        """Images of one engine that can be read in one save."""
-        from ..transports import names
-
-        texts = [text for text in asked if names.split(text)[0] is None]
-        if len(texts) < 2 or self._args.keep_tarball or self._args.pull:
-            return {}
-        images: dict[str, tuple[Reference | ImageId, EngineImage]] = {}
-        try:
-            engine = cli.engine(self._args)
-            for text in texts:
-                with suppress(NoSuchImage, UsageError):
-                    name = parse_name(text)
-                    images[text] = (name, engine.inspect(name))
-            stored = self._ingest.together(engine, list(images.values()))
-        except ClusterError as error:
-            return dict.fromkeys(images, error)
-        except ArvDockerError as error:
-            self._shown.say(f"the images are read one by one: {error.message}")
-            return {}
-        # One name of each; its others are linked in the usual way.
-        return {text: stored.pop(image.id) for text, (_, image) in images.items() if image.id in stored}
-
-    def _outcome(self, text: str) -> Outcome:
-        from ..transports import names
-        from ..transports.docker_archive import ArchiveFile
-
-        choice = names.Choice(self._args.platform, insecure=self._args.insecure, progress=self._shown)
-        try:
-            if self._args.from_archive is not None:
-                name = parse_name(text) if text else None
-                archive = ArchiveFile(self._args.from_archive, name, choice)
-                return self._from_source(archive, self._called or name, None)
-            transport, rest = names.split(text)
-            if transport is None:
-                return self._from_engine(parse_name(text))
-            source = names.source(text, choice)
-            otherwise = Reference.parse(rest.removeprefix("//")) if transport == "docker" else None
-            return self._from_source(source, self._called, otherwise or getattr(source, "called", None))
-        except ArvDockerError as error:
-            return error
-
-    def _named_uniquely(self, done: Ingested) -> Outcome:
-        try:
-            return self._ingest.named_uniquely(done)
-        except ArvDockerError as error:
-            return error
-
-    def _from_source(
-        self, source: Source, name: Reference | ImageId | None, otherwise: Reference | None
-    ) -> Ingested | Planned:
-        if self._args.dry_run:
-            return self._ingest.plan_source(source, name, otherwise)
-        return self._ingest.from_source(source, name, otherwise)
-
-    def _from_engine(self, name: Reference | ImageId) -> Ingested | Planned:
-        if self._args.dry_run:
-            try:
-                return self._ingest.plan_engine(cli.engine(self._args), name)
-            except _NOT_THERE:
-                if self._args.force or (found := self._ingest.plan_keep(name)) is None:
-                    raise
-                return found
-        return _from_engine_or_keep(self._args, self._ingest, name, self._shown, self._inspected, called=self._called)
-
-
-def _from_engine_or_keep(
-    args: argparse.Namespace,
-    ingest: Ingest,
-    name: Reference | ImageId,
-    shown: progress.Progress,
-    inspected: Future[tuple[Engine, EngineImage]] | None,
-    *,
-    called: Reference | None = None,
-) -> Ingested:
-    """The image from the engine; where it has none, or there is no engine, one that Keep has already."""
-    try:
-        if inspected is not None:
-            engine, image = inspected.result()
-        else:
-            engine = cli.engine(args)
-            if args.pull:
-                _pull(engine, name, shown)
-            image = engine.inspect(name)
-    except _NOT_THERE as error:
-        # No other failure: one of an engine that has the image must not end in an older build of the name.
-        if args.force or args.pull or called or (found := ingest.from_keep(name)) is None:
-            raise
-        shown.say(f"{error.message} Keep has it.")
-        return found
-    return ingest.from_engine(engine, name, image, called)
-
-
-def _inspected(args: argparse.Namespace, name: Reference | ImageId | None) -> Future[tuple[Engine, EngineImage]] | None:
-    """The engine and what it says of an image, asked while the SDK is loaded, which takes longer; None if not to be."""
-    from concurrent.futures import Future
-
-    if name is None or args.pull or args.from_archive is not None:
-        return None
-    result: Future[tuple[Engine, EngineImage]] = Future()
-
-    def inspect() -> None:
-        try:
-            engine = cli.engine(args)
-            result.set_result((engine, engine.inspect(name)))
-        except BaseException as error:  # noqa: BLE001 -- it goes on to whoever asks for the result
-            result.set_exception(error)
-
-    threading.Thread(target=inspect, daemon=True).start()
+            result = batch.from_engine_or_keep(args, ingest, name, shown, inspected)
+    batch.tell(result, shown)
     return result
 
 
@@ -331,25 +188,8 @@ def _ingest(args: argparse.Namespace, cluster: Cluster, shown: progress.Progress
     return Ingest(cluster, options, shown, cli.trust(args, cluster, shown))
 
 
-def _tell(result: Ingested, shown: progress.Progress) -> None:
-    """A line on what happened."""
-    state = "already stored" if result.already else "stored"
-    spared = f", {progress.size(result.bytes_spared)} were in Keep" if result.bytes_spared else ""
-    shown.say(f"{result.name or result.image_id}: {state}, {progress.size(result.bytes_sent)} sent{spared}")
-    if result.beside:
-        shown.say(f"under {result.beside.image_id} too, of the same blocks: {result.beside.uuid}")
-    if result.unique:
-        shown.say(f"{result.unique}: means this image and can never mean another one")
-
-
-def _document(text: str, outcome: Outcome) -> dict[str, object]:
-    """An outcome for programs."""
+def _document(text: str, outcome: Outcome, *, every: bool) -> dict[str, object]:
+    """An outcome for programs; of ``every`` image of a source, it says which one."""
     if isinstance(outcome, ArvDockerError):
         return {"asked": text, "error": outcome.message, "detail": outcome.detail, "exit_code": outcome.exit_code}
-    return cli.as_json(outcome)
-
-
-def _pull(engine: Engine, name: Reference | ImageId, shown: progress.Progress) -> None:
-    if not isinstance(name, Reference):
-        raise UsageError("--pull needs a name; an image ID says of no registry where the image is.")
-    engine.pull(name, shown.say)
+    return ({"asked": text} if every else {}) | cli.as_json(outcome)

@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .. import cli, progress
-from ..errors import UsageError
+from ..errors import BadSettings, ClusterError, NoCluster
 from ..progress import printable, size
+from ..reference import references_in
 
 if TYPE_CHECKING:
-    from ..image import Descriptor, Digest
+    from ..image import Config, Descriptor, Digest
     from ..keep.client import Cluster
     from ..keep.stored import StoredImage
 
@@ -21,7 +22,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
     parser.epilog = (
         "Of an image that is not in Keep the config and the structure are read, and of its layers nothing, unless\n"
-        "it is piped in.\n\n"
+        "it is piped in. Where a cluster is configured, or with --local, it says which other images in Keep have the\n"
+        "same layers: a tool that converts images writes the config anew, and so makes another image.\n\n"
         "examples:\n"
         "  arv-docker inspect --local busybox:latest\n"
         "  arv-docker inspect docker-archive:busybox.tar\n"
@@ -32,9 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|UUID|PDH|SOURCE",
         help="an image's name or ID, or a collection's UUID or PDH; or a source, as docker-archive:FILE[:NAME]",
     )
-    parser.add_argument(
-        "--platform", metavar="OS/ARCHITECTURE", help="of a source with several platforms: which one (this machine's)"
-    )
+    cli.add_platform_option(parser, "which image of a source with several platforms, or of several in Keep by one name")
     cli.add_cluster_options(parser)
     cli.add_json_option(parser)
 
@@ -43,12 +43,7 @@ def run(args: argparse.Namespace) -> int:
     """Reads config and structure of the image, not its layers, and prints them."""
     from ..transports import names
 
-    if names.split(args.name)[0] is not None:
-        document = _document_of_source(args)
-    elif args.platform is not None:
-        raise UsageError("--platform chooses among the images of a source; what is in Keep is one image.")
-    else:
-        document = _document_of_stored(args)
+    document = (_document_of_stored if names.split(args.name)[0] is None else _document_of_source)(args)
     if args.json:
         cli.print_json(document)
     else:
@@ -58,12 +53,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _document_of_source(args: argparse.Namespace) -> dict[str, object]:
     from ..archive.stream import StreamedImage
-    from ..manifest import parse_platform
     from ..transports import names
 
     shown = progress.on()
-    platform = parse_platform(args.platform) if args.platform else None
-    with names.source(args.name, names.Choice(platform, progress=shown)).open() as image:
+    with names.source(args.name, names.Choice(args.platform, progress=shown)).open() as image:
         if isinstance(image, StreamedImage):
             with shown.step("reading", None) as advance:
                 for layer in image.layers():
@@ -80,7 +73,29 @@ def _document_of_source(args: argparse.Namespace) -> dict[str, object]:
             "digests": [str(digest) for digest in getattr(image, "digests", ())],
             "layers": [{"diff_id": str(it), **_stored(compressed.get(it))} for it in config.diff_ids],
         }
+        tags = references_in(getattr(image, "tags", ()))
+    try:
+        with cli.cluster(args) as cluster:
+            document["same_layers"] = _same_layers(cluster, config, [name.link_name for name in tags])
+    except NoCluster as error:
+        if isinstance(error, BadSettings):
+            raise
+    except ClusterError as error:
+        shown.say(f"which images in Keep have the same layers was not found out: {error.message}")
     return document
+
+
+def _same_layers(cluster: Cluster, config: Config, names: Sequence[str]) -> list[dict[str, object]]:
+    """The other images in Keep with the same layers, as far as links of those layers or names lead to them."""
+    from ..keep.alike import alike
+    from ..keep.catalogue import REPO_TAG
+    from ..keep.delta import KnownLayers
+    from ..keep.trust import Trust
+
+    trust = Trust.configured(cluster)
+    layers = KnownLayers(cluster, config.diff_ids, trust)
+    named = list(cluster.links([["link_class", "=", REPO_TAG], ["name", "in", list(names)]])) if names else []
+    return [cli.as_json(it) for it in alike(cluster, config, layers, named, trust=trust)]
 
 
 def _stored(compressed: Descriptor | None) -> dict[str, object]:
@@ -89,11 +104,14 @@ def _stored(compressed: Descriptor | None) -> dict[str, object]:
 
 
 def _document_of_stored(args: argparse.Namespace) -> dict[str, object]:
-    from ..keep import catalogue
+    from ..keep import catalogue, platforms
     from ..keep.stored import StoredImage
 
     with cli.cluster(args) as cluster:
-        return _document(cluster, StoredImage(cluster, catalogue.resolve(cluster, args.name).collection))
+        found = catalogue.resolve(cluster, args.name)
+        if args.platform:
+            found = platforms.for_platform(cluster, found, args.platform, progress.on())
+        return _document(cluster, StoredImage(cluster, found.collection))
 
 
 def _document(cluster: Cluster, image: StoredImage) -> dict[str, object]:
@@ -128,6 +146,9 @@ def _document(cluster: Cluster, image: StoredImage) -> dict[str, object]:
             }
             for link in names
         ],
+        "same_layers": _same_layers(
+            cluster, image.config, [link.name for link in names if link.link_class == catalogue.REPO_TAG]
+        ),
     }
 
 
@@ -148,4 +169,8 @@ def _text(document: dict[str, object]) -> str:
 def _entry(item: object) -> str:
     if not isinstance(item, dict):
         return str(item)
-    return "  ".join(size(value) if key == "size" else str(value) for key, value in item.items())
+    return "  ".join(size(value) if key == "size" else _words(value) for key, value in item.items())
+
+
+def _words(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -18,9 +18,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
     parser.epilog = (
         "Prints the portable data hash alone, by the rule that the cluster itself follows for containers.\n\n"
-        "example:\n  arv-docker resolve --local busybox:latest"
+        "With --platform, of several images by one name the first that is for it, in the order of that rule.\n\n"
+        "examples:\n"
+        "  arv-docker resolve --local busybox:latest\n"
+        "  arv-docker resolve --platform linux/arm64 debian:12"
     )
-    parser.add_argument("name", metavar="NAME", help="name, image ID, or the beginning of one")
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        help="name, name@digest, image ID or its beginning, or a digest by which an engine or a registry calls it",
+    )
+    cli.add_platform_option(parser, "the image for this one, where the name stands for several")
     parser.add_argument("--explain", action="store_true", help="show on standard error which links were compared")
     cli.add_trust_option(parser)
     cli.add_cluster_options(parser)
@@ -29,12 +37,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Resolves the name; warnings go to standard error."""
-    from ..keep import catalogue
+    from ..keep import catalogue, platforms
 
     shown = progress.on()
     with cli.cluster(args) as cluster:
         trust = cli.trust(args, cluster, shown)
         found = catalogue.resolve(cluster, args.name, trust)
+        if args.platform:
+            found = platforms.for_platform(cluster, found, args.platform, shown)
     for warning in found.warnings:
         shown.say(f"warning: {warning}")
     if args.explain:

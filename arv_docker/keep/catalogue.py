@@ -123,7 +123,7 @@ def resolve(cluster: Cluster, text: str, trust: Trust | None = None, *, trusted_
         raise AmbiguousImage(f"{text!r} is the beginning of {len(ids)} image IDs.", detail="\n".join(sorted(ids)))
     ranked = tuple(server_order(readable))
     for link in ranked:
-        if (found := _compatible(cluster, collections[link.head_uuid])) is not None:
+        if (found := usable(cluster, collections[link.head_uuid])) is not None:
             changed = link.tail_uuid not in ("", collections[link.head_uuid].pdh) and is_pdh(link.tail_uuid)
             return Resolved(found, link, tuple(_warnings(readable, link, found, trust, changed=changed)), ranked)
     if readable:
@@ -284,7 +284,7 @@ def _by_identity(cluster: Cluster, text: str) -> CollectionRecord:
         raise
 
 
-def _compatible(cluster: Cluster, collection: CollectionRecord) -> CollectionRecord | None:
+def usable(cluster: Cluster, collection: CollectionRecord) -> CollectionRecord | None:
     """The collection, if it holds one file named as a version 2 image; else the one it was migrated to, or None."""
     if _holds_version_2(collection):
         return collection

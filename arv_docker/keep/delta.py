@@ -76,6 +76,12 @@ class KnownLayers:
         return ours[:_MOST_COLLECTIONS] + others[:_MOST_OF_OTHERS]
 
     @property
+    def holders(self) -> list[CollectionRecord]:
+        """The collections that hold some of the layers by attested links, those of the newest first."""
+        heads = dict.fromkeys(link.head_uuid for link in self._links if self._serves(link))
+        return [self._holders[uuid] for uuid in heads]
+
+    @property
     def doubted(self) -> frozenset[str]:
         """The layers that only such links say to be in Keep as do not count as they stand: others' word, or old."""
         return frozenset(link.name for link in self._links) - self._served

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .client import CollectionRecord, Link
+from ..settings import settings
+from .client import Cluster, CollectionRecord, Link
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,11 @@ class Trust:
     def of(cls, user: str, system: str, others: Iterable[str] = (), *, readable: bool = False) -> Trust:
         """Trust in this user, the system user and ``others``."""
         return cls(frozenset((user, system, *others)), readable)
+
+    @classmethod
+    def configured(cls, cluster: Cluster, *, readable: bool = False) -> Trust:
+        """Trust in the users of a cluster whom the settings name, besides this user and the system user."""
+        return cls.of(cluster.user_uuid, cluster.system_user_uuid, settings().trusted_writers, readable=readable)
 
     def includes(self, writer: str) -> bool:
         """Whether the user's word is taken."""

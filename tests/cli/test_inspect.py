@@ -78,6 +78,6 @@ def test_what_is_piped_in(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 
 
 def test_bad_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "this machine" not in inspect(capsys, "--platform", "linux", f"oci:{tmp_path}", code=2)
-    assert "--platform" in inspect(capsys, "--platform", "linux/amd64", "busybox", code=2)
+    with pytest.raises(SystemExit, match="2"):
+        inspect(capsys, "--platform", "linux", f"oci:{tmp_path}")
     assert "no OCI layout" in inspect(capsys, f"oci:{tmp_path}", code=5)

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The images of one ``arv-docker ingest``: each by itself, so that what fails for one leaves the others whole."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
+from typing import TYPE_CHECKING
+
+from .. import cli, progress
+from ..errors import (
+    ArvDockerError,
+    ClusterError,
+    EngineNotRunning,
+    EnginePermissionDenied,
+    NoEngine,
+    NoSuchImage,
+    UsageError,
+)
+from ..reference import ImageId, Reference, parse_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from ..engine import Engine, EngineImage
+    from ..ingest import Ingest, Ingested
+    from ..keep.client import Cluster
+    from ..plan import Planned
+    from ..transports import Openable, OpenedImage, Source
+
+    Outcome = Ingested | Planned | ArvDockerError
+
+
+#: Why an engine may not have an image, so that Keep is asked for it.
+_NOT_THERE = (NoSuchImage, NoEngine, EngineNotRunning, EnginePermissionDenied)
+
+
+class Batch:
+    """The images of one command line, and what becomes of each."""
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        cluster: Cluster,
+        shown: progress.Progress,
+        ingest: Ingest,
+        inspected: Future[tuple[Engine, EngineImage]] | None,
+    ) -> None:
+        """``inspected`` is the engine and what it says of the only image, if it has been asked."""
+        self._args = args
+        self._inspected = inspected
+        self._cluster = cluster
+        self._shown = shown
+        self._ingest = ingest
+        self._called = Reference.parse(args.called) if args.called else None
+
+    def outcomes(self, asked: list[str]) -> list[tuple[str, Outcome]]:
+        """What became of each image, in their order, with what it was asked for as, or is called where it is one of
+        several; an error that is about one image is in its place."""
+        if self._args.all or self._args.all_platforms:
+            found = list(self._told((it for text in asked for it in self._every(text)), alone=False))
+        else:
+            together = {} if self._args.dry_run else self._together(asked)
+            each = ((text, together.get(text) or self._outcome(text)) for text in asked)
+            found = list(self._told(each, alone=len(asked) == 1))
+        if self._args.all_platforms:
+            self._say_what_names_mean(found)
+        return found
+
+    def _told(self, outcomes: Iterable[tuple[str, Outcome]], *, alone: bool) -> Iterator[tuple[str, Outcome]]:
+        """The outcomes, each told of when it comes; not an error that is ``alone``, with which the command ends."""
+        from ..ingest import Ingested
+
+        for text, found in outcomes:
+            outcome = found
+            if self._args.unique and isinstance(outcome, Ingested):
+                outcome = self._named_uniquely(outcome)
+            if isinstance(outcome, ArvDockerError):
+                if not alone:
+                    self._shown.say(f"{text or self._args.from_archive}: {outcome}")
+            elif isinstance(outcome, Ingested):
+                tell(outcome, self._shown)
+            yield text, outcome
+
+    def _together(self, asked: list[str]) -> Mapping[str, Outcome]:
+        """Images of one engine that can be read in one save."""
+        from ..transports import names
+
+        texts = [text for text in asked if names.split(text)[0] is None]
+        if len(texts) < 2 or self._args.keep_tarball or self._args.pull:
+            return {}
+        images: dict[str, tuple[Reference | ImageId, EngineImage]] = {}
+        try:
+            engine = cli.engine(self._args)
+            for text in texts:
+                with suppress(NoSuchImage, UsageError):
+                    name = parse_name(text)
+                    images[text] = (name, engine.inspect(name))
+            stored = self._ingest.together(engine, list(images.values()))
+        except ClusterError as error:
+            return dict.fromkeys(images, error)
+        except ArvDockerError as error:
+            self._shown.say(f"the images are read one by one: {error.message}")
+            return {}
+        # One name of each; its others are linked in the usual way.
+        return {text: stored.pop(image.id) for text, (_, image) in images.items() if image.id in stored}
+
+    def _outcome(self, text: str) -> Outcome:
+        from ..transports import names
+
+        try:
+            if self._args.from_archive is None and names.split(text)[0] is None:
+                return self._from_engine(parse_name(text))
+            source, name, otherwise = self._source(text)
+            if self._args.dry_run:
+                return self._ingest.plan_source(source, name, otherwise)
+            return self._ingest.from_source(source, name, otherwise)
+        except ArvDockerError as error:
+            return error
+
+    def _source(self, text: str) -> tuple[Source, Reference | ImageId | None, Reference | None]:
+        """Where an image is, what it is to be called, and what else it may be called."""
+        from ..transports import names
+        from ..transports.docker_archive import ArchiveFile
+
+        choice = names.Choice(self._args.platform, insecure=self._args.insecure, progress=self._shown)
+        if self._args.from_archive is not None:
+            name = parse_name(text) if text else None
+            return ArchiveFile(self._args.from_archive, name, choice), self._called or name, None
+        transport, rest = names.split(text)
+        source = names.source(text, choice)
+        otherwise = Reference.parse(rest.removeprefix("//")) if transport == "docker" else None
+        return source, self._called, otherwise or getattr(source, "called", None)
+
+    # -- several images of one source ----------------------------------------------------
+
+    def _every(self, text: str) -> Iterator[tuple[str, Outcome]]:
+        """The images of a source, each opened when its turn comes."""
+        try:
+            source, name, otherwise = self._source(text)
+            with self._several(source, text) as images:
+                for called, opened in images:
+                    yield called, self._one(called, opened, name, otherwise)
+        except ArvDockerError as error:
+            yield text, error
+
+    def _several(self, source: Source, text: str) -> AbstractContextManager[Iterator[Openable]]:
+        from ..transports import HasImages, HasPlatforms
+
+        what = f"{text or self._args.from_archive}"
+        if self._args.all_platforms:
+            if not isinstance(source, HasPlatforms):
+                raise UsageError(
+                    f"{what}: --all-platforms is for docker://, oci:, oci-archive: and docker-archive:FILE."
+                )
+            return source.platforms()
+        if not isinstance(source, HasImages):
+            raise UsageError(f"{what}: --all is for docker-archive:FILE, oci: and oci-archive:.")
+        return source.every()
+
+    def _one(
+        self,
+        called: str,
+        opened: Callable[[], OpenedImage],
+        name: Reference | ImageId | None,
+        otherwise: Reference | None,
+    ) -> Outcome:
+        try:
+            image = opened()
+            if self._args.dry_run:
+                return self._ingest.plan_image(image, called)
+            if self._args.all:
+                return self._ingest.under_its_names(image)
+            return self._ingest.from_image(image, name, otherwise)
+        except ArvDockerError as error:
+            return error
+
+    def _say_what_names_mean(self, outcomes: list[tuple[str, Outcome]]) -> None:
+        """Of several images by one name the cluster takes one, whatever the platform of its nodes."""
+        from ..ingest import Ingested
+        from ..keep import catalogue
+
+        stored = [(called, it) for called, it in outcomes if isinstance(it, Ingested) and it.name]
+        for name in dict.fromkeys(it.name for _, it in stored if it.name):
+            theirs = {it.uuid: called for called, it in stored if it.name == name}
+            if len(theirs) > 1:
+                uuid = catalogue.resolve(self._cluster, name).collection.uuid
+                self._shown.say(
+                    f"{name}: to the cluster it means {theirs.get(uuid, uuid)}; for another one's portable data hash "
+                    f"see arv-docker resolve --platform OS/ARCH {name}"
+                )
+
+    def _named_uniquely(self, done: Ingested) -> Outcome:
+        try:
+            return self._ingest.named_uniquely(done)
+        except ArvDockerError as error:
+            return error
+
+    def _from_engine(self, name: Reference | ImageId) -> Ingested | Planned:
+        if self._args.dry_run:
+            try:
+                return self._ingest.plan_engine(cli.engine(self._args), name)
+            except _NOT_THERE:
+                if self._args.force or (found := self._ingest.plan_keep(name)) is None:
+                    raise
+                return found
+        return from_engine_or_keep(self._args, self._ingest, name, self._shown, self._inspected, called=self._called)
+
+
+def from_engine_or_keep(
+    args: argparse.Namespace,
+    ingest: Ingest,
+    name: Reference | ImageId,
+    shown: progress.Progress,
+    inspected: Future[tuple[Engine, EngineImage]] | None,
+    *,
+    called: Reference | None = None,
+) -> Ingested:
+    """The image from the engine; where it has none, or there is no engine, one that Keep has already."""
+    try:
+        if inspected is not None:
+            engine, image = inspected.result()
+        else:
+            engine = cli.engine(args)
+            if args.pull:
+                _pull(engine, name, shown)
+            image = engine.inspect(name)
+    except _NOT_THERE as error:
+        # No other failure: one of an engine that has the image must not end in an older build of the name.
+        if args.force or args.pull or called or (found := ingest.from_keep(name)) is None:
+            raise
+        shown.say(f"{error.message} Keep has it.")
+        return found
+    return ingest.from_engine(engine, name, image, called)
+
+
+def inspected(args: argparse.Namespace, name: Reference | ImageId | None) -> Future[tuple[Engine, EngineImage]] | None:
+    """The engine and what it says of an image, asked while the SDK is loaded, which takes longer; None if not to be."""
+    from concurrent.futures import Future
+
+    if name is None or args.pull or args.from_archive is not None:
+        return None
+    result: Future[tuple[Engine, EngineImage]] = Future()
+
+    def inspect() -> None:
+        try:
+            engine = cli.engine(args)
+            result.set_result((engine, engine.inspect(name)))
+        except BaseException as error:  # noqa: BLE001 -- it goes on to whoever asks for the result
+            result.set_exception(error)
+
+    threading.Thread(target=inspect, daemon=True).start()
+    return result
+
+
+def tell(result: Ingested, shown: progress.Progress) -> None:
+    """A line on what happened."""
+    state = "already stored" if result.already else "stored"
+    spared = f", {progress.size(result.bytes_spared)} were in Keep" if result.bytes_spared else ""
+    shown.say(f"{result.name or result.image_id}: {state}, {progress.size(result.bytes_sent)} sent{spared}")
+    if result.beside:
+        shown.say(f"under {result.beside.image_id} too, of the same blocks: {result.beside.uuid}")
+    if result.unique:
+        shown.say(f"{result.unique}: means this image and can never mean another one")
+
+
+def _pull(engine: Engine, name: Reference | ImageId, shown: progress.Progress) -> None:
+    if not isinstance(name, Reference):
+        raise UsageError("--pull needs a name; an image ID says of no registry where the image is.")
+    engine.pull(name, shown.say)
