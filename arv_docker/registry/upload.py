@@ -21,10 +21,15 @@ if TYPE_CHECKING:
 
 #: Bytes that are handed to a connection at once.
 _PIECE = 256 << 10
-#: What one request carries at most, once a proxy before the registry has said that it takes no more (status 413).
+#: A quarter of this is what one request carries at most, once a larger one was too large for a proxy before the
+#: registry (status 413), or came to nothing twice: something may end requests that take long. Then a quarter of that.
 _MUCH = 256 << 20
 _LEAST = 1 << 20
 _BEGIN_AGAIN = 8
+_TOO_LARGE = 413
+_BUSY = 429
+#: How a registry refuses a further part of a blob if it knows no parts, or has lost the first.
+_NO_PARTS = (400, 404, 405, 416, 501)
 
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
 
@@ -79,6 +84,8 @@ class Upload:
         self._location: str | None = None
         self._offset = 0
         self._most = blob.descriptor.size
+        self._must_part = False
+        self._may_part = True
         self._beginnings = 0
         self.sent = 0
 
@@ -110,6 +117,8 @@ class Upload:
             patience.wait(failed, failures)
             if self._answer_was_lost():
                 return
+            if failures > 1 and failed.status != _BUSY and self._may_part:
+                self._take_less()
 
     # -- steps ---------------------------------------------------------------------------
 
@@ -163,13 +172,21 @@ class Upload:
     # -- after a failure ------------------------------------------------------------------
 
     def _in_another_way(self, error: RegistryError) -> bool:
-        """Whether to go on at once after a refusal: in smaller parts, or from the beginning."""
-        if error.status == 413 and self._most > _LEAST:
-            self._most = max(_LEAST, min(self._most, _MUCH) // 4)
+        """Whether to go on at once after a refusal: in smaller parts, whole, or from the beginning."""
+        if error.status == _TOO_LARGE and self._most > _LEAST:
+            self._must_part = True
+            self._take_less()
+        elif error.status in _NO_PARTS and self._most < self._blob.descriptor.size and not self._must_part:
+            self._may_part = False
+            self._most = self._blob.descriptor.size
         elif error.status not in (404, 416) or self._location is None:
             return False  # of those two: the upload is forgotten, or not as far as we thought
         self._location = None
         return True
+
+    def _take_less(self) -> None:
+        """From now on a request carries less."""
+        self._most = max(_LEAST, min(self._most, _MUCH) // 4)
 
     def _answer_was_lost(self) -> bool:
         """Whether the blob is there after all: the registry's last word may have got lost."""

@@ -359,6 +359,55 @@ def test_a_proxy_that_takes_only_small_bodies(registry: Registry, waited: Waited
     assert held(registry) == BIG
 
 
+def test_a_proxy_that_ends_what_takes_long(registry: Registry, waited: Waited) -> None:
+    """And says nothing: what came to nothing twice goes in parts."""
+
+    def fault(conversation: Conversation) -> bool:
+        if len(conversation.request_seen.body) <= 2 * MIB:
+            return False
+        conversation.reset()
+        return True
+
+    registry.fault = fault
+    push(registry, BIG, patience=waited.patience)
+    assert held(registry) == BIG
+    assert [len(it.body) > 2 * MIB for it in registry.received("PATCH")].count(True) == 2
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 416, 501])
+def test_a_registry_that_takes_no_parts(registry: Registry, waited: Waited, status: int) -> None:
+    """After two breaks parts are tried; where they are refused, the blob goes whole."""
+    breaks = iter([True, True])
+
+    def fault(conversation: Conversation) -> bool:
+        large = len(conversation.request_seen.body) > 2 * MIB
+        if conversation.command == "PATCH" and large and next(breaks, False):
+            conversation.reset()
+            return True
+        first = conversation.headers.get("Content-Range", "0-").startswith("0-")
+        return conversation.command == "PATCH" and not first and conversation.refuse(status, "UNSUPPORTED")
+
+    registry.fault = fault
+    push(registry, BIG, patience=waited.patience)
+    assert held(registry) == BIG
+    further = [it for it in registry.received("PATCH") if not it.headers["Content-Range"].startswith("0-")]
+    assert len(further) == 1
+
+
+def test_a_busy_registry_gets_no_more_requests_for_it(registry: Registry, waited: Waited) -> None:
+    busy = iter([True] * 4)
+
+    def fault(conversation: Conversation) -> bool:
+        if conversation.command != "PATCH" or len(conversation.request_seen.body) < MIB or not next(busy, False):
+            return False
+        return conversation.refuse(429, "TOOMANYREQUESTS", Retry_After="1")
+
+    registry.fault = fault
+    push(registry, BIG, patience=waited.patience)
+    assert held(registry) == BIG
+    assert len([it for it in registry.received("PATCH") if len(it.body) > MIB]) == 5
+
+
 def test_a_registry_on_another_host_gets_no_authorization(registry: Registry, waited: Waited) -> None:
     """A place to send to may be elsewhere; the secret stays."""
     other = Registry()
