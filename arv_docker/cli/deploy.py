@@ -36,13 +36,13 @@ def run(args: argparse.Namespace) -> int:
     from ..staging.deployment import verified
 
     shown = progress.on()
-    folder = present(args.dir)
+    copies = present(args.dir)
     if args.engine == NONE:
-        staged = verified(folder, args.dir, shown)
+        staged = verified(copies, args.dir, shown)
         shown.say(f"{len(staged)} images are as they were staged; there is no engine, so nothing was loaded")
         done: list[tuple[Container, Digest | None, bool]] = [(it, None, False) for it in staged]
     else:
-        deployed = deploy(args.dir, cli.engine(args), folder=folder, progress=shown)
+        deployed = deploy(args.dir, cli.engine(args), copies=copies, progress=shown)
         done = [(it.container, it.engine_id, it.loaded) for it in deployed]
         loaded = sum(it.loaded for it in deployed)
         shown.say(f"{loaded} of {len(done)} images had to be loaded")

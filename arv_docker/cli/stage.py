@@ -16,7 +16,7 @@ from ..progress import printable
 if TYPE_CHECKING:
     from ..staging import Container
     from ..staging.origins import Origin
-    from ..staging.staged import Folder
+    from ..staging.staged import Copy, Folder
 
 LAYOUTS = ("plain", "wfexs")
 ORIGINS = ("keep", "engine", "registry")
@@ -111,13 +111,12 @@ def document(container: Container) -> dict[str, object]:
     return flat | digests
 
 
-def present(path: Path) -> Folder:
-    """A folder of staged images, in the form that it has."""
+def present(path: Path) -> list[Copy]:
+    """What a folder of staged images holds, in whatever form."""
     from ..integrations.wfexs import WfexsCache
     from ..staging.folder import PlainFolder
 
-    plain, wfexs = PlainFolder(path), WfexsCache(path)
-    return wfexs if not plain.copies() and wfexs.copies() else plain
+    return [*PlainFolder(path).copies(), *WfexsCache(path).copies()]
 
 
 def _folder(args: argparse.Namespace, shown: progress.Progress) -> Folder:
@@ -129,7 +128,7 @@ def _folder(args: argparse.Namespace, shown: progress.Progress) -> Folder:
         raise UsageError(f"{args.dir} is there and is no folder.")
     if args.layout == "wfexs":
         return WfexsCache(args.dir, args.naming, shown)
-    return PlainFolder(args.dir, naming(args.naming or "plain"))
+    return PlainFolder(args.dir, naming(args.naming or "plain"), shown)
 
 
 def _origins(args: argparse.Namespace, stack: ExitStack, shown: progress.Progress) -> list[Origin]:

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if folder.is_dir():
         from .stage import present
 
-        if copies := present(folder).copies():
+        if copies := present(folder):
             return _verify_folder(args, copies)
         if "/" in args.name or args.name.startswith("."):
             raise NoSuchImage(f"{folder} holds no staged image.")

@@ -66,7 +66,7 @@ class WfexsCache:
             it.root / ENGINES[scheme] / name for scheme, it in caches for name in _names(scheme, wanted, image_id)
         )
 
-    def put(self, wanted: Wanted, entry: Entry, entries: Entries, *, force: bool) -> None:
+    def put(self, wanted: Wanted, entry: Entry, entries: Entries, *, force: bool) -> list[Copy]:
         """Compressed once; the factories share the file where there are hard links."""
         entries.check(entry)
         written = None
@@ -76,6 +76,8 @@ class WfexsCache:
                     _check_same(there, entry, wanted)
                     continue
                 written = cache.adopt(wanted.canonical, written) if written else self._write(cache, wanted, entry)
+        paths = self.paths(wanted, entry.metadata.image_id)
+        return [copy for copy in self.copies() if copy.path in paths]
 
     def _caches(self, engine: str, wanted: Wanted) -> Iterator[tuple[str, Entries]]:
         for scheme in self._schemes:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from ..image import Digest
 from ..progress import Progress, Silent
 from ..transports.docker_daemon import held
 from .folder import PlainFolder
-from .staged import Container, Folder, sound
+from .staged import Container, Copy, sound
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,26 +31,26 @@ def deploy(
     directory: Path | str,
     engine: Engine | None = None,
     *,
-    folder: Folder | None = None,
+    copies: Sequence[Copy] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Deployed, ...]:
     """Sees to it that the engine (Docker unless given) has every image of the folder, under its name.
 
-    ``folder`` is the form in which the directory is kept. Raises NoSuchImage for one that holds no image,
-    NotVerified, before anything is loaded, if something in it is not as it was staged, and EngineError.
+    ``copies`` are what the folder holds, where that is of another form than the usual one. Raises
+    NoSuchImage for one that holds no image, NotVerified, before anything is loaded, if something
+    in it is not as it was staged, and EngineError.
 
     >>> import arv_docker  # doctest: +SKIP
     >>> [it.container.name for it in arv_docker.deploy("containers") if it.loaded]  # doctest: +SKIP
     """
     progress = progress or Silent()
-    found = verified(folder or PlainFolder(Path(directory)), directory, progress)
+    found = verified(PlainFolder(Path(directory)).copies() if copies is None else copies, directory, progress)
     engine = engine or Docker()
     return tuple(_deployed(it, engine, progress) for it in found)
 
 
-def verified(folder: Folder, directory: Path | str, progress: Progress) -> list[Container]:
+def verified(copies: Sequence[Copy], directory: Path | str, progress: Progress) -> list[Container]:
     """The images of a folder, all as they were staged; raises NoSuchImage and NotVerified as ``deploy`` does."""
-    copies = folder.copies()
     if not copies:
         raise NoSuchImage(f"{directory} holds no staged image. Put some there: arv-docker stage NAME --dir {directory}")
     return sound(copies, progress)

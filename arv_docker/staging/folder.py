@@ -12,18 +12,21 @@ from ..errors import ContentError, NoSuchImage, OtherImage
 from ..filenames import METADATA_SUFFIX, Naming, naming
 from ..image import Digest
 from ..inspection import Metadata, Sealed
+from ..progress import Progress, Silent
 from .staged import Copy, Wanted
 
-_FORM = Sealed()
+#: How metadata is written in such a folder.
+FORM = Sealed()
 
 
 class PlainFolder:
     """Canonical archives, as they are in Keep; where it can be hard links to the cache."""
 
-    def __init__(self, path: Path, names: Naming | None = None) -> None:
+    def __init__(self, path: Path, names: Naming | None = None, progress: Progress | None = None) -> None:
         """``names`` are percent-encoded ones unless given. The folder is made when something is put there."""
         self.path = path
         self._names = names or naming("plain")
+        self._progress = progress or Silent()
 
     def copies(self) -> list[Copy]:
         """What is there, by file name."""
@@ -43,37 +46,48 @@ class PlainFolder:
         names = dict.fromkeys(self._names(text, image_id) for text in wanted.spellings)
         return tuple(self.path / name for name in names)
 
-    def put(self, wanted: Wanted, entry: Entry, entries: Entries, *, force: bool) -> None:
+    def put(self, wanted: Wanted, entry: Entry, entries: Entries, *, force: bool) -> list[Copy]:
         """The archive first and its metadata last, so that what has metadata is whole."""
         paths = self.paths(wanted, entry.metadata.image_id)
         metadata = replace(entry.metadata, name=wanted.canonical)
         self._check_names(paths, metadata)
+        for path in () if force else filter(Path.exists, paths):
+            self._check_there(path, entry, metadata)
         if entries.transfer(wanted.canonical, self.path, names=[it.name for it in paths], force=force) is None:
             raise NoSuchImage(f"{wanted} was removed from the cache meanwhile. Stage it again.")
         with locked(self.path / ".lock"):
             for path in paths:
-                if not path.samefile(entry.path) and hash_of(path, lambda _: None) != metadata.archive:
-                    raise OtherImage(
-                        f"{path} is there and is not image {metadata.image_id.short}, which is staged as "
-                        f"{wanted}. Use --force to replace it, or another --dir or --naming."
-                    )
-                write(metadata_path(path), _FORM.dump(metadata))
-            self._remove_others(metadata)
+                write(metadata_path(path), FORM.dump(metadata))
+            if force:
+                self._remove_others(metadata)
+        return [Copy(path, metadata) for path in paths]
 
     def _copy(self, metadata: Path) -> Copy:
         path = metadata.with_name(metadata.name.removesuffix(METADATA_SUFFIX))
         try:
-            return Copy(path, _FORM.load(metadata.read_bytes()))
+            return Copy(path, FORM.load(metadata.read_bytes()))
         except (OSError, ContentError) as error:
             return Copy(path, None, f"{metadata} cannot be used: {error}")
 
     def _check_names(self, paths: tuple[Path, ...], metadata: Metadata) -> None:
         """Two images under one file name would each be taken for the other."""
-        for copy in self.copies():
-            if copy.path in paths and copy.metadata is not None and copy.metadata.name != metadata.name:
+        for path in paths:
+            there = self._copy(metadata_path(path)).metadata
+            if there is not None and there.name != metadata.name:
                 raise OtherImage(
-                    f"{copy.path} is {copy.metadata.name}, and {metadata.name} would have the same file name. "
+                    f"{path} is {there.name}, and {metadata.name} would have the same file name. "
                     "Use another --naming, or another --dir."
+                )
+
+    def _check_there(self, path: Path, entry: Entry, metadata: Metadata) -> None:
+        """Refuses to take a file for a copy of the image that is none."""
+        if path.samefile(entry.path):
+            return
+        with self._progress.step(f"verifying {path.name}", path.stat().st_size) as advance:
+            if hash_of(path, advance) != metadata.archive:
+                raise OtherImage(
+                    f"{path} is there and is not image {metadata.image_id.short}, which {metadata.name} is. "
+                    "Use --force to replace it, or another --dir or --naming."
                 )
 
     def _remove_others(self, metadata: Metadata) -> None:

@@ -67,7 +67,13 @@ def materialize(
     """
     progress = progress or Silent()
     chosen = () if offline else usual(progress) if origins is None else origins
-    staging = _Staging(folder or PlainFolder(Path(directory)), chosen, injected, progress, force=force and not offline)
+    staging = _Staging(
+        folder or PlainFolder(Path(directory), progress=progress),
+        chosen,
+        injected,
+        progress,
+        force=force and not offline,
+    )
     return staging.run(wanted(references))
 
 
@@ -165,15 +171,28 @@ class _Staging:
         return self._put(it, self._entries.adopt(it.canonical, entry), "cache")
 
     def _fetch(self, it: Wanted, found: Found) -> Container:
+        entry = None if self._force else self._entries.by_image(found.digest)
+        if entry is not None:
+            try:
+                return self._reuse(it, entry)
+            except DigestMismatch as error:
+                self._progress.say(f"{it} is fetched again: {error.message}")
         with self._entries.fetching(found.digest):
-            entry = None if self._force else self._entries.by_image(found.digest)
-            if entry is not None:
-                try:
-                    return self._reuse(it, entry)
-                except DigestMismatch as error:
-                    self._progress.say(f"{it} is fetched again: {error.message}")
-                    self._entries.discard(entry.path)
-            return self._put(it, self._read(it, found), found.origin)
+            there = None if self._force else self._sound(found.digest, entry)
+            read = there is None
+            entry = self._read(it, found) if there is None else self._entries.adopt(it.canonical, there)
+        return self._put(it, entry, found.origin if read else "cache")
+
+    def _sound(self, digest: Digest, damaged: Entry | None) -> Entry | None:
+        """What another process has fetched meanwhile; what was found damaged goes, if it still is."""
+        entry = self._entries.by_image(digest)
+        if entry is not None and entry == damaged:
+            try:
+                self._entries.check(entry)
+            except DigestMismatch:
+                self._entries.discard(entry.path)
+                return None
+        return entry
 
     def _read(self, it: Wanted, found: Found) -> Entry:
         """Reads the image into the cache, every layer checked."""
@@ -192,9 +211,7 @@ class _Staging:
                 return self._entries.update(it.canonical, chunks, layout.size, found.digest, described)
 
     def _put(self, it: Wanted, entry: Entry, origin: str) -> Container:
-        self._folder.put(it, entry, self._entries, force=self._force)
-        paths = self._folder.paths(it, entry.metadata.image_id)
-        (container, *_) = containers(copy for copy in self._folder.copies() if copy.path in paths)
+        (container, *_) = containers(self._folder.put(it, entry, self._entries, force=self._force))
         return replace(container, name=it.canonical, origin=origin)
 
 

@@ -118,10 +118,11 @@ class Folder(Protocol):
     def paths(self, wanted: Wanted, image_id: Digest) -> tuple[Path, ...]:
         """Where the image belongs."""
 
-    def put(self, wanted: Wanted, entry: Entry, entries: Entries, *, force: bool) -> None:
-        """Puts an entry of the cache, which is known there by the image's name, to where it belongs.
+    def put(self, wanted: Wanted, entry: Entry, entries: Entries, *, force: bool) -> Sequence[Copy]:
+        """Puts an entry of the cache, which is known there by the image's name, to where it belongs; gives what is
+        there now.
 
-        What is there stays unless ``force``. Raises DigestMismatch for an entry that is not as it was written,
+        What was there stays unless ``force``. Raises DigestMismatch for an entry that is not as it was written,
         OtherImage where something else is in its place, and DiskError.
         """
 

@@ -178,7 +178,7 @@ def test_a_flipped_byte_is_found_and_never_loaded(filled: Place) -> None:
     link.resolve().chmod(0o644)
     link.resolve().write_bytes(content)
     with pytest.raises(NotVerified):
-        arv_docker.deploy(filled.folder / "staged", engine, folder=folder)
+        arv_docker.deploy(filled.folder / "staged", engine, copies=folder.copies())
     assert engine.calls == []
     bad = {it.path for it in verify(folder.copies(), Silent()) if it.problem}
     assert link in bad
@@ -194,12 +194,12 @@ def test_metadata_that_do_not_agree(filled: Place) -> None:
     document["manifests"][0]["Architecture"] = "other"
     link.resolve().write_text(json.dumps(document))
     with pytest.raises(NotVerified, match="nothing is loaded"):
-        arv_docker.deploy(filled.folder / "staged", FakeEngine(), folder=WfexsCache(filled.folder / "staged"))
+        arv_docker.deploy(filled.folder / "staged", FakeEngine(), copies=WfexsCache(filled.folder / "staged").copies())
 
 
 def test_it_is_loaded_once_whatever_the_factories(filled: Place) -> None:
     engine = FakeEngine()
-    done = arv_docker.deploy(filled.folder / "staged", engine, folder=WfexsCache(filled.folder / "staged"))
+    done = arv_docker.deploy(filled.folder / "staged", engine, copies=WfexsCache(filled.folder / "staged").copies())
     assert [(it.container.name, it.loaded) for it in done] == [(NAME, True), ("quay.io/a/b:1", False)]
     assert engine.images[ID] == canonical_archive(APP)
 

@@ -130,7 +130,7 @@ def test_several_spellings_are_staged_once(place: Place) -> None:
     assert place.files() == ["app%3A1.tar", "app%3A1.tar_meta.json"]
     assert place.engine.calls.count("save") == 1
     (cwl,) = place.stage(*names, into="cwl", folder=PlainFolder(place.folder / "cwl", naming("cwl")))
-    assert [it.name for it in cwl.paths] == ["app:1.img", "docker.io_library_app:1.img", "docker:__app:1.img"]
+    assert [it.name for it in cwl.paths] == ["app:1.img", "docker:__app:1.img", "docker.io_library_app:1.img"]
     assert len({it.stat().st_ino for it in (*cwl.paths, *found.paths)}) == 1
     assert len(cached()) == 2
 
