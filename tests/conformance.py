@@ -152,7 +152,6 @@ REGISTRIES = {
 
 #: What has no test yet, or only in part, and why.
 OPEN = {
-    "G12": "not yet shown",
     "G18": "belongs to the work on building",
     "G19": "in part: the engine is asked only when it is needed; it has no limit of time yet",
     "W22": "not yet shown",

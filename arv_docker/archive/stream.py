@@ -129,7 +129,7 @@ class StreamedImage:
     """One image of an archive that is being read. ``config`` is there when ``layers`` is exhausted.
 
     Then, too, ``tags`` are the names that the archive gives it, and ``digests`` those of the OCI manifest
-    and the indexes that it has for it.
+    and the indexes that it has for it. ``size`` is about its bytes, 0 where nobody said.
     """
 
     def __init__(
@@ -139,9 +139,11 @@ class StreamedImage:
         *,
         name: Name | None = None,
         platform: Platform | None = None,
+        size: int = 0,
     ) -> None:
         """``name`` and ``platform`` say which of several images is meant; one that the archive does not call
         ``expected`` is refused at the end with DigestMismatch."""
+        self.size = size
         self._archive = StreamedArchive(stream)
         self._expected = expected
         self._choice = name, platform

@@ -94,10 +94,10 @@ class EngineSource:
         """The image. Raises EngineError, DiskError, and at its end DigestMismatch if the engine saved another one."""
         if self._file is None:
             with self._engine.save([str(self._image.id)]) as output:
-                yield StreamedImage(output, self._image.id)
+                yield StreamedImage(output, self._image.id, size=self._image.size)
         else:
             with cache.saving(self._engine, self._image.id, self._file, self._image.size) as stream:
-                yield StreamedImage(stream, self._image.id)
+                yield StreamedImage(stream, self._image.id, size=self._image.size)
 
 
 @dataclass(frozen=True, slots=True)

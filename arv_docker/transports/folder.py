@@ -30,7 +30,7 @@ from ..image import parsed_time
 from ..progress import Advance, Progress, Silent
 from ..version import is_dirty
 from . import OpenedImage
-from .local import LocalFile, seekable
+from .local import LocalFile, archive_of, seekable
 from .names import Choice
 
 PLAIN, ZIP = "docker", "zip"
@@ -207,7 +207,7 @@ class FolderDestination:
             name = replace(self._name, short_id=found.config.digest.short)
             written = FolderArchive(name, self._folder / name.file_name)
             layout = canonical.layout(found.config, found.sizes)
-            content = _told(canonical.content(layout, found.layer), advance)
+            content = archive_of(found, layout, advance)
             with replacing(written.path, layout.size) as file:
                 if name.format == ZIP:
                     zipped.write(file, replace(name, format=PLAIN).file_name, layout.size, content)
@@ -272,9 +272,3 @@ def _split(rest: str) -> tuple[Path, str, str | None]:
     if not colon or "/" in version:
         return Path(folder), name, None
     return Path(folder), image, version
-
-
-def _told(chunks: Iterator[bytes], advance: Advance) -> Iterator[bytes]:
-    for chunk in chunks:
-        yield chunk
-        advance(len(chunk))

@@ -13,6 +13,7 @@ from ..archive import canonical
 from ..archive.blob import section
 from ..archive.canonical import Layout
 from ..archive.layer import CHUNK, Layer
+from ..archive.stream import StreamedImage
 from ..disk import writing
 from ..errors import BadArchive
 from ..image import Config, Digest
@@ -64,7 +65,8 @@ def seekable(image: OpenedImage, folder: Path) -> Iterator[SeekableImage]:
     if can_seek(image):
         yield image
         return
-    with writing(folder, advice="choose a folder on a larger disk"), tempfile.TemporaryFile(dir=folder) as file:
+    needed = image.size if isinstance(image, StreamedImage) else 0
+    with writing(folder, needed, advice="choose a folder on a larger disk"), tempfile.TemporaryFile(dir=folder) as file:
         places = {}
         for layer in image.layers():
             start = file.tell()

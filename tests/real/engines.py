@@ -37,9 +37,10 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "busybox": ("busybox",),
     "registry": ("docker-registry",),
     "debootstrap": ("debootstrap", "unshare"),
+    "mount": ("mount", "umount"),
 }
 #: Engines that mount file systems.
-NEED_ROOT = frozenset({"docker", "podman", "debootstrap"})
+NEED_ROOT = frozenset({"docker", "podman", "debootstrap", "mount"})
 CAP_SYS_ADMIN = 1 << 21
 
 #: Variables that would send a client to another engine, or give it somebody's settings.

@@ -63,12 +63,12 @@ def test_a_flipped_byte_on_the_sites_disk(site: Site, base_image: Image, second_
     assert site.run("verify", base_image.reference).status == 0
 
 
-def flip(path: Path, offset: int) -> None:
+def flip(path: Path, offset: int, bit: int = 1) -> None:
     with path.open("r+b") as file:
         file.seek(offset)
         (byte,) = file.read(1)
         file.seek(offset)
-        file.write(bytes([byte ^ 1]))
+        file.write(bytes([byte ^ bit]))
 
 
 @pytest.mark.parametrize("size", [1 << 10, 2 << 20])
