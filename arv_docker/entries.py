@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .cache import cache_folder
-from .disk import hash_of, locked, partial_of, place, replacing, sync, write, writing
+from .disk import hash_of, locked, locked_if_free, partial_of, place, replacing, sync, write, writing
 from .errors import ContentError, DigestMismatch
 from .filenames import METADATA_SUFFIX, plain
 from .image import Digest
@@ -110,7 +110,7 @@ class Entries:
     def fetching(self, image_id: Digest) -> Iterator[None]:
         """No other process fetches that image into the cache; who waits looks again afterwards."""
         self._make()
-        with locked(self.root / f".{image_id.hex}.lock", self._waiting(image_id)):
+        with locked(self.lock_of(image_id), self._waiting(image_id)):
             for leftover in (self._new(image_id), partial_of(self._new(image_id))):
                 leftover.unlink(missing_ok=True)
             yield
@@ -187,6 +187,21 @@ class Entries:
                 if force or not path.exists():
                     place(entry.path, path, entry.metadata.archive)
         return paths
+
+    def tidy(self) -> None:
+        """Removes what killed processes left of archives that they fetched, and their locks."""
+        for path in _inside(self.root):
+            if (image_id := is_leftover(path)) is not None:
+                with locked_if_free(self.lock_of(image_id)) as free:
+                    if free:
+                        path.unlink(missing_ok=True)
+        for lock in self.root.glob(".*lock"):
+            with locked_if_free(lock):
+                pass
+
+    def lock_of(self, image_id: Digest) -> Path:
+        """What whoever is ``fetching`` that image has locked."""
+        return self.root / f".{image_id.hex}.lock"
 
     @contextmanager
     def changing(self) -> Iterator[None]:

@@ -155,7 +155,7 @@ class Cache:
             self._remove_if_free(kept.path, kept.path.stem)
             return
         assert kept.image_id is not None
-        with locked_if_free(self._lock_of(kept.image_id)) as free:
+        with locked_if_free(self._entries.lock_of(kept.image_id)) as free:
             if free:
                 self._entries.discard(kept.path)
 
@@ -168,13 +168,8 @@ class Cache:
                 path.unlink(missing_ok=True)
 
     def _remove_leftovers(self) -> None:
-        root = self._entries.root
-        if root.is_dir():
-            for path in root.iterdir():
-                if (image_id := is_leftover(path)) is not None:
-                    with locked_if_free(self._lock_of(image_id)) as free:
-                        if free:
-                            path.unlink(missing_ok=True)
+        self._entries.tidy()
+        if self._entries.root.is_dir():
             with self._entries.changing():
                 self._prune()
         for path in self._folder.glob("*.tar.partial"):
@@ -183,7 +178,7 @@ class Cache:
             of = path.name.partition(".")[0]
             if path.suffix == ".partial" or not (self._folder / f"{of}.tar").exists():
                 self._remove_if_free(path, of)
-        for lock in [*self._folder.glob("*.tar.lock"), *root.glob(".*.lock")]:
+        for lock in self._folder.glob("*.tar.lock"):
             with locked_if_free(lock):
                 pass
 
@@ -200,10 +195,6 @@ class Cache:
         for path in (*root.glob(".*.partial"), *root.glob("*/.*.partial")):
             if is_leftover(path) is None:
                 path.unlink(missing_ok=True)
-
-    def _lock_of(self, image_id: Digest) -> Path:
-        """What ``Entries.fetching`` locks."""
-        return self._entries.root / f".{image_id.hex}.lock"
 
     def _size(self) -> int:
         files = [it for pattern in ("*.tar*", "*.blocks") for it in self._folder.glob(pattern)]

@@ -57,7 +57,9 @@ class WfexsCache:
         return [_copy(path, engine) for engine, folder in groups for path in sorted(folder.glob("[!.]*")) if _is(path)]
 
     def tidy(self) -> None:
-        """Nothing: what is written again removes what was left of it."""
+        """Removes archives that are not whole."""
+        for factory in FACTORIES.values():
+            Entries(self._root / factory, "", lambda name: (name,)).tidy()
 
     def paths(self, wanted: Wanted, image_id: Digest) -> tuple[Path, ...]:
         """Its links."""

@@ -35,8 +35,9 @@ class PlainFolder:
     def tidy(self) -> None:
         """Removes unfinished files beside whole ones; of others whoever stages that image again."""
         leftovers = [partial_of(it) for copy in self.copies() for it in (copy.path, metadata_path(copy.path))]
-        if any(it.exists() for it in leftovers):
-            with locked_if_free(self.path / ".lock") as free:
+        lock = self.path / ".lock"
+        if any(it.exists() for it in (lock, *leftovers)):
+            with locked_if_free(lock) as free:
                 for leftover in leftovers if free else ():
                     leftover.unlink(missing_ok=True)
 

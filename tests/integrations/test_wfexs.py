@@ -165,6 +165,15 @@ def test_again_gives_the_same_bytes(filled: Place) -> None:
     assert filled.engine.calls.count("save") == 2
 
 
+def test_what_killed_processes_left_goes(filled: Place) -> None:
+    cache = root(filled, "Docker")
+    before = sorted(it.name for it in cache.iterdir())
+    for name in (".lock", f".{'a' * 64}.lock", f"{'a' * 64}.new", f".{'b' * 64}.new.partial"):
+        (cache / name).write_bytes(b"half")
+    stage(filled, "app:1")
+    assert sorted(it.name for it in cache.iterdir()) == before
+
+
 def test_no_other_naming(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cwl and nextflow"):
         WfexsCache(tmp_path, "folder")

@@ -403,15 +403,15 @@ def test_a_file_of_that_name_is_kept_unless_forced(place: Place) -> None:
     assert foreign.read_bytes() == canonical_archive(APP)
 
 
-@pytest.mark.parametrize("spoil", ["metadata gone", "metadata damaged"])
+@pytest.mark.parametrize("spoil", ["metadata gone", "metadata damaged", "nothing"])
 def test_what_a_killed_run_left_is_completed(place: Place, spoil: str) -> None:
     place.engine = Recorder(APP)
     (first,) = place.stage("app:1")
     if spoil == "metadata gone":
         first.metadata_paths[0].unlink()
-    else:
+    elif spoil == "metadata damaged":
         first.metadata_paths[0].write_text("{}")
-    for name in (".app%3A1.tar.partial", ".app%3A1.tar_meta.json.partial"):
+    for name in (".lock", ".app%3A1.tar.partial", ".app%3A1.tar_meta.json.partial"):
         (place.folder / "staged" / name).write_bytes(b"half")
     (again,) = place.stage("app:1")
     assert again.archive == first.archive
