@@ -156,13 +156,13 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
 def test_users_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = ["--dir", str(tmp_path / "site")]
     with pytest.raises(BadSettings):
-        command.run(arguments("user", "create", "ann", *where))
+        command.run(arguments("user", "create", "an.other", *where))
     opened(tmp_path / "site").close()
-    assert command.run(arguments("user", "create", "ann", *where)) == 0
+    assert command.run(arguments("user", "create", "an.other", *where)) == 0
     uuid = capsys.readouterr().out.strip()
     with pytest.raises(UsageError, match="already"):
-        command.run(arguments("user", "create", "ann", *where))
-    assert command.run(arguments("user", "token", "ann", "--days", "3", *where)) == 0
+        command.run(arguments("user", "create", "an.other", *where))
+    assert command.run(arguments("user", "token", "an.other", "--days", "3", *where)) == 0
     token = capsys.readouterr().out.strip()
     with LocalSite(tmp_path / "site") as site:
         assert site.token != token
@@ -170,9 +170,9 @@ def test_users_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert api.ok("GET", "users/current", token=token)["uuid"] == uuid
     assert api.ok("GET", "api_client_authorizations/current", token=token)["expires_at"]
     assert command.run(arguments("user", "list", *where)) == 0
-    assert "ann               1 tokens" in capsys.readouterr().out
+    assert f"{'an.other':18}1 tokens" in capsys.readouterr().out
     assert command.run(arguments("user", "list", "--json", *where)) == 0
-    assert [user["username"] for user in json.loads(capsys.readouterr().out)][-1] == "ann"
+    assert [user["username"] for user in json.loads(capsys.readouterr().out)][-1] == "an.other"
     api.site.close()
 
 
