@@ -72,6 +72,10 @@ class EnginePermissionDenied(EngineError):
     """The engine's socket may not be opened by this user."""
 
 
+class EngineSilent(EngineError):
+    """The engine's command or daemon was silent for longer than the settings allow."""
+
+
 # -- 4: the cluster ---------------------------------------------------------------------
 
 
@@ -212,3 +216,12 @@ class NotReady(ArvDockerError):
     """An image was not ready for use when the time to wait for it had passed."""
 
     exit_code = 10
+
+
+# -- 11: building -----------------------------------------------------------------------
+
+
+class BuildFailed(ArvDockerError):
+    """An engine works and could not build an image; the end of what it said is in ``detail``."""
+
+    exit_code = 11

@@ -126,6 +126,28 @@ CACHE = {
     "W26": "From an OCI layout through archive, cache and load into Podman, with the same ID",
 }
 
+#: Images out of repositories, by repo2docker (seed 001).
+REPO2DOCKER = {
+    "R1": "repo2docker lists the engine, and loads it without any credentials",
+    "R2": "`repo2docker --engine keep --push`: a collection with both links; the last line names it and its hash",
+    "R3": "Without `--push` nothing is written to Keep",
+    "R4": "Pushed again: nothing is uploaded, the same collection",
+    "R5": "An image that the engine has already is pushed too",
+    "R6": "The project of the settings owns collection and links",
+    "R7": "A failure of Keep: its text, exit code 1, no half links",
+    "R8": "A build that fails: its text, and nothing uploaded",
+    "R9": "Looking at images: names without `localhost/`, `WorkingDir` always, None for what is not there",
+    "R10": "repo2docker of before 2025.8: `images`, and `push` as strings",
+    "R11": "All that a build is told reaches the engine; a context in a tar stays within its folder",
+    "R12": "Pushing and loading at the same time: both happen",
+    "R13": "Lines come as they are produced, each with its end; progress that replaces itself is kept apart",
+    "R14": "Credentials for a registry: checked, and for one build alone; in no argument, variable or configuration",
+    "R15": "Containers: logs, exit code, status, stop, kill, remove",
+    "R16": "Where nothing is built, the engine is not even made",
+    "R17": "Nothing is remembered between two objects of the engine",
+    "R18": "repo2docker's labels become properties of the collection, if asked for and allowed",
+}
+
 #: Pushing to registries, and telling when an image can be used.
 REGISTRIES = {
     "H1": "The name of a push holds the image's ID: the same image has the same name, another image another",
@@ -152,8 +174,13 @@ REGISTRIES = {
 
 #: What has no test yet, or only in part, and why.
 OPEN = {
-    "G18": "belongs to the work on building",
-    "G19": "in part: the engine is asked only when it is needed; it has no limit of time yet",
+    "R1": "the engine for repo2docker itself is still to come",
+    "R3": "the engine for repo2docker itself is still to come",
+    "R5": "the engine for repo2docker itself is still to come",
+    "R6": "the engine for repo2docker itself is still to come",
+    "R7": "the engine for repo2docker itself is still to come",
+    "R12": "the engine for repo2docker itself is still to come",
+    "R16": "the engine for repo2docker itself is still to come",
     "W22": "not yet shown",
     "W23": "not yet shown",
 }
@@ -163,6 +190,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
     "Where arv-keepdocker fails": SHORTCOMINGS,
     "A folder of image archives": FOLDER,
     "Cached and staged images": CACHE,
+    "repo2docker": REPO2DOCKER,
     "Registries": REGISTRIES,
 }
 

@@ -26,6 +26,7 @@ ALL: list[type[errors.ArvDockerError]] = [
         (errors.NoEngine, 3),
         (errors.EngineNotRunning, 3),
         (errors.EnginePermissionDenied, 3),
+        (errors.EngineSilent, 3),
         (errors.ClusterError, 4),
         (errors.KeepError, 4),
         (errors.BadConfig, 5),
@@ -47,6 +48,7 @@ ALL: list[type[errors.ArvDockerError]] = [
         (errors.RegistryDenied, 9),
         (errors.Unsupported, 9),
         (errors.NotReady, 10),
+        (errors.BuildFailed, 11),
     ],
 )
 def test_exit_codes(error: type[errors.ArvDockerError], code: int) -> None:

@@ -15,6 +15,7 @@ from . import EXIT_CODES, finished, without_local
 VERBS = {
     "ingest": "put images into Keep",
     "images": "list the images in Keep, the preferred ones first",
+    "build": "build an image with a container engine, and put it into Keep if wanted",
     "resolve": "say which collection an image's name means to the cluster",
     "inspect": "show an image: IDs and layers, and for one in Keep its blocks, collections and links",
     "copy": "copy images between clusters, archives, layouts, registries and folders",

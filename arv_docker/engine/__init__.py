@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from ..archive.layer import Stream
 from ..image import Digest, Platform
 from ..reference import ImageId, Reference
+from .building import Build
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class ListedImage:
 class EngineImage:
     """What an engine says of one image. ``id`` is the engine's own name for it, which the bytes must confirm.
 
-    ``size`` is in bytes as the engine counts them, ``tags`` and ``digests`` as it prints them.
+    ``size`` is in bytes as the engine counts them, ``tags`` and ``digests`` as it prints them, and so is
+    ``config``, which says how containers of the image start.
     """
 
     id: Digest
@@ -41,6 +43,7 @@ class EngineImage:
     diff_ids: tuple[Digest, ...]
     platform: Platform
     size: int
+    config: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 class Engine(Protocol):
@@ -76,3 +79,10 @@ class Engine(Protocol):
 
     def pull(self, name: Reference, on_line: Callable[[str], None] | None = None) -> None:
         """Fetches the image from its registry; the command's lines go to ``on_line`` as they come."""
+
+    def build(self, wanted: Build) -> Generator[str, None, EngineImage]:
+        """Builds an image: gives each line of the log as it comes, and returns the image.
+
+        A line ends in a line feed, or in a carriage return where the next takes its place.
+        Raises BuildFailed. A generator that is closed ends the build.
+        """

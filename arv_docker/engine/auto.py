@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from ..errors import EngineError, EngineNotRunning, EnginePermissionDenied, NoEn
 from ..image import Digest
 from ..reference import ImageId, Reference
 from . import Engine, EngineImage, ListedImage
+from .building import Build
 
 Answer = TypeVar("Answer")
 
@@ -69,6 +70,10 @@ class Auto:
     def pull(self, name: Reference, on_line: Callable[[str], None] | None = None) -> None:
         """Fetches an image into the chosen engine."""
         self._engine.pull(name, on_line)
+
+    def build(self, wanted: Build) -> Generator[str, None, EngineImage]:
+        """Builds an image in the chosen engine."""
+        return self._engine.build(wanted)
 
     @property
     def _engine(self) -> Engine:

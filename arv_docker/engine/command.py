@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import tempfile
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ..errors import (
     AmbiguousImage,
     BadReference,
+    BuildFailed,
     EngineError,
     EngineNotRunning,
     EnginePermissionDenied,
@@ -24,7 +29,9 @@ from ..errors import (
 )
 from ..image import Digest, Platform
 from ..reference import ImageId, Reference
-from . import EngineImage, ListedImage
+from ..registry.credentials import Credentials
+from . import EngineImage, ListedImage, process
+from .building import Build, Ending
 from .process import Finished, run
 
 #: The columns of a listing, for a template: Podman's ``{{json .}}`` gives other keys, and all lines at once.
@@ -33,6 +40,9 @@ _LISTING = "{" + ",".join(f'"{column}":{{{{json .{column}}}}}' for column in _CO
 
 #: Images that are inspected by one command, whose line has bounds.
 _AT_ONCE = 500
+
+#: Lines of a build that failed which its error shows.
+_TAIL = 30
 
 #: What reading an answer of another form raises.
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, BadReference)
@@ -65,11 +75,11 @@ class CommandLine:
 
     def version(self) -> str:
         """The version of the engine itself, for example ``20.10.24``."""
-        return self._run("version", "--format", "{{.Server.Version}}").stdout.decode().strip()
+        return self.run("version", "--format", "{{.Server.Version}}").stdout.decode().strip()
 
     def list(self) -> list[ListedImage]:
         """What the command ``images --no-trunc`` lists, newest first."""
-        listing = self._run("images", "--no-trunc", "--format", _LISTING).stdout
+        listing = self.run("images", "--no-trunc", "--format", _LISTING).stdout
         try:
             return [_listed(json.loads(line)) for line in listing.splitlines() if line]
         except _UNREADABLE as error:
@@ -81,7 +91,7 @@ class CommandLine:
         chains = set()
         for start in range(0, len(images), _AT_ONCE):
             some = images[start : start + _AT_ONCE]
-            lines = self._run("image", "inspect", "--format", "{{json .RootFS.Layers}}", *some).stdout.splitlines()
+            lines = self.run("image", "inspect", "--format", "{{json .RootFS.Layers}}", *some).stdout.splitlines()
             try:
                 chains |= {tuple(_ids(json.loads(line) or ())) for line in lines if line}
             except _UNREADABLE as error:
@@ -110,22 +120,103 @@ class CommandLine:
         """What the name may be written as in the engine, the likeliest first, the one for a registry last."""
         return [name.written or name.familiar]
 
+    def given(self, name: Reference) -> str:
+        """How a name is written that an image is given."""
+        return name.familiar
+
     def tag(self, image: Digest, name: Reference) -> None:
         """Gives the image the name."""
-        self._run("tag", str(image), name.familiar)
+        self.run("tag", str(image), self.given(name))
 
     def pull(self, name: Reference, on_line: Callable[[str], None] | None = None) -> None:
         """Fetches the image; what the command prints goes to ``on_line``."""
-        run(self._line("pull", self.spellings(name)[-1]), self._check, on_line=on_line)
+        line = self._line("pull", self.spellings(name)[-1])
+        run(line, self._check, on_line=on_line, answers=self._answers)
+
+    def build(self, wanted: Build) -> Generator[str, None, EngineImage]:
+        """Builds an image: the lines of the log as they come, then the image as the engine has it.
+
+        Lines end as those of ``process.lines``. Raises BuildFailed with the end of the log
+        where the engine is well, and the build is not.
+        """
+        with tempfile.TemporaryDirectory(prefix="arv-docker-", dir=self.temporary()) as name:
+            folder = Path(name)
+            id_file = folder / "id"
+            tag = [f"--tag={self.given(wanted.tag)}"] if wanted.tag else []
+            own = (f"--iidfile={id_file}", "--force-rm", *tag, *self.cache_options(wanted.cache_from))
+            tail: deque[str] = deque(maxlen=_TAIL)
+            lines = process.lines(
+                self._line("build", *own, *wanted.options, wanted.source),
+                stdin=None if isinstance(wanted.context, Path) else wanted.context,
+                # Where a name of a Dockerfile means none of ours: Podman would look here before it looks into a tar.
+                folder=None if isinstance(wanted.context, Path) else folder,
+                variables=self.variables(folder, wanted.logins),
+                answers=self._answers,
+                release=partial(self.end_steps, folder),
+            )
+            ending = Ending(lines)
+            for line in ending:
+                if not line.endswith("\r"):
+                    tail.append(line)
+                yield line
+            if ending.value != 0:
+                self.version()  # an engine that is gone or shut to us says so
+                raise BuildFailed(
+                    f"{self.title} could not build {wanted.tag or 'the image'}; its last words:", detail="".join(tail)
+                )
+            return self._built(id_file)
+
+    def temporary(self) -> str | None:
+        """Where the engine has room for much; None for the usual place."""
+        return None
+
+    def variables(self, folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str]:
+        """What a build that works with a folder of its own finds in its environment, and by that in the folder."""
+        raise NotImplementedError
+
+    def end_steps(self, folder: Path) -> None:
+        """Ends what a build with that folder runs, if it goes on without the command."""
+
+    def cache_options(self, images: Sequence[str]) -> Sequence[str]:
+        """The images whose layers a build may use, as options."""
+        return [f"--cache-from={image}" for image in images]
+
+    def run(self, *arguments: str, patient: bool = False) -> Finished:
+        """One call of the command to its end, its answer checked; a ``patient`` one may be silent while it works."""
+        return run(self._line(*arguments), self._check, answers=self._answers if patient else None)
+
+    def pieces(self, *arguments: str) -> Generator[bytes, None, int]:
+        """The output of one call in pieces, as it comes; then the exit status."""
+        return process.pieces(self._line(*arguments), answers=self._answers)
 
     def _line(self, *arguments: str) -> tuple[str, ...]:
         return (self.command, *self.options, *arguments)
 
-    def _run(self, *arguments: str) -> Finished:
-        return run(self._line(*arguments), self._check)
+    def _answers(self) -> bool:
+        """Whether the engine answers at all, for one that has been silent for long while it works."""
+        try:
+            self.version()
+        except EngineError:
+            return False
+        return True
+
+    def _built(self, id_file: Path) -> EngineImage:
+        """The image whose ID the engine wrote into a file."""
+        try:
+            image_id = _id(id_file.read_text().strip())
+        except (OSError, UnicodeDecodeError, BadReference) as error:
+            raise EngineError(f"{self.name} build ended well, but left no image ID: {error}.") from error
+        try:
+            return self.inspect(ImageId(image_id.hex))
+        except NoSuchImage as error:
+            raise EngineError(
+                f"{self.title} built {image_id}, but does not hold it: its builder keeps images to itself. Use the "
+                "builder called default (BUILDX_BUILDER=default).",
+                detail=error.detail,
+            ) from error
 
     def _inspect(self, name: str) -> EngineImage:
-        finished = self._run("image", "inspect", name)
+        finished = self.run("image", "inspect", name)
         try:
             (document,) = json.loads(finished.stdout)
             return _engine_image(document)
@@ -194,6 +285,7 @@ def _engine_image(document: Mapping[str, Any]) -> EngineImage:
             document.get("Os") or "unknown", document.get("Architecture") or "unknown", document.get("Variant") or ""
         ),
         size=int(document.get("Size") or 0),
+        config=document.get("Config") or {},
     )
 
 

@@ -13,10 +13,14 @@ import json
 import os
 import socket
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from ..settings import settings
+from .watch import Watch
 
 _DEFAULT = "/var/run/docker.sock"
 _MOST_HEAD = 64 << 10
@@ -36,9 +40,10 @@ class Answer:
 class SavedStream:
     """A docker-archive as the daemon sends it: a ``Stream``."""
 
-    def __init__(self, connection: socket.socket, start: bytes) -> None:
+    def __init__(self, connection: socket.socket, start: bytes, watch: Watch) -> None:
         self._connection = connection
         self._start = memoryview(start)
+        self._watch = watch
 
     def read(self, length: int) -> bytes:
         """``length`` bytes; fewer only at the end."""
@@ -51,9 +56,10 @@ class SavedStream:
         filled = min(len(buffer), len(self._start))
         buffer[:filled] = self._start[:filled]
         self._start = self._start[filled:]
-        with suppress(ConnectionError):
+        with suppress(ConnectionError), self._watch:
             while filled < len(buffer) and (count := self._connection.recv_into(buffer[filled:])):
                 filled += count
+        self._watch.judge()
         return filled
 
 
@@ -79,7 +85,7 @@ def daemon_id() -> str | None:
     if (path := socket_path(os.environ)) is None:
         return None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as unix:
-        unix.settimeout(_PATIENCE)
+        unix.settimeout(min(_PATIENCE, settings().engine_timeout or _PATIENCE))
         try:
             unix.connect(path)
             connection = http.client.HTTPConnection("docker")
@@ -91,14 +97,18 @@ def daemon_id() -> str | None:
     return found if isinstance(found, str) and found else None
 
 
-def load(archive: Iterable[bytes]) -> Answer | None:
+def load(archive: Iterable[bytes], answers: Callable[[], bool]) -> Answer | None:
     """Feeds a docker-archive to the daemon; None where the command has to be asked.
 
     Nothing was taken from ``archive`` then. If that raises, the daemon gets no end of it and keeps nothing.
+    ``answers`` says whether the daemon still answers; raises EngineSilent where it does not.
     """
     if (path := socket_path(os.environ)) is None:
         return None
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as unix:
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as unix,
+        _watching(unix, answers) as watch,
+    ):
         try:
             unix.connect(path)
         except OSError:
@@ -107,12 +117,36 @@ def load(archive: Iterable[bytes]) -> Answer | None:
         connection.sock = unix
         fields = {"Content-Type": "application/x-tar", "Transfer-Encoding": "chunked"}
         with suppress(BrokenPipeError, ConnectionResetError):  # it refuses before it has all; then it says why
-            connection.request("POST", "/images/load?quiet=1", archive, fields, encode_chunked=True)
+            connection.request("POST", "/images/load?quiet=1", _sent(archive, watch), fields, encode_chunked=True)
         try:
-            response = connection.getresponse()
-            return _judged(response.status, response.read(_MOST_WORDS))
+            with watch:
+                response = connection.getresponse()
+                return _judged(response.status, response.read(_MOST_WORDS))
         except (OSError, http.client.HTTPException) as error:
+            watch.judge()
             return Answer(False, f"the Docker daemon broke off: {error!r}")
+
+
+def _sent(archive: Iterable[bytes], watch: Watch) -> Iterator[bytes]:
+    """The same; between two pieces the daemon is waited for."""
+    for chunk in archive:
+        with watch:
+            yield chunk
+
+
+@contextmanager
+def _watching(connection: socket.socket, answers: Callable[[], bool]) -> Iterator[Watch]:
+    """A watch over what is said on a connection, which is shut where the daemon is silent."""
+    watch = Watch("the Docker daemon", partial(_shut, connection), answers)
+    try:
+        yield watch
+    finally:
+        watch.close()
+
+
+def _shut(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _judged(status: int, body: bytes) -> Answer:
@@ -129,14 +163,20 @@ def _judged(status: int, body: bytes) -> Answer:
 
 
 @contextmanager
-def saving(images: Sequence[str]) -> Iterator[SavedStream | None]:
-    """What the daemon saves; None where the command has to be asked."""
+def saving(images: Sequence[str], answers: Callable[[], bool]) -> Iterator[SavedStream | None]:
+    """What the daemon saves; None where the command has to be asked.
+
+    ``answers`` says whether the daemon still answers; raises EngineSilent where it does not.
+    """
     path = socket_path(os.environ)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
-        yield _answered(connection, path, images) if path else None
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection,
+        _watching(connection, answers) as watch,
+    ):
+        yield _answered(connection, path, images, watch) if path else None
 
 
-def _answered(connection: socket.socket, path: str, images: Sequence[str]) -> SavedStream | None:
+def _answered(connection: socket.socket, path: str, images: Sequence[str], watch: Watch) -> SavedStream | None:
     # Of HTTP/1.0, in which the body is the plain bytes up to the end of the connection.
     query = urllib.parse.urlencode([("names", image) for image in images])
     try:
@@ -144,7 +184,9 @@ def _answered(connection: socket.socket, path: str, images: Sequence[str]) -> Sa
         connection.sendall(f"GET /images/get?{query} HTTP/1.0\r\nHost: docker\r\n\r\n".encode())
         received = b""
         while b"\r\n\r\n" not in received:
-            piece = connection.recv(_MOST_HEAD)
+            with watch:
+                piece = connection.recv(_MOST_HEAD)
+            watch.judge()
             if not piece or len(received) > _MOST_HEAD:
                 return None
             received += piece
@@ -153,4 +195,4 @@ def _answered(connection: socket.socket, path: str, images: Sequence[str]) -> Sa
     head, _, start = received.partition(b"\r\n\r\n")
     status_line, *fields = head.lower().split(b"\r\n")
     plain = not any(field.startswith(b"transfer-encoding:") for field in fields)
-    return SavedStream(connection, start) if status_line.split()[1:2] == [b"200"] and plain else None
+    return SavedStream(connection, start, watch) if status_line.split()[1:2] == [b"200"] and plain else None

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from ..archive.layer import Stream
 from ..errors import ContentError, EngineError
-from . import direct
+from ..registry.credentials import Credentials
+from . import direct, login
 from .command import CommandLine, Refusals, found
 from .process import Finished, feed, reading
 
@@ -48,9 +50,9 @@ class Docker(CommandLine):
     def save(self, images: Iterable[str]) -> Iterator[Stream]:
         """``docker save`` of the images, each by reference or ID; from the daemon's socket where that can be."""
         names = list(images)
-        with direct.saving(names) as stream:
+        with direct.saving(names, self._answers) as stream:
             if stream is None:
-                with reading(self._line("save", *names), self._check) as output:
+                with reading(self._line("save", *names), self._check, answers=self._answers) as output:
                     yield output
                 return
             try:
@@ -61,17 +63,22 @@ class Docker(CommandLine):
 
     def load(self, archive: Iterable[bytes]) -> str:
         """``docker load`` of the archive, into the daemon's socket where that can be; the engine's words."""
-        answer = direct.load(archive) if self._is_behind_the_socket() else None
+        answer = direct.load(archive, self._answers) if self._is_behind_the_socket() else None
         if answer is None:
-            return feed(self._line("load"), archive, self._check).stdout.decode(errors="replace")
+            finished = feed(self._line("load"), archive, self._check, answers=self._answers)
+            return finished.stdout.decode(errors="replace")
         self._check(Finished((self.command, "load"), int(not answer.well), b"", answer.words))
         return answer.words
+
+    def variables(self, folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str]:
+        """With logins a configuration of its own."""
+        return login.for_docker(folder, logins) if logins else {}
 
     def _is_behind_the_socket(self) -> bool:
         """Whether the command talks to the daemon of the socket; one that stands for Podman's does not."""
         if (there := direct.daemon_id()) is None:
             return False
         try:
-            return self._run("info", "--format", "{{.ID}}").stdout.decode(errors="replace").strip() == there
+            return self.run("info", "--format", "{{.ID}}").stdout.decode(errors="replace").strip() == there
         except EngineError:
             return False

@@ -8,14 +8,17 @@ Which store is for Podman to find: that of this user, or what ``CONTAINERS_STORA
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ..archive.layer import Stream
-from ..image import Digest
 from ..reference import Reference
+from ..registry.credentials import Credentials
+from . import login
 from .command import CommandLine, Refusals, found
 from .process import feed, reading
 
@@ -67,16 +70,22 @@ class Podman(CommandLine):
         plain = [replace(it, tag=None) if it.digest else it for it in (own, name)]
         return list(dict.fromkeys(it.canonical for it in plain))
 
-    def tag(self, image: Digest, name: Reference) -> None:
-        """``podman tag``."""
-        self._run("tag", str(image), self.spellings(name)[0])
+    def given(self, name: Reference) -> str:
+        """The full name, which is what Podman would make of it."""
+        return self.spellings(name)[0]
+
+    def cache_options(self, images: Sequence[str]) -> Sequence[str]:
+        """The images' repositories: Podman refuses tags there. What is in its store it uses unasked."""
+        repositories = (replace(Reference.parse(image), tag=None, digest=None).canonical for image in images)
+        return [f"--cache-from={repository}" for repository in dict.fromkeys(repositories)]
 
     @contextmanager
     def save(self, images: Iterable[str]) -> Iterator[Stream]:
         """``podman save`` of the images as a docker-archive, each by reference or ID."""
         names = list(images)
         several = ["--multi-image-archive"] if len(names) > 1 else []
-        with reading(self._line("save", "--format", "docker-archive", *several, *names), self._check) as output:
+        line = self._line("save", "--format", "docker-archive", *several, *names)
+        with reading(line, self._check, answers=self._answers) as output:
             yield output
 
     def load(self, archive: Iterable[bytes]) -> str:
@@ -84,7 +93,24 @@ class Podman(CommandLine):
 
         Podman first writes all of it to a file, which would stay where it is killed: so into a folder that goes.
         """
-        usual = os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108 -- Podman's own choice
-        with tempfile.TemporaryDirectory(prefix="arv-docker-", dir=usual) as folder:
-            finished = feed(self._line("load"), archive, self._check, variables={"TMPDIR": folder})
+        with tempfile.TemporaryDirectory(prefix="arv-docker-", dir=self.temporary()) as name:
+            own = self.variables(Path(name), {})
+            finished = feed(self._line("load"), archive, self._check, variables=own, answers=self._answers)
         return finished.stdout.decode(errors="replace")
+
+    def temporary(self) -> str:
+        """Podman's own choice, not that of others: whole images go there."""
+        return os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108
+
+    def variables(self, folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str]:
+        """Its temporary files go into the folder; with logins those are in a file there."""
+        return {"TMPDIR": str(folder)} | (login.for_podman(folder, logins) if logins else {})
+
+    def end_steps(self, folder: Path) -> None:
+        """Kills what a step runs, of which Podman notes the process: it then takes away its containers and ends.
+
+        Killed itself, Podman would leave both behind (seen with 4.3).
+        """
+        for noted in folder.glob("*/pid"):
+            with suppress(OSError, ValueError):
+                os.kill(int(noted.read_text()), signal.SIGKILL)

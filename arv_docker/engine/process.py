@@ -4,28 +4,46 @@
 A child that fills an unread pipe stops; so one thread reads standard error to its end
 while another party reads or writes the data. The first and last part of what a child
 said are kept for the error message, for a long-winded child must not fill our memory.
+
+How long a command may be silent is for ``watch`` to say. Where ``answers`` is given, silence
+may be work, and the engine is asked whether it is still there.
 """
 
 from __future__ import annotations
 
 import fcntl
+import io
 import os
+import re
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import IO
 
 from ..errors import ContentError, EngineError
+from ..progress import printable
+from .building import Ending
+from .watch import Watch
 
 _HEAD = 16 << 10
 _TAIL = 64 << 10
 _PIPE = 1 << 20
-#: Seconds that a pipe may stay open after its command has ended.
+#: Seconds that a pipe may stay open after its command has ended, and a command may take to end by itself.
 _GRACE = 5.0
 _F_SETPIPE_SZ = 1031  # fcntl has the name on Linux alone
+
+#: The key to the cluster, and repo2docker's to a registry, which goes to the engine in a file.
+_SECRETS = ("ARVADOS_API_TOKEN", "CONTAINER_ENGINE_REGISTRY_CREDENTIALS")
+#: The end of a line: a carriage return that the next line follows makes that take this one's place.
+_LINE_END = re.compile(rb"\r?\n|\r(?=[^\n])")
+_LONGEST_LINE = 64 << 10
+#: What moves a terminal's cursor, colours it, or sets its title.
+_TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,60 +57,143 @@ class Finished:
 
 
 Check = Callable[[Finished], None]
+Answers = Callable[[], bool]
 
 
 class Output:
     """A running command's standard output."""
 
-    def __init__(self, pipe: IO[bytes]) -> None:
+    def __init__(self, pipe: IO[bytes], watch: Watch) -> None:
         self._pipe = pipe
+        self._watch = watch
 
     def read(self, length: int) -> bytes:
         """``length`` bytes; fewer only at the end."""
-        return self._pipe.read(length)
+        with self._watch:
+            return self._pipe.read(length)
 
     def readinto(self, buffer: memoryview) -> int:
         """Fills ``buffer`` and gives the number of bytes; fewer only at the end."""
-        return int(self._pipe.readinto(buffer))  # type: ignore[attr-defined]
+        with self._watch:
+            return int(self._pipe.readinto(buffer))  # type: ignore[attr-defined]
 
 
-def run(command: Sequence[str], check: Check, *, on_line: Callable[[str], None] | None = None) -> Finished:
+def run(
+    command: Sequence[str],
+    check: Check,
+    *,
+    on_line: Callable[[str], None] | None = None,
+    answers: Answers | None = None,
+) -> Finished:
     """Runs a command to its end with its standard input closed, and hands the result to ``check``.
 
     ``on_line`` gets each line of standard output as it comes, for progress.
     """
-    with _started(command, stdin=subprocess.DEVNULL) as (process, stderr):
+    with _started(command, stdin=subprocess.DEVNULL, answers=answers) as (process, stderr, watch):
         assert process.stdout is not None
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
+        output = []
+        while line := _watched(watch, process.stdout.readline):
+            output.append(line)
             if on_line is not None:
                 on_line(line.decode(errors="replace").rstrip())
-        finished = Finished(tuple(command), process.wait(), b"".join(lines), stderr.text())
+        finished = Finished(tuple(command), _ended(process, watch), b"".join(output), stderr.text())
     check(finished)
     return finished
 
 
+def lines(
+    command: Sequence[str],
+    *,
+    stdin: IO[bytes] | None = None,
+    folder: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    answers: Answers | None = None,
+    release: Callable[[], None] | None = None,
+) -> Generator[str, None, int]:
+    """Runs a command and gives each line of its output, standard error among it, as it comes; then its exit status.
+
+    A line ends in a line feed, or in a carriage return where the next takes its place, and has
+    nothing in it that a terminal would act upon. ``stdin`` is a file that is open, ``folder``
+    where the command runs. A generator that is closed ends the command; ``release`` then ends
+    what keeps it from ending by itself, for which it has a few seconds before it is killed.
+    """
+    output = Ending(pieces(command, stdin=stdin, folder=folder, variables=variables, answers=answers, release=release))
+    yield from split(output)
+    return output.value
+
+
+def pieces(
+    command: Sequence[str],
+    *,
+    stdin: IO[bytes] | None = None,
+    folder: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    answers: Answers | None = None,
+    release: Callable[[], None] | None = None,
+) -> Generator[bytes, None, int]:
+    """The same output as it is, in pieces of any size."""
+    with _started(
+        command,
+        stdin=stdin or subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+        folder=folder,
+        variables=variables,
+        answers=answers,
+        release=release,
+    ) as (process, _, watch):
+        assert process.stdout is not None
+        read = partial(process.stdout.read1, 1 << 16)  # type: ignore[attr-defined]
+        yield from iter(lambda: _watched(watch, read), b"")
+        return _ended(process, watch)
+
+
+def split(pieces: Iterable[bytes]) -> Iterator[str]:
+    """The lines in some output, as ``lines`` gives them; one that is far too long comes in parts."""
+    rest = b""
+    for piece in pieces:
+        rest += piece
+        start = 0
+        for end in _LINE_END.finditer(rest):
+            yield _shown(rest[start : end.start()]) + ("\r" if end[0] == b"\r" else "\n")
+            start = end.end()
+        rest = rest[start:]
+        if len(rest) > _LONGEST_LINE:
+            yield _shown(rest) + "\n"
+            rest = b""
+    if rest := rest.rstrip(b"\r"):
+        yield _shown(rest) + "\n"
+
+
+def _shown(line: bytes) -> str:
+    return printable(_TERMINAL.sub("", line.decode(errors="replace")).expandtabs())
+
+
 @contextmanager
-def reading(command: Sequence[str], check: Check) -> Iterator[Output]:
+def reading(command: Sequence[str], check: Check, *, answers: Answers | None = None) -> Iterator[Output]:
     """A command whose output is read as a stream; ``check`` is called when the block ends without an error.
 
     A block that ends early, or with an error, ends the command.
     """
-    with _started(command, stdin=subprocess.DEVNULL) as (process, stderr):
+    with _started(command, stdin=subprocess.DEVNULL, answers=answers) as (process, stderr, watch):
         assert process.stdout is not None
+        output = Output(process.stdout, watch)
         try:
-            yield Output(process.stdout)
+            yield output
         except ContentError:
-            if not process.stdout.read(1):  # it ended by itself, so that its own words may say why
-                check(Finished(tuple(command), process.wait(), b"", stderr.text()))
+            if not output.read(1):  # it ended by itself, so that its own words may say why
+                check(Finished(tuple(command), _ended(process, watch), b"", stderr.text()))
             raise
-        if not process.stdout.read(1):  # the reader came to the end; else the command is killed
-            check(Finished(tuple(command), process.wait(), b"", stderr.text()))
+        if not output.read(1):  # the reader came to the end; else the command is killed
+            check(Finished(tuple(command), _ended(process, watch), b"", stderr.text()))
 
 
 def feed(
-    command: Sequence[str], chunks: Iterable[bytes], check: Check, *, variables: Mapping[str, str] | None = None
+    command: Sequence[str],
+    chunks: Iterable[bytes],
+    check: Check,
+    *,
+    variables: Mapping[str, str] | None = None,
+    answers: Answers | None = None,
 ) -> Finished:
     """Feeds ``chunks`` to a command's standard input, closes it, and hands the result to ``check``.
 
@@ -102,59 +203,88 @@ def feed(
     engine takes a closed input for a complete archive. A command that ends by itself in
     the middle is judged by ``check``, since its own words say more than a broken pipe.
     """
-    with _started(command, stdin=subprocess.PIPE, variables=variables) as (process, stderr):
+    with _started(command, stdin=subprocess.PIPE, variables=variables, answers=answers) as (process, stderr, watch):
         assert process.stdin is not None
         assert process.stdout is not None
         stdout = _Drain(process.stdout)
         try:
-            _write(process.stdin, chunks)
+            _write(process.stdin, chunks, watch)
         except BaseException:
             _kill(process)
             raise
-        with suppress(BrokenPipeError):
+        with suppress(BrokenPipeError), watch:
             process.stdin.close()
-        finished = Finished(tuple(command), process.wait(), stdout.text().encode(), stderr.text())
+        finished = Finished(tuple(command), _ended(process, watch), stdout.text().encode(), stderr.text())
     check(finished)
     return finished
 
 
-def _write(pipe: IO[bytes], chunks: Iterable[bytes]) -> None:
+def _write(pipe: IO[bytes], chunks: Iterable[bytes], watch: Watch) -> None:
     for chunk in chunks:
         try:
-            pipe.write(chunk)
-            pipe.flush()
+            with watch:
+                pipe.write(chunk)
+                pipe.flush()
         except BrokenPipeError:
             return
 
 
+def _watched(watch: Watch, read: Callable[[], bytes]) -> bytes:
+    with watch:
+        return read()
+
+
+def _ended(process: subprocess.Popen[bytes], watch: Watch) -> int:
+    """The exit status of a command that has come to its end; raises EngineSilent where it was brought there."""
+    with watch:
+        status = process.wait()
+    watch.judge()
+    return status
+
+
 @contextmanager
 def _started(
-    command: Sequence[str], *, stdin: int, variables: Mapping[str, str] | None = None
-) -> Iterator[tuple[subprocess.Popen[bytes], _Drain]]:
+    command: Sequence[str],
+    *,
+    stdin: int | IO[bytes],
+    stderr: int = subprocess.PIPE,
+    folder: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    answers: Answers | None = None,
+    release: Callable[[], None] | None = None,
+) -> Iterator[tuple[subprocess.Popen[bytes], _Drain, Watch]]:
     try:
         process = subprocess.Popen(
             list(command),
             stdin=stdin,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
+            cwd=folder,
             env={**_without_secrets(os.environ), **(variables or {})},
             start_new_session=True,  # a group of its own, so that what the command started ends with it
         )
     except OSError as error:
         raise EngineError(f"{command[0]} cannot be started: {error.strerror}.") from error
-    assert process.stderr is not None
     _enlarge(process.stdin or process.stdout)
-    stderr = _Drain(process.stderr)
+    said = _Drain(process.stderr or io.BytesIO())
+    watch = Watch(Path(command[0]).name, partial(_kill, process), answers)
     try:
-        yield process, stderr
+        yield process, said, watch
     finally:
-        if process.poll() is None:
-            _kill(process)
+        watch.close()
+        try:
+            if process.poll() is None and release is not None:
+                release()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_GRACE)
+        finally:
+            if process.poll() is None:
+                _kill(process)
         for pipe in (process.stdout, process.stdin):
             if pipe is not None:
                 with suppress(BrokenPipeError):
                     pipe.close()
-        stderr.text()
+        said.text()
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -167,7 +297,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     """What an engine's command gets of our environment: it has no business with the cluster."""
-    return {name: value for name, value in environment.items() if name != "ARVADOS_API_TOKEN"}
+    return {name: value for name, value in environment.items() if name not in _SECRETS}
 
 
 def _enlarge(pipe: IO[bytes] | None) -> None:

@@ -277,6 +277,14 @@ class Docker(Engine):
             self.run("rm", "--force", "--volumes", *containers)
         self.run("image", "prune", "--all", "--force")
 
+    def pause(self) -> None:
+        """Stop the daemon where it is: it takes connections, and says nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let a daemon that was paused go on."""
+        self._process.send_signal(signal.SIGCONT)
+
     def close(self) -> None:
         """End the daemon with all that it started; the folder stays, for the owner of the scratch."""
         with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
@@ -414,7 +422,7 @@ BASE_DATA = 104 << 20
 def build_small(docker: Docker, reference: str = "arvtest/small:1") -> Image:
     """busybox, a few files, a script: three layers, about 2 MB."""
     layers = {
-        "busybox.tar": _busybox_layer(),
+        "busybox.tar": busybox_layer(),
         "etc.tar": tar_of({"etc/passwd": (b"root:x:0:0:root:/:/bin/sh\n", 0o644), "etc/motd": (b"small\n", 0o644)}),
     }
     return _with_top(docker, reference, docker.build(_dockerfile(layers), layers))
@@ -423,7 +431,7 @@ def build_small(docker: Docker, reference: str = "arvtest/small:1") -> Image:
 def build_base(docker: Docker, reference: str = "arvtest/base:1") -> Image:
     """busybox, 104 MiB that do not compress, a script: three layers."""
     layers = {
-        "busybox.tar": _busybox_layer(),
+        "busybox.tar": busybox_layer(),
         "data.tar": tar_of({"data/noise": (noise(BASE_DATA), 0o644)}),
     }
     return _with_top(docker, reference, docker.build(_dockerfile(layers), layers))
@@ -431,7 +439,7 @@ def build_base(docker: Docker, reference: str = "arvtest/base:1") -> Image:
 
 def build_noisy(docker: Docker, layers: int, size: int, reference: str) -> Image:
     """busybox, so many layers of so many bytes each that do not compress, a script."""
-    below = docker.build(_dockerfile(["busybox.tar"]), {"busybox.tar": _busybox_layer()})
+    below = docker.build(_dockerfile(["busybox.tar"]), {"busybox.tar": busybox_layer()})
     for number in range(layers):
         content = tar_of({f"data/{number}": (random.Random(number).randbytes(size), 0o644)})
         below = docker.build(f"FROM {below}\nADD data.tar /\n", {"data.tar": content})
@@ -468,7 +476,8 @@ def tar_of(files: Mapping[str, tuple[bytes, int] | str]) -> bytes:
     return buffer.getvalue()
 
 
-def _busybox_layer() -> bytes:
+def busybox_layer() -> bytes:
+    """A tar with busybox and a few names for it."""
     files: dict[str, tuple[bytes, int] | str] = {"bin/busybox": (Path(_which("busybox")).read_bytes(), 0o755)}
     for name in ("sh", "cat", "echo", "ls", "sha256sum", "sleep", "tar"):
         files[f"bin/{name}"] = "busybox"

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from arv_docker.archive.archived import ArchivedImage
 from arv_docker.archive.docker import DockerArchive
 from arv_docker.archive.tar import Index
 from arv_docker.engine import EngineImage, ListedImage
+from arv_docker.engine.building import Build
 from arv_docker.errors import ContentError, EngineError, NoSuchImage
 from arv_docker.image import OCI_MANIFEST, Digest, Platform
 from arv_docker.reference import ImageId, Reference
@@ -56,6 +57,7 @@ class FakeEngine:
         self.images: dict[Digest, bytes] = {}
         self.tags: dict[Digest, list[str]] = {}
         self.calls: list[str] = []
+        self.builds: list[Build] = []
         self.fed: list[bytes] = []
         for made in images:
             self.images[made.parsed.digest] = classic(made)
@@ -74,8 +76,11 @@ class FakeEngine:
             tags = self.tags.get(image_id, [])
             named = isinstance(name, Reference) and name in map(Reference.parse, tags)
             if named or (isinstance(name, ImageId) and name.matches(image_id)):
-                diff_ids = _archived(self.images[image_id]).config.diff_ids
-                return EngineImage(image_id, tuple(tags), (), diff_ids, Platform("linux", "amd64"), 1000)
+                config = _archived(self.images[image_id]).config
+                started = json.loads(config.raw).get("config") or {}
+                return EngineImage(
+                    image_id, tuple(tags), (), config.diff_ids, Platform("linux", "amd64"), 1000, config=started
+                )
         raise NoSuchImage(f"no image {name}")
 
     @contextmanager
@@ -114,6 +119,15 @@ class FakeEngine:
 
     def pull(self, name: Reference, on_line: Callable[[str], None] | None = None) -> None:
         self.calls.append("pull")
+
+    def build(self, wanted: Build) -> Generator[str, None, EngineImage]:
+        self.calls.append("build")
+        self.builds.append(wanted)
+        yield "Step 1/1 : FROM scratch\n"
+        image_id = next(iter(self.images))
+        if wanted.tag:
+            self.tag(image_id, wanted.tag)
+        return self.inspect(ImageId(image_id.hex))
 
     def list(self) -> list[ListedImage]:
         return [ListedImage("app", "1", image_id, "", "") for image_id in self.images if image_id not in self.partial]

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Build, look at, run, and push into Keep: the interface of repo2docker's engines, without repo2docker.
+
+What an engine pushes goes to a registry elsewhere; here it goes into Keep. Nothing is
+remembered between two calls, so that as many objects as a program likes do as one would.
+"""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+from ..engine import container
+from ..engine.building import Build, settled
+from ..errors import ClusterError, NoSuchImage, UsageError
+from ..manifest import parse_platform
+from ..progress import Lines, Progress, printable, size
+from ..reference import DEFAULT_REGISTRY, Reference, parse_name
+from ..registry.credentials import Credentials
+from ..settings import settings
+
+if TYPE_CHECKING:
+    from ..cataloguing import Ingested
+    from ..engine import EngineImage
+    from ..engine.container import Container
+    from ..engine.docker import Docker
+    from ..engine.podman import Podman
+    from ..keep.client import Cluster
+
+Value = TypeVar("Value")
+
+#: repo2docker's limits of a build, and what they are called in a ``Build``.
+_LIMITS = {"memory": "memory", "memswap": "memory_swap", "cpushares": "cpu_shares", "cpusetcpus": "cpuset_cpus"}
+#: repo2docker's labels: repository, commit and its own version.
+_LABELS = "repo2docker."
+#: Other names of Docker Hub.
+_HUB = dict.fromkeys(("", "index.docker.io", "registry-1.docker.io"), DEFAULT_REGISTRY)
+#: Where Podman puts what is built here.
+_OWN = "localhost/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """An image of the engine. ``config`` is None where it was not asked for; else it has ``WorkingDir``."""
+
+    tags: list[str]
+    config: Mapping[str, Any] | None = None
+
+
+class ContainerEngine:
+    """Docker or Podman, with Keep in the place of a registry. Every method raises the ArvDockerError that fits."""
+
+    #: What ``build`` and ``push`` give are texts, and what fails is raised.
+    string_output = True
+
+    def __init__(
+        self,
+        engine: Docker | Podman,
+        cluster: Callable[[], AbstractContextManager[Cluster]] | None = None,
+        *,
+        project: str | None = None,
+        labels_as_properties: bool = False,
+        logins: Mapping[str, Credentials] | None = None,
+    ) -> None:
+        """``cluster`` opens the one to push to, the configured one unless given.
+
+        ``project`` owns what is pushed. With ``labels_as_properties`` repo2docker's labels of an
+        image become properties of its collection. ``logins`` are for the registries that a build needs.
+        """
+        self._engine = engine
+        self._cluster = cluster or _configured
+        self._project = project
+        self._labels_as_properties = labels_as_properties
+        self._logins = logins or {}
+
+    def build(
+        self,
+        *,
+        buildargs: Mapping[str, str] | None = None,
+        cache_from: Sequence[str] | None = None,
+        container_limits: Mapping[str, str | int] | None = None,
+        tag: str = "",
+        custom_context: bool = False,
+        dockerfile: str = "",
+        fileobj: IO[bytes] | None = None,
+        path: str = "",
+        labels: Mapping[str, str | None] | None = None,
+        platform: str | None = None,
+        **others: object,
+    ) -> Generator[str, None, EngineImage]:
+        """Builds an image: gives the lines of the log as they come, and returns the image.
+
+        The context is the folder ``path``, or the tar in ``fileobj`` (with ``custom_context``),
+        which may also be a Dockerfile alone; ``dockerfile`` is a path within it. A label without a
+        value is left out. What ``others`` ask for is not known here, and a line says so.
+        """
+        if unknown := sorted(name for name, value in others.items() if value):
+            yield f"warning: left out, for it is not known to this engine: {', '.join(unknown)}\n"
+        if custom_context and fileobj is None:
+            raise UsageError("a context of its own (custom_context) is a tar in fileobj, and none is given.")
+        with _context(fileobj, path) as context:
+            wanted = Build(
+                context,
+                tag=Reference.parse(tag) if tag else None,
+                dockerfile=dockerfile,
+                arguments=buildargs or {},
+                labels={name: value for name, value in (labels or {}).items() if value is not None},
+                platform=parse_platform(platform) if platform else None,
+                cache_from=cache_from or (),
+                logins=self._logins,
+                **_limits(container_limits or {}),
+            )
+            return (yield from settled(self._engine.build(wanted)))
+
+    def images(self) -> list[Image]:
+        """The images of the engine with their names, newest first."""
+        tags: dict[str, list[str]] = {}
+        for line in self._engine.list():
+            named = tags.setdefault(str(line.id), [])
+            if "<none>" not in (line.repository, line.tag):
+                named.append(_familiar(f"{line.repository}:{line.tag}"))
+        return [Image(tags=named) for named in tags.values()]
+
+    def inspect_image(self, image: str) -> Image | None:
+        """The image of that name or ID; None if the engine has none."""
+        try:
+            found = self._engine.inspect(parse_name(image))
+        except NoSuchImage:
+            return None
+        return Image(tags=list(map(_familiar, found.tags)), config={"WorkingDir": "", **found.config})
+
+    def push(self, image_spec: str) -> Generator[str, None, Ingested]:
+        """Puts an image of the engine into Keep, if it is not there: gives lines on how it goes, returns what it is.
+
+        The last line names the collection and its portable data hash.
+        """
+        return (yield from _told(lambda progress: self._push(image_spec, progress)))
+
+    def run(
+        self,
+        image_spec: str,
+        *,
+        command: Sequence[str] = (),
+        environment: Sequence[str] = (),
+        ports: Mapping[str, int | str | tuple[str, int | str] | None] | None = None,
+        publish_all_ports: bool = False,
+        remove: bool = False,
+        volumes: Mapping[str, str | Mapping[str, str]] | None = None,
+        **others: object,
+    ) -> Container:
+        """Starts a container of an image of the engine.
+
+        ``environment`` are texts ``NAME=value``, ``ports`` those of the container with what they are
+        here (``{"8888/tcp": ("127.0.0.1", 8888)}``), ``volumes`` paths here with their places there, or with
+        ``{"bind": place, "mode": "ro"}``. Raises UsageError for what else is asked for.
+        """
+        if others:
+            raise UsageError(f"this engine cannot start a container with {', '.join(sorted(others))}.")
+        wanted = container.Run(
+            image_spec,
+            command=command,
+            environment=environment,
+            ports=ports or {},
+            publish_all_ports=publish_all_ports,
+            remove=remove,
+            volumes={path: _place(volume) for path, volume in (volumes or {}).items()},
+        )
+        return container.start(self._engine, wanted)
+
+    def _push(self, image_spec: str, progress: Progress) -> Ingested:
+        from ..ingest import Ingest, Options
+        from ..keep.trust import Trust
+
+        name = parse_name(image_spec)
+        image = self._engine.inspect(name)
+        configured = settings()
+        with self._cluster() as cluster:
+            trust = Trust.of(cluster.user_uuid, cluster.system_user_uuid, configured.trusted_writers)
+            options = Options(
+                project=self._project, by_manifest=configured.by_manifest, image_ids=configured.image_ids()
+            )
+            stored = Ingest(cluster, options, progress, trust).from_engine(self._engine, name, image)
+            if self._labels_as_properties:
+                _described(cluster, stored.uuid, _labels_of(image), progress)
+        state = "was in Keep already" if stored.already else f"is stored in Keep, {size(stored.bytes_sent)} sent"
+        progress.say(f"{image_spec} {state}: {stored.uuid}, portable data hash {stored.pdh}")
+        return stored
+
+
+def logins_of(found: object, where: str) -> dict[str, Credentials]:
+    """repo2docker's credentials for a registry, ``{"registry": …, "username": …, "password": …}``; none if it is empty.
+
+    Without a registry they are for Docker Hub. ``where`` says where they come from. Raises
+    UsageError, which shows nothing of them.
+    """
+    if not found:
+        return {}
+    values = [found.get(key) for key in ("username", "password")] if isinstance(found, Mapping) else []
+    registry = found.get("registry", "") if isinstance(found, Mapping) else None
+    if not isinstance(registry, str) or not values or not all(isinstance(it, str) and it for it in values):
+        raise UsageError(f"{where} is not an object with the texts username, password and, if need be, registry.")
+    host = registry.partition("://")[2] or registry
+    name, password = map(str, values)
+    return {_HUB.get(host.partition("/")[0], host.partition("/")[0]): Credentials(name, password)}
+
+
+def _told(work: Callable[[Progress], Value]) -> Generator[str, None, Value]:
+    """What is said of some work, line by line while it goes on in a thread, and what comes out of it."""
+    said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    result: Future[Value] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(work(_Said(said)))
+        except BaseException as error:  # noqa: BLE001 -- it goes on to whoever asks for the result
+            result.set_exception(error)
+        finally:
+            said.put(None)
+
+    threading.Thread(target=run, daemon=True).start()
+    yield from iter(said.get, None)
+    return result.result()
+
+
+class _Said(Lines):
+    """Progress as lines in a queue."""
+
+    def __init__(self, said: queue.SimpleQueue[str | None]) -> None:
+        self._said = said
+
+    def say(self, message: str) -> None:
+        """A line for whoever empties the queue."""
+        self._said.put(f"{printable(message)}\n")
+
+
+@contextmanager
+def _context(fileobj: IO[bytes] | None, path: str) -> Iterator[Path | IO[bytes]]:
+    """A folder as it is; a file that only Python knows as one that a command can read."""
+    if fileobj is None:
+        yield Path(path)
+        return
+    with tempfile.TemporaryFile() as file:
+        shutil.copyfileobj(fileobj, file)
+        file.seek(0)
+        yield file
+
+
+def _limits(limits: Mapping[str, str | int]) -> dict[str, str]:
+    if unknown := sorted(set(limits) - set(_LIMITS)):
+        raise UsageError(f"a build cannot be limited by {', '.join(unknown)}. Known: {', '.join(_LIMITS)}.")
+    return {_LIMITS[name]: str(value) for name, value in limits.items() if value}
+
+
+def _place(volume: str | Mapping[str, str]) -> tuple[str, str]:
+    return (volume, "rw") if isinstance(volume, str) else (volume["bind"], volume.get("mode", "rw"))
+
+
+def _familiar(name: str) -> str:
+    return name.removeprefix(_OWN)
+
+
+def _labels_of(image: EngineImage) -> dict[str, str]:
+    labels = image.config.get("Labels") or {}
+    return {name: value for name, value in labels.items() if name.startswith(_LABELS)}
+
+
+def _described(cluster: Cluster, uuid: str, properties: Mapping[str, str], progress: Progress) -> None:
+    """Gives the collection the properties that it lacks; a cluster that refuses them is not the image's fault."""
+    collection = cluster.collection(uuid)
+    wanted = {**collection.properties, **properties}
+    if wanted == collection.properties:
+        return
+    try:
+        cluster.update_collection(uuid, {"properties": wanted})
+    except ClusterError as error:
+        if error.status not in (403, 422):
+            raise
+        progress.say(f"warning: the cluster takes no properties {', '.join(properties)}: {error}")
+
+
+@contextmanager
+def _configured() -> Iterator[Cluster]:
+    from ..keep.client import Cluster
+
+    yield Cluster.configured()
