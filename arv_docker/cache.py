@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -135,7 +135,7 @@ def write_record(
     if digest is not None:
         ours["sha256"] = digest.hex
     partial = _partial(stat_cache_name(image_file))
-    partial.write_text(json.dumps([*stat, ours]))
+    partial.write_text(_sealed([*stat, ours]))
     partial.rename(stat_cache_name(image_file))
 
 
@@ -144,14 +144,17 @@ def keep(image_file: Path, engine: str) -> None:
     file, missing = prep_image_file(image_file)
     if file is None or missing:
         return
-    with file:
+    with file, writing(image_file.parent):
         if "sha256" not in _ours(image_file):
             write_record(image_file, os.fstat(file.fileno()), engine, digest=hash_of(image_file, UNHEARD))
 
 
 def check(image_file: Path, advance: Advance) -> None:
-    """Reads a tarball that was kept; raises DigestMismatch if it is not as it was then."""
-    digest = _ours(image_file).get("sha256")
+    """Reads a tarball that was kept, and its record; raises DigestMismatch if one is not as it was then."""
+    record, ours = _record(image_file), _ours(image_file)
+    if ours and stat_cache_name(image_file).read_text() != _sealed([*record[:10], ours]):
+        raise DigestMismatch(f"{stat_cache_name(image_file)} is not as it was written: save the image again.")
+    digest = ours.get("sha256")
     if digest is not None and hash_of(image_file, advance) != Digest("sha256", str(digest)):
         raise DigestMismatch(f"{image_file} is not as it was saved: arv-docker cache clear removes it.")
 
@@ -213,6 +216,13 @@ def _record(image_file: Path) -> list[Any]:
     except (OSError, ValueError, RecursionError):
         return []
     return record if isinstance(record, list) else []
+
+
+def _sealed(record: Sequence[Any]) -> str:
+    """A record of ours as text, with the SHA-256 of everything else in it."""
+    *numbers, ours = record
+    rest = [*numbers, {key: value for key, value in ours.items() if key != "seal"}]
+    return json.dumps([*numbers, {**rest[-1], "seal": Digest.of(json.dumps(rest).encode()).hex}])
 
 
 def _ours(image_file: Path) -> dict[str, Any]:

@@ -135,6 +135,7 @@ def test_the_record_is_upstream_s_ten_numbers_and_ours(file: Path) -> None:
     found, stat = record(file), file.stat()
     assert found[:10] == list(stat)
     assert found[stat_module.ST_MTIME] == int(stat.st_mtime)
+    assert len(found[10].pop("seal")) == 64
     assert found[10] == {
         "version": 1,
         "mtime_ns": stat.st_mtime_ns,

@@ -143,6 +143,20 @@ def test_a_kept_tarball_has_no_byte_that_nobody_checks() -> None:
     assert Cache(Silent()).gc() == 0
 
 
+def test_a_flipped_byte_of_a_record_is_found() -> None:
+    path = tarball()
+    cache.keep(path, "docker")
+    record = cache.stat_cache_name(path)
+    whole = record.read_bytes()
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        record.write_bytes(damaged)
+        assert list(problems().values()) != [""], whole[:place]
+    record.write_bytes(whole)
+    assert list(problems().values()) == [""]
+
+
 def test_gc_takes_the_tarball_of_interrupted_work() -> None:
     path = tarball()
     cache.write_record(path, path.stat(), "docker", passing=True)

@@ -241,7 +241,7 @@ class _Blobs:
     def store(self, layer: Layer, advance: Advance) -> None:
         """Writes a layer, which says at its end which one it is. Raises what the layer raises, and DiskError."""
         written = self._folder / ".layer"
-        with replacing(written) as file:
+        with replacing(written, layer.size or 0) as file:
             while content := layer.read(CHUNK):
                 file.write(content)
                 advance(len(content))
