@@ -53,9 +53,6 @@ def verify(cluster: Cluster, collection: CollectionRecord, *, quick: bool, progr
     if isinstance(image.archived, ArchivedImage):
         image.archived.check_layout()
     read = 0 if quick else _read_layers(image, progress)
-    if not quick and image.canonical is not None and not image.canonical.is_framed():
-        # Whoever goes by the headers, as every engine does, reads other layers than those hashed here.
-        raise NotVerified(f"the headers before the layers of {collection.uuid} are not those of its image.")
     return Report(
         uuid=collection.uuid,
         pdh=collection.pdh,
@@ -83,9 +80,17 @@ def _check_presence(cluster: Cluster, collection: CollectionRecord, names: dict[
 
 
 def _read_layers(image: StoredImage, progress: Progress) -> int:
-    total = sum(image.sizes.values())
+    """Reads each layer, and what is around it while its blocks are at hand: each of them is fetched once."""
+    total, frame = sum(image.sizes.values()), image.canonical
+    framed = True
     with progress.step("verifying", total) as advance:
         for layer in image.layers():
+            assert layer.claimed is not None
+            framed = framed and (frame is None or frame.is_headed(layer.claimed))
             while content := layer.read(CHUNK):
                 advance(len(content))
+            framed = framed and (frame is None or frame.is_padded(layer.claimed))
+    if not framed or not (frame is None or frame.is_closed()):
+        # Whoever goes by the headers, as every engine does, reads other layers than those hashed here.
+        raise NotVerified(f"the headers before the layers of {image.collection.uuid} are not those of its image.")
     return total

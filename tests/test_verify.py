@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 
 from arv_docker import progress
 from arv_docker.archive import canonical
+from arv_docker.archive.docker import DockerArchive
 from arv_docker.errors import ContentError, NotVerified
 from arv_docker.keep import manifest
 from arv_docker.keep.client import CollectionRecord
+from arv_docker.transports.keep import KeepDestination
 from arv_docker.verify import Report, verify
-from tests.archives import canonical_archive, classic, containerd, flat, hybrid, image
+from tests.archives import Bytes, canonical_archive, classic, containerd, files_of, flat, hybrid, image
 from tests.keep.fake_api import FakeApi, cluster
 
 ONE, TWO = b"a" * 1024, b"b" * 1024
@@ -40,6 +43,25 @@ def test_the_canonical_archive() -> None:
     assert (report.canonical, report.layers, report.bytes_read) == (True, 2, 2048)
     assert (report.image_id, report.config_digest) == (APP.parsed.digest, APP.parsed.digest)
     assert verified(canonical_archive(APP), quick=True).bytes_read == 0
+
+
+def test_each_block_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of layers that begin blocks, one of them of two blocks, and of those that share one."""
+    made = image(ONE, files_of(b"long" * (17 << 20)), TWO, files_of(b"short" * (4 << 20)))
+    keep = cluster(api := FakeApi())
+    stored = KeepDestination(keep, tmp_path).write(DockerArchive(Bytes(classic(made))).image(), lambda _: None)
+    record = CollectionRecord.of(api.add("collections", manifest_text=stored.manifest_text(made.parsed.digest)))
+    fetched: list[str] = []
+    get = keep.get_block
+
+    def counted(locator: str) -> bytes:
+        fetched.append(locator)
+        return get(locator)
+
+    monkeypatch.setattr(keep, "get_block", counted)
+    assert verify(keep, record, quick=False, progress=progress.Silent()).canonical
+    assert sorted(fetched) == sorted(set(stored.locators))
+    assert len(fetched) == 6
 
 
 @pytest.mark.parametrize("form", [classic, hybrid, containerd, flat])

@@ -57,12 +57,21 @@ class CanonicalImage:
 
     def is_framed(self) -> bool:
         """Whether the bytes between the layers' contents are those of the canonical archive too."""
-        return all(
-            self._source.read_at(span.offset, len(span.header)) == span.header
-            and self._source.read_at(span.offset + len(span.header) + span.size, -span.size % 512)
-            == canonical.padding(span.size)
-            for span in self.layout.spans
-        ) and (self._source.read_at(self.layout.size - len(canonical.END), len(canonical.END)) == canonical.END)
+        return all(self.is_headed(it) and self.is_padded(it) for it in self._spans) and self.is_closed()
+
+    def is_headed(self, diff_id: Digest) -> bool:
+        """Whether the bytes before a layer are those of the canonical archive."""
+        span = self._spans[diff_id]
+        return self._source.read_at(span.offset, len(span.header)) == span.header
+
+    def is_padded(self, diff_id: Digest) -> bool:
+        """Whether the bytes behind a layer are."""
+        offset, size = self.place(diff_id)
+        return self._source.read_at(offset + size, -size % 512) == canonical.padding(size)
+
+    def is_closed(self) -> bool:
+        """Whether the bytes at the end are."""
+        return self._source.read_at(self.layout.size - len(canonical.END), len(canonical.END)) == canonical.END
 
 
 def recognised(source: RandomAccess) -> CanonicalImage | None:
