@@ -165,6 +165,12 @@ def machine_platform() -> Platform:
     return Platform("linux", *_PROCESSORS.get(name, (name, "")))
 
 
+def processor_of(platform: Platform) -> str:
+    """What `uname` calls the platform's processor: ``x86_64`` for ``amd64``."""
+    names = (name for name, (processor, _) in _PROCESSORS.items() if processor == platform.architecture)
+    return next(names, platform.architecture)
+
+
 def same_platform(one: Platform, other: Platform) -> bool:
     """Whether both are one platform, a variant that says nothing (``arm64/v8``) or none written."""
     return _plain(one) == _plain(other)

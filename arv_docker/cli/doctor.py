@@ -80,8 +80,11 @@ def _command(_: argparse.Namespace) -> str:
 
 
 def _engine(args: argparse.Namespace) -> str:
+    from ..manifest import processor_of
+
     engine = cli.engine(args)
-    return f"{engine.name} {engine.version()}"
+    platform = engine.platform()
+    return f"{engine.name} {engine.version()} on {platform} ({processor_of(platform)})"
 
 
 def _cache(_: argparse.Namespace) -> str:

@@ -56,6 +56,9 @@ class Engine(Protocol):
     def version(self) -> str:
         """The version of the engine itself, not of its command."""
 
+    def platform(self) -> Platform:
+        """The operating system and processor that the engine runs on."""
+
     def list(self) -> list[ListedImage]:
         """Every tagged or dangling image, newest first."""
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ..archive.layer import Stream
 from ..errors import EngineError, EngineNotRunning, EnginePermissionDenied, NoEngine, NoSuchImage
-from ..image import Digest
+from ..image import Digest, Platform
 from ..reference import ImageId, Reference
 from . import Engine, EngineImage, ListedImage
 from .building import Build
@@ -40,6 +40,10 @@ class Auto:
     def version(self) -> str:
         """The version of the chosen engine."""
         return self._engine.version()
+
+    def platform(self) -> Platform:
+        """What the chosen engine runs on."""
+        return self._engine.platform()
 
     def list(self) -> list[ListedImage]:
         """The images of the chosen engine."""

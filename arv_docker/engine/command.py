@@ -62,11 +62,13 @@ class Refusals:
 class CommandLine:
     """An engine that is driven by its command.
 
-    ``command`` is the program, ``options`` come before every word that it is told.
+    ``command`` is the program, ``options`` come before every word that it is told. ``platform_format`` has the
+    engine's version say what it runs on.
     """
 
     name: str
     title: str
+    platform_format: str
     refusals: Refusals
 
     def __init__(self, command: str, options: Sequence[str] = ()) -> None:
@@ -76,6 +78,14 @@ class CommandLine:
     def version(self) -> str:
         """The version of the engine itself, for example ``20.10.24``."""
         return self.run("version", "--format", "{{.Server.Version}}").stdout.decode().strip()
+
+    def platform(self) -> Platform:
+        """The operating system and processor that the engine runs on, as images name them."""
+        words = self.run("version", "--format", self.platform_format).stdout.decode(errors="replace").strip()
+        system, _, processor = words.partition("/")
+        if not system or not processor:
+            raise EngineError(f"{self.name} version gave a platform that cannot be read: {words!r}.")
+        return Platform(system, processor)
 
     def list(self) -> list[ListedImage]:
         """What the command ``images --no-trunc`` lists, newest first."""

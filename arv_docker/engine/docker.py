@@ -22,6 +22,7 @@ class Docker(CommandLine):
 
     name = "docker"
     title = "Docker"
+    platform_format = "{{.Server.Os}}/{{.Server.Arch}}"
     refusals = Refusals(
         denied=("permission denied while trying to connect", "connect: permission denied"),
         if_denied="this user may not talk to the Docker daemon. Ask to be added to the group docker, "

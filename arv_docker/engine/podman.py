@@ -46,6 +46,7 @@ class Podman(CommandLine):
 
     name = "podman"
     title = "Podman"
+    platform_format = "{{.Server.OsArch}}"
     refusals = Refusals(
         denied=("permission denied", "operation not permitted", "newuidmap"),
         if_denied="this user may not use Podman's store. Run this as the user that it belongs to, or choose "

@@ -54,6 +54,17 @@ def test_version(engine: Engine) -> None:
     assert engine({"version --format": (0, "20.10.24\n", "")}).version() == "20.10.24"
 
 
+@pytest.mark.conforms("W23")
+def test_platform(engine: Engine) -> None:
+    assert engine({"version --format": (0, "linux/arm64\n", "")}).platform() == Platform("linux", "arm64")
+    for words in ("", "linux", "linux/"):
+        with pytest.raises(EngineError, match="cannot be read"):
+            engine({"version --format": (0, words, "")}).platform()
+    with pytest.raises(EngineError) as caught:
+        engine({"version --format": (1, "out", "its own words")}).platform()
+    assert caught.value.detail == "its own words"
+
+
 def test_list(engine: Engine, calls: Callable[[], list[list[str]]]) -> None:
     found = engine({"images": (0, listing(ONE, THREE), "")}).list()
     assert [str(image.id) for image in found] == [ONE, THREE]

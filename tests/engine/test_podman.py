@@ -18,7 +18,7 @@ from arv_docker.errors import (
     NoEngine,
     NoSuchImage,
 )
-from arv_docker.image import Digest
+from arv_docker.image import Digest, Platform
 from arv_docker.reference import Reference, parse_name
 from tests.engine.scripts import ONE, THREE, Answer, calls_of, inspected, listing, scripted
 
@@ -162,6 +162,7 @@ def test_what_a_refusal_means(engine: Engine, words: str, error: type[Exception]
         assert "Docker" not in str(caught.value)
 
 
+@pytest.mark.conforms("W23")
 def test_no_podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NoEngine, match="no Podman command"):
@@ -170,6 +171,11 @@ def test_no_podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_its_version(engine: Engine) -> None:
     assert engine({"version": (0, "4.3.1\n", "")}).version() == "4.3.1"
+
+
+@pytest.mark.conforms("W23")
+def test_its_platform(engine: Engine) -> None:
+    assert engine({"version": (0, "linux/amd64\n", "")}).platform() == Platform("linux", "amd64")
 
 
 def test_json_that_is_of_another_form(engine: Engine) -> None:

@@ -196,6 +196,21 @@ def test_from_an_oci_layout_into_podman(
     assert run(podman, "arvtest/converted:1") == small_image.greeting
 
 
+@pytest.mark.engine("docker", "podman")
+@pytest.mark.conforms("W23")
+@pytest.mark.parametrize("loaded", ["docker", "podman"], indirect=True)
+def test_what_an_engine_runs_on(loaded: tuple[str, Engine], tmp_path: Path) -> None:
+    name, engine = loaded
+    done = finished(started(command("doctor", "--engine", name, "--json"), engine.environment))
+    (found,) = (it for it in json.loads(done.out) if it["what"] == "engine")
+    assert found["well"], done.told
+    assert found["says"].endswith(f"({os.uname().machine})")
+    nowhere = engine.environment | {"PATH": str(tmp_path)}
+    missing = finished(started(command("deploy", tmp_path, "--engine", name), nowhere))
+    assert missing.status == 3, missing.told
+    assert "command is on PATH" in missing.err
+
+
 @pytest.mark.engine("docker", "busybox", "registry")
 @pytest.mark.conforms("W16")
 def test_a_known_digest_is_what_docker_pulls(

@@ -66,6 +66,9 @@ class FakeEngine:
     def version(self) -> str:
         return "1"
 
+    def platform(self) -> Platform:
+        return Platform("linux", "amd64")
+
     def chains(self) -> set[tuple[Digest, ...]]:
         self.calls.append("chains")
         whole = (content for image_id, content in self.images.items() if image_id not in self.partial)

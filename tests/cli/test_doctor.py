@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`arv-docker doctor`: what it says of the engine."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from arv_docker import cli
+from arv_docker.errors import NoEngine
+from arv_docker.image import Platform
+from arv_docker.manifest import processor_of
+from tests.cli.conftest import Run
+from tests.keep.fake_api import FakeApi
+from tests.transports.fake_engine import FakeEngine
+
+
+def said(run: Run) -> dict[str, object]:
+    found = {it["what"]: it for it in json.loads(run("doctor", "--json").out)}
+    return dict(found["engine"])
+
+
+@pytest.mark.conforms("W23")
+def test_the_engine_with_its_version_and_platform(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+    assert said(run) == {"what": "engine", "well": True, "says": "docker 1 on linux/amd64 (x86_64)"}
+
+
+@pytest.mark.conforms("W23")
+def test_an_engine_that_is_not_there(api: FakeApi, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(args: object) -> None:
+        raise NoEngine("no Docker command is on PATH.", detail="its words")
+
+    monkeypatch.setattr(cli, "engine", missing)
+    assert said(run) == {"what": "engine", "well": False, "says": "no Docker command is on PATH.\nits words"}
+
+
+@pytest.mark.parametrize(("name", "other"), [("amd64", "x86_64"), ("arm64", "aarch64"), ("riscv64", "riscv64")])
+def test_processors_have_two_names(name: str, other: str) -> None:
+    assert processor_of(Platform("linux", name)) == other
