@@ -31,6 +31,9 @@ _KEYS = (TRUSTED_WRITERS, IMAGE_ID, FOLDER, MIRRORS, ENGINE_TIMEOUT)
 #: Seconds in which a busy engine answers: it may have thousands of images to list.
 _ENGINE_TIMEOUT = 120.0
 
+#: The key to the cluster, and repo2docker's to a registry, which goes to the engine in a file.
+_SECRETS = ("ARVADOS_API_TOKEN", "CONTAINER_ENGINE_REGISTRY_CREDENTIALS")
+
 _USER = re.compile(r"[0-9a-z]{5}-tpzed-[0-9a-z]{15}")
 
 
@@ -75,6 +78,11 @@ def settings() -> Settings:
     return Settings(
         _writers(merged), image_id, _folder(merged), _mirrors(merged), engine_timeout=_timeout(merged), both=bool(other)
     )
+
+
+def for_commands() -> dict[str, str]:
+    """What the commands that we run get of our environment: they have no business with the cluster."""
+    return {name: value for name, value in os.environ.items() if name not in _SECRETS}
 
 
 def _file() -> Path | None:

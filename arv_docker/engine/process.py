@@ -27,6 +27,7 @@ from typing import IO
 
 from ..errors import ContentError, EngineError
 from ..progress import printable
+from ..settings import for_commands
 from .building import Ending
 from .watch import Watch
 
@@ -37,8 +38,6 @@ _PIPE = 1 << 20
 _GRACE = 5.0
 _F_SETPIPE_SZ = 1031  # fcntl has the name on Linux alone
 
-#: The key to the cluster, and repo2docker's to a registry, which goes to the engine in a file.
-_SECRETS = ("ARVADOS_API_TOKEN", "CONTAINER_ENGINE_REGISTRY_CREDENTIALS")
 #: The end of a line: a carriage return that the next line follows makes that take this one's place.
 _LINE_END = re.compile(rb"\r?\n|\r(?=[^\n])")
 _LONGEST_LINE = 64 << 10
@@ -260,7 +259,7 @@ def _started(
             stdout=subprocess.PIPE,
             stderr=stderr,
             cwd=folder,
-            env={**_without_secrets(os.environ), **(variables or {})},
+            env={**for_commands(), **(variables or {})},
             start_new_session=True,  # a group of its own, so that what the command started ends with it
         )
     except OSError as error:
@@ -293,11 +292,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """What an engine's command gets of our environment: it has no business with the cluster."""
-    return {name: value for name, value in environment.items() if name not in _SECRETS}
 
 
 def _enlarge(pipe: IO[bytes] | None) -> None:

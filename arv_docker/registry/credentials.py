@@ -24,6 +24,7 @@ from typing import Any, Literal
 from ..errors import BadSettings, RegistryDenied
 from ..image import parsed_time
 from ..reference import DEFAULT_REGISTRY
+from ..settings import for_commands
 
 Kind = Literal["password", "identity", "bearer"]
 
@@ -269,7 +270,7 @@ def _output(words: Sequence[str], given: bytes, what: str, absent: str | None = 
     Raises RegistryDenied for every other failure, with standard error; standard output may hold a secret.
     """
     try:
-        done = subprocess.run(list(words), input=given, capture_output=True, timeout=_TIMEOUT)
+        done = subprocess.run(list(words), input=given, capture_output=True, timeout=_TIMEOUT, env=for_commands())
     except (OSError, subprocess.TimeoutExpired) as error:
         reason = error.strerror if isinstance(error, OSError) else f"it took longer than {_TIMEOUT:g} s"
         raise RegistryDenied(f"{what} gave no credentials: {reason}.") from None

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from ..errors import NoSuchImage, RegistryError, Unsupported, UsageError
 from ..image import MAX_JSON_SIZE, json_object
 from ..reference import Reference
+from ..settings import for_commands
 from .client import Client
 from .credentials import Credentials, Provider, Wallet, good_until
 from .http import Http, Patience, is_local
@@ -71,7 +72,12 @@ class Plain:
             return False
         step = f"{self._client.host}: creating repository {repository}"
         try:
-            done = subprocess.run([*self._command, self._beginning + repository], capture_output=True, timeout=_TIMEOUT)
+            done = subprocess.run(
+                [*self._command, self._beginning + repository],
+                capture_output=True,
+                timeout=_TIMEOUT,
+                env=for_commands(),
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise RegistryError(f"{step}: {self._command[0]} cannot be run: {error}.") from None
         if done.returncode and self._exists(repository):
