@@ -7,11 +7,13 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Generic, TypeVar
+from typing import IO, TYPE_CHECKING, Generic, TypeVar
 
 from ..image import Platform
 from ..reference import Reference
-from ..registry.credentials import Credentials
+
+if TYPE_CHECKING:
+    from ..registry.credentials import Credentials
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
