@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -131,6 +132,15 @@ def locked_if_free(path: Path) -> Iterator[bool]:
             path.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
+
+
+def read(path: Path, most: int) -> bytes:
+    """The content of a small file, as far as one byte beyond ``most``; raises OSError also for what is no file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # of a pipe it would wait for ever
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return file.read(most + 1)
 
 
 def write(path: Path, content: bytes) -> None:

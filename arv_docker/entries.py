@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .cache import cache_folder
-from .disk import hash_of, locked, locked_if_free, partial_of, place, replacing, sync, write, writing
+from .disk import hash_of, locked, locked_if_free, partial_of, place, read, replacing, sync, write, writing
 from .errors import ContentError, DigestMismatch
 from .filenames import METADATA_SUFFIX, plain
-from .image import Digest
+from .image import MAX_JSON_SIZE, Digest
 from .inspection import Form, Metadata, Sealed, digest_of, signature_of
 from .progress import Progress, Silent
 
@@ -82,7 +82,7 @@ class Entries:
     def entry(self, path: Path) -> Entry | None:
         """The entry of an archive in the cache; None if its metadata is missing, damaged, or of another archive."""
         try:
-            metadata = self._form.load(metadata_path(path).read_bytes())
+            metadata = self._form.load(read(metadata_path(path), MAX_JSON_SIZE))
         except (OSError, ContentError):
             return None
         return Entry(path, metadata) if metadata.archive == _digest_in(path.name) else None

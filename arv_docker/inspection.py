@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from .errors import BadArchive, BadReference, DigestMismatch
 from .image import Config, Digest, json_object
+from .reference import parse_name, references_in
 
 #: What each engine's record has that changes although the image does not; it is left out of the signature.
 VOLATILE: Mapping[str, tuple[str, ...]] = {
@@ -46,7 +47,7 @@ class Metadata:
     @property
     def repo_digests(self) -> tuple[str, ...]:
         """The names by digest under which registries have the image, as an engine told them."""
-        return tuple(self.record.get("RepoDigests") or ())
+        return _texts(self.record, "RepoDigests")
 
 
 class Form(Protocol):
@@ -98,7 +99,8 @@ class Wfexs:
     def _parsed(self, document: Mapping[str, Any]) -> Metadata:
         (record,) = document["manifests"]
         image_id = Digest.sha256(record["Id"].removeprefix("sha256:"))
-        name = next(iter(record.get("RepoTags") or ()), "")
+        names = references_in(_texts(record, "RepoTags"))
+        name = names[0].canonical if names else ""
         return Metadata(image_id, digest_of(document["image_signature"]), record, name=name)
 
 
@@ -122,8 +124,10 @@ class Sealed(Wfexs):
         return {**super().document(metadata), **ours}
 
     def _parsed(self, document: Mapping[str, Any]) -> Metadata:
-        digests = tuple(map(Digest.parse, document["digests"]))
-        return replace(super()._parsed(document), name=document["name"], digests=digests)
+        name, digests = document["name"], tuple(map(Digest.parse, document["digests"]))
+        if name:
+            parse_name(name)
+        return replace(super()._parsed(document), name=name, digests=digests)
 
 
 def record_of(
@@ -178,6 +182,12 @@ def unsealed(raw: bytes) -> dict[str, Any]:
     if raw != sealed(rest):
         raise DigestMismatch(f"{_WHAT} is not what was written.")
     return rest
+
+
+def _texts(record: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """The texts of a list in a record, which somebody else may have written."""
+    values = record.get(key)
+    return tuple(it for it in values if isinstance(it, str)) if isinstance(values, list) else ()
 
 
 def _text(document: Mapping[str, Any]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     from ..staging.deployment import verified
 
     shown = progress.on()
+    _check_names(args.name)
     folder = _folder(args, shown)
     injected = [it for path in args.inject for it in verified(present(path), path, shown)]
     if args.offline and args.force:
@@ -117,6 +119,18 @@ def present(path: Path) -> list[Copy]:
     from ..staging.folder import PlainFolder
 
     return [*PlainFolder(path).copies(), *WfexsCache(path).copies()]
+
+
+def _check_names(texts: Sequence[str]) -> None:
+    """A place that is written as for ``ingest`` would be taken for the name of an image that nobody has."""
+    from ..transports.names import split
+
+    for text in texts:
+        if split(text)[0] not in (None, "docker") or text.startswith("keep:"):
+            raise UsageError(
+                f"{text!r} is a place, and images are staged by name: store the image first, arv-docker ingest. "
+                "If that is its name, write it with its registry."
+            )
 
 
 def _folder(args: argparse.Namespace, shown: progress.Progress) -> Folder:

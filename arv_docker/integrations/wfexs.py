@@ -19,10 +19,11 @@ from pathlib import Path
 from ..archive import canonical, oci
 from ..archive.canonical import Names
 from ..archive.gzipped import compressed
+from ..disk import read
 from ..entries import Entries, Entry, metadata_path
 from ..errors import ContentError, OtherImage, UsageError
 from ..filenames import METADATA_SUFFIX, naming
-from ..image import Digest
+from ..image import MAX_JSON_SIZE, Digest
 from ..inspection import Metadata, Wfexs, record_of
 from ..progress import Progress, Silent
 from ..reference import ImageId
@@ -128,7 +129,7 @@ def _is(path: Path) -> bool:
 
 def _copy(path: Path, engine: str) -> Copy:
     try:
-        return Copy(path, Wfexs(engine).load(metadata_path(path).read_bytes()))
+        return Copy(path, Wfexs(engine).load(read(metadata_path(path), MAX_JSON_SIZE)))
     except (OSError, ContentError) as error:
         return Copy(path, None, f"the metadata of {path} cannot be used: {error}")
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..disk import hash_of, locked, locked_if_free, partial_of, write
+from ..disk import hash_of, locked, locked_if_free, partial_of, read, write
 from ..entries import Entries, Entry, metadata_path
 from ..errors import ContentError, NoSuchImage, OtherImage
 from ..filenames import METADATA_SUFFIX, Naming, naming
-from ..image import Digest
+from ..image import MAX_JSON_SIZE, Digest
 from ..inspection import Metadata, Sealed
 from ..progress import Progress, Silent
 from .staged import Copy, Wanted
@@ -66,7 +66,7 @@ class PlainFolder:
     def _copy(self, metadata: Path) -> Copy:
         path = metadata.with_name(metadata.name.removesuffix(METADATA_SUFFIX))
         try:
-            return Copy(path, FORM.load(metadata.read_bytes()))
+            return Copy(path, FORM.load(read(metadata, MAX_JSON_SIZE)))
         except (OSError, ContentError) as error:
             return Copy(path, None, f"{metadata} cannot be used: {error}")
 

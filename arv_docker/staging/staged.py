@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -186,13 +187,15 @@ def check_bytes(container: Container, progress: Progress) -> None:
     read = set()
     for path in container.paths:
         try:
-            stat = path.stat()
+            found = path.stat()
         except OSError as error:
             raise DigestMismatch(f"{path} cannot be read: {error.strerror}. Stage the image again.") from None
-        if (stat.st_dev, stat.st_ino) in read:
+        if not stat.S_ISREG(found.st_mode):
+            raise DigestMismatch(f"{path} is no file. Stage the image again, with --force.")
+        if (found.st_dev, found.st_ino) in read:
             continue
-        read.add((stat.st_dev, stat.st_ino))
-        with progress.step(f"verifying {path.name}", stat.st_size) as advance:
+        read.add((found.st_dev, found.st_ino))
+        with progress.step(f"verifying {path.name}", found.st_size) as advance:
             if hash_of(path, advance) != container.archive:
                 raise DigestMismatch(
                     f"{path} is not as it was staged; nothing of it is used. Stage the image again, with --force."

@@ -205,6 +205,8 @@ def test_which_is_meant_a_folder_or_an_image(api: FakeApi, engine: FakeEngine, r
         ("stage", "app:1", "--dir", "d", "--naming", "sif"),
         ("stage", "app:1", "--dir", "d", "--layout", "wfexs", "--naming", "folder"),
         ("stage", "APP", "--dir", "d"),
+        ("stage", "docker-archive:app.tar", "--dir", "d"),
+        ("stage", "keep:app:1", "--dir", "d"),
         ("stage", "app:1", "--dir", "d", "--from", "nowhere"),
         ("deploy",),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import os
 import random
 import zipfile
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pytest
 import arv_docker
 from arv_docker.errors import DigestMismatch, NoSuchImage, NotVerified
 from arv_docker.image import Digest
-from arv_docker.inspection import Metadata, Sealed, record_of
+from arv_docker.inspection import Metadata, Sealed, record_of, record_signature, sealed, unsealed
 from arv_docker.progress import Silent
 from arv_docker.staging.folder import PlainFolder
 from arv_docker.staging.staged import verify
@@ -141,6 +142,44 @@ def test_metadata_that_are_sealed_and_wrong(tmp_path: Path) -> None:
         ((checked),) = verify(PlainFolder(tmp_path / folder).copies(), Silent())
         assert checked.problem != ""
     assert engine.images == {}
+
+
+@pytest.mark.parametrize("name", [7, "UPPER", "a b", ["x"]])
+def test_a_sealed_name_that_is_none(place: Place, name: object) -> None:
+    folder = staged(place)
+    path = folder / "app%3A1.tar_meta.json"
+    document = unsealed(path.read_bytes())
+    path.write_bytes(sealed({**document, "name": name}))
+    with pytest.raises(NotVerified, match="nothing is loaded"):
+        arv_docker.deploy(folder, FakeEngine())
+    place.stage("app:1", origins=place.origins("engine"))  # which writes them anew
+    assert path.read_bytes() == sealed(document)
+
+
+def test_odd_records_are_no_reason_to_fail(place: Place) -> None:
+    folder = staged(place)
+    path = folder / "app%3A1.tar_meta.json"
+    document = unsealed(path.read_bytes())
+    records = [{**document["manifests"][0], "RepoDigests": [1, "x y", None], "RepoTags": 3, "Os": 7, "Variant": []}]
+    path.write_bytes(sealed({**document, "manifests": records, "manifests_signature": record_signature(records)}))
+    (done, _) = arv_docker.deploy(folder, FakeEngine())
+    assert (done.container.repo_digest, done.container.platform.os) == (None, "7")
+
+
+def test_what_is_no_file_is_not_waited_for(place: Place) -> None:
+    folder = staged(place)
+    (folder / "app%3A1.tar").unlink()
+    os.mkfifo(folder / "app%3A1.tar")
+    (folder / "other%3A2.tar_meta.json").unlink()
+    os.mkfifo(folder / "other%3A2.tar_meta.json")
+    with pytest.raises(NotVerified) as raised:
+        arv_docker.deploy(folder, FakeEngine())
+    assert raised.value.detail.count("is no file") == 1
+    assert raised.value.detail.count("no regular file") == 1
+    (folder / "other%3A2.tar_meta.json").unlink()
+    (folder / "other%3A2.tar_meta.json").write_bytes(b" " * (5 << 20))
+    with pytest.raises(NotVerified, match="nothing is loaded"):
+        arv_docker.deploy(folder, FakeEngine())
 
 
 def test_into_a_containerd_store(place: Place) -> None:
