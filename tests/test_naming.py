@@ -235,6 +235,20 @@ def test_shadowed_by_a_stranger(api: FakeApi) -> None:
     assert any("not trusted" in warning for warning in found.warnings)
 
 
+@pytest.mark.conforms("H19")
+def test_shadowed_where_our_links_pin_nothing(api: FakeApi) -> None:
+    """As those of the original, which count for their own collection alone."""
+    ours = ingested(api, OLDER, "app:1")
+    for record in api.records["links"].values():
+        record["tail_uuid"] = ""
+    assert status(api).state == "ready"
+    newer = api.image(NEWER.config, owner_uuid=OTHER, modified_by_user_uuid=OTHER)
+    later = {"image_timestamp": "2030-01-01T00:00:00Z"}
+    api.link(newer, REPO_TAG, "app:1", properties=later, modified_by_user_uuid=OTHER)
+    found = status(api)
+    assert (found.state, found.uuid, found.stored) == ("shadowed", newer["uuid"], (ours.uuid,))
+
+
 def test_shadowed_by_other_content_in_the_same_collection(api: FakeApi) -> None:
     ours = ingested(api, NEWER, "app:1")
     api.records["collections"][ours.uuid] |= {

@@ -378,8 +378,8 @@ def test_a_proxy_that_ends_what_takes_long(registry: Registry, waited: Waited) -
 
 @pytest.mark.parametrize("status", [400, 404, 405, 416, 501])
 def test_a_registry_that_takes_no_parts(registry: Registry, waited: Waited, status: int) -> None:
-    """After two breaks parts are tried; where they are refused, the blob goes whole."""
-    breaks = iter([True, True])
+    """After two breaks parts are tried; where they are refused, the blob goes whole, also after further breaks."""
+    breaks = iter([True] * 4)
 
     def fault(conversation: Conversation) -> bool:
         large = len(conversation.request_seen.body) > 2 * MIB
