@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
 from .errors import UsageError
 from .image import Digest
 from .reference import ImageId, Reference, parse_name
-from .transports.folder import ArchiveName
+from .transports.folder import PLAIN, ArchiveName
 
 #: A file name for the image that was asked for by that text, and has that ID.
 Naming = Callable[[str, Digest], str]
@@ -19,7 +19,7 @@ METADATA_SUFFIX = "_meta.json"
 _LONGEST_NAME = 255 - len(f".{METADATA_SUFFIX}.partial")
 
 
-def plain(text: str) -> str:
+def plain(text: str, suffix: str = ".tar") -> str:
     """A name that no other image has, and that says which one it is: percent-encoded; the end of a long one is a hash.
 
     >>> plain("quay.io/a/b:1")
@@ -27,9 +27,9 @@ def plain(text: str) -> str:
     """
     name = parse_name(text)
     full = quote(name.written if isinstance(name, ImageId) else name.familiar, safe="")
-    if len(full) > _LONGEST_NAME - len(".tar"):
+    if len(full) > _LONGEST_NAME - len(suffix):
         full = f"{full[:100]}~{Digest.of(full.encode()).hex}"
-    return f"{full}.tar"
+    return f"{full}{suffix}"
 
 
 def cwl(text: str) -> str:
@@ -39,6 +39,16 @@ def cwl(text: str) -> str:
     'docker:__quay.io_a_b:1.img'
     """
     return text.replace("/", "_") + ".img"
+
+
+def cwl_sif(text: str) -> str:
+    """As cwltool looks for a SIF file.
+
+    >>> cwl_sif("docker://quay.io/a/b:1"), cwl_sif("busybox")
+    ('quay.io_a_b:1.sif', 'busybox_latest.sif')
+    """
+    name = text.removeprefix("docker://")
+    return (name if ":" in name else f"{name}_latest").replace("/", "_") + ".sif"
 
 
 def nextflow(text: str) -> str:
@@ -56,11 +66,11 @@ def nextflow(text: str) -> str:
     return name.replace(":", "-").replace("/", "-") + suffix
 
 
-def folder(text: str, image_id: Digest) -> str:
+def folder(text: str, image_id: Digest, form: str = PLAIN) -> str:
     """As ``arv-docker folder`` names archives, the tag being the version; raises UsageError for one it cannot hold."""
     name = _reference(text, "folder")
     image = name.familiar.partition("@")[0].removesuffix(f":{name.tag}")
-    return ArchiveName(image, name.tag or "", image_id.short).file_name
+    return ArchiveName(image, name.tag or "", image_id.short, form).file_name
 
 
 SCHEMES: dict[str, Naming] = {
@@ -71,15 +81,24 @@ SCHEMES: dict[str, Naming] = {
 }
 
 
-def naming(scheme: str) -> Naming:
+#: The same for SIF files.
+SIF_SCHEMES: dict[str, Naming] = {
+    "plain": lambda text, _: plain(text, ".sif"),
+    "cwl": lambda text, _: cwl_sif(text),
+    "nextflow": lambda text, _: nextflow(text),
+    "folder": lambda text, image_id: folder(text, image_id, "sif"),
+}
+
+
+def naming(scheme: str, schemes: Mapping[str, Naming] = SCHEMES) -> Naming:
     """The naming of that scheme, or by a template: ``{repository}-{tag}.tar``.
 
     A template may have ``{registry}``, ``{repository}``, ``{tag}``, ``{id}`` and ``{short_id}``; slashes
     and other characters in them are percent-encoded. Raises UsageError for anything else.
     The names raise UsageError where they would be no file's.
     """
-    if scheme in SCHEMES:
-        return lambda text, image_id: _checked(SCHEMES[scheme](text, image_id))
+    if scheme in schemes:
+        return lambda text, image_id: _checked(schemes[scheme](text, image_id))
     if "{" not in scheme:
         raise UsageError(f"{scheme!r} is no naming: there are {', '.join(SCHEMES)}, or a template such as {{tag}}.tar.")
     _filled(scheme, "busybox:1", Digest.of(b""))

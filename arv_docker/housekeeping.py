@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import cache
+from . import cache, sif
 from .archive.layer import CHUNK
 from .disk import locked_if_free
 from .entries import Entries, is_leftover, metadata_path, user_entries
@@ -78,7 +78,7 @@ class Cache:
             for path in self._folder.glob("*.blocks"):  # what an interrupted run sent, of which the next would profit
                 if _age(path) > older_than:
                     self._remove_if_free(path, path.name.partition(".")[0])
-        return before - self._size()
+        return before - self._size() + sif.clear_leftovers(self._folder)
 
     def clear(self) -> int:
         """Removes everything that no other process works on; gives the number of bytes."""

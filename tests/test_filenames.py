@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from arv_docker.errors import UsageError
-from arv_docker.filenames import naming
+from arv_docker.filenames import SIF_SCHEMES, naming
 from arv_docker.image import Digest
 
 ID = Digest.of(b"image")
@@ -34,6 +34,22 @@ ID = Digest.of(b"image")
 )
 def test_names(scheme: str, text: str, name: str) -> None:
     assert naming(scheme)(text, ID) == name
+
+
+@pytest.mark.parametrize(
+    ("scheme", "text", "name"),
+    [
+        ("plain", "quay.io/a/b:1", "quay.io%2Fa%2Fb%3A1.sif"),
+        ("cwl", "quay.io/a/b:1", "quay.io_a_b:1.sif"),
+        ("cwl", "docker://quay.io/a/b:1", "quay.io_a_b:1.sif"),
+        ("cwl", "busybox", "busybox_latest.sif"),
+        ("nextflow", "docker://quay.io/a/b:1", "quay.io-a-b-1.img"),
+        ("folder", "quay.io/a/b:1", f"quay.io%2Fa%2Fb_1_{ID.short}.sif"),
+        ("{repository}-{tag}.simg", "quay.io/a/b:1", "a%2Fb-1.simg"),
+    ],
+)
+def test_names_of_sif_files(scheme: str, text: str, name: str) -> None:
+    assert naming(scheme, SIF_SCHEMES)(text, ID) == name
 
 
 @pytest.mark.parametrize("scheme", ["", "sif", "{nothing}", "{", "{0}", "{tag.real}", "{tag:d}"])

@@ -250,9 +250,12 @@ class Cluster:
         request = self._api.collections().get(uuid=uuid_or_pdh)
         return CollectionRecord.of(self._call(request, f"collection {uuid_or_pdh}"))
 
-    def create_collection(self, attributes: Record) -> CollectionRecord:
-        """Creates a collection, once: a failed request may have created it, so the caller looks before trying again."""
-        request = self._api.collections().create(body=dict(attributes), ensure_unique_name=True)
+    def create_collection(self, attributes: Record, *, unique_name: bool = True) -> CollectionRecord:
+        """Creates a collection, once: a failed request may have created it, so the caller looks before trying again.
+
+        A name that its owner has already gets a time behind it; without ``unique_name`` that is status 422.
+        """
+        request = self._api.collections().create(body=dict(attributes), ensure_unique_name=unique_name)
         return CollectionRecord.of(self._call(request, "creating a collection", retries=0))
 
     def update_collection(self, uuid: str, attributes: Record) -> None:
@@ -262,6 +265,17 @@ class Cluster:
     def trash_collection(self, uuid: str) -> None:
         """Puts a collection into the trash; one that is not there any more is well."""
         _gone(lambda: self._call(self._api.collections().delete(uuid=uuid), f"deleting collection {uuid}"))
+
+    def project(self, owner: str, name: str) -> str | None:
+        """The UUID of the project that ``owner`` has by that name; None if there is none."""
+        filters = [["owner_uuid", "=", owner], ["name", "=", name], ["group_class", "=", "project"]]
+        found = [record["uuid"] for record in self._pages("groups", filters, ("uuid",))]
+        return str(found[0]) if found else None
+
+    def create_project(self, owner: str, name: str) -> str:
+        """Creates a project, once, like ``create_collection``; gives its UUID. Status 422 where the name is taken."""
+        request = self._api.groups().create(body={"owner_uuid": owner, "name": name, "group_class": "project"})
+        return str(self._call(request, f"creating project {name!r}", retries=0)["uuid"])
 
     def create_link(self, attributes: Record) -> Link:
         """Creates a link, once, like ``create_collection``."""
