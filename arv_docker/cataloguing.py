@@ -16,7 +16,7 @@ from .image import Digest
 from .keep import catalogue, collections, links
 from .keep.alike import alike
 from .keep.blocks import StoredArchive
-from .keep.catalogue import DIGEST, HASH
+from .keep.catalogue import DIGEST, HASH, REPO_TAG
 from .keep.client import Cluster, CollectionRecord
 from .keep.delta import KnownLayers
 from .keep.stored import StoredImage, image_file
@@ -160,11 +160,14 @@ class Cataloguing:
         except (NoSuchImage, NotAnImage):
             return None
         image_id = image_file(found.collection).image_id
-        asked = name if isinstance(name, ImageId) else name.as_id
-        by_id = found.link is None or found.link.link_class == HASH
-        if by_id and (asked is None or not asked.matches(image_id)):
+        asked = name if isinstance(name, ImageId) else name.identity
+        link = found.link
+        if (link is None or link.link_class == HASH) and (asked is None or not asked.matches(image_id)):
             return None  # a link by that ID, to another image
-        return image_id, found.collection, None if by_id or isinstance(name, ImageId) else name
+        if link is not None and link.link_class == DIGEST and not self.trust.attests(link, found.collection):
+            return None  # nothing else says that this digest means that image
+        by_name = link is not None and link.link_class == REPO_TAG
+        return image_id, found.collection, name if isinstance(name, Reference) and by_name else None
 
     def known(
         self,

@@ -103,7 +103,7 @@ def _found(cluster: Cluster, name: Reference | ImageId, trust: Trust) -> ImageRe
         return None  # by another digest: ``from_keep`` has it under the one that the nodes know
     collection = resolved.collection
     image_id = image_file(collection).image_id
-    asked = name if isinstance(name, ImageId) else name.as_id
+    asked = name if isinstance(name, ImageId) else name.identity
     if link.link_class == HASH and (asked is None or not asked.matches(image_id)):
         return None
     return _told(collection.uuid, collection.pdh, image_id, name=name, link=link, trust=trust)

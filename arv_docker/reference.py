@@ -121,6 +121,11 @@ class Reference:
         return ImageId(self.written) if len(self.written) >= 4 and _ID.fullmatch(self.written) else None
 
     @property
+    def identity(self) -> ImageId | None:
+        """The digest in the name, or the beginning of an ID that it may be; None for a name alone."""
+        return self.as_id if self.digest is None else ImageId(self.digest.hex)
+
+    @property
     def _suffix(self) -> str:
         return (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 

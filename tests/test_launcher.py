@@ -11,7 +11,7 @@ import pytest
 
 import arv_docker
 from arv_docker.errors import ArvDockerError, BadReference, BadSettings, NoEngine, NoSuchImage, UsageError
-from arv_docker.keep.catalogue import HASH, REPO_TAG
+from arv_docker.keep.catalogue import DIGEST, HASH, REPO_TAG
 from tests.archives import files_of, image
 from tests.keep.fake_api import ME, OTHER, PROJECT, FakeApi, http_error
 from tests.transports.fake_engine import FakeEngine
@@ -132,6 +132,18 @@ def test_a_stranger_s_word_is_not_taken(api: FakeApi, engine: FakeEngine, monkey
     monkeypatch.setenv("ARV_DOCKER_TRUSTED_WRITERS", OTHER)
     trusted = get(api, "tool:1", engine)
     assert (trusted.uuid, trusted.linked_by, trusted.trusted) == (evil["uuid"], OTHER, True)
+
+
+def test_by_a_name_with_a_digest(api: FakeApi, engine: FakeEngine) -> None:
+    ours = get(api, "app:1", engine)
+    engine.images.clear()
+    manifest = next(it["name"] for it in api.records["links"].values() if it["link_class"] == DIGEST)
+    for digest in (ID, manifest):
+        assert get(api, f"app:9@{digest}", engine).uuid == ours.uuid
+        assert get(api, digest, engine).uuid == ours.uuid
+    assert [it["name"] for it in api.records["links"].values() if it["link_class"] == REPO_TAG] == ["app:1"]
+    with pytest.raises(NoSuchImage):
+        get(api, f"app:1@sha256:{'e' * 64}", engine)
 
 
 def test_settings_that_are_wrong(api: FakeApi, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:

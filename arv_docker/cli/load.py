@@ -58,7 +58,7 @@ def _check_id(text: str, resolved: Resolved) -> None:
     from ..keep.stored import image_file
 
     name = parse_name(text) if resolved.link and resolved.link.link_class == catalogue.HASH else None
-    asked = name.as_id if isinstance(name, Reference) else name
+    asked = name.identity if isinstance(name, Reference) else name
     if asked is not None and not asked.matches(image_file(resolved.collection).image_id):
         raise DigestMismatch(f"the link {text} leads to {resolved.collection.uuid}, which holds another image.")
 

@@ -119,7 +119,7 @@ def resolve(cluster: Cluster, text: str, trust: Trust | None = None, *, trusted_
     readable = [link for link in links if link.head_uuid in collections]
     if trust is not None and trusted_only:
         readable = [link for link in readable if trust.attests(link, collections[link.head_uuid])]
-    if len(ids := {link.name for link in readable if link.link_class == HASH}) > 1:
+    if len(ids := {link.name for link in readable if link.link_class != REPO_TAG}) > 1:
         raise AmbiguousImage(f"{text!r} is the beginning of {len(ids)} image IDs.", detail="\n".join(sorted(ids)))
     ranked = tuple(server_order(readable))
     for link in ranked:
@@ -160,17 +160,19 @@ def names_of(cluster: Cluster, uuids: Sequence[str]) -> list[Link]:
 def _candidates(cluster: Cluster, name: Reference | ImageId) -> list[Link]:
     """The links that answer to a name, or, failing that, to an image ID that it begins."""
     if isinstance(name, Reference):
-        found = list(cluster.links([["link_class", "=", REPO_TAG], ["name", "=", name.link_name]]))
-        if found or (prefix := _identity(name)) is None:
+        found: list[Link] = []
+        if not _is_pinned(name):
+            found = list(cluster.links([["link_class", "=", REPO_TAG], ["name", "=", name.link_name]]))
+        if found or (prefix := name.identity) is None:
             return found
     else:
         prefix = name
     return _hash_links(cluster, prefix, [])
 
 
-def _identity(name: Reference) -> ImageId | None:
-    """The digest in a name, or the beginning of an ID that it may be."""
-    return ImageId(name.digest.hex) if name.digest is not None else name.as_id
+def _is_pinned(name: Reference) -> bool:
+    """Whether a digest says which image is meant, and the tag beside it nothing, as engines have it."""
+    return name.digest is not None and name.tag is not None
 
 
 def _hash_links(cluster: Cluster, prefix: ImageId, extra: Sequence[Filter]) -> list[Link]:
@@ -188,8 +190,8 @@ def _links_for(cluster: Cluster, name: str | None, extra: Sequence[Filter], also
         return list(cluster.links([both, *extra]))
     parsed = parse_name(name)
     found: list[Link] = []
-    prefix = also or (parsed if isinstance(parsed, ImageId) else _identity(parsed))
-    if isinstance(parsed, Reference):
+    prefix = also or (parsed if isinstance(parsed, ImageId) else parsed.identity)
+    if isinstance(parsed, Reference) and not _is_pinned(parsed):
         found = list(cluster.links([["link_class", "=", REPO_TAG], _name_filter(parsed), *extra]))
         # For "app" the filter also finds app:5000/other:1, where app is a registry.
         found = [link for link in found if link.name.count("/") == parsed.link_name.count("/")]

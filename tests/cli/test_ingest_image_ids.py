@@ -197,7 +197,7 @@ def test_the_setting_makes_both(api: FakeApi, run: Run, engine: FakeEngine, monk
 
 
 @pytest.mark.parametrize("request_", ["collections.create", "links.create", "collections.list", "links.list"])
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(5))
 @pytest.mark.parametrize("setting", ["both", "manifest,config"])
 def test_a_run_that_failed_anywhere_is_completed_by_the_next(
     api: FakeApi,
@@ -319,3 +319,30 @@ def test_a_source_s_digests_are_noted_of_a_known_image(
     assert (document["already"], document["links_written"]) == (True, len(digests))
     assert {(DIGEST, str(digest)) for digest in digests} <= set(links(api, CONFIG))
     assert run("resolve", str(digests[-1])).out == run("resolve", "app:1").out
+
+
+def test_a_stranger_s_word_for_a_digest_is_not_taken(api: FakeApi, run: Run, engine: FakeEngine) -> None:
+    """That it means an image which is there, checked and all."""
+    run("ingest", "app:1")
+    (record,) = api.records["collections"].values()
+    digest = f"sha256:{'e' * 64}"
+    planted = api.link(record, DIGEST, digest, modified_by_user_uuid=OTHER, tail_uuid=record["portable_data_hash"])
+    for text in (digest, digest[:20], f"app@{digest}"):
+        assert run("ingest", text).code == 1
+    planted["modified_by_user_uuid"] = record["owner_uuid"]
+    assert run("ingest", digest).out.strip() == record["uuid"]
+    assert engine.calls == ["save"]
+
+
+@pytest.mark.parametrize("request_", ["collections.create", "links.create"])
+@pytest.mark.parametrize("number", range(6))
+def test_a_run_that_ended_after_any_request_is_completed_by_the_next(
+    api: FakeApi, run: Run, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, request_: str, number: int
+) -> None:
+    monkeypatch.setenv("ARV_DOCKER_IMAGE_ID", "both")
+    api.faults[request_] = [*[None] * number, (KeyboardInterrupt(),)]  # type: ignore[list-item]
+    assert run("ingest", "app:1").code in (0, 130)
+    api.faults.clear()
+    assert run("ingest", "app:1").code == 0
+    assert (links(api, CONFIG), links(api, MANIFEST)) == (MAIN[CONFIG], BESIDE[MANIFEST])
+    assert engine.calls == ["save"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from arv_docker.errors import AmbiguousImage, BadReference, ClusterError, NoSuchImage, NotAnImage
 from arv_docker.keep import catalogue
-from arv_docker.keep.catalogue import HASH, MIGRATION, REPO_TAG, Named, server_key, server_order, sort_key
+from arv_docker.keep.catalogue import DIGEST, HASH, MIGRATION, REPO_TAG, Named, server_key, server_order, sort_key
 from arv_docker.keep.client import Link
 from arv_docker.keep.trust import Trust
 from tests.keep.fake_api import ME, OTHER, PROJECT, SYSTEM, FakeApi, cluster, http_error
@@ -351,6 +351,60 @@ def test_one_id_in_two_collections_is_not_ambiguous() -> None:
     for content in (b"one", b"two"):
         api.link(api.image(content, IDS[0]), HASH, IDS[0])
     assert meant(api, "sha256:aaaa")
+
+
+@pytest.fixture
+def called() -> FakeApi:
+    """Two images, each called by other digests too, one of them by that of an index of both; and by one name."""
+    api = FakeApi()
+    for number, (image_id, own) in enumerate([("a1", "b2"), ("c3", "b4")]):
+        head = api.image(image_id=(whole := f"sha256:{image_id * 32}"))
+        for link_class, name in (
+            (HASH, whole),
+            (REPO_TAG, "app:1"),
+            (DIGEST, f"sha256:{own * 32}"),
+            (DIGEST, f"sha256:{'d5' * 32}"),
+        ):
+            api.link(head, link_class, name, properties={"image_timestamp": f"202{number}-01-01T00:00:00Z"})
+    return api
+
+
+@pytest.mark.parametrize(
+    ("text", "image_id"),
+    [
+        ("app:1", "c3"),
+        (f"sha256:{'a1' * 32}", "a1"),
+        ("a1" * 6, "a1"),
+        (f"sha256:{'b2' * 32}", "a1"),
+        ("b2" * 6, "a1"),
+        (f"sha256:{'d5' * 32}", "c3"),
+        (f"app@sha256:{'a1' * 32}", "a1"),
+        (f"app@sha256:{'b2' * 32}", "a1"),
+        (f"app:1@sha256:{'b2' * 32}", "a1"),
+        (f"other.example/name:9@sha256:{'b4' * 32}", "c3"),
+    ],
+)
+def test_every_digest_and_a_name_with_one(called: FakeApi, text: str, image_id: str) -> None:
+    """A digest beside a tag says which image is meant, whatever has the name."""
+    found = catalogue.resolve(cluster(called), text).collection
+    assert f"{image_id * 32}.tar" in (found.manifest_text or "")
+    assert {row.image_id for row in catalogue.listing(cluster(called), text)} >= {f"sha256:{image_id * 32}"}
+
+
+@pytest.mark.parametrize("text", [f"app:1@sha256:{'e6' * 32}", f"sha256:{'e6' * 32}", "e6e6e6e6"])
+def test_a_digest_that_no_image_has(called: FakeApi, text: str) -> None:
+    with pytest.raises(NoSuchImage):
+        catalogue.resolve(cluster(called), text)
+    assert catalogue.listing(cluster(called), text) == []
+
+
+def test_the_beginning_of_the_digests_of_several_images() -> None:
+    api = FakeApi()
+    for image_id, own in (("a1", "b2b2"), ("c3", "b2b4")):
+        api.link(api.image(image_id=f"sha256:{image_id * 32}"), DIGEST, f"sha256:{own * 16}")
+    with pytest.raises(AmbiguousImage) as caught:
+        catalogue.resolve(cluster(api), "sha256:b2b")
+    assert f"sha256:{'b2b2' * 16}" in caught.value.detail
 
 
 def test_links_to_what_cannot_be_read_do_not_count() -> None:

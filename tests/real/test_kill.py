@@ -96,7 +96,7 @@ def test_an_ingest_killed_in_any_request_is_completed_by_the_next(
         outcomes = list(threads.map(after_kill, moments))
     assert {found for found, _ in outcomes} == {pdh}
     kills = sum(killed for _, killed in outcomes)
-    assert kills >= len(moments) - 2
+    assert kills >= len(moments) - 4
     assert {request.partition(" ")[0] for request, _ in requests} >= {"GET", "PUT", "POST"}
     show(capsys, f"killed {when} a request, at {kills} moments of {len(requests)} requests: {pdh} each time")
 
