@@ -158,6 +158,17 @@ def hash_of(path: Path, advance: Advance) -> Digest | None:
         return None
 
 
+def room_in(folder: Path) -> str:
+    """How much is free in a folder, for a message."""
+    free = shutil.disk_usage(folder).free
+    return f"{size(free)} ({free} bytes)"
+
+
+def about(needed: int) -> str:
+    """How much is needed, for a message."""
+    return f"about {size(needed)} ({needed} bytes)"
+
+
 def place(source: Path, target: Path, expected: Digest) -> None:
     """Makes ``target`` a hard link to ``source``, or where that cannot be a copy, whose bytes are compared.
 
@@ -195,6 +206,5 @@ def _hashed(file: IO[bytes], advance: Advance) -> Digest:
 
 
 def _full(folder: Path, needed: int, advice: str) -> str:
-    free = shutil.disk_usage(folder).free
-    wanted = f"about {size(needed)} ({needed} bytes) are needed, " if needed else ""
-    return f"no room in {folder}: {wanted}{size(free)} ({free} bytes) are free. Make room, or {advice}."
+    wanted = f"{about(needed)} are needed, " if needed else ""
+    return f"no room in {folder}: {wanted}{room_in(folder)} are free. Make room, or {advice}."

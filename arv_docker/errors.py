@@ -172,6 +172,14 @@ class DiskError(ArvDockerError):
     exit_code = 7
 
 
+class EngineFull(DiskError):
+    """An engine has no room for what it is given. ``room`` says how much it has, as far as that can be seen."""
+
+    def __init__(self, message: str, *, detail: str = "", room: str = "") -> None:
+        super().__init__(message, detail=detail)
+        self.room = room
+
+
 # -- 8: the name ------------------------------------------------------------------------
 
 

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from ..housekeeping import Cache, Kept
 
 _EPILOG = """\
-Tarballs that an engine saved stay here until their image is in Keep, or for good with --keep-tarball; images that are
-kept by their content stay until they are removed. The folder is arvados/docker in $XDG_CACHE_HOME (or ~/.cache).
+Tarballs that an engine saved stay here until their image is in Keep, or for good with --keep-tarball; those of a
+stage, copy or folder update that was interrupted serve the next try, or go with gc. Images that are kept by their
+content stay until they are removed. The folder is arvados/docker in $XDG_CACHE_HOME (or ~/.cache).
 
 examples:
   arv-docker cache list

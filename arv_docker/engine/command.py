@@ -7,7 +7,9 @@ things that it does in another way.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import tempfile
 from collections import deque
@@ -17,11 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..disk import room_in
 from ..errors import (
     AmbiguousImage,
     BadReference,
     BuildFailed,
     EngineError,
+    EngineFull,
     EngineNotRunning,
     EnginePermissionDenied,
     NoEngine,
@@ -43,6 +47,9 @@ _AT_ONCE = 500
 
 #: Lines of a build that failed which its error shows.
 _TAIL = 30
+
+#: What every engine says when a disk is full, in lower case.
+_NO_ROOM = os.strerror(errno.ENOSPC).lower()
 
 #: What reading an answer of another form raises.
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, BadReference)
@@ -176,6 +183,10 @@ class CommandLine:
                 )
             return self._built(id_file)
 
+    def folders(self) -> Sequence[Path]:
+        """Where the engine puts what it is given, where that is on this machine."""
+        return ()
+
     def temporary(self) -> str | None:
         """Where the engine has room for much; None for the usual place."""
         return None
@@ -201,6 +212,10 @@ class CommandLine:
 
     def _line(self, *arguments: str) -> tuple[str, ...]:
         return (self.command, *self.options, *arguments)
+
+    def _told(self, *arguments: str) -> str:
+        """What a call prints, however it ends."""
+        return run(self._line(*arguments), lambda _: None).stdout.decode(errors="replace").strip()
 
     def _answers(self) -> bool:
         """Whether the engine answers at all, for one that has been silent for long while it works."""
@@ -257,6 +272,11 @@ class CommandLine:
             raise EngineNotRunning(self.refusals.if_not_running, detail=finished.stderr)
         if any(text in words for text in self.refusals.no_such_image):
             raise self._no_such_image(finished.command[-1], finished.stderr)
+        if _NO_ROOM in words:
+            room = ", ".join(f"{room_in(path)} in {path}" for path in self.folders() if path.is_dir())
+            raise EngineFull(
+                f"{self.title} has no room left: {room or 'its disk is full'}.", detail=finished.stderr, room=room
+            )
         shown = " ".join((self.name, *finished.command[1 + len(self.options) :][:2]))
         raise EngineError(f"{shown} failed with status {finished.status}.", detail=finished.stderr)
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,6 +70,11 @@ class Docker(CommandLine):
             return finished.stdout.decode(errors="replace")
         self._check(Finished((self.command, "load"), int(not answer.well), b"", answer.words))
         return answer.words
+
+    def folders(self) -> Sequence[Path]:
+        """The root folder of the daemon, if that is the one of this machine's socket."""
+        identity, _, root = self._told("info", "--format", "{{.ID}} {{.DockerRootDir}}").partition(" ")
+        return [Path(root)] if root and identity == direct.daemon_id() else []
 
     def variables(self, folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str]:
         """With logins a configuration of its own."""

@@ -99,6 +99,10 @@ class Podman(CommandLine):
             finished = feed(self._line("load"), archive, self._check, variables=own, answers=self._answers)
         return finished.stdout.decode(errors="replace")
 
+    def folders(self) -> Sequence[Path]:
+        """That of temporary files, and the store."""
+        return [Path(self.temporary()), *map(Path, self._told("info", "--format", "{{.Store.GraphRoot}}").split("\n"))]
+
     def temporary(self) -> str:
         """Podman's own choice, not that of others: whole images go there."""
         return os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108

@@ -15,9 +15,10 @@ from .. import cache
 from ..archive import canonical
 from ..archive.canonical import Layout
 from ..archive.stream import StreamedImage
+from ..disk import about
 from ..engine import Engine, EngineImage
 from ..engine.docker import Docker
-from ..errors import EngineError, NoSuchImage, UsageError
+from ..errors import DiskError, EngineError, EngineFull, NoSuchImage, UsageError
 from ..image import Digest
 from ..progress import Advance, Progress
 from ..reference import ImageId, Reference, parse_name
@@ -179,7 +180,14 @@ class EngineDestination:
         store. Raises what the layers raise, and EngineError if the image is not there afterwards.
         """
         layout = canonical.layout(image.config, image.sizes)
-        words = self._engine.load(archive_of(image, layout, advance, skip))
+        try:
+            words = self._engine.load(archive_of(image, layout, advance, skip))
+        except EngineFull as error:
+            raise DiskError(
+                f"{self._engine.name} has no room for image {image.config.digest.short}: {about(layout.size)} are "
+                f"needed, {error.room or 'fewer'} are free. Make room there, and try again.",
+                detail=error.detail,
+            ) from error
         found = whole_id(self._engine, layout) if skip else engine_id(self._engine, layout)
         if found is None:
             raise EngineError(

@@ -13,7 +13,9 @@ import pytest
 from arv_docker.engine.docker import Docker
 from arv_docker.errors import (
     AmbiguousImage,
+    DiskError,
     EngineError,
+    EngineFull,
     EngineNotRunning,
     EnginePermissionDenied,
     NoEngine,
@@ -254,12 +256,12 @@ def test_an_image_that_is_not_there(engine: Engine) -> None:
         ("Error: No such object: app:1", NoSuchImage),
         ("Error: inspecting object: app:1: image not known", NoSuchImage),
         ("Error response from daemon: open /data: permission denied", EngineError),
-        ("Error response from daemon: write /x: no space left on device", EngineError),
+        ("Error response from daemon: write /x: no space left on device", EngineFull),
         ("unknown flag: --no-trunc", EngineError),
         ("", EngineError),
     ],
 )
-def test_what_a_refusal_means(engine: Engine, words: str, error: type[EngineError]) -> None:
+def test_what_a_refusal_means(engine: Engine, words: str, error: type[EngineError | DiskError]) -> None:
     docker = engine({"": (1, "", words + "\n")})
     attempts: list[Callable[[], object]] = [
         lambda: docker.inspect(Reference.parse("app:1")),

@@ -269,3 +269,37 @@ def test_a_full_disk(docker: Docker, small_image: Image, run: Run, tmp_path: Pat
         assert run("verify", disk).status == 0
     assert len(user_entries().contents()) == 1
     assert [it for it in cached(home) if ".partial" in it or ".lock" in it or it.endswith(".new")] == []
+
+
+@pytest.mark.engine("mount", "podman")
+def test_no_room_to_deploy_into_podman(
+    podman: Podman, docker: Docker, small_image: Image, run: Run, tmp_path: Path
+) -> None:
+    """Podman writes what it is given to a file first."""
+    assert run(*stage(tmp_path / "images", small_image.reference)).status == 0
+    words = ("deploy", "--engine=podman", tmp_path / "images")
+    with small_disk(tmp_path / "small", 1 << 20) as disk:
+        assert_full(run(*words, engine=podman, TMPDIR=str(disk)), disk, "podman has no room for image")
+        assert files_in(disk) == []
+        assert podman.image_ids() == set()
+        enlarge(disk, 64 << 20)
+        assert run(*words, engine=podman, TMPDIR=str(disk)).status == 0
+    assert podman.image_ids() == {small_image.id}
+
+
+@pytest.mark.engine("mount")
+def test_no_room_to_deploy_into_docker(
+    engine_scratch: Path, docker: Docker, base_image: Image, run: Run, tmp_path: Path
+) -> None:
+    assert run(*stage(tmp_path / "images", base_image.reference)).status == 0
+    words = ("deploy", tmp_path / "images")
+    with small_disk(engine_scratch / "small", 48 << 20) as disk:
+        full = Docker(disk)
+        try:
+            assert_full(run(*words, engine=full), disk, "docker has no room for image")
+            assert full.image_ids() == set()
+            enlarge(disk, 512 << 20)
+            assert run(*words, engine=full).status == 0
+            assert full.image_ids() == {base_image.id}
+        finally:
+            full.close()

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,15 @@ import pytest
 from arv_docker.archive.archived import ArchivedImage
 from arv_docker.archive.docker import DockerArchive
 from arv_docker.cache import cache_folder, prep_image_file
-from arv_docker.errors import DigestMismatch, EngineError, NoEngine, NoSuchImage, UsageError
+from arv_docker.errors import (
+    DigestMismatch,
+    DiskError,
+    EngineError,
+    EngineFull,
+    NoEngine,
+    NoSuchImage,
+    UsageError,
+)
 from arv_docker.image import Digest
 from arv_docker.progress import Silent
 from arv_docker.reference import ImageId, Reference
@@ -81,6 +91,19 @@ def test_an_engine_that_took_it_and_does_not_have_it() -> None:
     with pytest.raises(EngineError, match="but has no image") as caught:
         EngineDestination(FakeEngine(deaf=True)).write(opened(canonical_archive(APP)), lambda _: None)
     assert caught.value.detail == "Loaded nothing"
+
+
+@pytest.mark.parametrize("room", ["", "1.0 kB (1000 bytes) in /images"])
+def test_an_engine_without_room_is_told_how_much_is_needed(room: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(archive: object) -> str:
+        raise EngineFull("its disk is full", detail="no space left on device", room=room)
+
+    engine = FakeEngine()
+    monkeypatch.setattr(engine, "load", full)
+    size = len(canonical_archive(APP))
+    with pytest.raises(DiskError, match=rf"\({size} bytes\) are needed, {re.escape(room) or 'fewer'}") as caught:
+        EngineDestination(engine).write_missing(opened(canonical_archive(APP)), lambda _: nullcontext(print), print)
+    assert caught.value.detail == "no space left on device"
 
 
 def test_a_changed_layer_never_reaches_the_engine_whole() -> None:
