@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -235,17 +235,26 @@ def _opened(
     args: argparse.Namespace, shown: Progress
 ) -> Iterator[tuple[OpenedImage, Reference | ImageId | None, tuple[str, ...]]]:
     """The image that is meant, what it was called by, and what else it is called."""
+    from .. import cache
+    from ..archive.stream import StreamedImage
     from ..manifest import parse_platform
     from ..transports import names
+    from ..transports.local import seekable
     from ..transports.saved import SavedSource
 
     transport, rest = names.split(args.image)
     if transport is not None:
         platform = parse_platform(args.platform) if args.platform else None
         choice = names.Choice(platform=platform, insecure=args.insecure, progress=shown)
-        with names.source(args.image, choice).open() as image:
-            there = Reference.parse(rest.removeprefix("//")) if transport == "docker" else None
-            yield image, there, tuple(getattr(image, "tags", ()))
+        source = names.source(args.image, choice)
+        there = Reference.parse(rest.removeprefix("//")) if transport == "docker" else getattr(source, "called", None)
+        with ExitStack() as stack:
+            opened: OpenedImage = stack.enter_context(source.open())
+            image = opened
+            if args.name is None and isinstance(opened, StreamedImage):  # its ID, and so its name, shows at its end
+                with shown.step(f"reading {args.image}", None):
+                    image = stack.enter_context(seekable(opened, cache.cache_folder()))
+            yield image, there, tuple(getattr(opened, "tags", ()))
         return
     if args.image.startswith(_KEEP):
         from .. import copy

@@ -17,15 +17,17 @@ from arv_docker.cli import registry as verb
 from arv_docker.progress import size
 from arv_docker.registry import http
 from arv_docker.registry.http import Patience
-from tests.archives import files_of, image
+from arv_docker.transports import docker_daemon
+from tests.archives import classic, files_of, image
 from tests.cli.conftest import APP, Run
+from tests.cli.test_ingest_archives import pipe
 from tests.keep.fake_api import OTHER, FakeApi
 from tests.registry.conftest import registry, tokens, waited
 from tests.registry.scripted import Conversation, Registry, TokenServer, running, sha256
 from tests.registry.service import SECRET, ProjectService
 from tests.transports.fake_engine import FakeEngine
 
-__all__ = ["registry", "tokens", "waited"]
+__all__ = ["pipe", "registry", "tokens", "waited"]
 
 UNIQUE = f"app:1-{APP.parsed.digest.hex[:10]}"
 
@@ -80,6 +82,31 @@ def test_a_registry_is_a_source_too(run: Run, registry: Registry) -> None:
     registry.add("tools/app:1", APP)
     done = run("registry", "push", "--insecure", registry.host, f"docker://{registry.host}/tools/app:1")
     assert (done.code, done.out) == (0, f"tools/{UNIQUE}\n"), done.err
+
+
+@pytest.mark.conforms("H1")
+def test_an_image_that_is_piped_in_is_pushed_under_a_unique_name(
+    run: Run, registry: Registry, pipe: Callable[[bytes], None]
+) -> None:
+    """Though it says only at its end what it is."""
+    pipe(classic(APP))
+    done = run("registry", "push", "--insecure", registry.host, "docker-archive:-")
+    assert (done.code, done.out) == (0, f"{UNIQUE}\n"), done.err
+    pipe(classic(APP))
+    named = run("registry", "push", "--insecure", registry.host, "docker-archive:-", "tools/mine:2")
+    assert (named.code, named.out) == (0, "tools/mine:2\n"), named.err
+    pipe(classic(APP)[:-30_000])
+    assert run("registry", "push", "--insecure", registry.host, "docker-archive:-", "cut:1").code == 5
+    assert not [name for repository, name in registry.manifests if repository == "cut"]
+
+
+@pytest.mark.conforms("H1")
+def test_an_image_of_an_engine_by_its_transport(
+    run: Run, registry: Registry, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker_daemon, "Docker", lambda: engine)
+    done = run("registry", "push", "--insecure", registry.host, "docker-daemon:app:1")
+    assert (done.code, done.out) == (0, f"{UNIQUE}\n"), done.err
 
 
 @pytest.mark.conforms("H4")
