@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +29,12 @@ from tests.archives import (
 )
 from tests.cli.conftest import APP, Run
 from tests.keep.fake_api import ME, FakeApi, http_error
+from tests.registry import scripted
+from tests.registry.conftest import registry
+from tests.registry.scripted import Registry
 from tests.transports.fake_engine import FakeEngine
+
+__all__ = ["registry"]
 
 ONE, TWO, THREE = (image(files_of(b"%d" % number), os="linux", architecture="amd64") for number in (1, 2, 3))
 PLATFORMS = {
@@ -300,6 +306,51 @@ def test_all_of_a_layout_and_one_name_for_all_platforms(api: FakeApi, run: Run, 
     assert run("ingest", "--all", f"oci:{layout}").code == 0
     assert named(api)[ids(ONE)[0]] == {"one:1"}
     assert all(names == {"app:1", "other:1"} for it, names in named(api).items() if it != ids(ONE)[0])
+
+
+@pytest.fixture
+def indexed(registry: Registry) -> str:
+    """The name in a registry of an index of two platforms, with an attestation beside them."""
+    listed = []
+    for number, platform in enumerate(("linux/amd64", "linux/arm64", "unknown/unknown")):
+        digest = registry.add(f"tools/app:part{number}", PLATFORMS.get(platform, ONE))
+        listed.append((platform, digest, len(registry.manifests["tools/app", digest][1])))
+    registry.put_manifest("tools/app", "1", scripted.index(*listed), OCI_INDEX)
+    return f"docker://{registry.host}/tools/app:1"
+
+
+def test_every_platform_of_an_index_in_a_registry(api: FakeApi, run: Run, registry: Registry, indexed: str) -> None:
+    outcome = run("ingest", "--insecure", "--all-platforms", "--as", "app:1", indexed)
+    assert outcome.code == 0, outcome.err
+    two = ids(PLATFORMS["linux/amd64"], PLATFORMS["linux/arm64"])
+    assert named(api) == {image_id: {"app:1"} for image_id in two}
+    own = {scripted.sha256(registry.manifests["tools/app", f"part{number}"][1]) for number in (0, 1)}
+    assert own <= {it["name"] for it in api.records["links"].values() if it["link_class"] == DIGEST}
+    for image_id, platform in zip(two, ("linux/amd64", "linux/arm64"), strict=True):
+        assert run("resolve", "--platform", platform, "app:1").out.strip() == pdhs(api)[image_id]
+    fetched = len(registry.received("GET .*/blobs/"))
+    assert run("ingest", "--insecure", "--all-platforms", "--as", "app:1", indexed).out == outcome.out
+    assert len(registry.received("GET .*/blobs/")) == fetched + 2  # the configs
+
+
+def test_a_platform_that_fails_leaves_the_others_whole(
+    api: FakeApi, run: Run, registry: Registry, indexed: str
+) -> None:
+    (layer,) = PLATFORMS["linux/arm64"].layers
+    for digest, content in registry.blobs.items():
+        if content == gzip.compress(layer, mtime=0):
+            registry.blobs[digest] = content[:-9] + b"x" * 9
+    documents = json.loads(run("ingest", "--insecure", "--all-platforms", "--json", indexed).out)
+    first, second = documents
+    assert (first["image_id"], second["exit_code"] in (5, 9)) == (ids(PLATFORMS["linux/amd64"])[0], True)
+    assert second["asked"] == f"{registry.host}/tools/app:1 (linux/arm64)"
+    assert set(named(api)) == set(ids(PLATFORMS["linux/amd64"]))
+
+
+def test_a_name_for_one_platform_is_one_image(api: FakeApi, run: Run, registry: Registry) -> None:
+    registry.add("tools/app:1", ONE)
+    assert run("ingest", "--insecure", "--all-platforms", f"docker://{registry.host}/tools/app:1").code == 0
+    assert named(api) == {ids(ONE)[0]: {f"{registry.host}/tools/app:1"}}
 
 
 # -- the same layers --------------------------------------------------------------------
