@@ -13,6 +13,7 @@ under which WfExS looks for it in an engine that has loaded one.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -55,7 +56,8 @@ class WfexsCache:
             for engine, factory in FACTORIES.items()
             for group in ENGINES.values()
         ]
-        return [_copy(path, engine) for engine, folder in groups for path in sorted(folder.glob("[!.]*")) if _is(path)]
+        found = [_copy(path, engine) for engine, folder in groups for path in sorted(folder.glob("[!.]*")) if _is(path)]
+        return _compared(found)
 
     def tidy(self) -> None:
         """Removes archives that are not whole."""
@@ -132,6 +134,23 @@ def _copy(path: Path, engine: str) -> Copy:
         return Copy(path, Wfexs(engine).load(read(metadata_path(path), MAX_JSON_SIZE)))
     except (OSError, ContentError) as error:
         return Copy(path, None, f"the metadata of {path} cannot be used: {error}")
+
+
+def _compared(copies: list[Copy]) -> list[Copy]:
+    """Those of one archive whose metadata say different things have a problem: signatures leave out some of it, and
+    the factories have the same."""
+    said: dict[Digest, set[str]] = {}
+    for copy in copies:
+        if (it := copy.metadata) is not None:
+            record = {key: value for key, value in it.record.items() if key != "Id"}
+            said.setdefault(it.archive, set()).add(json.dumps(record, sort_keys=True))
+    problem = "does not say the same of the image as its other metadata do. Stage it again, with --force."
+    return [
+        Copy(it.path, None, f"{metadata_path(it.path)} {problem}")
+        if it.metadata is not None and len(said[it.metadata.archive]) > 1
+        else it
+        for it in copies
+    ]
 
 
 def _read_from(chunks: Iterator[bytes]) -> Callable[[int], bytes]:

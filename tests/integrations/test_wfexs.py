@@ -206,6 +206,23 @@ def test_metadata_that_do_not_agree(filled: Place) -> None:
         arv_docker.deploy(filled.folder / "staged", FakeEngine(), copies=WfexsCache(filled.folder / "staged").copies())
 
 
+def test_every_byte_of_the_metadata_is_compared(filled: Place) -> None:
+    """Of what the handler's signatures leave out, such as the names by digest, the other factory's copy tells."""
+    folder = WfexsCache(filled.folder / "staged")
+    for factory in ("Docker", "Podman"):
+        path = (root(filled, factory) / "CWLWorkflowEngine" / "app:1.img_meta.json").resolve()
+        whole = path.read_bytes()
+        path.chmod(0o644)
+        for number in range(len(whole)):
+            damaged = bytearray(whole)
+            damaged[number] ^= 1
+            path.write_bytes(damaged)
+            seen = any(it.problem for it in folder.copies())
+            assert seen or any(it.problem for it in verify(folder.copies(), Silent())), whole[:number]
+        path.write_bytes(whole)
+    assert not any(it.problem for it in folder.copies())
+
+
 def test_it_is_loaded_once_whatever_the_factories(filled: Place) -> None:
     engine = FakeEngine()
     done = arv_docker.deploy(filled.folder / "staged", engine, copies=WfexsCache(filled.folder / "staged").copies())
