@@ -9,14 +9,14 @@ tell. The cache only saves time: what is read from it is verified like everythin
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from . import disk
 from .archive.layer import CHUNK, Stream
 from .disk import hash_of, writing
 from .engine import Engine
@@ -172,16 +172,10 @@ def locked(folder: Path, image_id: Digest, waiting: Iterable[None] = ()) -> Iter
     ``waiting`` is advanced once if another process has the lock, to tell the user.
     """
     image_file = folder / f"{image_id}.tar"
-    path = folder / f"{image_id}.tar.lock"
-    with writing(folder):
-        descriptor = _lock(path, waiting)
-    try:
+    with disk.locked(folder / f"{image_id}.tar.lock", waiting):
         for leftover in (_partial(image_file), _partial(stat_cache_name(image_file))):
             leftover.unlink(missing_ok=True)  # of a process that was killed
         yield image_file
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
 
 
 def discard(image_file: Path) -> None:
@@ -192,22 +186,6 @@ def discard(image_file: Path) -> None:
 
 def _partial(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
-
-
-def _lock(path: Path, waiting: Iterable[None]) -> int:
-    """The lock file's descriptor, locked. A file that its last holder removed meanwhile does not count."""
-    told = iter(waiting)
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            next(told, None)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
-        os.close(descriptor)
 
 
 def _record(image_file: Path) -> list[Any]:
