@@ -181,7 +181,6 @@ OPEN = {
     "R7": "the engine for repo2docker itself is still to come",
     "R12": "the engine for repo2docker itself is still to come",
     "R16": "the engine for repo2docker itself is still to come",
-    "W22": "not yet shown",
 }
 
 SECTIONS: Mapping[str, Mapping[str, str]] = {

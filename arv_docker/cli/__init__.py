@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from ..engine import Engine
+    from ..engine.apptainer import Apptainer
     from ..image import Platform
     from ..keep.client import Cluster
     from ..keep.trust import Trust
@@ -54,6 +55,8 @@ exit codes:
 """
 
 ENGINES = ("docker", "podman", "auto")
+#: What runs images and holds none, for the verbs that can do with that.
+APPTAINER = "apptainer"
 
 #: Seconds that an image's being ready is waited for.
 _TIMEOUT = 600.0
@@ -210,6 +213,28 @@ def engine(args: argparse.Namespace) -> Engine:
     if args.engine == "auto":
         return Auto(list(engines.values()), on().say)
     return engines[args.engine]()
+
+
+def engine_or_apptainer(args: argparse.Namespace) -> Engine | Apptainer:
+    """The engine that the options mean; Apptainer where they say so, and for ``auto`` where there is no other."""
+    from ..engine.apptainer import Apptainer
+    from ..errors import NoEngine
+    from ..progress import on
+
+    if args.engine == APPTAINER:
+        return Apptainer()
+    found = engine(args)
+    if args.engine == "auto":
+        try:
+            found.version()
+        except NoEngine as missing:
+            try:
+                apptainer = Apptainer()
+            except NoEngine:
+                raise missing from None
+            on().say(f"using {apptainer.name}")
+            return apptainer
+    return found
 
 
 def as_json(outcome: DataclassInstance) -> dict[str, object]:

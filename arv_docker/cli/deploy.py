@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import cli, progress
+from ..progress import printable
 from .stage import document, present
 
 if TYPE_CHECKING:
@@ -22,11 +23,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Everything in the folder is verified before anything is loaded; if something is not as it was staged, the\n"
         "exit code is 5 and the engine gets nothing. Prints each image's ID in the engine, whether it was loaded or\n"
-        "was there, and its name. With --engine none the folder is verified and nothing is loaded.\n\n"
-        "example:\n  arv-docker deploy containers --engine podman"
+        "was there, and its name. With --engine none the folder is verified and nothing is loaded. For Apptainer (or\n"
+        "Singularity) a SIF file is built where there is only an archive, and what is printed first is its path.\n\n"
+        "examples:\n  arv-docker deploy containers --engine podman\n  arv-docker deploy containers --engine apptainer"
     )
     parser.add_argument("dir", type=Path, metavar="D", help="a folder that arv-docker stage wrote")
-    cli.add_engine_option(parser, NONE)
+    cli.add_engine_option(parser, cli.APPTAINER, NONE)
     cli.add_json_option(parser)
 
 
@@ -42,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         shown.say(f"{len(staged)} images are as they were staged; there is no engine, so nothing was loaded")
         done: list[tuple[Container, Digest | None, bool]] = [(it, None, False) for it in staged]
     else:
-        deployed = deploy(args.dir, cli.engine(args), copies=copies, progress=shown)
+        deployed = deploy(args.dir, cli.engine_or_apptainer(args), copies=copies, progress=shown)
         done = [(it.container, it.engine_id, it.loaded) for it in deployed]
         loaded = sum(it.loaded for it in deployed)
         shown.say(f"{loaded} of {len(done)} images had to be loaded")
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         cli.print_json([document(it) | {"engine_id": engine_id, "loaded": new} for it, engine_id, new in done])
     else:
         for container, engine_id, new in done:
-            print(
-                engine_id or container.image_id, "loaded" if new else "there" if engine_id else "staged", container.name
-            )
+            called = container.paths[0] if container.is_sif else engine_id or container.image_id
+            how = "loaded" if new else "there" if engine_id else "staged"
+            print(printable(f"{called} {how} {container.name}"))
     return 0

@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Ends with exit code 0 if all is well, else with that of the first thing that is not.\n\n"
         "example:\n  arv-docker doctor --local"
     )
-    cli.add_engine_option(parser)
+    cli.add_engine_option(parser, cli.APPTAINER)
     cli.add_cluster_options(parser)
     cli.add_json_option(parser)
 
@@ -82,7 +82,7 @@ def _command(_: argparse.Namespace) -> str:
 def _engine(args: argparse.Namespace) -> str:
     from ..manifest import processor_of
 
-    engine = cli.engine(args)
+    engine = cli.engine_or_apptainer(args)
     platform = engine.platform()
     return f"{engine.name} {engine.version()} on {platform} ({processor_of(platform)})"
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..staging.staged import Copy, Folder
 
 LAYOUTS = ("plain", "wfexs")
+FORMATS = ("archive", "sif")
 ORIGINS = ("keep", "engine", "registry")
 
 
@@ -33,9 +34,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "  arv-docker stage quay.io/tools/bwa:0.7 busybox:latest --dir containers\n"
         "  arv-docker stage --offline busybox:latest --dir again\n"
         "  arv-docker stage --layout wfexs --naming cwl quay.io/tools/bwa:0.7 --dir wfexs-cache\n"
+        "  arv-docker stage --format sif --naming nextflow quay.io/tools/bwa:0.7 --dir singularity\n"
+        "  arv-docker stage --sif-cache quay.io/tools/bwa:0.7\n"
     )
     parser.add_argument("name", nargs="+", metavar="NAME", help="the name or whole ID of an image")
-    parser.add_argument("--dir", required=True, type=Path, metavar="D", help="the folder; made if it is not there")
+    parser.add_argument("--dir", type=Path, metavar="D", help="the folder; made if it is not there")
+    parser.add_argument(
+        "--sif-cache",
+        action="store_true",
+        help="convert the images in Keep and put them where the cluster's nodes with Singularity look for what they "
+        "converted before, for jobs of this user; prints the collections",
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default=FORMATS[0],
+        help="archive: as engines load them; sif: as Apptainer and Singularity run them, built by the one on PATH",
+    )
     parser.add_argument(
         "--offline",
         action="store_true",
@@ -81,6 +96,10 @@ def run(args: argparse.Namespace) -> int:
     from ..staging.deployment import verified
 
     shown = progress.on()
+    if args.sif_cache:
+        return _fill_sif_cache(args, shown)
+    if args.dir is None:
+        raise UsageError("--dir D says where the images are put.")
     _check_names(args.name)
     folder = _folder(args, shown)
     injected = [it for path in args.inject for it in verified(present(path), path, shown)]
@@ -110,7 +129,7 @@ def document(container: Container) -> dict[str, object]:
     flat = dataclasses.asdict(container) | dataclasses.asdict(container.platform)
     del flat["platform"]
     digests = {"image_id": container.image_id, "archive": container.archive, "digests": container.digests}
-    return flat | digests
+    return flat | digests | {"format": "sif" if container.is_sif else "archive"}
 
 
 def present(path: Path) -> list[Copy]:
@@ -140,6 +159,13 @@ def _folder(args: argparse.Namespace, shown: progress.Progress) -> Folder:
 
     if args.dir.exists() and not args.dir.is_dir():
         raise UsageError(f"{args.dir} is there and is no folder.")
+    if args.format == "sif":
+        from ..filenames import SIF_SCHEMES
+        from ..staging.sifs import SifFolder
+
+        if args.layout != LAYOUTS[0]:
+            raise UsageError("what is written for WfExS are archives: --format sif goes with --layout plain.")
+        return SifFolder(args.dir, naming(args.naming or "plain", SIF_SCHEMES), shown)
     if args.layout == "wfexs":
         return WfexsCache(args.dir, args.naming, shown)
     return PlainFolder(args.dir, naming(args.naming or "plain"), shown)
@@ -154,3 +180,31 @@ def _origins(args: argparse.Namespace, stack: ExitStack, shown: progress.Progres
         "registry": FromRegistry(shown, insecure=args.insecure),
     }
     return [every[args.origin]] if args.origin else list(every.values())
+
+
+def _fill_sif_cache(args: argparse.Namespace, shown: progress.Progress) -> int:
+    """Converts images in Keep for the cluster's nodes."""
+    from .. import sif
+    from ..engine.apptainer import Apptainer
+    from ..keep import catalogue
+    from ..keep.trust import Trust
+    from ..settings import settings
+
+    if args.dir or args.offline or args.origin or args.inject or args.naming:
+        raise UsageError("--sif-cache is about images in Keep, and they stay there; of the other options --force fits.")
+    apptainer = Apptainer()
+    done = []
+    with cli.cluster(args) as cluster:
+        trust = Trust.of(cluster.user_uuid, cluster.system_user_uuid, settings().trusted_writers)
+        for name in args.name:
+            resolved = catalogue.resolve(cluster, name, trust)
+            for warning in resolved.warnings:
+                shown.say(f"warning: {warning}")
+            done.append(sif.fill(cluster, resolved.collection, apptainer, shown, trust, force=args.force))
+            how = "already there" if done[-1].already else f"converted, {progress.size(done[-1].size)}"
+            shown.say(f"{name}: {how}; kept until {done[-1].trash_at}")
+            if not args.json:
+                print(done[-1].uuid)
+    if args.json:
+        cli.print_json([cli.as_json(it) for it in done])
+    return 0

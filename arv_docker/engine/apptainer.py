@@ -13,6 +13,8 @@ from collections import deque
 from pathlib import Path
 
 from ..errors import EngineError, NoEngine
+from ..image import Platform
+from ..manifest import machine_platform
 from .building import Ending
 from .process import Finished, lines, run
 
@@ -40,6 +42,10 @@ class Apptainer:
         """The program's version, for example ``1.4.5``."""
         words = run([self.command, "--version"], self._check).stdout.decode(errors="replace").split()
         return words[-1] if words else ""
+
+    def platform(self) -> Platform:
+        """What it runs: programs for this machine."""
+        return machine_platform()
 
     def build(self, folder: Path) -> Path:
         """Makes a SIF file of the archive ``ARCHIVE`` in a folder, beside it. Raises EngineError with its words.

@@ -41,6 +41,8 @@ ENGINES = {"cwl": "CWLWorkflowEngine", "nextflow": "NextflowWorkflowEngine"}
 class WfexsCache:
     """The images in a cache folder of WfExS."""
 
+    sif = False
+
     def __init__(self, path: Path, scheme: str | None = None, progress: Progress | None = None) -> None:
         """``scheme`` is the naming of the workflow engine that is written for, None: all. Raises UsageError."""
         if scheme is not None and scheme not in ENGINES:

@@ -1,26 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loading the images of a folder into an engine: those that it has not, and none before all are verified."""
+"""Loading the images of a folder into an engine: those that it has not, and none before all are verified.
+
+Apptainer holds no images: for it an image is there when there is a SIF file of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from ..engine import Engine
+from ..engine.apptainer import Apptainer
 from ..engine.docker import Docker
+from ..entries import Entry, user_entries
 from ..errors import NoSuchImage
 from ..image import Digest
 from ..progress import Progress, Silent
 from ..transports.docker_daemon import held
 from .folder import PlainFolder
-from .staged import Container, Copy, sound
+from .sifs import SifFolder
+from .staged import Container, Copy, containers, sound, wanted
+
+_OF_DOCKER = frozenset({"docker", "udocker", "podman"})
+#: The kinds of images that each engine takes, as WfExS has it (spec/seed-systems §1.6).
+TAKES: Mapping[str, frozenset[str]] = {
+    "docker": _OF_DOCKER,
+    "podman": _OF_DOCKER,
+    "apptainer": _OF_DOCKER | {"singularity"},
+    "singularity": _OF_DOCKER | {"singularity"},
+    "none": frozenset({"none"}),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """An image that an engine has now: its ID there, and whether it had to be loaded."""
+    """An image that an engine has now: its ID there, and whether it had to be loaded; for Apptainer, built."""
 
     container: Container
     engine_id: Digest
@@ -29,13 +45,14 @@ class Deployed:
 
 def deploy(
     directory: Path | str,
-    engine: Engine | None = None,
+    engine: Engine | Apptainer | None = None,
     *,
     copies: Sequence[Copy] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Deployed, ...]:
     """Sees to it that the engine (Docker unless given) has every image of the folder, under its name.
 
+    For Apptainer a SIF file is built where the folder has only an archive; other engines take no SIF files.
     ``copies`` are what the folder holds, where that is of another form than the usual one. Raises
     NoSuchImage for one that holds no image, NotVerified, before anything is loaded, if something
     in it is not as it was staged, and EngineError.
@@ -44,9 +61,19 @@ def deploy(
     >>> [it.container.name for it in arv_docker.deploy("containers") if it.loaded]  # doctest: +SKIP
     """
     progress = progress or Silent()
-    found = verified(PlainFolder(Path(directory)).copies() if copies is None else copies, directory, progress)
+    copies = PlainFolder(Path(directory)).copies() if copies is None else copies
+    found = verified(copies, directory, progress)
     engine = engine or Docker()
-    return tuple(_deployed(it, engine, progress) for it in found)
+    if isinstance(engine, Apptainer):
+        return tuple(_built(found, copies, SifFolder(Path(directory), progress=progress, apptainer=engine)))
+    taken = [it for it in found if accepts(engine.name, [it.kind])]
+    _tell_left_out(found, taken, engine.name, progress)
+    return tuple(_deployed(it, engine, progress) for it in taken)
+
+
+def accepts(engine: str, kinds: Iterable[str]) -> bool:
+    """Whether an engine takes images of one of the kinds."""
+    return not TAKES[engine].isdisjoint(kinds)
 
 
 def verified(copies: Sequence[Copy], directory: Path | str, progress: Progress) -> list[Container]:
@@ -54,6 +81,33 @@ def verified(copies: Sequence[Copy], directory: Path | str, progress: Progress) 
     if not copies:
         raise NoSuchImage(f"{directory} holds no staged image. Put some there: arv-docker stage NAME --dir {directory}")
     return sound(copies, progress)
+
+
+def _built(found: Sequence[Container], copies: Sequence[Copy], folder: SifFolder) -> Iterator[Deployed]:
+    """Each image with its SIF file."""
+    made = {(it.name, it.image_id): it for it in found if it.is_sif}
+    archives = {copy.path: Entry(copy.path, copy.metadata) for copy in copies if copy.metadata is not None}
+    for it in {(it.name, it.image_id): it for it in found}.values():
+        there = made.get((it.name, it.image_id))
+        if there is None:
+            (image,) = wanted([it.name])
+            new = folder.put(image, archives[it.paths[0]], user_entries(), force=False)
+            (there,) = containers(new)
+            yield Deployed(there, it.image_id, loaded=True)
+        else:
+            yield Deployed(there, it.image_id, loaded=False)
+
+
+def _tell_left_out(found: Sequence[Container], taken: Sequence[Container], engine: str, progress: Progress) -> None:
+    """Says which images an engine gets in no form; raises NoSuchImage if it gets none."""
+    names = {it.name for it in taken}
+    for it in found:
+        if it.name not in names:
+            progress.say(f"{it.paths[0]} is left out: {engine} takes no SIF files")
+    if not taken:
+        raise NoSuchImage(
+            f"there is nothing that {engine} takes. Stage the images as archives too, without --format sif."
+        )
 
 
 def _deployed(container: Container, engine: Engine, progress: Progress) -> Deployed:

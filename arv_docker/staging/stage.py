@@ -100,7 +100,7 @@ class _Staging:
         self._folder.tidy()
         self._there = self._folder.copies()
         missing: dict[Wanted, list[ArvDockerError]] = {}
-        ways = [self._way(it, missing) for it in images]
+        ways = [way for it in images if (way := self._way(it, missing))]
         if missing:
             raise self._nowhere(missing)
         staged = []
@@ -111,10 +111,10 @@ class _Staging:
 
     # -- where an image comes from ---------------------------------------------------------
 
-    def _way(self, it: Wanted, missing: dict[Wanted, list[ArvDockerError]]) -> Callable[[], Container]:
+    def _way(self, it: Wanted, missing: dict[Wanted, list[ArvDockerError]]) -> Callable[[], Container] | None:
         """How the image gets into the folder; where there is no way, the reasons go into ``missing``."""
-        if not self._force and (copies := [copy for copy in self._there if _is(copy, it)]):
-            return partial(self._keep, it, copies)
+        if not self._force and (there := self._staged(it)) is not None:
+            return partial(self._keep, it, there)
         if (given := self._injected.get(it.canonical)) is not None:
             return partial(self._take, it, given, "injected")
         reasons: list[ArvDockerError] = []
@@ -125,7 +125,18 @@ class _Staging:
                 self._progress.say(f"{it}: {reason.message}")
             return partial(self._reuse, it, entry)
         missing[it] = reasons
-        return partial(self._keep, it, [])
+        return None
+
+    def _staged(self, it: Wanted) -> Container | None:
+        """What is there of the image: what it is to be, or else an archive, which it can be read from."""
+        found = containers(copy for copy in self._there if _is(copy, it))
+        ready = [container for container in found if self._is_ready(it, container)]
+        return next(iter(ready or [container for container in found if not container.is_sif]), None)
+
+    def _is_ready(self, it: Wanted, container: Container) -> bool:
+        """Whether it is of the form that is asked for, and has all its file names."""
+        paths = self._folder.paths(it, container.image_id)
+        return container.is_sif == self._folder.sif and set(paths) <= set(container.paths)
 
     def _find(self, it: Wanted, reasons: list[ArvDockerError]) -> Found | None:
         passed_over = _NEXT if len(self._origins) > 1 else (NoSuchImage, RegistryDenied)
@@ -153,10 +164,9 @@ class _Staging:
 
     # -- how it gets into the folder -------------------------------------------------------
 
-    def _keep(self, it: Wanted, copies: list[Copy]) -> Container:
-        """What is staged already, if it has the file names that are asked for; else it gets those too."""
-        (container, *_) = containers(copies)
-        if set(self._folder.paths(it, container.image_id)) <= set(container.paths):
+    def _keep(self, it: Wanted, container: Container) -> Container:
+        """What is staged already, if that is what it is to be; else it becomes that too."""
+        if self._is_ready(it, container):
             check_bytes(container, self._progress)
             return container
         return self._take(it, container, "staged")

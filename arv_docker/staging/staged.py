@@ -13,8 +13,9 @@ from typing import Protocol
 from ..archive.archived import ArchivedImage
 from ..archive.layer import CHUNK
 from ..disk import hash_of
+from ..engine.apptainer import is_sif
 from ..entries import Entries, Entry, metadata_path
-from ..errors import BadReference, ContentError, DigestMismatch, NotVerified
+from ..errors import BadReference, ContentError, DigestMismatch, NotAnImage, NotVerified
 from ..image import Digest, Platform
 from ..inspection import Metadata
 from ..progress import Progress
@@ -51,9 +52,22 @@ class Container:
             return None
         return Reference.parse(replace(name, digest=None, written="").canonical)
 
+    @property
+    def is_sif(self) -> bool:
+        """Whether it is a SIF file, not an archive."""
+        return is_sif(self.paths[0])
+
+    @property
+    def kind(self) -> str:
+        """What engines take it or not for, in the words of WfExS: ``docker`` or ``singularity``."""
+        return "singularity" if self.is_sif else "docker"
+
     @contextmanager
     def open(self) -> Iterator[ArchivedImage]:
-        """The image; raises DigestMismatch for an archive with another one in it, and what ``ArchiveFile`` raises."""
+        """The image; raises DigestMismatch for an archive with another one in it, NotAnImage for a SIF file, and what
+        ``ArchiveFile`` raises."""
+        if self.is_sif:
+            raise NotAnImage(f"{self.paths[0]} is a SIF file; images are read out of archives. Stage it as one too.")
         with ArchiveFile(self.paths[0]).open() as image:
             if image.config.digest != self.image_id:
                 raise DigestMismatch(
@@ -108,7 +122,9 @@ class Checked:
 
 
 class Folder(Protocol):
-    """A folder of staged images, in whatever form."""
+    """A folder of staged images, in whatever form. ``sif`` says whether what is put there becomes SIF files."""
+
+    sif: bool
 
     def copies(self) -> Sequence[Copy]:
         """What is there; no archive is read."""
@@ -220,7 +236,8 @@ def verify(copies: Iterable[Copy], progress: Progress) -> Iterator[Checked]:
         problem = ""
         try:
             check_bytes(container, progress)
-            check_image(container, progress)
+            if not container.is_sif:
+                check_image(container, progress)
         except ContentError as error:
             problem = error.message
         yield Checked(copy.path, container.name, container.image_id, problem)

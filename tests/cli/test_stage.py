@@ -64,6 +64,7 @@ def test_for_programs(api: FakeApi, engine: FakeEngine, run: Run) -> None:
         "metadata_paths": ["d/app%3A1.tar_meta.json"],
         "digests": found["digests"],
         "origin": "engine",
+        "format": "archive",
     }
     assert found["archive"].startswith("sha256:")
     (deployed,) = json.loads(run("deploy", "d", "--json").out)

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images staged as SIF files: built of verified archives, kept with their hash, and deployed to who runs them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from arv_docker.engine.apptainer import Apptainer
+from arv_docker.entries import user_entries
+from arv_docker.errors import DigestMismatch, EngineError, NoSuchImage, NotAnImage, NotVerified, OtherImage
+from arv_docker.filenames import SIF_SCHEMES, naming
+from arv_docker.progress import Silent
+from arv_docker.staging import Container, deploy
+from arv_docker.staging.deployment import accepts
+from arv_docker.staging.folder import PlainFolder
+from arv_docker.staging.sifs import SifFolder
+from arv_docker.staging.staged import verify, wanted
+from tests.archives import canonical_archive
+from tests.engine.apptainer import Scripted, sif_of
+from tests.staging.conftest import APP, OTHER, Place
+
+ID = APP.parsed.digest
+NAME = "docker.io/library/app:1"
+MADE = sif_of(canonical_archive(APP))
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scripted:
+    return Scripted(tmp_path / "bin", monkeypatch)
+
+
+@pytest.fixture
+def stored(place: Place, program: Scripted) -> Place:
+    """The image is in Keep."""
+    place.store(APP, "app:1")
+    return place
+
+
+def staged(place: Place, *names: str, scheme: str = "plain", force: bool = False) -> tuple[Container, ...]:
+    folder = SifFolder(place.folder / "staged", naming(scheme, SIF_SCHEMES))
+    return place.stage(*(names or ["app:1"]), folder=folder, force=force)
+
+
+# -- what is staged ------------------------------------------------------------------------
+
+
+def test_it_is_built_of_the_image(stored: Place, program: Scripted) -> None:
+    (found,) = staged(stored)
+    (path,) = found.paths
+    assert path.name == "app%3A1.sif"
+    assert path.read_bytes() == MADE
+    assert (found.name, found.image_id, found.origin, found.is_sif) == (NAME, ID, "keep", True)
+    assert stored.files() == ["app%3A1.sif", "app%3A1.sif_meta.json"]
+    assert [it.problem for it in verify(SifFolder(path.parent).copies(), Silent())] == [""]
+
+
+def test_what_is_there_is_not_built_again(stored: Place, program: Scripted) -> None:
+    (first,) = staged(stored)
+    (again,) = staged(stored)
+    assert (again.archive, again.origin) == (first.archive, "staged")
+    assert len(program.builds) == 1
+    (named,) = staged(stored, scheme="cwl")
+    assert [it.name for it in named.paths] == ["app:1.sif"]
+    assert len(program.builds) == 2
+
+
+def test_another_spelling_is_the_same_file(stored: Place, program: Scripted) -> None:
+    (first,) = staged(stored, scheme="nextflow")
+    (both,) = staged(stored, "app:1", "library/app:1", scheme="nextflow")
+    assert [it.name for it in both.paths] == ["app-1.img", "library-app-1.img"]
+    assert both.paths[0].samefile(both.paths[1])
+    assert both.archive == first.archive
+    assert len(program.builds) == 1
+
+
+def test_force_builds_it_again(stored: Place, program: Scripted) -> None:
+    (first,) = staged(stored)
+    first.paths[0].write_bytes(b"damaged")
+    with pytest.raises(DigestMismatch, match="not as it was staged"):
+        staged(stored)
+    (again,) = staged(stored, force=True)
+    assert again.paths[0].read_bytes() == MADE
+    assert len(program.builds) == 2
+
+
+def test_force_replaces_what_the_name_was_before(stored: Place, program: Scripted) -> None:
+    staged(stored, scheme="folder")
+    stored.stage("app:1")
+    stored.engine.images.clear()
+    stored.store(OTHER, "app:1")
+    (kept,) = staged(stored, scheme="folder")
+    assert kept.image_id == ID
+    (found,) = staged(stored, scheme="folder", force=True)
+    name = f"app_1_{OTHER.parsed.digest.short}.sif"
+    assert found.image_id == OTHER.parsed.digest
+    assert stored.files() == [name, f"{name}_meta.json"]
+
+
+def test_somebody_s_file_of_that_name_stays(stored: Place, program: Scripted) -> None:
+    path = stored.folder / "staged" / "app%3A1.sif"
+    path.parent.mkdir()
+    path.write_bytes(MADE)  # of the same image or not: nothing says so
+    with pytest.raises(OtherImage, match="--force"):
+        staged(stored)
+    assert program.builds == []
+    assert stored.files() == ["app%3A1.sif"]
+    staged(stored, force=True)
+    assert len(stored.files()) == 2
+
+
+def test_two_images_are_not_put_under_one_name(stored: Place, program: Scripted) -> None:
+    stored.store(OTHER, "other:1")
+    staged(stored, scheme="{tag}.sif")
+    with pytest.raises(OtherImage, match="same file name"):
+        staged(stored, "other:1", scheme="{tag}.sif")
+    assert len(program.builds) == 1
+
+
+# -- beside archives -----------------------------------------------------------------------
+
+
+def test_it_is_built_of_the_archive_that_is_staged(stored: Place, program: Scripted) -> None:
+    """The name means another image by now; the workflow gets what it got."""
+    stored.stage("app:1")
+    stored.store(OTHER, "app:1")
+    (found,) = staged(stored)
+    assert found.image_id == ID
+    assert found.paths[0].read_bytes() == MADE
+    assert len(stored.files()) == 4
+
+
+def test_an_archive_is_not_read_out_of_it(stored: Place, program: Scripted) -> None:
+    (sif,) = staged(stored)
+    (archive,) = stored.stage("app:1")
+    assert not archive.is_sif
+    assert archive.paths[0].read_bytes() == canonical_archive(APP)
+    with pytest.raises(NotAnImage, match="SIF file"), sif.open():
+        pass
+    again = [stored.stage("app:1"), staged(stored)]
+    assert [it.origin for (it,) in again] == ["staged", "staged"]
+
+
+# -- what is not trusted, and what goes wrong ----------------------------------------------
+
+
+def test_an_altered_archive_does_not_reach_apptainer(stored: Place, program: Scripted) -> None:
+    """What is staged, or in the cache, is read and compared first: Apptainer would run it."""
+    (archive,) = stored.stage("app:1")
+    content = archive.paths[0].read_bytes().replace(b"appapp", b"ppappa", 1)
+    archive.paths[0].chmod(0o644)
+    archive.paths[0].write_bytes(content)  # a hard link: the cache's too
+    with pytest.raises(DigestMismatch):
+        staged(stored)
+    with pytest.raises(NotVerified):
+        deploy(stored.folder / "staged", Apptainer())
+    assert program.builds == []
+    fetched = staged(stored, force=True)
+    assert fetched[0].paths[0].read_bytes() == MADE
+
+
+def test_the_archive_of_the_cache_is_altered(stored: Place, program: Scripted) -> None:
+    stored.stage("app:1", into="elsewhere")
+    (path,) = user_entries().contents()
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes().replace(b"appapp", b"ppappa", 1))
+    (found,) = staged(stored)
+    assert found.paths[0].read_bytes() == MADE
+    assert "fetched again" in stored.said.text
+    assert [bytes.fromhex(it["archive"]) for it in program.builds] == [canonical_archive(APP)]
+
+
+def test_an_archive_of_another_image(stored: Place, program: Scripted) -> None:
+    """Its layers are right and its image is not the one that its metadata name."""
+    (archive,) = stored.stage("app:1")
+    folder = SifFolder(archive.paths[0].parent)
+    (entry,) = (user_entries().entry(it) for it in user_entries().contents())
+    assert entry is not None
+    wrong = replace(entry, metadata=replace(entry.metadata, image_id=OTHER.parsed.digest))
+    with pytest.raises(DigestMismatch, match="should hold image"):
+        folder.put(wanted(["app:1"])[0], wrong, user_entries(), force=False)
+    assert program.builds == []
+
+
+@pytest.mark.parametrize("how", ["fail", "nothing"])
+def test_a_build_that_fails_leaves_what_was_there(how: str, stored: Place, program: Scripted) -> None:
+    staged(stored)
+    before = {name: (stored.folder / "staged" / name).read_bytes() for name in stored.files()}
+    program.answer(how)
+    with pytest.raises(EngineError):
+        staged(stored, force=True)
+    assert {name: (stored.folder / "staged" / name).read_bytes() for name in stored.files()} == before
+
+
+_STAGE = """
+from pathlib import Path
+import os, signal, sys
+from arv_docker import entries
+from arv_docker.staging import sifs
+from arv_docker.staging.staged import wanted
+when = sys.argv[2]
+if when != "building":
+    real = getattr(sifs, when)
+    def die(*words):
+        os.kill(os.getpid(), signal.SIGKILL)
+    setattr(sifs, when, die)
+cache = entries.user_entries()
+(entry,) = (cache.entry(it) for it in cache.contents())
+sifs.SifFolder(Path(sys.argv[1])).put(wanted(["app:1"])[0], entry, cache, force=False)
+"""
+
+
+@pytest.mark.parametrize("when", ["building", "hash_of", "write", "place"])
+def test_killed_in_the_middle_the_next_run_completes(when: str, stored: Place, program: Scripted) -> None:
+    """In the build, after it, before the metadata, between them and the file."""
+    stored.stage("app:1", into="elsewhere")
+    path = stored.folder / "staged" / "app%3A1.sif"
+    program.answer("killed" if when == "building" else "well")
+    killed = subprocess.run([sys.executable, "-c", _STAGE, str(path.parent), when])
+    assert killed.returncode == -9
+    assert not path.exists()
+    assert len(list(path.parent.glob(".*.building"))) == 1
+    program.answer("well")
+    (found,) = staged(stored)
+    assert found.paths[0].read_bytes() == MADE
+    assert stored.files() == ["app%3A1.sif", "app%3A1.sif_meta.json"]
+    assert [it.problem for it in verify(PlainFolder(path.parent).copies(), Silent())] == [""]
+
+
+def test_several_at_once_build_it_once(stored: Place, program: Scripted) -> None:
+    stored.stage("app:1", into="elsewhere")
+    with ThreadPoolExecutor(4) as pool:
+        found = [it.result() for it in [pool.submit(staged, stored) for _ in range(4)]]
+    assert len({it.archive for (it,) in found}) == 1
+    assert len(program.builds) == 1
+    assert stored.files() == ["app%3A1.sif", "app%3A1.sif_meta.json"]
+
+
+# -- deploying -----------------------------------------------------------------------------
+
+
+def test_deployed_to_apptainer_a_file_is_built_once(stored: Place, program: Scripted) -> None:
+    stored.stage("app:1")
+    folder = stored.folder / "staged"
+    (first,) = deploy(folder, Apptainer())
+    (second,) = deploy(folder, Apptainer())
+    assert (first.loaded, second.loaded) == (True, False)
+    assert first.engine_id == second.engine_id == ID
+    assert first.container.paths == second.container.paths == (folder / "app%3A1.sif",)
+    assert len(program.builds) == 1
+
+
+def test_an_altered_file_is_refused(stored: Place, program: Scripted) -> None:
+    (found,) = staged(stored)
+    content = bytearray(MADE)
+    content[-1] ^= 1
+    found.paths[0].write_bytes(content)
+    with pytest.raises(NotVerified):
+        deploy(stored.folder / "staged", Apptainer())
+    (bad,) = verify(PlainFolder(stored.folder / "staged").copies(), Silent())
+    assert "not as it was staged" in bad.problem
+
+
+@pytest.mark.conforms("W22")
+def test_which_engines_take_which_images() -> None:
+    docker, sif = {"docker", "udocker", "podman"}, {"singularity"}
+    kinds = docker | sif | {"conda", "none"}
+    takes = {engine: {kind for kind in kinds if accepts(engine, [kind])} for engine in ("docker", "podman", "none")}
+    assert takes == {"docker": docker, "podman": docker, "none": {"none"}}
+    for engine in ("apptainer", "singularity"):
+        assert {kind for kind in kinds if accepts(engine, [kind])} == docker | sif
+    assert accepts("docker", ["singularity", "podman"])  # any that overlaps
+    assert not accepts("none", kinds - {"none"})
+
+
+@pytest.mark.conforms("W22")
+def test_docker_gets_no_sif_file(stored: Place, program: Scripted) -> None:
+    staged(stored)
+    stored.engine.images.clear()
+    with pytest.raises(NoSuchImage, match="nothing that docker takes"):
+        deploy(stored.folder / "staged", stored.engine, progress=stored.said)
+    assert "app%3A1.sif is left out: docker takes no SIF files" in stored.said.text
+    stored.said.lines.clear()
+    stored.stage("app:1")
+    (done,) = deploy(stored.folder / "staged", stored.engine, progress=stored.said)
+    assert (done.loaded, done.container.is_sif) == (True, False)
+    assert "left out" not in stored.said.text
