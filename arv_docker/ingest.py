@@ -21,9 +21,10 @@ from .cataloguing import Cataloguing, Ingested, Options, Written
 from .engine import Engine, EngineImage
 from .errors import ArvDockerError, ClusterError, ContentError, NoSuchImage, UsageError
 from .image import CLASSIC_LAYER_LIMIT, Config, Digest
+from .keep import catalogue
 from .keep.blocks import StoredArchive
 from .keep.client import Cluster
-from .keep.delta import KnownLayers
+from .keep.delta import HeldLayer, KnownLayers
 from .keep.resume import SentBlocks
 from .keep.trust import Trust
 from .plan import Planned, planned
@@ -143,7 +144,9 @@ class Ingest:
         with self._locked(config.digest) as image_file:
             result = None if self._options.force else self._known(image, label)
             if result is None:
-                result = self._anew_if_refused(lambda spare: self._catalogue(self._write(image, *about, spare), label))
+                result = self._anew_if_refused(
+                    lambda spare: self._catalogue(self._write(image, *about, spare, called=label), label)
+                )
             SentBlocks(image_file.parent, self._cluster, config.digest).discard()
         return result
 
@@ -246,16 +249,24 @@ class Ingest:
         return self._catalogue(written, name)  # only now is it known that the engine's command ended well
 
     def _write(
-        self, image: OpenedImage, size: int | None, image_id: Digest, diff_ids: Sequence[Digest], spare: bool
+        self,
+        image: OpenedImage,
+        size: int | None,
+        image_id: Digest,
+        diff_ids: Sequence[Digest],
+        spare: bool,
+        *,
+        called: Reference | None = None,
     ) -> Written:
         """Stores the blocks of an image that is open for reading.
 
         ``size`` is about its number of bytes; ``image_id`` and ``diff_ids`` are what it is said
-        to be, by which blocks are looked for that Keep has, if they are to be spared.
+        to be, by which blocks are looked for that Keep has, if they are to be spared. So may be the
+        layers of one that is far away: they are looked for in other images of what it is ``called`` too.
         """
         layers, destination = self._destination([image_id], diff_ids, spare)
         far = not isinstance(image, ArchivedImage | StreamedImage)
-        held = layers.held(diff_ids) if far and spare else {}
+        held = self._held(layers, diff_ids, called) if far and spare else {}
         if far and (doubted := layers.doubted - set(map(str, held))):
             self._progress.say(
                 f"layers that only others say to be in Keep: {len(doubted)}; they are fetched and compared"
@@ -265,6 +276,15 @@ class Ingest:
         self._warn_of(stored.layout.config)
         digests = image.digests if isinstance(image, Digested) else ()
         return Written(stored, destination.bytes_sent, destination.bytes_spared, layers, digests)
+
+    def _held(
+        self, layers: KnownLayers, diff_ids: Sequence[Digest], called: Reference | None
+    ) -> dict[Digest, HeldLayer]:
+        """The layers that need not be fetched."""
+        held = layers.held(diff_ids)
+        if called is None or not (left := set(diff_ids) - held.keys()):
+            return held
+        return held | layers.packed_in(catalogue.of_repository(self._cluster, called, self._records.trust), left)
 
     def _save_together(
         self, engine: Engine, images: Sequence[EngineImage], names: Mapping[Digest, Reference | None], spare: bool

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from ..errors import AmbiguousImage, BadManifestText, ClusterError, NoSuchImage, NotAnImage
 from ..image import parsed_time
-from ..reference import ImageId, Reference, parse_name
+from ..reference import DEFAULT_TAG, ImageId, Reference, parse_name
 from .client import PAGE, Cluster, CollectionRecord, Filter, Link, batches
 from .manifest import is_pdh
 from .stored import image_file
@@ -31,6 +31,8 @@ TIMESTAMP = "image_timestamp"
 
 _NEVER = datetime.datetime(1, 1, 1, tzinfo=datetime.timezone.utc)
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+#: Collections that are looked into for the layers of another image of their repository.
+_MOST_OF_REPOSITORY = 5
 _COLLECTION_UUID = re.compile(r"[0-9a-z]{5}-4zz18-[0-9a-z]{15}")
 
 
@@ -144,6 +146,19 @@ def owned(cluster: Cluster, found: CollectionRecord) -> CollectionRecord:
     return min(copies, key=lambda copy: (copy.owner_uuid != cluster.user_uuid, copy.created_at, copy.uuid))
 
 
+def of_repository(cluster: Cluster, name: Reference, trust: Trust) -> list[CollectionRecord]:
+    """The collections, with manifest texts, that trusted users have lately linked by names of the same repository."""
+    stem = Reference.parse(name.name).link_name.removesuffix(f":{DEFAULT_TAG}")
+    links = [
+        it
+        for it in cluster.newest_links([["link_class", "=", REPO_TAG], _tags_of(stem)])
+        if "/" not in it.name[len(stem) :]
+    ]
+    heads = list(dict.fromkeys(it.head_uuid for it in links if trust.includes(it.modified_by)))[:_MOST_OF_REPOSITORY]
+    found = collections_of(cluster, [it for it in links if it.head_uuid in heads], manifest=True)
+    return [found[uuid] for uuid in heads if uuid in found]
+
+
 def names_of(cluster: Cluster, uuids: Sequence[str]) -> list[Link]:
     """Every docker link that points to one of the collections, the preferred first."""
     found = [
@@ -193,7 +208,6 @@ def _links_for(cluster: Cluster, name: str | None, extra: Sequence[Filter], also
     prefix = also or (parsed if isinstance(parsed, ImageId) else parsed.identity)
     if isinstance(parsed, Reference) and not _is_pinned(parsed):
         found = list(cluster.links([["link_class", "=", REPO_TAG], _name_filter(parsed), *extra]))
-        # For "app" the filter also finds app:5000/other:1, where app is a registry.
         found = [link for link in found if link.name.count("/") == parsed.link_name.count("/")]
     if not found and prefix is not None:
         found = _hash_links(cluster, prefix, extra)
@@ -207,9 +221,13 @@ def _links_for(cluster: Cluster, name: str | None, extra: Sequence[Filter], also
 def _name_filter(name: Reference) -> Filter:
     """Exactly the name with its tag; without one, every tag of the repository."""
     if name.written == name.name:
-        stem = name.link_name.removesuffix(":latest")
-        return ["name", "like", re.sub(r"([\\%_])", r"\\\1", stem) + ":%"]
+        return _tags_of(name.link_name.removesuffix(":latest"))
     return ["name", "=", name.link_name]
+
+
+def _tags_of(stem: str) -> Filter:
+    """Every tag of a repository. For ``app`` also ``app:5000/other:1``, where app is a registry."""
+    return ["name", "like", re.sub(r"([\\%_])", r"\\\1", stem) + ":%"]
 
 
 def collections_of(

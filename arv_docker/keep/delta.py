@@ -108,6 +108,19 @@ class KnownLayers:
                     found.setdefault(layer.diff_id, layer)
         return found
 
+    def packed_in(
+        self, collections: Iterable[CollectionRecord], diff_ids: Collection[Digest]
+    ) -> dict[Digest, HeldLayer]:
+        """Those of some layers that are packed in the archives of some collections. No link is about such layers: they
+        are read from Keep, and hashed."""
+        found: dict[Digest, HeldLayer] = {}
+        for collection in collections:
+            if len(found) < len(set(diff_ids)) and (stored := self._opened(collection)) is not None:
+                for layer in _layers_of(stored, {}):
+                    if layer.diff_id in diff_ids:
+                        found.setdefault(layer.diff_id, layer)
+        return found
+
     def _opened(self, holder: CollectionRecord) -> StoredImage | None:
         """The image of a collection, if it is a canonical archive that can be read."""
         try:

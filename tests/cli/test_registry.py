@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import os
 import re
@@ -391,3 +393,30 @@ def test_what_comes_from_the_registry_is_said_and_why(
     assert ("layers that only others say to be in Keep: 1;" in second.err) is not trusted
     again = run("ingest", "--insecure", f"docker://{registry.host}/tools/app:2")
     assert "fetched" not in again.err
+
+
+@pytest.mark.parametrize("how", ["as it was", "altered", "by a stranger", "of another repository"])
+def test_of_an_image_of_small_layers_only_what_changed_is_fetched(
+    run: Run, registry: Registry, api: FakeApi, how: str
+) -> None:
+    """No link is about small layers: they are found in other images of the repository, read from Keep, and hashed."""
+    layers = [hashlib.shake_128(b"%d" % number).digest(1 << 20) for number in range(4)]
+    one, two = image(*layers[:3], os="linux"), image(*layers[:2], layers[3], os="linux")
+    for name, made in (("tools/app:1", one), ("tools/app:2", two)):
+        registry.add(name, made)
+    source = f"docker://{registry.host}/tools/app"
+    given = ["--as", f"{registry.host}/tools/app/other:1"] if how == "of another repository" else []
+    assert run("ingest", "--insecure", f"{source}:1", *given).code == 0
+    if how == "altered":
+        for block, content in api.keep.blocks.items():
+            api.keep.blocks[block] = content.replace(layers[0][:100], bytes(100))
+    elif how == "by a stranger":
+        for link in api.records["links"].values():
+            link["modified_by_user_uuid"] = OTHER
+    before = registry.sent("blobs")
+    done = run("ingest", "--insecure", f"{source}:2")
+    assert done.code == 0, done.err
+    fetched = registry.sent("blobs") - before
+    changed = {"as it was": 1, "altered": 2}.get(how, 3) * len(gzip.compress(layers[0]))
+    assert changed <= fetched <= changed + (64 << 10)
+    assert run("verify", f"{registry.host}/tools/app:2").code == 0

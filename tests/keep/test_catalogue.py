@@ -16,6 +16,7 @@ from arv_docker.keep import catalogue
 from arv_docker.keep.catalogue import DIGEST, HASH, MIGRATION, REPO_TAG, Named, server_key, server_order, sort_key
 from arv_docker.keep.client import Link
 from arv_docker.keep.trust import Trust
+from arv_docker.reference import Reference
 from tests.keep.fake_api import ME, OTHER, PROJECT, SYSTEM, FakeApi, cluster, http_error
 
 IDS = [f"sha256:{digit * 64}" for digit in "abcdef"]
@@ -527,3 +528,20 @@ def test_names_of_collections() -> None:
     assert len(found) == 12
     assert found == sorted(found, key=sort_key, reverse=True)
     assert catalogue.names_of(cluster(api), []) == []
+
+
+@pytest.mark.parametrize("name", ["app:3", "app", f"app@sha256:{'0' * 64}", "host.example:5000/tools/a_p:3"])
+def test_the_images_of_a_repository_that_trusted_users_linked(name: str) -> None:
+    """The last five, whatever their tags; not those of other repositories that look alike, nor of strangers."""
+    api = FakeApi()
+    stem = "host.example:5000/tools/a_p" if "/" in name else "app"
+    ours = [api.image(b"%d" % number) for number in range(7)]
+    for number, record in enumerate(ours):
+        api.link(record, REPO_TAG, f"{stem}:{number}")
+    api.link(ours[6], REPO_TAG, f"{stem}:again")
+    for other in (f"{stem}:5000/other:1", f"{stem}x:1", f"{stem[:-2]}xp:1", f"x{stem}:1"):
+        api.link(api.image(other.encode()), REPO_TAG, other)
+    api.link(api.image(b"theirs"), REPO_TAG, f"{stem}:9", modified_by_user_uuid=OTHER)
+    found = catalogue.of_repository(cluster(api), Reference.parse(name), Trust.of(ME, SYSTEM))
+    assert [it.uuid for it in found] == [it["uuid"] for it in reversed(ours[2:])]
+    assert all(it.manifest_text for it in found)

@@ -85,17 +85,22 @@ def test_one_image_from_every_source_is_one_content(
 
 
 @pytest.mark.engine("docker", "busybox", "registry")
+@pytest.mark.parametrize("layers", ["large", "small"])
 def test_of_the_next_version_only_the_changed_layer_is_fetched(
     docker: Docker,
     registry: Distribution,
     base_image: Image,
+    small_image: Image,
     variant_of: Callable[[Image, str], Image],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    layers: str,
 ) -> None:
+    """A large layer is known by a link; small ones are read from the first version, and hashed."""
     site = Site(tmp_path / "site", docker)
-    first = pushed(docker, registry, base_image, "tools/app:1")
-    second = pushed(docker, registry, variant_of(base_image, "arvtest/variant:2"), "tools/app:2")
+    image = base_image if layers == "large" else small_image
+    first = pushed(docker, registry, image, "tools/app:1")
+    second = pushed(docker, registry, variant_of(image, "arvtest/variant:2"), "tools/app:2")
     site.printed("ingest", "--insecure", f"docker://{first}")
     before = registry.served
     document = json.loads(site.printed("ingest", "--json", "--insecure", f"docker://{second}"))
@@ -103,7 +108,10 @@ def test_of_the_next_version_only_the_changed_layer_is_fetched(
     with site.opened() as records:
         for collection in records.collections():
             records.verified(collection)
-    show(capsys, f"the next version: {fetched} bytes from the registry, {document['bytes_sent']} sent to Keep")
+    show(
+        capsys,
+        f"the next version, {layers} layers: {fetched} bytes from the registry, {document['bytes_sent']} sent to Keep",
+    )
     assert not document["already"]
     assert fetched <= 64 << 10  # the changed layer is one small file
 
