@@ -32,6 +32,7 @@ setup(
         "console_scripts": [
             "arv-keepdocker = arv_docker.cli.arv_keepdocker:main",
             "arv-docker = arv_docker.cli.arv_docker:main",
-        ]
+        ],
+        "repo2docker.engines": ["keep = arv_docker.integrations.repo2docker:KeepEngine"],
     },
 )

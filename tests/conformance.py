@@ -173,15 +173,7 @@ REGISTRIES = {
 }
 
 #: What has no test yet, or only in part, and why.
-OPEN = {
-    "R1": "the engine for repo2docker itself is still to come",
-    "R3": "the engine for repo2docker itself is still to come",
-    "R5": "the engine for repo2docker itself is still to come",
-    "R6": "the engine for repo2docker itself is still to come",
-    "R7": "the engine for repo2docker itself is still to come",
-    "R12": "the engine for repo2docker itself is still to come",
-    "R16": "the engine for repo2docker itself is still to come",
-}
+OPEN: dict[str, str] = {}
 
 SECTIONS: Mapping[str, Mapping[str, str]] = {
     "In the place of arv-keepdocker": KEEPDOCKER,

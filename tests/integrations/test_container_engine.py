@@ -14,7 +14,7 @@ import pytest
 
 from arv_docker.engine.docker import Docker
 from arv_docker.engine.podman import Podman
-from arv_docker.errors import BuildFailed, NoSuchImage, UsageError
+from arv_docker.errors import ArvDockerError, BuildFailed, ClusterError, NoSuchImage, UsageError
 from arv_docker.integrations.container_engine import ContainerEngine, Image, logins_of
 from arv_docker.keep.client import Cluster
 from tests.archives import files_of, image
@@ -278,3 +278,14 @@ def test_what_are_no_credentials(document: object) -> None:
     with pytest.raises(UsageError, match="the variable X is not an object with the texts username, password") as caught:
         logins_of(document, "the variable X")
     assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.conforms("R7")
+def test_a_cluster_that_is_not_there_is_said_beforehand(pushing: Callable[..., ContainerEngine], api: FakeApi) -> None:
+    pushing().check()
+    api._rootDesc["dockerImageFormats"] = ["v1"]
+    with pytest.raises(ArvDockerError, match="format v2"):
+        pushing().check()
+    api.faults["users.current"] = [http_error(401)]
+    with pytest.raises(ClusterError):
+        pushing().check()

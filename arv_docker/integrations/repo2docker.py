@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``repo2docker --engine keep``: what repo2docker builds and pushes ends in Keep.
+
+This package needs no repo2docker; this module does, and repo2docker finds it by its entry
+point. One class serves both generations of repo2docker: that of before 2025.8, which asks
+for ``images`` and ``push``, and the one that has ``build`` push (docs/repo2docker.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from repo2docker.engine import BuildError, Container, ContainerEngine, ContainerEngineException, Image, ImageLoadError
+from traitlets import Bool, Dict, Enum, Int, Unicode, default, validate
+
+from .. import cli
+from ..engine.docker import Docker
+from ..engine.podman import Podman
+from ..errors import ArvDockerError, BadSettings
+from ..keep.client import RETRIES
+from .container_engine import ContainerEngine as Engine
+from .container_engine import logins_of
+
+if TYPE_CHECKING:
+    from ..engine.container import Container as Started
+    from ..keep.client import Cluster
+    from ..registry.credentials import Credentials
+
+Value = TypeVar("Value")
+
+#: Where repo2docker and BinderHub put credentials for a registry, as JSON.
+_CREDENTIALS = "CONTAINER_ENGINE_REGISTRY_CREDENTIALS"
+
+
+class KeepEngine(ContainerEngine):
+    """Builds with Docker or Podman, and pushes into Keep. All that it knows are its settings."""
+
+    string_output = True
+
+    backend = Enum(["docker", "podman"], "docker", config=True, help="The engine that builds and runs.")
+    project_uuid = Unicode("", config=True, help="The project to own collections and links; your home if empty.")
+    local = Unicode(
+        None,
+        allow_none=True,
+        config=True,
+        help="Push to the site on this machine in this folder, or to the default one if empty, instead of to "
+        "the cluster of ARVADOS_API_HOST.",
+    )
+    retries = Int(RETRIES, min=0, config=True, help="How often a failed request to the cluster is tried again.")
+    label_properties = Bool(
+        False,
+        config=True,
+        help="Note repo2docker's labels (repository, commit, version) as properties of the collection. A cluster with "
+        "a strict vocabulary may refuse them, which is said and is no failure.",
+    )
+    registry_credentials = Dict(
+        config=True,
+        help=f"registry, username and password for the images that are built from; else the JSON in {_CREDENTIALS}.",
+    )
+
+    def build(
+        self,
+        *,
+        push: bool = False,
+        load: bool = False,  # noqa: ARG002 -- the engine has it in any case
+        **wanted: Any,
+    ) -> Generator[str, None, None]:
+        """Builds an image into the engine, and then pushes it if that is wanted: first of all, if that can be."""
+        if push:
+            self._asked(lambda engine: engine.check())
+        yield from _raising(BuildError, lambda: self._engine().build(**wanted))
+        if push:
+            yield from self.push(wanted["tag"])
+
+    def push(self, image_spec: str) -> Generator[str, None, None]:
+        """Puts the image into Keep."""
+        yield from _raising(ImageLoadError, lambda: self._engine().push(image_spec))
+
+    def images(self) -> list[Image]:
+        """The images of the engine."""
+        return [Image(tags=image.tags) for image in self._asked(lambda engine: engine.images())]
+
+    def inspect_image(self, image: str) -> Image | None:
+        """The image, or None."""
+        found = self._asked(lambda engine: engine.inspect_image(image))
+        return None if found is None else Image(tags=found.tags, config=dict(found.config or {}))
+
+    def run(self, image_spec: str, **wanted: Any) -> Container:
+        """Starts a container."""
+        return _Container(self._asked(lambda engine: engine.run(image_spec, **wanted)))
+
+    @validate("local")
+    def _local_validate(self, proposal: Any) -> str | None:
+        """In full, for repo2docker goes to another folder to build."""
+        folder: str | None = proposal["value"]
+        return str(Path(folder).absolute()) if folder else folder
+
+    # The names are those of repo2docker's own, whose check takes nothing, and which raise no error that it handles.
+
+    @default("registry_credentials")
+    def _registry_credentials_default(self) -> dict[str, str]:
+        return {}
+
+    @validate("registry_credentials")
+    def _registry_credentials_validate(self, proposal: Any) -> dict[str, str]:
+        credentials: dict[str, str] = proposal["value"]
+        return credentials
+
+    def _asked(self, question: Callable[[Engine], Value]) -> Value:
+        """The answer; a failure is logged, for repo2docker ends on it without a word."""
+        try:
+            return question(self._engine())
+        except ArvDockerError as error:
+            self.log.error(f"{error}\n")
+            raise ImageLoadError(error.message) from error
+
+    def _engine(self) -> Engine:
+        """A new one each time, for repo2docker makes an object of this class for each thing that it does."""
+        backends: dict[str, type[Docker | Podman]] = {"docker": Docker, "podman": Podman}
+        return Engine(
+            backends[self.backend](),
+            self._cluster,
+            project=self.project_uuid or None,
+            labels_as_properties=self.label_properties,
+            logins=self._logins(),
+        )
+
+    def _cluster(self) -> AbstractContextManager[Cluster]:
+        return cli.cluster(argparse.Namespace(local=self.local, retries=self.retries))
+
+    def _logins(self) -> dict[str, Credentials]:
+        if self.registry_credentials:
+            return logins_of(self.registry_credentials, "KeepEngine.registry_credentials")
+        try:
+            found = json.loads(os.environ.get(_CREDENTIALS) or "{}")
+        except ValueError:
+            raise BadSettings(f"the variable {_CREDENTIALS} is not JSON.") from None
+        return logins_of(found, f"the variable {_CREDENTIALS}")
+
+
+class _Container(Container):
+    """A container whose logs are bytes, as repo2docker wants them, whatever its interface says."""
+
+    def __init__(self, container: Started) -> None:
+        self._container = container
+
+    def logs(self, *, stream: bool = False, **options: Any) -> bytes | Iterator[bytes]:
+        if stream:
+            return (line.encode() for line in self._container.logs(stream=True, **options))
+        return "".join(self._container.logs(**options)).encode()
+
+    def reload(self) -> None:
+        self._container.reload()
+
+    def kill(self, *, signal: str = "KILL") -> None:
+        self._container.kill(signal=signal)
+
+    def remove(self) -> None:
+        self._container.remove()
+
+    def stop(self, *, timeout: int = 10) -> None:
+        self._container.stop(timeout=timeout)
+
+    def wait(self) -> None:
+        self._container.wait()
+
+    @property
+    def exitcode(self) -> int | None:
+        return self._container.exitcode
+
+    @property
+    def status(self) -> str:
+        return self._container.status
+
+
+def _raising(
+    failure: type[ContainerEngineException], lines: Callable[[], Generator[str, None, object]]
+) -> Generator[str, None, None]:
+    """The lines; those of an error too, before the one that repo2docker knows is raised: it shows nothing of that."""
+    try:
+        yield from lines()
+    except ArvDockerError as error:
+        yield f"{error}\n"
+        raise failure(error.message) from error
