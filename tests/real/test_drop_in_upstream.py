@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Beside the original: what it left is used or ignored, what we leave does not stop it, arv-copy takes our images."""
 
+import json
 import os
 import signal
 import subprocess
@@ -152,6 +153,35 @@ def test_each_finds_what_the_other_stored(site: Site, clients: Mapping[str, str]
     assert (ours.status, ours.out) == (0, theirs.out), ours.told
     assert finished(started([*UPSTREAM, small_image.reference], clients)).out == theirs.out
     assert len(site.records()[0]) == 1
+
+
+#: What arvados-cwl-runner asks: the images of a name, the preferred first, and of an ID.
+_ASK = """
+import arvados, sys
+from arvados.commands.keepdocker import list_images_in_arv
+for name in sys.argv[1:]:
+    repository, _, tag = name.rpartition(":") if not name.startswith("sha256:") else (name, "", None)
+    print(*(uuid for uuid, _ in list_images_in_arv(arvados.api("v1"), 3, repository, tag)), sep=",")
+"""
+
+
+@pytest.mark.engine("docker", "busybox")
+def test_the_original_takes_the_collection_that_has_the_name(
+    site: Site, clients: Mapping[str, str], small_image: Image, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of an image under both its digests: by name one, by either digest its own."""
+    done = json.loads(site.printed("ingest", "--image-id=both", "--json", small_image.reference))
+    ask = [sys.executable, "-c", _ASK, small_image.reference, small_image.id, done["beside"]["image_id"]]
+    asked = finished(started(ask, clients))
+    assert asked.status == 0, asked.told
+    assert asked.out.split() == [done["uuid"], done["uuid"], done["beside"]["uuid"]]
+    again = finished(started([*UPSTREAM, *small_image.reference.split(":")], clients))
+    assert (again.status, again.out.strip()) == (0, done["uuid"]), again.told
+    listed = finished(started(UPSTREAM, clients))
+    assert listed.status == 0, listed.told
+    assert {done["uuid"], done["beside"]["uuid"]} <= set(listed.out.split())
+    assert site.printed("resolve", small_image.reference) == done["pdh"]
+    show(capsys, *listed.out.splitlines())
 
 
 @pytest.mark.engine("docker", "busybox")
