@@ -139,6 +139,8 @@ class Ingest:
         """An image that is open, its config known before its layers are read; linked as by ``from_source``."""
         config = image.config
         label = _label_of(image, name, otherwise)
+        if label is not None:
+            naming.check_free(self._cluster, label, config.digest)
         size = image.known_size if isinstance(image, ArchivedImage) else None
         about = (size, config.digest, config.diff_ids)
         with self._locked(config.digest) as image_file:
@@ -323,6 +325,8 @@ class Ingest:
         return layers, KeepDestination(self._cluster, folder, known, sent.note if self._options.use_cache else None)
 
     def _catalogue(self, written: Written, name: Reference | None) -> Ingested:
+        if name is not None:
+            naming.check_free(self._cluster, name, written.stored.layout.config.digest)
         try:
             return self._records.write(written, name)
         except ClusterError as error:

@@ -14,7 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from . import verify
-from .errors import ClusterError, NoSuchImage, Shadowed
+from .errors import ClusterError, ContentError, NoSuchImage, Shadowed
+from .image import Digest
 from .keep import catalogue, collections, links
 from .keep.catalogue import HASH, REPO_TAG
 from .keep.client import Cluster, CollectionRecord, Link
@@ -59,10 +60,11 @@ def link(cluster: Cluster, collection: CollectionRecord, name: Reference, trust:
     """Makes a collection known as an image called ``name``, after finding that it holds one.
 
     Every layer is read and hashed, unless a trusted user's link attests the content.
-    Raises what ``verify`` raises; then nothing is written. A PDH must be that of a
-    collection which has a UUID.
+    Raises what ``verify`` and ``check_free`` raise; then nothing is written. A PDH must be that
+    of a collection which has a UUID.
     """
     image = StoredImage(cluster, collection)
+    check_free(cluster, name, image.config.digest)
     existing = catalogue.names_of(cluster, [collection.uuid])
     if not any(it.link_class == HASH and trust.attests(it, collection) for it in existing):
         verify.verify(cluster, collection, quick=False, progress=progress)
@@ -73,6 +75,23 @@ def link(cluster: Cluster, collection: CollectionRecord, name: Reference, trust:
     if collection.owner_uuid == cluster.user_uuid:
         collections.note_name(cluster, collection, name.link_name)
     return Named(collection.uuid, collection.pdh, name.link_name, written, 0, _shadow(cluster, collection, name))
+
+
+def check_free(cluster: Cluster, name: Reference, image_id: Digest) -> None:
+    """Raises Shadowed for a name that was made for another image alone, by ``link_uniquely`` or a push.
+
+    ``image_id`` is the digest of the config of the image that is to get the name.
+    """
+    digits = name.unique_to
+    if digits is None or digits.matches(image_id):
+        return
+    with suppress(NoSuchImage, ContentError):
+        holder = catalogue.resolve(cluster, str(name)).collection
+        if digits.matches(StoredImage(cluster, holder).config.digest):
+            raise Shadowed(
+                f"{name.link_name} is the name of the image in {holder.uuid} alone, whose ID begins with {digits.hex}, "
+                "and stays so. Choose another name, or take that one away first: arv-docker untag."
+            )
 
 
 def link_uniquely(

@@ -32,6 +32,7 @@ _HOST_LABEL = r"(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])"
 _REGISTRY = re.compile(rf"(?:{_HOST_LABEL}(?:\.{_HOST_LABEL})*|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?")
 _ENDS_IN_TAG = re.compile(rf":{_TAG.pattern}\Z")
 _ID = re.compile(r"[0-9a-f]{1,64}")
+_ENDS_IN_ID = re.compile(r"-([0-9a-f]{10})\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,13 @@ class Reference:
         suffix = f"-{image_id.hex[:10]}"
         tag = f"{(self.tag or DEFAULT_TAG)[: 128 - len(suffix)]}{suffix}"
         return Reference(self.registry, self.repository, tag)
+
+    @property
+    def unique_to(self) -> ImageId | None:
+        """The beginning of the ID of the only image that the name is for, if it is one of ``unique``; such a tag may
+        also be somebody's own, with a number of ten hex digits in it."""
+        match = _ENDS_IN_ID.search(self.tag or "")
+        return ImageId(match[1]) if match else None
 
     @property
     def as_id(self) -> ImageId | None:

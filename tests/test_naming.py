@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from arv_docker.keep.client import CollectionRecord
 from arv_docker.keep.trust import Trust
 from arv_docker.progress import Silent
 from arv_docker.reference import Reference
-from tests.archives import Image, files_of, image
+from arv_docker.transports.docker_archive import ArchiveFile
+from arv_docker.transports.names import Choice
+from tests.archives import Image, classic, files_of, image
 from tests.keep.fake_api import ME, OTHER, SYSTEM, FakeApi, cluster, http_error
 from tests.transports.fake_engine import FakeEngine
 
@@ -42,6 +45,13 @@ def ingested(api: FakeApi, which: Image, name: str) -> CollectionRecord:
 @pytest.fixture
 def api() -> FakeApi:
     return FakeApi()
+
+
+def saved(made: Image) -> Path:
+    """A file of the image, in the home that every test has."""
+    file = Path.home() / "saved.tar"
+    file.write_bytes(classic(made))
+    return file
 
 
 def link(api: FakeApi, collection: CollectionRecord, name: str = "app:1") -> naming.Named:
@@ -347,6 +357,33 @@ def test_a_unique_name_stays_with_its_image(api: FakeApi) -> None:
 )
 def test_a_unique_name_is_the_plain_one_as_it_was_written(api: FakeApi, name: str, expected: str) -> None:
     assert uniquely(api, ingested(api, OLDER, "other:1"), name) == expected.format(OLDER.parsed.digest.hex[:10])
+
+
+@pytest.mark.conforms("H20")
+def test_a_unique_name_is_given_to_no_other_image(api: FakeApi) -> None:
+    older, newer = ingested(api, OLDER, "app:1"), ingested(api, NEWER, "app:1")
+    name = uniquely(api, older)
+    before = names(api)
+    for give in (link, move):
+        with pytest.raises(Shadowed, match=f"{name} is the name of the image in {older.uuid} alone"):
+            give(api, newer, name)
+    archive = ArchiveFile(saved(NEWER), None, Choice())
+    with pytest.raises(Shadowed):
+        Ingest(cluster(api), Options(), Silent()).from_source(archive, Reference.parse(name))
+    with pytest.raises(Shadowed):
+        ingested(api, made("2025-01-01T00:00:00Z"), name)  # an engine's image that is tagged so
+    assert names(api) == before
+    assert link(api, older, name).written == 0  # its own image keeps it
+    naming.remove(cluster(api), Reference.parse(name))
+    assert link(api, newer, name).written == 1  # once it is gone it is a name as every other
+
+
+@pytest.mark.conforms("H20")
+def test_a_tag_of_ones_own_that_looks_like_a_unique_one(api: FakeApi) -> None:
+    """As one with the number of a commit."""
+    older, newer = ingested(api, OLDER, "app:1"), ingested(api, NEWER, "app:2")
+    for collection in (older, newer):
+        assert link(api, collection, "app:1.0-0123456789").written == 1
 
 
 @pytest.mark.conforms("H20")
