@@ -48,6 +48,14 @@ def command(*words: str | Path, environment: Mapping[str, str]) -> Callable[[], 
     return work
 
 
+def killed(work: Callable[[], int], number: int) -> bool:
+    """Whether a process was killed before that call; else it ended well without it: a slow one tells more of its
+    progress, and so two runs may differ in a few calls."""
+    status, calls = ended(work, number)
+    assert status == (-signal.SIGKILL if calls >= number else 0)
+    return status != 0
+
+
 def moments(work: Callable[[], int], count: int) -> list[int]:
     """Numbers of calls, from the first to the last of a whole run of `work`, which must end well."""
     status, calls = ended(work)

