@@ -195,8 +195,9 @@ class CommandLine:
         """What a build that works with a folder of its own finds in its environment, and by that in the folder."""
         raise NotImplementedError
 
-    def end_steps(self, folder: Path) -> None:
-        """Ends what a build with that folder runs, if it goes on without the command."""
+    def end_steps(self, folder: Path) -> bool:  # noqa: ARG002 -- nothing goes on without Docker's command
+        """Ends what a build with that folder runs, if it would go on without the command; whether there was any."""
+        return False
 
     def cache_options(self, images: Sequence[str]) -> Sequence[str]:
         """The images whose layers a build may use, as options."""

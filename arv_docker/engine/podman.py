@@ -111,11 +111,14 @@ class Podman(CommandLine):
         """Its temporary files go into the folder; with logins those are in a file there."""
         return {"TMPDIR": str(folder)} | (login.for_podman(folder, logins) if logins else {})
 
-    def end_steps(self, folder: Path) -> None:
+    def end_steps(self, folder: Path) -> bool:
         """Kills what a step runs, of which Podman notes the process: it then takes away its containers and ends.
 
         Killed itself, Podman would leave both behind (seen with 4.3).
         """
+        ended = False
         for noted in folder.glob("*/pid"):
             with suppress(OSError, ValueError):
                 os.kill(int(noted.read_text()), signal.SIGKILL)
+                ended = True
+        return ended

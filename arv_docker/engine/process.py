@@ -107,14 +107,14 @@ def lines(
     folder: Path | None = None,
     variables: Mapping[str, str] | None = None,
     answers: Answers | None = None,
-    release: Callable[[], None] | None = None,
+    release: Callable[[], bool] | None = None,
 ) -> Generator[str, None, int]:
     """Runs a command and gives each line of its output, standard error among it, as it comes; then its exit status.
 
     A line ends in a line feed, or in a carriage return where the next takes its place, and has
     nothing in it that a terminal would act upon. ``stdin`` is a file that is open, ``folder``
-    where the command runs. A generator that is closed ends the command; ``release`` then ends
-    what keeps it from ending by itself, for which it has a few seconds before it is killed.
+    where the command runs. A generator that is closed ends the command; ``release`` may first end
+    what keeps it from ending by itself, and says whether it did: then it gets a few seconds for that.
     """
     output = Ending(pieces(command, stdin=stdin, folder=folder, variables=variables, answers=answers, release=release))
     yield from split(output)
@@ -128,7 +128,7 @@ def pieces(
     folder: Path | None = None,
     variables: Mapping[str, str] | None = None,
     answers: Answers | None = None,
-    release: Callable[[], None] | None = None,
+    release: Callable[[], bool] | None = None,
 ) -> Generator[bytes, None, int]:
     """The same output as it is, in pieces of any size."""
     with _started(
@@ -250,7 +250,7 @@ def _started(
     folder: Path | None = None,
     variables: Mapping[str, str] | None = None,
     answers: Answers | None = None,
-    release: Callable[[], None] | None = None,
+    release: Callable[[], bool] | None = None,
 ) -> Iterator[tuple[subprocess.Popen[bytes], _Drain, Watch]]:
     try:
         process = subprocess.Popen(
@@ -272,8 +272,7 @@ def _started(
     finally:
         watch.close()
         try:
-            if process.poll() is None and release is not None:
-                release()
+            if process.poll() is None and release is not None and release():
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(_GRACE)
         finally:

@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from arv_docker.engine import process
-from arv_docker.engine.process import Finished, feed, reading, run
+from arv_docker.engine.building import Ending
+from arv_docker.engine.process import Finished, feed, lines, reading, run, split
 from arv_docker.errors import ArvDockerError, BadArchive, EngineError
 
 
@@ -112,6 +115,54 @@ def test_a_command_of_another_machine(tmp_path: Path) -> None:
     program.chmod(0o755)
     with pytest.raises(ArvDockerError, match="cannot be started"):
         run([str(program)], Judge())
+
+
+# -- lines of both channels ------------------------------------------------------------
+
+
+def test_both_channels_in_their_order_and_the_status() -> None:
+    code = "for n in range(3):\n print('out', n, flush=True); print('err', n, file=sys.stderr, flush=True)\nsys.exit(3)"
+    ending = Ending(lines(python(code)))
+    assert list(ending) == [f"{channel} {n}\n" for n in range(3) for channel in ("out", "err")]
+    assert ending.value == 3
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (b"one\r\ntwo\n", ["one\n", "two\n"]),
+        (b"10 %\r20 %\rdone", ["10 %\r", "20 %\r", "done\n"]),
+        (b"last\r", ["last\n"]),
+        (b"\n\n", ["\n", "\n"]),
+        (b"", []),
+        (b"\x1b[91mred\x1b[0m \x1b]0;title\x07\x1b[2Kx\x07\ty\xff\n", ["red x\ufffd  y\ufffd\n"]),
+        (b"x" * 70_000, ["x" * 70_000 + "\n"]),
+    ],
+)
+@pytest.mark.conforms("R13")
+def test_lines_as_a_terminal_would_have_them(said: bytes, shown: list[str]) -> None:
+    assert list(split([said])) == shown
+
+
+@given(st.lists(st.sampled_from([b"a", b"b\xc3", b"\xa9", b"\r", b"\n", b"\r\n", b"\x1b[", b"1m"])))
+def test_lines_do_not_depend_on_how_they_come(pieces: list[bytes]) -> None:
+    assert list(split(pieces)) == list(split([b"".join(pieces)]))
+
+
+def test_a_command_that_may_end_by_itself_first(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    code = f"print(os.getpid(), flush=True)\nwhile not os.path.exists({str(flag)!r}): time.sleep(0.01)\n"
+    code += f"open({str(flag)!r} + '2', 'w')"
+
+    def release() -> bool:
+        flag.touch()
+        return True
+
+    output = lines(python(code), release=release)
+    pid = int(next(output))
+    output.close()
+    assert gone(pid)
+    assert Path(f"{flag}2").exists()
 
 
 # -- standard error ---------------------------------------------------------------------
