@@ -54,8 +54,8 @@ class Apptainer:
         the environment says where.
         """
         prefix = self.name.upper()
-        temporary = os.environ.get(f"{prefix}_TMPDIR") or str(folder)
-        own = {f"{prefix}_CACHEDIR": str(folder), f"{prefix}_TMPDIR": temporary}
+        here = str(folder.absolute())
+        own = {f"{prefix}_CACHEDIR": here, f"{prefix}_TMPDIR": os.environ.get(f"{prefix}_TMPDIR") or here}
         # Run in the folder: a path of the user's may have a colon, behind which a name would begin.
         command = [self.command, "build", _SIF, f"docker-archive:{ARCHIVE}"]
         # It may be silent for long, and there is no engine behind it that could be gone.

@@ -59,6 +59,13 @@ def test_the_user_says_where_temporary_files_go(
     assert (variables["APPTAINER_TMPDIR"], variables["APPTAINER_CACHEDIR"]) == ("/a/large/disk", str(folder))
 
 
+def test_a_folder_that_is_given_from_here(program: Scripted, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apptainer finds no file system for a place that is not written in full."""
+    monkeypatch.chdir(folder.parent)
+    Apptainer().build(Path(folder.name))
+    assert program.builds[0]["variables"]["APPTAINER_TMPDIR"] == str(folder)
+
+
 def test_the_token_is_not_for_it(program: Scripted, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARVADOS_API_TOKEN", "secret")
     Apptainer().build(folder)

@@ -1,46 +1,144 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIF files by the real Apptainer, as an ordinary user: built, run, refused."""
+"""SIF files by the real Apptainer, as an ordinary user: built, run, refused, and put where a cluster's nodes look."""
 
-from __future__ import annotations
-
+import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
+import arvados.collection
 import pytest
 
-from arv_docker import sif
-from arv_docker.engine.apptainer import Apptainer as Command
-from arv_docker.progress import Silent
-from arv_docker.transports.docker_archive import ArchiveFile
 from tests.real.engines import Docker, Image
-from tests.real.sites import show
+from tests.real.sites import TOP, Done, Site, finished, show, started
 from tests.real.trees import USER, Apptainer
 
 pytestmark = pytest.mark.engine("docker", "busybox")
 
+LINES = re.findall(r"^    (arv-docker .*)$", (TOP / "docs/sif.md").read_text(), re.MULTILINE)
+CONTENT = 5
+
+
+class Here:
+    """A folder in which commands run, with a site that has the image as app:1."""
+
+    def __init__(self, folder: Path, docker: Docker, apptainer: Apptainer) -> None:
+        self.folder = folder
+        self.site = Site(folder / "site", docker)
+        programs = folder / "programs"
+        programs.mkdir()
+        (programs / "arv-docker").write_text(
+            f'#!/bin/sh\nexec {sys.executable} {TOP}/bin/arv-docker "$@" --local={folder}/site\n'
+        )
+        (programs / "arv-docker").chmod(0o755)
+        (folder / "cache/arvados/docker").mkdir(parents=True)  # Apptainer is another user here, and is to get through
+        self.environment = os.environ | apptainer.environment | docker.environment
+        path = apptainer.environment["PATH"]
+        self.environment |= {"PATH": f"{programs}:{path}", "HOME": str(folder), "XDG_CACHE_HOME": f"{folder}/cache"}
+
+    def run(self, line: str) -> Done:
+        """A line of a shell."""
+        process = subprocess.Popen(
+            ["sh", "-c", line],
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        return finished(process)
+
 
 @pytest.fixture
-def archive(docker: Docker, small_image: Image, apptainer: Apptainer) -> Path:
-    """What Docker saves."""
-    path = apptainer.folder / "saved.tar"
-    docker.run("save", "--output", path, small_image.reference)
-    return path
+def here(docker: Docker, apptainer: Apptainer, small_image: Image) -> Here:
+    (apptainer.folder / "here").mkdir()
+    here = Here(apptainer.folder / "here", docker, apptainer)
+    docker.run("tag", small_image.id, "app:1")
+    try:
+        here.site.printed("ingest", "app:1")
+    finally:
+        docker.run("rmi", "app:1")
+    return here
 
 
-def test_it_is_built_and_run(
-    archive: Path,
-    apptainer: Apptainer,
-    small_image: Image,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_every_example_of_its_page(
+    here: Here, apptainer: Apptainer, small_image: Image, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place = apptainer.folder / "docker:__small_1.img"
-    monkeypatch.setenv("PATH", apptainer.environment["PATH"])
-    command = Command()
-    with sif.building(place, Silent()) as folder, ArchiveFile(archive).open() as opened:
-        sif.converted(opened, folder, place.name, command, Silent()).rename(place)
-    greeting = apptainer.text("exec", place, "/bin/hello")
-    stat = place.stat()
-    show(capsys, f"Apptainer {command.version()}, user {stat.st_uid}: {stat.st_size} bytes, {greeting!r}")
-    assert greeting == small_image.greeting
-    assert stat.st_uid == USER
-    assert list(apptainer.folder.glob(".*")) == []
+    for line in LINES:
+        done = here.run(line)
+        assert done.status == 0, f"{line}\n{done.told}"
+    assert len(LINES) == 8
+    made = [*sorted(here.folder.glob("*/*.sif")), here.folder / "for-nextflow/app-1.img"]
+    assert [str(it.relative_to(here.folder)) for it in made] == [
+        "containers/app%3A1.sif",
+        "for-cwltool/app:1.sif",
+        "sifs/app%3A1.sif",
+        "for-nextflow/app-1.img",
+    ]
+    for path in made:
+        assert path.stat().st_uid == USER
+        assert apptainer.text("exec", path, "/bin/hello") == small_image.greeting
+    assert apptainer.text("run", made[0]) == small_image.greeting
+    show(
+        capsys, f"{apptainer.text('--version')}, user {USER}: {made[0].stat().st_size} bytes, {small_image.greeting!r}"
+    )
+    assert list(here.folder.glob("*/.*")) == []  # neither locks nor unfinished work
+
+
+def test_an_altered_layer_is_refused_before_apptainer_sees_it(here: Here) -> None:
+    """It would build it: its own way is shown too."""
+    here.run("arv-docker stage app:1 --dir containers")
+    path = here.folder / "containers/app%3A1.tar"
+    content = path.read_bytes()
+    path.unlink()  # the cache has it too, and stays as it is
+    altered = content.replace(b"echo hello from", b"echo hullo from")
+    assert altered != content
+    path.write_bytes(altered)
+    done = here.run("arv-docker deploy containers --engine apptainer")
+    assert done.status == CONTENT, done.told
+    assert "Apptainer" not in done.err
+    done = here.run("arv-docker stage --format sif app:1 --dir containers")
+    assert done.status == CONTENT, done.told
+    assert list(here.folder.glob("containers/*.sif")) == []
+    (here.folder / "own").mkdir()
+    done = here.run(
+        f"cd own && apptainer build own.sif docker-archive:../containers/{path.name} && apptainer run own.sif"
+    )
+    assert (done.status, done.out.split()[:1]) == (0, ["hullo"]), done.told
+
+
+def test_a_node_finds_the_converted_image(here: Here, apptainer: Apptainer, small_image: Image) -> None:
+    """It looks for a collection by name in two projects, and runs its one file (spec/arvados-semantics §2.9)."""
+    done = here.run("arv-docker stage --sif-cache app:1")
+    assert done.status == 0, done.told
+    uuid = done.out.strip()
+    image = json.loads(here.site.printed("inspect", "--json", "app:1"))["file"]
+    with here.site.opened() as records:
+        api, owner = records.api, records.cluster.user_uuid
+        for name in (".cache", "auto-generated singularity images"):
+            filters = [["owner_uuid", "=", owner], ["name", "=", name], ["group_class", "=", "project"]]
+            (project,) = api.groups().list(filters=filters, limit=1).execute()["items"]
+            owner = project["uuid"]
+        name = f"singularity image for {image.removesuffix('.tar')}"
+        found = api.collections().list(filters=[["owner_uuid", "=", owner], ["name", "=", name]], limit=1).execute()
+        assert [it["uuid"] for it in found["items"]] == [uuid]
+        with arvados.collection.CollectionReader(uuid, api_client=api).open("image.sif", "rb") as file:
+            (apptainer.folder / "image.sif").write_bytes(file.read())
+    assert apptainer.text("exec", apptainer.folder / "image.sif", "/bin/hello") == small_image.greeting
+
+
+def test_killed_while_apptainer_builds(here: Here) -> None:
+    """Its own processes go on for a moment; what they leave is removed by the next run, which completes the work."""
+    words = ["arv-docker", "stage", "--format", "sif", "app:1", "--dir", f"{here.folder}/sifs"]
+    process = started(words, here.environment)
+    while not list(here.folder.glob("sifs/.*.building/image.tar")):
+        assert process.poll() is None, finished(process).told
+    process.kill()
+    assert finished(process).status == -9
+    assert list(here.folder.glob("sifs/*.sif")) == []
+    done = here.run("arv-docker stage --format sif app:1 --dir sifs && arv-docker verify sifs")
+    assert done.status == 0, done.told
+    assert sorted(it.name for it in (here.folder / "sifs").iterdir()) == ["app%3A1.sif", "app%3A1.sif_meta.json"]
