@@ -4,12 +4,14 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import arv_docker
-from arv_docker.engine.docker import Docker as Command
+from arv_docker.engine import docker as docker_command
+from arv_docker.engine import podman as podman_command
 from arv_docker.staging.origins import FromEngine
 from tests.real import registries
 from tests.real.engines import Docker, Engine, Image, Podman, Program
@@ -17,6 +19,8 @@ from tests.real.sites import Done, Site, command, finished, started
 from tests.staging.conftest import Said
 
 VariantOf = Callable[[Image, str], Image]
+
+COMMANDS = {"docker": docker_command.Docker, "podman": podman_command.Podman}
 
 CONTENT = 5
 
@@ -47,6 +51,18 @@ def alone(*words: str | Path, engine: Program | None = None) -> Done:
 def run(engine: Engine, name: str) -> str:
     """What a container of the image prints; nothing is fetched for it."""
     return engine.text("run", "--rm", "--network", "none", "--pull", "never", name)
+
+
+def insecurely(registry: registries.Distribution, folder: Path) -> dict[str, str]:
+    """Variables with which Podman talks to a registry on this machine without TLS, as Docker does in any case."""
+    (folder / "registries.conf").write_text(f'[[registry]]\nlocation = "{registry.host}"\ninsecure = true\n')
+    return {"CONTAINERS_REGISTRIES_CONF": str(folder / "registries.conf")}
+
+
+def empty(engine: Engine) -> None:
+    """Removes all its images."""
+    assert isinstance(engine, Docker | Podman)
+    engine.empty()
 
 
 @pytest.mark.engine("docker", "podman", "busybox")
@@ -114,18 +130,19 @@ def test_what_an_engine_lacks_is_loaded_once_and_nothing_that_was_altered(
 
 
 @pytest.mark.engine("docker", "podman", "busybox", "registry")
-@pytest.mark.conforms("W12", "W13")
+@pytest.mark.conforms("W12", "W13", "W15")
 @pytest.mark.parametrize("loaded", ["docker", "podman"], indirect=True)
 def test_an_engine_fetches_what_it_lacks(
-    site: Site, docker: Docker, loaded: tuple[str, Engine], small_image: Image, tmp_path: Path
+    site: Site, loaded: tuple[str, Engine], small_image: Image, variant_of: VariantOf, tmp_path: Path
 ) -> None:
     engine_name, engine = loaded
     there = Site(site.folder, engine)
+    following = variant_of(small_image, "arvtest/small:2")
     with registries.registry(tmp_path / "registry", "open") as registry:
-        (tmp_path / "registries.conf").write_text(f'[[registry]]\nlocation = "{registry.host}"\ninsecure = true\n')
-        variables = {"CONTAINERS_REGISTRIES_CONF": str(tmp_path / "registries.conf")}
+        variables = insecurely(registry, tmp_path)
         name = f"{registry.host}/tools/small:1"
-        site.printed("copy", "--insecure", f"docker-daemon:{small_image.reference}", f"docker://{name}")
+        copy = ("copy", "--insecure")
+        site.printed(*copy, f"docker-daemon:{small_image.reference}", f"docker://{name}")
         cold = ("stage", "--json", "--from", "engine", "--engine", engine_name, name, "--dir", tmp_path / "d")
         (found,) = json.loads(there.printed(*cold, **variables))
         assert found["image_id"] == small_image.id
@@ -137,11 +154,12 @@ def test_an_engine_fetches_what_it_lacks(
         (again,) = json.loads(there.printed(*cold[:-1], tmp_path / "second", **variables))
         assert again["origin"] == "cache"
         assert registry.served == served
-        engine.run("rmi", name)
-        direct = ("stage", "--json", "--from", "registry", "--insecure", "--force", name, "--dir", tmp_path / "third")
-        (direct_found,) = json.loads(there.printed(*direct))
-        assert (direct_found["origin"], direct_found["archive"]) == ("registry", found["archive"])
-        assert engine.image_ids() == set()
+        site.printed(*copy, f"docker-daemon:{following.reference}", f"docker://{name}")  # the tag moves
+        (kept,) = json.loads(there.printed(*cold, **variables))
+        assert (kept["origin"], kept["image_id"]) == ("staged", small_image.id)
+        (new,) = json.loads(there.printed(*cold, "--force", **variables))
+        assert (new["origin"], new["image_id"]) == ("engine", following.id)
+        assert {str(it) for it in (tmp_path / "d").iterdir()} == {*new["paths"], *new["metadata_paths"]}
 
 
 @pytest.mark.engine("docker", "podman", "busybox", "registry")
@@ -211,39 +229,40 @@ def test_what_an_engine_runs_on(loaded: tuple[str, Engine], tmp_path: Path) -> N
     assert "command is on PATH" in missing.err
 
 
-@pytest.mark.engine("docker", "busybox", "registry")
+@pytest.mark.engine("docker", "podman", "busybox", "registry")
 @pytest.mark.conforms("W16")
-def test_a_known_digest_is_what_docker_pulls(
+@pytest.mark.parametrize("loaded", ["docker", "podman"], indirect=True)
+def test_a_known_digest_is_what_an_engine_pulls(
     site: Site,
-    second_docker: Docker,
+    loaded: tuple[str, Engine],
     small_image: Image,
     variant_of: VariantOf,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    engine_name, engine = loaded
     following = variant_of(small_image, "arvtest/small:2")
-    monkeypatch.setenv("DOCKER_HOST", second_docker.host)
     said = Said()
-    docker = FromEngine(Command, said, pull=True)
+    origin = FromEngine(COMMANDS[engine_name], said, pull=True)
     with registries.registry(tmp_path / "registry", "open") as registry:
+        for variable, value in (engine.environment | insecurely(registry, tmp_path)).items():
+            monkeypatch.setenv(variable, value)
         name = f"{registry.host}/small:1"
 
         def publish(image: Image) -> None:
             site.printed("copy", "--insecure", f"docker-daemon:{image.reference}", f"docker://{name}")
 
         publish(small_image)
-        (known,) = arv_docker.materialize([name], tmp_path / "first", origins=[docker], progress=said)
+        (known,) = arv_docker.materialize([name], tmp_path / "first", origins=[origin], progress=said)
         assert known.repo_digest is not None
         publish(following)  # the tag moves
-        second_docker.empty()
-        (same,) = arv_docker.materialize([known], tmp_path / "second", force=True, origins=[docker], progress=said)
+        empty(engine)
+        (same,) = arv_docker.materialize([known], tmp_path / "second", force=True, origins=[origin], progress=said)
         assert (str(same.image_id), same.repo_digest) == (small_image.id, known.repo_digest)
-        assert second_docker.text("image", "inspect", "--format", "{{.Id}}", name) == small_image.id
-        publish(small_image)
-        site.printed("registry", "delete", "--insecure", registry.host, "small:1")  # and with it that digest
-        publish(following)
-        second_docker.empty()
-        (new,) = arv_docker.materialize([known], tmp_path / "third", force=True, origins=[docker], progress=said)
-    assert str(new.image_id) == following.id
+        assert engine.text("image", "inspect", "--format", "{{.Id}}", name).endswith(small_image.id[7:])
+        gone = replace(known, repo_digest=f"{registry.host}/small@sha256:{'1' * 64}")  # Docker remembers manifests
+        empty(engine)
+        (new,) = arv_docker.materialize([gone], tmp_path / "third", force=True, origins=[origin], progress=said)
+    assert str(new.image_id) == following.id, said.text
     assert "what the name means now is taken" in said.text
-    second_docker.empty()
+    empty(engine)
