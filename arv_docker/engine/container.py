@@ -46,7 +46,8 @@ def start(engine: CommandLine, wanted: Run) -> Container:
     options += [f"--volume={_volume(path, *place)}" for path, place in wanted.volumes.items()]
     options += ["--publish-all"] * wanted.publish_all_ports + ["--rm"] * wanted.remove
     with _variables(wanted.environment) as from_file:
-        started = engine.run("run", "--detach", *options, *from_file, str(image.id), *wanted.command)
+        line = ("run", "--detach", *options, *from_file, str(image.id), *wanted.command)
+        started = engine.run(*line, patient=True)  # some stores copy the whole image
     return Container(engine, started.stdout.decode().strip())
 
 
@@ -103,7 +104,7 @@ class Container:
 
     def remove(self) -> None:
         """Removes the container, with the volumes that are its own."""
-        self._engine.run("rm", "--volumes", self.id)
+        self._engine.run("rm", "--volumes", self.id, patient=True)
 
     def _lines(self, *options: str) -> Generator[str, None, None]:
         output = Ending(self._engine.pieces("logs", *options, self.id))

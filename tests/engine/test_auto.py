@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from arv_docker.engine.auto import Auto
+from arv_docker.engine.building import Build, Ending
 from arv_docker.errors import (
     AmbiguousImage,
     ArvDockerError,
@@ -108,3 +110,12 @@ def test_another_failure_is_not_passed_over(error: ArvDockerError) -> None:
     found, _ = auto(failing(error), engine("podman", APP))
     with pytest.raises(type(error)):
         found.inspect(NAME)
+
+
+def test_an_image_is_built_by_the_first_that_answers(tmp_path: Path) -> None:
+    podman = engine("podman", APP)
+    found, said = auto(failing(NoEngine("not there")), podman)
+    ending = Ending(found.build(Build(tmp_path)))
+    assert list(ending) == ["Step 1/1 : FROM scratch\n"]
+    assert ending.value.id == APP.parsed.digest
+    assert (said, podman.builds) == (["using podman"], [Build(tmp_path)])
