@@ -127,22 +127,27 @@ class Cataloguing:
         self.options = options
         self._progress = progress
         self._owner = options.project or cluster.user_uuid
+        self._checked = False
         self.trust = trust or Trust.of(cluster.user_uuid, cluster.system_user_uuid)
         self._holders = Holders(cluster, self.trust, self._owner, progress)
 
     def check_cluster(self) -> None:
         """What would make storing useless, before it begins: a project that may not be written, and a cluster
-        that does not take version 2 images, as arv-keepdocker refuses it (K7)."""
+        that does not take version 2 images, as arv-keepdocker refuses it (K7). Asked once."""
+        if self._checked:
+            return
         if self.options.project:
             self._cluster.check_writable(self.options.project)
         formats = self._cluster.image_formats
         if "v2" in formats:
+            self._checked = True
             return
         says = f"it accepts {', '.join(formats)}" if formats else "it does not say which formats it accepts"
         message = f"the cluster does not accept images of format v2: {says}"
         if not self.options.force_image_format:
             raise ArvDockerError(f"{message}. Give --force-image-format to store the image all the same.")
         self._progress.say(f"warning: {message}")
+        self._checked = True
 
     def from_keep(self, name: Reference | ImageId) -> Ingested | None:
         """An image that Keep has already and no engine has to: linked by ``name`` and copied into our project.

@@ -137,6 +137,7 @@ class Ingest:
         self, image: OpenedImage, name: Reference | ImageId | None, otherwise: Reference | None = None
     ) -> Ingested:
         """An image that is open, its config known before its layers are read; linked as by ``from_source``."""
+        self._records.check_cluster()
         config = image.config
         label = _label_of(image, name, otherwise)
         if label is not None:
@@ -154,7 +155,6 @@ class Ingest:
 
     def under_its_names(self, image: OpenedImage) -> Ingested:
         """The same, linked by every name that its archive gives it; the result has the first of them."""
-        self._records.check_cluster()
         done = self.from_image(image, None)
         for further in _tags_of(image)[1:]:
             if (found := self._records.known(image.config.digest, further)) is not None:

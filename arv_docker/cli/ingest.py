@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "oci-archive:FILE[:NAME], docker://NAME (a registry), folder:FOLDER:IMAGE[:VERSION].\n\n"
         "Prints the UUID of each image's collection, in the order of the arguments. An image that is there already\n"
         "is not stored again. Of several images each is stored by itself: what fails for one leaves the others\n"
-        "whole, and the exit code is that of the first failure.\n\n"
+        "whole, and the exit code is that of the first failure. With --all and --all-platforms --json is a list.\n\n"
         "examples:\n"
         "  arv-docker ingest busybox:latest\n"
         "  arv-docker ingest app:1 app:2 app:3\n"

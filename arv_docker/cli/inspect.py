@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Of an image that is not in Keep the config and the structure are read, and of its layers nothing, unless\n"
         "it is piped in. Where a cluster is configured, or with --local, it says which other images in Keep have the\n"
         "same layers: a tool that converts images writes the config anew, and so makes another image.\n\n"
+        "--platform chooses among several images in Keep by one name, too.\n\n"
         "examples:\n"
         "  arv-docker inspect --local busybox:latest\n"
         "  arv-docker inspect docker-archive:busybox.tar\n"
@@ -34,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|UUID|PDH|SOURCE",
         help="an image's name or ID, or a collection's UUID or PDH; or a source, as docker-archive:FILE[:NAME]",
     )
-    cli.add_platform_option(parser, "which image of a source with several platforms, or of several in Keep by one name")
+    cli.add_source_options(parser)
     cli.add_cluster_options(parser)
     cli.add_json_option(parser)
 
@@ -56,7 +57,7 @@ def _document_of_source(args: argparse.Namespace) -> dict[str, object]:
     from ..transports import names
 
     shown = progress.on()
-    with names.source(args.name, names.Choice(args.platform, progress=shown)).open() as image:
+    with names.source(args.name, names.Choice(args.platform, insecure=args.insecure, progress=shown)).open() as image:
         if isinstance(image, StreamedImage):
             with shown.step("reading", None) as advance:
                 for layer in image.layers():

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ..archive.canonical import Layout
 from ..errors import ContentError, KeepError
 from ..image import Config, Digest
-from .catalogue import REPO_TAG, collections_of, names_of
+from .catalogue import REPO_TAG, collections_of, names_of, sort_key
 from .client import Cluster, CollectionRecord, Link
 from .delta import KnownLayers
 from .stored import StoredImage, image_file, may_be_ours
@@ -51,7 +51,7 @@ def alike(
     ``named`` are links by its name. With the ``layout`` of its archive only those are looked into whose size fits.
     Raises ClusterError.
     """
-    links = [link for link in named if link.link_class == REPO_TAG]
+    links = sorted((link for link in named if link.link_class == REPO_TAG), key=sort_key, reverse=True)[:_MOST]
     theirs = collections_of(cluster, links, manifest=True) if links else {}
     attested = [
         theirs[it.head_uuid] for it in links if it.head_uuid in theirs and trust.attests(it, theirs[it.head_uuid])

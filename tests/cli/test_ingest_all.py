@@ -28,7 +28,7 @@ from tests.archives import (
     tar,
 )
 from tests.cli.conftest import APP, Run
-from tests.keep.fake_api import ME, FakeApi, http_error
+from tests.keep.fake_api import ME, PROJECT, FakeApi, Request, http_error
 from tests.registry import scripted
 from tests.registry.conftest import registry
 from tests.registry.scripted import Registry
@@ -345,6 +345,20 @@ def test_a_platform_that_fails_leaves_the_others_whole(
     assert (first["image_id"], second["exit_code"] in (5, 9)) == (ids(PLATFORMS["linux/amd64"])[0], True)
     assert second["asked"] == f"{registry.host}/tools/app:1 (linux/arm64)"
     assert set(named(api)) == set(ids(PLATFORMS["linux/amd64"]))
+
+
+def test_a_project_that_may_not_be_written_is_found_before_anything_is_sent(
+    api: FakeApi, run: Run, layout: str, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "get", lambda uuid: Request(lambda: {"uuid": uuid, "can_write": False}))
+    for words in (["--all-platforms", f"oci:{layout}:app:1"], ["--all", f"docker-archive:{archive}"]):
+        outcome = run("ingest", "--project-uuid", PROJECT, *words)
+        assert (outcome.code, outcome.out, api.keep.blocks) == (4, "", {})
+
+
+def test_an_image_in_a_registry_is_inspected(api: FakeApi, run: Run, indexed: str) -> None:
+    document = json.loads(run("inspect", "--insecure", "--platform", "linux/arm64", "--json", indexed).out)
+    assert ([document["image_id"]], document["same_layers"]) == (ids(PLATFORMS["linux/arm64"]), [])
 
 
 def test_a_name_for_one_platform_is_one_image(api: FakeApi, run: Run, registry: Registry) -> None:
