@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures that hand out real engines and the images in them; a test that uses one is skipped where it cannot run.
 
-`docker` holds `small_image` and `base_image` for the whole run: a test may tag and add, and removes what it added.
+`docker` holds `small_image`, `base_image` and `layered_image` for the whole run: a test may tag and add, and removes
+what it added.
 `second_docker` and `podman` are empty at the start of each test, to do anything with.
 """
 
@@ -152,6 +153,13 @@ def base_image(docker: Docker) -> Image:
     """Three layers, one of them of 104 MiB that do not compress."""
     engines.require("busybox")
     return engines.build_base(docker)
+
+
+@pytest.fixture(scope="session")
+def layered_image(docker: Docker) -> Image:
+    """Five layers, less than 3 MB: for what goes through many places."""
+    engines.require("busybox")
+    return engines.build_noisy(docker, 3, 200_000, "arvtest/five:1")
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 """One image in the engines of each generation: the same collection out of each, and it starts in each."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import arvados.collection
 import pytest
 
-from tests.real import engines
 from tests.real.containerd import ContainerdDocker
 from tests.real.engines import Docker, Engine, Image, Podman
 from tests.real.sites import Site, show
@@ -42,15 +40,14 @@ class Stored:
 
 
 @pytest.fixture(scope="module")
-def stored(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
-    """An image of five layers, stored by Docker 20.10."""
-    image = engines.build_noisy(docker, 3, 200_000, "arvtest/five:1")
+def stored(docker: Docker, layered_image: Image, tmp_path_factory: pytest.TempPathFactory) -> Stored:
+    """Stored by Docker 20.10."""
+    image = layered_image
     assert len(set(image.diff_ids)) == 5
     site = Site(tmp_path_factory.mktemp("engines") / "site", docker)
     site.printed("ingest", image.reference)
     said = json.loads(site.printed("inspect", "--json", image.reference))
-    yield Stored(site, image, said["pdh"], said["manifest_digest"])
-    docker.run("rmi", "--force", image.reference)
+    return Stored(site, image, said["pdh"], said["manifest_digest"])
 
 
 @pytest.fixture(params=ENGINES)

@@ -42,18 +42,18 @@ def test_one_image_from_every_source_is_one_content(
     podman: Podman,
     skopeo: Program,
     registry: Distribution,
-    small_image: Image,
+    layered_image: Image,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Each into a site of its own, so that nothing is known there yet."""
     saved, canonical = tmp_path / "saved.tar", tmp_path / "canonical.tar"
-    docker.run("save", "-o", str(saved), small_image.reference)
+    docker.run("save", "-o", str(saved), layered_image.reference)
     first = Site(tmp_path / "first", docker)
-    first.printed("ingest", small_image.reference)
-    first.printed("copy", f"keep:{small_image.reference}", f"docker-archive:{canonical}")
+    first.printed("ingest", layered_image.reference)
+    first.printed("copy", f"keep:{layered_image.reference}", f"docker-archive:{canonical}")
     podman.run("load", "-i", str(saved))
-    podman.run("save", "-o", str(tmp_path / "podman.tar"), small_image.id)
+    podman.run("save", "-o", str(tmp_path / "podman.tar"), layered_image.id)
     skopeo.run("copy", f"docker-archive:{saved}", f"docker-archive:{tmp_path}/skopeo.tar")
     for kind in ("gzip", "zstd"):
         layout = [
@@ -64,10 +64,10 @@ def test_one_image_from_every_source_is_one_content(
             f"oci:{tmp_path}/{kind}:app",
         ]
         skopeo.run("copy", *layout)
-    name = pushed(docker, registry, small_image, "tools/app:1")
+    name = pushed(docker, registry, layered_image, "tools/app:1")
     sources = {
-        "docker, by name": [small_image.reference],
-        "docker, by ID": [small_image.id],
+        "docker, by name": [layered_image.reference],
+        "docker, by ID": [layered_image.id],
         "docker save": [f"docker-archive:{saved}"],
         "podman save": [f"docker-archive:{tmp_path}/podman.tar"],
         "skopeo": [f"docker-archive:{tmp_path}/skopeo.tar"],
