@@ -59,11 +59,10 @@ def digests(folder: Path) -> dict[str, Digest]:
     return {name: digest for name, digest in found.items() if digest is not None}
 
 
-@pytest.mark.parametrize("options", [(), ("--compress", "--clean")], ids=["plain", "compressed"])
 def test_many_updates_at_once_save_once(
-    options: tuple[str, ...], docker: Docker, three: list[Image], run: Callable[..., Done], tmp_path: Path, home: Path
+    docker: Docker, three: list[Image], run: Callable[..., Done], tmp_path: Path, home: Path
 ) -> None:
-    folder = tmp_path / "images"
+    folder, options = tmp_path / "images", ("--compress", "--clean")
     folder.mkdir()
     for image in three:
         assert run("update", tmp_path / "expected", image.reference, *options).status == 0
@@ -241,22 +240,22 @@ def test_a_full_disk(docker: Docker, small_image: Image, run: Callable[..., Done
 
 @pytest.mark.engine("mount")
 def test_a_disk_that_is_full_while_an_image_is_copied_or_stored(
-    docker: Docker, base_image: Image, tmp_path: Path
+    docker: Docker, small_image: Image, tmp_path: Path
 ) -> None:
     site = Site(tmp_path / "site", docker)
     for words in (
-        ("copy", f"docker-daemon:{base_image.reference}", "folder:{}/images:web:1"),
-        ("copy", f"docker-daemon:{base_image.reference}", "docker-archive:{}/app.tar"),
+        ("copy", f"docker-daemon:{small_image.reference}", "folder:{}/images:web:1"),
+        ("copy", f"docker-daemon:{small_image.reference}", "docker-archive:{}/app.tar"),
     ):
-        with small_disk(tmp_path / "disk", 20 << 20) as disk:
+        with small_disk(tmp_path / "disk", 1 << 20) as disk:
             assert_full(site.run(*(word.format(disk) for word in words)), disk)
             assert files_in(disk) == []
         (tmp_path / "disk").rmdir()
-    with small_disk(tmp_path / "disk", 20 << 20) as disk:
-        done = site.run("ingest", base_image.reference, XDG_CACHE_HOME=str(disk))
+    with small_disk(tmp_path / "disk", 1 << 20) as disk:
+        done = site.run("ingest", small_image.reference, XDG_CACHE_HOME=str(disk))
         assert_full(done, disk)
         assert [name for name in files_in(disk) if not name.endswith(".blocks")] == []
         assert site.records() == ([], [])
-        enlarge(disk, 256 << 20)
-        assert site.run("ingest", base_image.reference, XDG_CACHE_HOME=str(disk)).status == 0
+        enlarge(disk, 64 << 20)
+        assert site.run("ingest", small_image.reference, XDG_CACHE_HOME=str(disk)).status == 0
         assert files_in(disk) == []

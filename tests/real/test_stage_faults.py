@@ -90,10 +90,10 @@ def test_gc_meanwhile_takes_nothing_that_is_needed(
     docker: Docker, three: list[Image], run: Run, tmp_path: Path, home: Path
 ) -> None:
     names = [image.reference for image in three]
-    words = [["cache", "gc"] if number % 2 else stage(tmp_path / f"{number}", *names) for number in range(10)]
+    words = [["cache", "gc"] if number % 2 else stage(tmp_path / f"{number}", *names) for number in range(6)]
     done = [finished(it) for it in [started(command(*line), docker.environment) for line in words]]
-    assert [one.status for one in done] == [0] * 10, [one.told for one in done if one.status]
-    for number in range(0, 10, 2):
+    assert [one.status for one in done] == [0] * 6, [one.told for one in done if one.status]
+    for number in range(0, 6, 2):
         assert run("verify", tmp_path / f"{number}").status == 0
     assert run("cache", "verify").status == 0
     assert len(user_entries().contents()) == 3
@@ -297,6 +297,7 @@ def test_no_room_to_deploy_into_podman(
     assert podman.image_ids() == {small_image.id}
 
 
+@pytest.mark.long
 @pytest.mark.engine("mount")
 def test_no_room_to_deploy_into_docker(
     engine_scratch: Path, docker: Docker, base_image: Image, run: Run, tmp_path: Path
