@@ -139,12 +139,14 @@ class Entries:
         return Entry(path, metadata)
 
     def adopt(self, name: str, entry: Entry) -> Entry:
-        """Makes an archive of another cache, or one that has another name here, known by this name too."""
+        """Makes an archive of another cache, or one that has another name here, known by this name too, with these
+        metadata."""
         path = self.root / entry.path.name
         self._make()
         with self.changing():
             if path != entry.path:
                 place(entry.path, path, entry.metadata.archive)
+            if self.entry(path) != Entry(path, entry.metadata):
                 write(metadata_path(path), self._form.dump(entry.metadata))
             self._link(name, path)
         return Entry(path, entry.metadata)

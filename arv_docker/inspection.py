@@ -49,6 +49,13 @@ class Metadata:
         """The names by digest under which registries have the image, as an engine told them."""
         return _texts(self.record, "RepoDigests")
 
+    def knowing(self, digests: Sequence[Digest], repo_digests: Sequence[str]) -> Metadata:
+        """The same with these digests and names by digest beside those that are known."""
+        every = dict.fromkeys((*self.digests, *digests))
+        every.pop(self.image_id, None)
+        record = {**self.record, "RepoDigests": sorted({*self.repo_digests, *repo_digests})}
+        return replace(self, digests=tuple(every), record=record)
+
 
 class Form(Protocol):
     """How metadata is written."""

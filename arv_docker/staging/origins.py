@@ -35,13 +35,15 @@ from .staged import Wanted
 class Found:
     """An image that an origin has. ``digest`` is what it is called there: the image ID, or that of its manifest.
 
-    ``repo_digests`` are the names by digest under which registries have it, as far as the origin knows.
+    ``digests`` are others that it has there; ``repo_digests`` the names by digest under which registries have it, as
+    far as the origin knows.
     """
 
     origin: str
     digest: Digest
     open: Callable[[], AbstractContextManager[OpenedImage]]
     repo_digests: tuple[str, ...] = ()
+    digests: tuple[Digest, ...] = ()
 
 
 class Origin(Protocol):
@@ -155,7 +157,7 @@ class FromRegistry:
         with self._source(name).open() as image:
             image_id, digests = image.config.digest, image.digests
         exact = replace(name, tag=None, digest=digests[-1], written="")  # its tag may move before the layers are read
-        return Found("registry", image_id, self._source(exact).open, (exact.canonical,))
+        return Found("registry", image_id, self._source(exact).open, (exact.canonical,), digests)
 
     def _source(self, name: Reference) -> RegistrySource:
         return RegistrySource(name, insecure=self._insecure, progress=self._progress)

@@ -178,19 +178,20 @@ class _Staging:
         return self._fetch(it, Found(origin, given.image_id, given.open, digests))
 
     def _reuse(self, it: Wanted, entry: Entry) -> Container:
+        """An image that the cache has, with what is known of it by now."""
         return self._put(it, self._entries.adopt(it.canonical, entry), "cache")
 
     def _fetch(self, it: Wanted, found: Found) -> Container:
         entry = None if self._force else self._entries.by_image(found.digest)
         if entry is not None:
             try:
-                return self._reuse(it, entry)
+                return self._reuse(it, _with(entry, found))
             except DigestMismatch as error:
                 self._progress.say(f"{it} is fetched again: {error.message}")
         with self._entries.fetching(found.digest):
             there = None if self._force else self._sound(found.digest, entry)
             read = there is None
-            entry = self._read(it, found) if there is None else self._entries.adopt(it.canonical, there)
+            entry = self._entries.adopt(it.canonical, _with(there, found)) if there else self._read(it, found)
         return self._put(it, entry, found.origin if read else "cache")
 
     def _sound(self, digest: Digest, damaged: Entry | None) -> Entry | None:
@@ -209,12 +210,13 @@ class _Staging:
         with found.open() as opened, seekable(opened, self._entries.root) as image:
             layout = canonical.layout(image.config, image.sizes)
             own = opened.digests if isinstance(opened, Digested) else ()
-            digests = dict.fromkeys((layout.manifest_digest, found.digest, *own))
-            digests.pop(image.config.digest, None)
-            record = record_of(image.config, sum(image.sizes.values()), found.repo_digests)
+            record = record_of(image.config, sum(image.sizes.values()))
 
             def described(archive: Digest) -> Metadata:
-                return Metadata(image.config.digest, archive, record, tuple(digests))
+                metadata = Metadata(image.config.digest, archive, record)
+                return metadata.knowing(
+                    (layout.manifest_digest, found.digest, *found.digests, *own), found.repo_digests
+                )
 
             with self._progress.step(f"reading {it} from {found.origin}", layout.size) as advance:
                 chunks = archive_of(image, layout, advance)
@@ -223,6 +225,11 @@ class _Staging:
     def _put(self, it: Wanted, entry: Entry, origin: str) -> Container:
         (container, *_) = containers(self._folder.put(it, entry, self._entries, force=self._force))
         return replace(container, name=it.canonical, origin=origin)
+
+
+def _with(entry: Entry, found: Found) -> Entry:
+    """The entry of an image with what an origin knows of that."""
+    return replace(entry, metadata=entry.metadata.knowing((found.digest, *found.digests), found.repo_digests))
 
 
 def _is(copy: Copy, it: Wanted) -> bool:

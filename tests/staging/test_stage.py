@@ -221,6 +221,21 @@ def test_what_keep_has_not_comes_from_the_engine_and_then_from_the_registry(plac
     assert again.image_id == ID
 
 
+def test_what_each_origin_knows_of_an_image_is_kept(place: Place) -> None:
+    """Keep knows of no registry; when one is asked, the bytes are there already."""
+    name = f"{place.registry.host}/tools/app:1"
+    place.store(APP, "app:1")
+    digest = place.registry.add("tools/app:1", APP)
+    (first,) = place.stage("app:1", into="first", origins=place.origins("keep"))
+    assert first.repo_digest is None
+    (second,) = place.stage(name, into="second", origins=place.origins("registry"))
+    assert (second.origin, second.repo_digest) == ("cache", f"{place.registry.host}/tools/app@{digest}")
+    assert set(first.digests) < set(second.digests)
+    (third,) = place.stage(f"{place.registry.host}/tools/app@{digest}", into="third", offline=True)
+    assert (third.image_id, third.repo_digest, third.digests) == (ID, second.repo_digest, second.digests)
+    assert len(cached()) == 2
+
+
 def test_an_engine_that_is_down_is_passed_over_and_a_cluster_that_is_down_is_not(place: Place) -> None:
     class Down(Recorder):
         def inspect(self, name: Any) -> Any:
