@@ -11,6 +11,7 @@ import pytest
 from tests.real.containerd import ContainerdDocker
 from tests.real.engines import Docker, Engine, Image, Podman
 from tests.real.sites import Site, show
+from tests.real.trees import Apptainer
 
 pytestmark = pytest.mark.engine("docker", "busybox")
 
@@ -132,3 +133,11 @@ def test_a_node_starts_it_by_the_name_of_the_file(
     show(capsys, f"{how}, started by Docker {version(engine)} as {started[:19]}")
     assert started == stored.expected(engine)
     assert greeting(engine, started) == stored.image.greeting
+
+
+def test_apptainer_runs_it(stored: Stored, apptainer: Apptainer, capsys: pytest.CaptureFixture[str]) -> None:
+    there = Site(stored.site.folder, apptainer)
+    words = ("stage", "--from=keep", "--format=sif", stored.image.reference, f"--dir={apptainer.folder}/sifs")
+    path = there.printed(*words)
+    show(capsys, f"{stored.pdh}  {apptainer.text('--version')}: built and started")
+    assert apptainer.text("run", path) == stored.image.greeting
