@@ -155,11 +155,31 @@ class Ingest:
 
     def under_its_names(self, image: OpenedImage) -> Ingested:
         """The same, linked by every name that its archive gives it; the result has the first of them."""
-        done = self.from_image(image, None)
-        for further in _tags_of(image)[1:]:
-            if (found := self._records.known(image.config.digest, further)) is not None:
-                done = replace(done, links_written=done.links_written + found.links_written)
-        return done
+        return self._also_called(self.from_image(image, None), image.config.digest, _tags_of(image)[1:])
+
+    def every_piped(self, archive: StreamedArchive) -> Iterator[tuple[str, Ingested | ArvDockerError]]:
+        """Every image of an archive that is read once, from its front: what it is called, and what became of it.
+
+        All are stored first, layers that they share once; each is linked by every name that the archive gives it.
+        """
+        self._records.check_cluster()
+        _, destination = self._destination([], [], spare=False)
+        with self._progress.storing("storing in Keep", None) as told:
+            stored = destination.write_all(archive, told, told.spared)
+        unsaid = set(destination.sent)
+        for listed, image in archive.every():
+            found = image if isinstance(image, ArvDockerError) else stored[image.digest]
+            if isinstance(found, ArvDockerError):
+                yield str(listed), found
+                continue
+            fresh = _bytes_of(found.names & unsaid)
+            unsaid -= found.names
+            layers = KnownLayers(self._cluster, found.layout.config.diff_ids, self._records.trust)
+            written = Written(found, fresh, 0, layers, listed.digests)
+            try:
+                yield str(listed), self._under(written, references_in(listed.tags))
+            except ArvDockerError as error:
+                yield str(listed), error
 
     def _from_stream(
         self, image: StreamedImage, name: Reference | ImageId | None, otherwise: Reference | None
@@ -167,14 +187,29 @@ class Ingest:
         _, destination = self._destination([], [], spare=False)
         with self._progress.storing("storing in Keep", None) as told:
             stored = destination.write(image, told, spared=told.spared)
-        config = stored.layout.config
-        self._warn_of(config)
         label = _label_of(image, name, otherwise)
-        layers = KnownLayers(self._cluster, config.diff_ids, self._records.trust)
+        layers = KnownLayers(self._cluster, stored.layout.config.diff_ids, self._records.trust)
         written = Written(stored, destination.bytes_sent, destination.bytes_spared, layers, image.digests)
+        return self._under(written, [label] if label else [])
+
+    def _under(self, written: Written, names: Sequence[Reference]) -> Ingested:
+        """An image that was stored before it was known which one it is, linked by these names."""
+        config = written.stored.layout.config
+        self._warn_of(config)
+        first = next(iter(names), None)
         with self._locked(config.digest):
-            known = None if self._options.force else self._known(image, label)
-            return known or self._catalogue(written, label)
+            known = None
+            if not self._options.force:
+                known = self._records.known(config.digest, first, digests=written.digests)
+            return self._also_called(known or self._catalogue(written, first), config.digest, names[1:])
+
+    def _also_called(self, done: Ingested, image_id: Digest, names: Sequence[Reference]) -> Ingested:
+        """An image that was put into Keep, linked by further names."""
+        for name in names:
+            naming.check_free(self._cluster, name, image_id)
+            if (found := self._records.known(image_id, name)) is not None:
+                done = replace(done, links_written=done.links_written + found.links_written)
+        return done
 
     def from_keep(self, name: Reference | ImageId) -> Ingested | None:
         """An image that Keep has already and no engine has to, as ``Cataloguing.from_keep`` finds it."""

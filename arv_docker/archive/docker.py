@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,7 +23,7 @@ from ..progress import Progress
 from . import oci
 from .archived import ArchivedImage, StoredLayer
 from .blob import Files, RandomAccess
-from .listing import Listed, Name, chosen, digest_in, for_platforms
+from .listing import Listed, Name, chosen, digest_in, each_once, for_platforms
 from .tar import Index
 from .unwrapped import unwrapped
 
@@ -71,11 +70,8 @@ class Images:
         found = [image for image in self.images if name is None or image.answers_to(name)]
         if not found:
             found = [chosen(self.images, name, None)]
-        tags: dict[str, tuple[str, ...]] = {}
-        for image in found:
-            tags[image.config_path] = tuple(dict.fromkeys((*tags.get(image.config_path, ()), *image.tags)))
-        for image in {it.config_path: it for it in found}.values():
-            yield str(image), partial(self.opened, replace(image, tags=tags[image.config_path]))
+        for image in each_once(found):
+            yield str(image), partial(self.opened, image)
 
     def platforms(self, name: Name | None = None) -> Iterator[Openable]:
         """The image called ``name``, or the only one there is, for each of its platforms; raises as ``image`` does."""

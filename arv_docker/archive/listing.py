@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .. import manifest
 from ..errors import BadReference, NoSuchImage, SeveralImages
@@ -59,6 +59,15 @@ class Listed:
     def __str__(self) -> str:
         name = ", ".join((*self.tags, *self.short_names)) or self.config_path
         return f"{name} ({self.platform})" if self.platform and self.group is not None else name
+
+
+def each_once(images: Sequence[Listed]) -> list[Listed]:
+    """Each image once, with all its names."""
+    tags: dict[str, tuple[str, ...]] = {}
+    for image in images:
+        tags[image.config_path] = tuple(dict.fromkeys((*tags.get(image.config_path, ()), *image.tags)))
+    last = {image.config_path: image for image in images}
+    return [replace(image, tags=tags[path]) for path, image in last.items()]
 
 
 def chosen(images: Sequence[Listed], name: Name | None, platform: Platform | None) -> Listed:

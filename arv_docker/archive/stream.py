@@ -23,7 +23,7 @@ from .blob import Checked
 from .compression import MAGIC_LENGTH, Decompressed, kind_of
 from .docker import config_of, layer_paths, listing
 from .layer import CHUNK, Layer, Stream
-from .listing import Listed, Name, chosen, digest_in
+from .listing import Listed, Name, chosen, digest_in, each_once
 from .tar import Index, Member, members
 
 #: Documents of all kinds together; a real archive has some hundred kilobytes.
@@ -54,6 +54,10 @@ class StreamedArchive:
             own = image.digest if isinstance(image, Config) else listed.config_digest
             found |= {digest: image for digest in (own, *listed.digests) if digest and shared[digest] < 2}
         return found
+
+    def every(self) -> list[tuple[Listed, Config | ArvDockerError]]:
+        """Each image once, with all its names, and its config or what is wrong with it, as ``images`` has them."""
+        return [(listed, self._images[listed.config_path]) for listed in each_once(self._listed)]
 
     def image(self, name: Name | None = None, platform: Platform | None = None) -> tuple[Listed, Config]:
         """The image called ``name``, or the only one; raises what is wrong with it, and as ``listing.chosen`` does."""

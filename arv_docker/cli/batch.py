@@ -139,8 +139,13 @@ class Batch:
 
     def _every(self, text: str) -> Iterator[tuple[str, Outcome]]:
         """The images of a source, each opened when its turn comes."""
+        from ..transports.docker_archive import PipedArchive
+
         try:
             source, name, otherwise = self._source(text)
+            if isinstance(source, PipedArchive) and self._args.all and not self._args.dry_run:
+                yield from self._ingest.every_piped(source.archive())
+                return
             with self._several(source, text) as images:
                 for called, opened in images:
                     yield called, self._one(called, opened, name, otherwise)
@@ -158,7 +163,7 @@ class Batch:
                 )
             return source.platforms()
         if not isinstance(source, HasImages):
-            raise UsageError(f"{what}: --all is for docker-archive:FILE, oci: and oci-archive:.")
+            raise UsageError(f"{what}: --all is for docker-archive:, oci: and oci-archive:, and to plan for a file.")
         return source.every()
 
     def _one(

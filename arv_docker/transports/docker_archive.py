@@ -17,7 +17,7 @@ from ..archive.canonical import Layout, Names
 from ..archive.docker import DockerArchive, Openable
 from ..archive.layer import Stream
 from ..archive.listing import Name
-from ..archive.stream import StreamedImage
+from ..archive.stream import StreamedArchive, StreamedImage
 from ..archive.unwrapped import unwrapped_stream
 from ..disk import locked, replacing
 from ..errors import BadArchive, DiskError, NoSuchImage, UsageError
@@ -109,8 +109,16 @@ class PipedArchive:
     @contextmanager
     def open(self) -> Iterator[StreamedImage]:
         """The image; raises BadArchive for a ZIP file, and as its layers are read."""
-        stream = unwrapped_stream(cast(Stream, sys.stdin.buffer))
-        yield StreamedImage(stream, name=self._name, platform=self._choice.platform)
+        yield StreamedImage(self._stream(), name=self._name, platform=self._choice.platform)
+
+    def archive(self) -> StreamedArchive:
+        """All that is piped in; raises as ``open`` does, and UsageError where one image of it is named."""
+        if self._name is not None:
+            raise UsageError(f"{str(self._name)!r} is one image of what is piped in, and all are asked for.")
+        return StreamedArchive(self._stream())
+
+    def _stream(self) -> Stream:
+        return unwrapped_stream(cast(Stream, sys.stdin.buffer))
 
 
 class ArchiveDestination:

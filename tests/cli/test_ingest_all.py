@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -154,7 +156,9 @@ def test_a_plan_of_all(api: FakeApi, run: Run, archive: Path) -> None:
     [
         ["--all", "app:1"],
         ["--all", "docker://example.com/app:1"],
-        ["--all", "docker-archive:-"],
+        ["--all", "--dry-run", "docker-archive:-"],
+        ["--all-platforms", "docker-archive:-"],
+        ["--all", "docker-archive:-:one:1"],
         ["--all", "docker-archive:{}", "--as", "x:1"],
         ["--all", "docker-archive:{}", "--platform", "linux/amd64"],
         ["--all", "--all-platforms", "docker-archive:{}"],
@@ -165,6 +169,40 @@ def test_a_plan_of_all(api: FakeApi, run: Run, archive: Path) -> None:
 def test_what_does_not_go_together(api: FakeApi, run: Run, archive: Path, words: list[str]) -> None:
     assert run("ingest", *(word.format(archive) for word in words)).code == 2
     assert api.records["collections"] == {}
+
+
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
+    """Puts bytes on standard input."""
+    return lambda content: monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+
+
+def test_every_image_that_is_piped_in(api: FakeApi, run: Run, archive: Path, pipe: Callable[[bytes], None]) -> None:
+    pipe(archive.read_bytes())
+    outcome = run("ingest", "--all", "--json", "docker-archive:-")
+    assert outcome.code == 0, outcome.err
+    one, two, three = ids(ONE, TWO, THREE)
+    assert named(api) == {one: {"one:1", "one:latest"}, two: {"example.com/two:2"}, three: set()}
+    assert sum(it["bytes_sent"] for it in json.loads(outcome.out)) == sum(map(len, api.keep.blocks.values()))
+    before = {kind: dict(records) for kind, records in api.records.items()}
+    again = run("ingest", "--all", f"docker-archive:{archive}")
+    assert again.out.split() == [it["uuid"] for it in json.loads(outcome.out)]
+    pipe(gzip.compress(archive.read_bytes()))
+    assert run("ingest", "--all", "docker-archive:-").out == again.out
+    assert api.records == before
+
+
+def test_of_what_is_piped_in_one_failure_leaves_the_others_whole(
+    api: FakeApi, run: Run, pipe: Callable[[bytes], None]
+) -> None:
+    whole = several((ONE, ["one:1"]), (TWO, ["two:2"]), (THREE, ["three:3"]))
+    pipe(whole.replace(TWO.layers[0], files_of(b"!")))
+    outcome = run("ingest", "--all", "docker-archive:-")
+    assert (outcome.code, set(named(api))) == (5, set(ids(ONE, THREE)))
+    assert "2 of 3 images are in Keep, 1 failed" in outcome.err
+    pipe(whole[:12_000])
+    assert run("ingest", "--all", "docker-archive:-").code == 5
+    assert set(named(api)) == set(ids(ONE, THREE))
 
 
 def test_both_digests_of_each(api: FakeApi, run: Run, archive: Path) -> None:
