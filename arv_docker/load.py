@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 
 from .engine import Engine
 from .image import Digest
 from .keep.client import Cluster, CollectionRecord
 from .keep.stored import StoredImage
-from .progress import Progress
+from .progress import Advance, Progress
 from .reference import Reference
 from .transports.docker_daemon import held
 
@@ -41,7 +41,10 @@ def load(
     """
     stored = StoredImage(cluster, collection)
     tagged = name if name is not None and name.digest is None else None
-    step = partial(progress.step, f"loading into {engine.name}")
+
+    def step(total: int) -> AbstractContextManager[Advance]:
+        return progress.step(f"loading into {engine.name}", total)  # which engine it is shows only now
+
     there = held(engine, stored, tagged, step, progress.say)
     text = str(tagged) if tagged is not None else None
     return Loaded(stored.config.digest, there.engine_id, text, there.already, stored.bytes_read, there.spared)
