@@ -102,8 +102,9 @@ def _built(args: argparse.Namespace, engine: Engine, shown: progress.Progress) -
             network=args.network,
         )
         ending = Ending(settled(engine.build(wanted)))
-        for line in ending:
-            shown.say(line.rstrip("\n"))
+        with shown.step(f"building {args.tag or 'the image'}", None):
+            for line in ending:
+                shown.say(line.rstrip("\n"))
     return ending.value
 
 

@@ -55,10 +55,19 @@ def own_client(folder: Path) -> dict[str, str]:
     return {"PATH": f"{folder}:{os.environ['PATH']}", "DOCKER_BUILDKIT": "1"}
 
 
-@pytest.fixture(params=["docker", pytest.param("buildkit", marks=pytest.mark.long), "podman"])
+@pytest.fixture(
+    params=[
+        "docker",
+        "podman",
+        pytest.param("buildkit", marks=pytest.mark.long),
+        pytest.param("containerd", marks=[pytest.mark.long, pytest.mark.engine("debootstrap")]),
+    ]
+)
 def builder(request: pytest.FixtureRequest, second_docker: Docker, podman: Podman, tmp_path: Path) -> Iterator[Builder]:
     if request.param == "podman":
         yield Builder("podman", podman, {})
+    elif request.param == "containerd":
+        yield Builder("docker", request.getfixturevalue("containerd_docker"), {})
     elif request.param == "docker":
         yield Builder("docker", second_docker, {})
     else:
