@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,13 +165,20 @@ class Entries:
             self.drop_unnamed((path, metadata_path(path)))
 
     def transfer(
-        self, name: str, directory: Path, *, names: Sequence[str] | None = None, force: bool = False
+        self,
+        name: str,
+        directory: Path,
+        *,
+        names: Sequence[str] | None = None,
+        force: bool = False,
+        around: Callable[[Path], AbstractContextManager[object]] = nullcontext,
     ) -> tuple[Path, ...] | None:
         """Puts the archive into ``directory`` under each of ``names`` (the cache's own unless given); None if there is
         no such entry.
 
         A hard link where the file system has them, else a copy. A file that is there stays
-        unless ``force``. Raises DigestMismatch for content that is not as it was written,
+        unless ``force``. ``around`` is what is done with each path, before and after, while no
+        other process works on the directory. Raises DigestMismatch for content that is not as it was written,
         before anything is put anywhere, and DiskError.
         """
         entry = self.query(name)
@@ -186,8 +193,9 @@ class Entries:
         with locked(directory / ".lock"):
             for path in paths:
                 partial_of(path).unlink(missing_ok=True)  # of a process that was killed
-                if force or not path.exists():
-                    place(entry.path, path, entry.metadata.archive)
+                with around(path):
+                    if force or not path.exists():
+                        place(entry.path, path, entry.metadata.archive)
         return paths
 
     def tidy(self) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,15 +55,20 @@ class PlainFolder:
         """The archive first and its metadata last, so that what has metadata is whole."""
         paths = self.paths(wanted, entry.metadata.image_id)
         metadata = replace(entry.metadata, name=wanted.canonical)
-        self._check_names(paths, metadata)
-        for path in () if force else filter(Path.exists, paths):
-            self._check_there(path, entry, metadata)
-        if entries.transfer(wanted.canonical, self.path, names=[it.name for it in paths], force=force) is None:
+
+        @contextmanager
+        def around(path: Path) -> Iterator[None]:
+            self._check_names([path], metadata)
+            if path.exists() and not force:
+                self._check_there(path, entry, metadata)
+            yield
+            write(metadata_path(path), FORM.dump(metadata))
+
+        names = [it.name for it in paths]
+        if entries.transfer(wanted.canonical, self.path, names=names, force=force, around=around) is None:
             raise NoSuchImage(f"{wanted} was removed from the cache meanwhile. Stage it again.")
-        with locked(self.path / ".lock"):
-            for path in paths:
-                write(metadata_path(path), FORM.dump(metadata))
-            if force:
+        if force:
+            with locked(self.path / ".lock"):
                 self._remove_others(metadata)
         return [Copy(path, metadata) for path in paths]
 
@@ -72,7 +79,7 @@ class PlainFolder:
         except (OSError, ContentError) as error:
             return Copy(path, None, f"{metadata} cannot be used: {error}")
 
-    def _check_names(self, paths: tuple[Path, ...], metadata: Metadata) -> None:
+    def _check_names(self, paths: Sequence[Path], metadata: Metadata) -> None:
         """Two images under one file name would each be taken for the other."""
         for path in paths:
             there = self._copy(metadata_path(path)).metadata

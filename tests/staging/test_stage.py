@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,11 @@ from arv_docker.inspection import Sealed
 from arv_docker.keep.catalogue import DIGEST, HASH, REPO_TAG
 from arv_docker.staging.folder import PlainFolder
 from arv_docker.staging.origins import FromEngine
+from arv_docker.staging.staged import verify
 from tests.archives import Bytes, canonical_archive, containerd
 from tests.keep.fake_api import OTHER as STRANGER
 from tests.keep.fake_api import http_error
-from tests.staging.conftest import APP, OTHER, Place, Recorder, slow_save
+from tests.staging.conftest import APP, OTHER, Place, Recorder, Said, slow_save
 
 ID = APP.parsed.digest
 NAME = "docker.io/library/app:1"
@@ -468,6 +470,31 @@ def test_two_images_never_share_a_file_name(place: Place) -> None:
         place.stage("app:1", "other:1", folder=folder)
     assert place.files() == ["1.tar", "1.tar_meta.json"]
     assert folder.copies()[0].metadata is not None
+
+
+def test_two_images_under_one_file_name_at_the_same_time(place: Place) -> None:
+    """Whichever comes first, what is written beside the file is about that."""
+    place.engine = Recorder(APP, OTHER)
+    place.engine.tags[OTHER.parsed.digest] = ["other:1"]
+    refused = []
+
+    def work(name: str) -> None:
+        try:
+            place.stage(name, folder=PlainFolder(place.folder / "staged", naming("{tag}.tar")))
+        except OtherImage as error:
+            refused.append(error)
+
+    for _ in range(10):
+        threads = [threading.Thread(target=work, args=(name,)) for name in ("app:1", "other:1") * 2]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        (checked,) = verify(PlainFolder(place.folder / "staged").copies(), Said())
+        assert checked.problem == ""
+        assert len(refused) == 2
+        refused.clear()
+        shutil.rmtree(place.folder / "staged")
 
 
 def test_what_a_name_meant_before_goes_when_it_is_forced(place: Place) -> None:
