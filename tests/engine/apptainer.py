@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 _SCRIPT = """#!{python}
-import json, os, signal, sys
+import json, os, signal, sys, time
 folder = os.path.dirname(os.path.abspath(__file__))
 answer = open(os.path.join(folder, "answer")).read()
 if sys.argv[1] == "--version":
@@ -21,7 +21,8 @@ if sys.argv[1] == "--version":
     print("apptainer version 1.4.5")
     sys.exit()
 archive = open(sys.argv[3].partition(":")[2], "rb").read()
-call = dict(words=sys.argv[1:], folder=os.getcwd(), archive=archive.hex(), variables=dict(os.environ))
+call = dict(words=sys.argv[1:], folder=os.getcwd(), archive=archive.hex(), process=os.getpid())
+call["variables"] = dict(os.environ)
 with open(os.path.join(folder, "calls"), "a") as calls:
     calls.write(json.dumps(call) + "\\n")
 if answer == "fail":
@@ -31,6 +32,8 @@ if answer == "fail":
 if answer == "full":
     os.write(2, b"FATAL: while creating squashfs: write: no space left on device\\n")
     sys.exit(255)
+if answer == "slow":
+    time.sleep(60)
 if answer == "killed":
     os.makedirs("rootfs/locked")
     open("rootfs/locked/file", "w").close()
@@ -57,12 +60,12 @@ class Scripted:
 
     def answer(self, how: str) -> None:
         """`well`; `fail` and `full`, for how it ends; `nothing` or `other`, for what it writes; `broken`, which has no
-        version; `killed`, which its starter is in the middle."""
+        version; `killed`, which its starter is in the middle; `slow`."""
         (self.folder / "answer").write_text(how)
 
     @property
     def builds(self) -> list[dict[str, Any]]:
-        """Each build: `words`, the `archive` in hex, the `folder` in which it ran, its `variables`."""
+        """Each build: `words`, the `archive` in hex, the `folder` in which it ran, its `variables` and `process`."""
         calls = self.folder / "calls"
         return [json.loads(line) for line in calls.read_text().splitlines()] if calls.exists() else []
 

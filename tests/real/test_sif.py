@@ -17,7 +17,9 @@ from tests.real.trees import USER, Apptainer
 
 pytestmark = pytest.mark.engine("docker", "busybox")
 
-LINES = re.findall(r"^    (arv-docker .*)$", (TOP / "docs/sif.md").read_text(), re.MULTILINE)
+PAGE = (TOP / "docs/sif.md").read_text()
+LINES = re.findall(r"^    (arv-docker .*)$", PAGE, re.MULTILINE)
+PROGRAM = "\n".join(re.findall(r"^    ((?:from|\(image|built).*)$", PAGE, re.MULTILINE))
 CONTENT = 5
 
 
@@ -85,6 +87,9 @@ def test_every_example_of_its_page(
     show(
         capsys, f"{apptainer.text('--version')}, user {USER}: {made[0].stat().st_size} bytes, {small_image.greeting!r}"
     )
+    (here.folder / "program.py").write_text(f"{PROGRAM}\nprint(image.paths[0], built)\n")
+    done = here.run(f"PYTHONPATH={TOP} {sys.executable} program.py")
+    assert (done.status, done.out) == (0, "sifs/app%3A1.sif []\n"), done.told
     assert list(here.folder.glob("*/.*")) == []  # neither locks nor unfinished work
 
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -230,6 +232,24 @@ def test_killed_in_the_middle_the_next_run_completes(when: str, stored: Place, p
     assert found.paths[0].read_bytes() == MADE
     assert stored.files() == ["app%3A1.sif", "app%3A1.sif_meta.json"]
     assert [it.problem for it in verify(PlainFolder(path.parent).copies(), Silent())] == [""]
+
+
+def test_interrupted_in_the_middle_nothing_is_left(stored: Place, program: Scripted) -> None:
+    """By Ctrl-C: what was started ends too."""
+    stored.stage("app:1", into="elsewhere")
+    program.answer("slow")
+    folder = stored.folder / "staged"
+    words = ["stage", "--offline", "--format=sif", "app:1", f"--dir={folder}"]
+    process = subprocess.Popen([sys.executable, "-m", "arv_docker.cli.arv_docker", *words], stderr=subprocess.PIPE)
+    while not program.builds:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"interrupted" in said
+    assert list(folder.iterdir()) == []
+    assert not Path(f"/proc/{program.builds[0]['process']}").exists()
 
 
 def test_several_at_once_build_it_once(stored: Place, program: Scripted) -> None:
