@@ -84,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _built(args: argparse.Namespace, engine: Engine, shown: progress.Progress) -> EngineImage:
-    from ..engine.building import Build, Ending, settled
+    from ..engine.building import Build
+    from ..engine.output import Ending, settled
 
     with _context(args.path) as context:
         wanted = Build(

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..errors import EngineError, NoEngine
 from ..image import Platform
 from ..manifest import machine_platform
-from .building import Ending
+from .output import Ending
 from .process import Finished, lines, run
 
 #: By preference: where both are there, the second often stands for the first.

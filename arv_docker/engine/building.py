@@ -3,23 +3,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Generic, TypeVar
+from typing import IO, TYPE_CHECKING
 
 from ..image import Platform
 from ..reference import Reference
 
 if TYPE_CHECKING:
     from ..registry.credentials import Credentials
-
-Item = TypeVar("Item")
-Value = TypeVar("Value")
-
-#: Seconds between two lines that take each other's place.
-_PASSING = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,28 +67,3 @@ class Build:
         if not self.dockerfile or not isinstance(self.context, Path):
             return self.dockerfile
         return str(self.context.resolve() / self.dockerfile)
-
-
-class Ending(Generic[Item, Value]):
-    """A generator to loop over, and then ``value``, which it returned."""
-
-    value: Value
-
-    def __init__(self, items: Generator[Item, None, Value]) -> None:
-        self._items = items
-
-    def __iter__(self) -> Iterator[Item]:
-        self.value = yield from self._items
-
-
-def settled(lines: Generator[str, None, Value]) -> Generator[str, None, Value]:
-    """The same lines, each with a line feed; of those that take each other's place one every two seconds."""
-    shown = time.monotonic()
-    ending = Ending(lines)
-    for line in ending:
-        if not line.endswith("\r"):
-            yield line
-        elif time.monotonic() >= shown + _PASSING:
-            shown = time.monotonic()
-            yield line[:-1] + "\n"
-    return ending.value

@@ -35,7 +35,8 @@ from ..image import Digest, Platform
 from ..reference import ImageId, Reference
 from ..registry.credentials import Credentials
 from . import EngineImage, ListedImage, process
-from .building import Build, Ending
+from .building import Build
+from .output import Ending
 from .process import Finished, run
 
 #: The columns of a listing, for a template: Podman's ``{{json .}}`` gives other keys, and all lines at once.

@@ -13,8 +13,8 @@ from typing import Any
 
 from ..errors import EngineError, UsageError
 from ..reference import parse_name
-from .building import Ending
 from .command import CommandLine
+from .output import Ending
 
 #: What Podman calls a state for which Docker has another word.
 _STATES = {"configured": "created", "initialized": "created", "stopped": "exited", "stopping": "running"}

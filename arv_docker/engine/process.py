@@ -14,7 +14,6 @@ from __future__ import annotations
 import fcntl
 import io
 import os
-import re
 import signal
 import subprocess
 import threading
@@ -26,9 +25,8 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import ContentError, EngineError
-from ..progress import printable
 from ..settings import for_commands
-from .building import Ending
+from .output import Ending, split
 from .watch import Watch
 
 _HEAD = 16 << 10
@@ -37,12 +35,6 @@ _PIPE = 1 << 20
 #: Seconds that a pipe may stay open after its command has ended, and a command may take to end by itself.
 _GRACE = 5.0
 _F_SETPIPE_SZ = 1031  # fcntl has the name on Linux alone
-
-#: The end of a line: a carriage return that the next line follows makes that take this one's place.
-_LINE_END = re.compile(rb"\r?\n|\r(?=[^\n])")
-_LONGEST_LINE = 64 << 10
-#: What moves a terminal's cursor, colours it, or sets its title.
-_TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,27 +136,6 @@ def pieces(
         read = partial(process.stdout.read1, 1 << 16)  # type: ignore[attr-defined]
         yield from iter(lambda: _watched(watch, read), b"")
         return _ended(process, watch)
-
-
-def split(pieces: Iterable[bytes]) -> Iterator[str]:
-    """The lines in some output, as ``lines`` gives them; one that is far too long comes in parts."""
-    rest = b""
-    for piece in pieces:
-        rest += piece
-        start = 0
-        for end in _LINE_END.finditer(rest):
-            yield _shown(rest[start : end.start()]) + ("\r" if end[0] == b"\r" else "\n")
-            start = end.end()
-        rest = rest[start:]
-        if len(rest) > _LONGEST_LINE:
-            yield _shown(rest) + "\n"
-            rest = b""
-    if rest := rest.rstrip(b"\r"):
-        yield _shown(rest) + "\n"
-
-
-def _shown(line: bytes) -> str:
-    return printable(_TERMINAL.sub("", line.decode(errors="replace")).expandtabs())
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from ..engine import container
-from ..engine.building import Build, settled
+from ..engine.building import Build
+from ..engine.output import settled
 from ..errors import ClusterError, NoSuchImage, UsageError
 from ..manifest import parse_platform
 from ..progress import Lines, Progress, Silent, printable, size

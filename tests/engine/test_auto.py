@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from arv_docker.engine.auto import Auto
-from arv_docker.engine.building import Build, Ending
+from arv_docker.engine.building import Build
+from arv_docker.engine.output import Ending
 from arv_docker.errors import (
     AmbiguousImage,
     ArvDockerError,

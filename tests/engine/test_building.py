@@ -11,9 +11,10 @@ from typing import IO
 
 import pytest
 
-from arv_docker.engine import building
-from arv_docker.engine.building import Build, Ending, settled
+from arv_docker.engine import output
+from arv_docker.engine.building import Build
 from arv_docker.engine.docker import Docker
+from arv_docker.engine.output import Ending, settled
 from arv_docker.engine.podman import Podman
 from arv_docker.errors import BadSettings, BuildFailed, EngineError, EngineNotRunning
 from arv_docker.image import Platform
@@ -206,7 +207,7 @@ def test_lines_that_take_each_other_s_place_are_let_through_now_and_then(monkeyp
     ending = Ending(settled(passing()))
     assert list(ending) == ["one\n", "two\n"]
     assert ending.value == 7
-    monkeypatch.setattr(building, "_PASSING", 0)
+    monkeypatch.setattr(output, "_PASSING", 0)
     assert told(settled(passing())) == ["one\n", "10 %\n", "20 %\n", "two\n"]
 
 

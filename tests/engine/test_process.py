@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arv_docker.engine import process
-from arv_docker.engine.building import Ending
-from arv_docker.engine.process import Finished, feed, lines, reading, run, split
+from arv_docker.engine.output import Ending, split
+from arv_docker.engine.process import Finished, feed, lines, reading, run
 from arv_docker.errors import ArvDockerError, BadArchive, EngineError
 
 
