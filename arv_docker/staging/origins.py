@@ -66,7 +66,7 @@ class FromKeep:
         self._progress = progress
 
     def find(self, wanted: Wanted, *, force: bool) -> Found:  # noqa: ARG002 -- what Keep has cannot be any newer
-        """Of digests only what trusted users say is taken: an image's bytes do not show how registries call it."""
+        """Of registries' digests only what trusted users say is taken: an image's bytes do not show those."""
         if self._cluster is None:
             self._cluster = self._make()
         cluster = self._cluster
@@ -175,7 +175,7 @@ def usual(progress: Progress) -> Sequence[Origin]:
 def _resolved(cluster: Cluster, wanted: Wanted, trust: Trust) -> catalogue.Resolved:
     """What Keep has under that digest, or the first of the spellings that it knows: links have names as written."""
     if wanted.digest is not None:
-        return catalogue.resolve(cluster, str(wanted.digest), trust, trusted_only=True)
+        return _by_digest(cluster, wanted.digest, trust)
     assert isinstance(wanted.name, Reference)
     texts = dict.fromkeys((*wanted.spellings, wanted.name.familiar, wanted.canonical))
     for text in texts:
@@ -184,6 +184,17 @@ def _resolved(cluster: Cluster, wanted: Wanted, trust: Trust) -> catalogue.Resol
         except NoSuchImage as error:
             missing = error
     raise missing
+
+
+def _by_digest(cluster: Cluster, digest: Digest, trust: Trust) -> catalogue.Resolved:
+    """What trusted users say; of others that an image has that ID, which its bytes then show."""
+    try:
+        return catalogue.resolve(cluster, str(digest), trust, trusted_only=True)
+    except NoSuchImage:
+        found = catalogue.resolve(cluster, str(digest), trust)
+        if found.link is not None and found.link.link_class == catalogue.DIGEST:
+            raise
+        return found
 
 
 @contextmanager

@@ -202,6 +202,13 @@ def test_of_a_digest_only_a_trusted_link_counts(place: Place) -> None:
     assert (found.image_id, found.called) == (ID, None)
 
 
+def test_an_image_id_needs_nobody_s_word(place: Place) -> None:
+    place.store(APP, "app:1")
+    for link in place.api.records["links"].values():
+        link["modified_by_user_uuid"] = STRANGER
+    assert place.stage(str(ID), origins=place.origins("keep"))[0].image_id == ID
+
+
 def test_an_image_id_that_a_link_has_wrong(place: Place) -> None:
     place.store(APP, "app:1")
     (record,) = place.api.records["collections"].values()
