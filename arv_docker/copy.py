@@ -14,10 +14,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from . import cache, verify
-from .cataloguing import Cataloguing, Ingested, Options
+from .cataloguing import Cataloguing
 from .errors import BadReference, ContentError, NotVerified
 from .image import Digest
 from .ingest import Ingest
+from .ingested import Ingested, Options
 from .keep import catalogue, links
 from .keep.catalogue import DIGEST, REPO_TAG
 from .keep.client import Cluster, CollectionRecord, batches

@@ -17,17 +17,18 @@ from typing import TypeVar
 from . import cache, naming
 from .archive.archived import ArchivedImage
 from .archive.stream import StreamedArchive, StreamedImage
-from .cataloguing import Cataloguing, Ingested, Options, Written
+from .cataloguing import Cataloguing, Written
 from .engine import Engine, EngineImage
-from .errors import ArvDockerError, ClusterError, ContentError, NoSuchImage, UsageError
+from .errors import ArvDockerError, ClusterError, ContentError, NoSuchImage
 from .image import CLASSIC_LAYER_LIMIT, Config, Digest
+from .ingested import Ingested, Options
 from .keep import catalogue
 from .keep.blocks import StoredArchive
 from .keep.client import Cluster
 from .keep.delta import HeldLayer, KnownLayers
 from .keep.resume import SentBlocks
 from .keep.trust import Trust
-from .plan import Planned, planned
+from .plan import Planning
 from .progress import Progress
 from .reference import NAMELESS, ImageId, Reference, references_in
 from .transports import Digested, OpenedImage, Source, docker_archive
@@ -225,37 +226,10 @@ class Ingest:
         unique = naming.link_uniquely(self._cluster, collection, name, self._records.trust, self._progress)
         return replace(done, unique=unique)
 
-    def plan_engine(self, engine: Engine, name: Reference | ImageId) -> Planned:
-        """What ``from_engine`` would do."""
-        image = engine.inspect(name)
-        return planned(self._cluster, self._records, str(name), image.id, diff_ids=image.diff_ids, total=image.size)
-
-    def plan_source(
-        self, source: Source, name: Reference | ImageId | None, otherwise: Reference | None = None
-    ) -> Planned:
-        """What ``from_source`` would do. The source is opened, and none of its layers read."""
-        if isinstance(source, NamedSource):
-            return self.plan_engine(source.engine(), source.name)
-        with source.open() as image:
-            if isinstance(image, StreamedImage):
-                raise UsageError("what is piped in is known only when all of it was read; save it to a file first.")
-            return self.plan_image(image, str(name or otherwise or image.config.digest))
-
-    def plan_image(self, image: OpenedImage, called: str) -> Planned:
-        """What ``from_image`` would do with an image that is ``called`` so."""
-        config = image.config
-        size = image.known_size if isinstance(image, ArchivedImage) else None
-        return planned(self._cluster, self._records, called, config.digest, diff_ids=config.diff_ids, total=size)
-
-    def plan_keep(self, name: Reference | ImageId) -> Planned | None:
-        """What ``from_keep`` would do; None if there is no such image."""
-        found = self._records.in_keep(name)
-        if found is None:
-            return None
-        plan = planned(self._cluster, self._records, str(name), found[0])
-        if plan.uuid is None and plan.bytes_to_send is None:  # strangers say so, and it would be compared
-            return replace(plan, uuid=found[1].uuid, bytes_to_send=0)
-        return plan
+    @property
+    def plans(self) -> Planning:
+        """What would be done, and is not."""
+        return Planning(self._cluster, self._records)
 
     # -- private -------------------------------------------------------------------------
 

@@ -15,7 +15,8 @@ from .engine import Engine
 from .engine.docker import Docker
 from .errors import NoSuchImage, NotAnImage, UsageError
 from .image import Digest, parsed_time
-from .ingest import Ingest, Ingested, Options
+from .ingest import Ingest
+from .ingested import Ingested, Options
 from .keep import catalogue
 from .keep.catalogue import DIGEST, HASH, TIMESTAMP
 from .keep.client import RETRIES, Cluster, Link

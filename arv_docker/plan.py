@@ -7,13 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from . import cache
-from .cataloguing import Beside, Cataloguing
+from .archive.archived import ArchivedImage
+from .archive.stream import StreamedImage
+from .cataloguing import Cataloguing
+from .engine import Engine
+from .errors import UsageError
 from .identities import Held
 from .image import Digest
+from .ingested import Beside
 from .keep.client import Cluster
 from .keep.delta import KnownLayers
 from .keep.resume import SentBlocks
 from .progress import size
+from .reference import ImageId, Reference
+from .transports import OpenedImage, Source
+from .transports.docker_daemon import NamedSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +63,50 @@ class Planned:
     def _second(self) -> str:
         if self.beside is None:
             return ""
-        called = self.beside.image_id or "its manifest digest"
+        called = self.beside.image_id or "its other digest"
         if self.beside.uuid is not None:
             return f"; under {called} too, as {self.beside.uuid}"
         again = self.uuid is not None and self.bytes_to_send
         return f"; under {called} too, " + ("to be read and stored" if again else "of the same blocks")
+
+
+class Planning:
+    """What would be done with images; nothing is written."""
+
+    def __init__(self, cluster: Cluster, records: Cataloguing) -> None:
+        """Of images that go into this cluster, whose records these are."""
+        self._cluster = cluster
+        self._records = records
+
+    def engine(self, engine: Engine, name: Reference | ImageId) -> Planned:
+        """What ``Ingest.from_engine`` would do."""
+        image = engine.inspect(name)
+        return planned(self._cluster, self._records, str(name), image.id, diff_ids=image.diff_ids, total=image.size)
+
+    def source(self, source: Source, name: Reference | ImageId | None, otherwise: Reference | None = None) -> Planned:
+        """What ``Ingest.from_source`` would do. The source is opened, and none of its layers read."""
+        if isinstance(source, NamedSource):
+            return self.engine(source.engine(), source.name)
+        with source.open() as image:
+            if isinstance(image, StreamedImage):
+                raise UsageError("what is piped in is known only when all of it was read; save it to a file first.")
+            return self.image(image, str(name or otherwise or image.config.digest))
+
+    def image(self, image: OpenedImage, called: str) -> Planned:
+        """What ``Ingest.from_image`` would do with an image that is ``called`` so."""
+        config = image.config
+        total = image.known_size if isinstance(image, ArchivedImage) else None
+        return planned(self._cluster, self._records, called, config.digest, diff_ids=config.diff_ids, total=total)
+
+    def keep(self, name: Reference | ImageId) -> Planned | None:
+        """What ``Ingest.from_keep`` would do; None if there is no such image."""
+        found = self._records.in_keep(name)
+        if found is None:
+            return None
+        plan = planned(self._cluster, self._records, str(name), found[0])
+        if plan.uuid is None and plan.bytes_to_send is None:  # strangers say so, and it would be compared
+            return replace(plan, uuid=found[1].uuid, bytes_to_send=0)
+        return plan
 
 
 def planned(

@@ -24,7 +24,7 @@ FLOORS: list[set[str]] = [
     {"archive", "keep.manifest"},
     {"engine", "registry", "keep"},
     {"transports", "cache", "entries", "filenames"},
-    {"cataloguing", "identities", "verify", "plan"}.union(
+    {"cataloguing", "identities", "ingested", "verify", "plan"}.union(
         {"ingest", "load", "naming", "copy", "staging", "folder", "sif"}, {"publish", "housekeeping", "waiting"}
     ),
     {"cli", "integrations", "keepdocker", "installation", "launcher", "substitute"},

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from ..engine import Engine, EngineImage
-    from ..ingest import Ingest, Ingested
+    from ..ingest import Ingest
+    from ..ingested import Ingested
     from ..keep.client import Cluster
     from ..plan import Planned
     from ..transports import Openable, OpenedImage, Source
@@ -72,7 +73,7 @@ class Batch:
 
     def _told(self, outcomes: Iterable[tuple[str, Outcome]], *, alone: bool) -> Iterator[tuple[str, Outcome]]:
         """The outcomes, each told of when it comes; not an error that is ``alone``, with which the command ends."""
-        from ..ingest import Ingested
+        from ..ingested import Ingested
 
         for text, found in outcomes:
             outcome = found
@@ -116,7 +117,7 @@ class Batch:
                 return self._from_engine(parse_name(text))
             source, name, otherwise = self._source(text)
             if self._args.dry_run:
-                return self._ingest.plan_source(source, name, otherwise)
+                return self._ingest.plans.source(source, name, otherwise)
             return self._ingest.from_source(source, name, otherwise)
         except ArvDockerError as error:
             return error
@@ -176,7 +177,7 @@ class Batch:
         try:
             image = opened()
             if self._args.dry_run:
-                return self._ingest.plan_image(image, called)
+                return self._ingest.plans.image(image, called)
             if self._args.all:
                 return self._ingest.under_its_names(image)
             return self._ingest.from_image(image, name, otherwise)
@@ -185,7 +186,7 @@ class Batch:
 
     def _say_what_names_mean(self, outcomes: list[tuple[str, Outcome]]) -> None:
         """Of several images by one name the cluster takes one, whatever the platform of its nodes."""
-        from ..ingest import Ingested
+        from ..ingested import Ingested
         from ..keep import catalogue
 
         stored = [(called, it) for called, it in outcomes if isinstance(it, Ingested) and it.name]
@@ -207,9 +208,9 @@ class Batch:
     def _from_engine(self, name: Reference | ImageId) -> Ingested | Planned:
         if self._args.dry_run:
             try:
-                return self._ingest.plan_engine(cli.engine(self._args), name)
+                return self._ingest.plans.engine(cli.engine(self._args), name)
             except _NOT_THERE:
-                if self._args.force or (found := self._ingest.plan_keep(name)) is None:
+                if self._args.force or (found := self._ingest.plans.keep(name)) is None:
                     raise
                 return found
         return from_engine_or_keep(self._args, self._ingest, name, self._shown, self._inspected, called=self._called)

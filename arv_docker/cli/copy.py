@@ -129,7 +129,7 @@ def _into_keep(args: argparse.Namespace, source: _Place, target: _Place, shown: 
     with _cluster(args, target) as here, _source(args, source, shown) as (opened, otherwise):
         ingest = Ingest(here, _options(args), shown)
         name = _name(target.name) if target.name else None
-        do = ingest.plan_source if args.dry_run else ingest.from_source
+        do = ingest.plans.source if args.dry_run else ingest.from_source
         outcome: Ingested | Planned = do(opened, name, otherwise)
     if args.json:
         cli.print_json(cli.as_json(outcome))

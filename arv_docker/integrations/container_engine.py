@@ -29,7 +29,7 @@ from ..registry.credentials import Credentials
 from ..settings import settings
 
 if TYPE_CHECKING:
-    from ..cataloguing import Ingested, Options
+    from ..ingested import Ingested, Options
     from ..engine import EngineImage
     from ..engine.container import Container
     from ..engine.docker import Docker
@@ -199,7 +199,7 @@ class ContainerEngine:
         return stored
 
     def _options(self) -> Options:
-        from ..cataloguing import Options
+        from ..ingested import Options
 
         configured = settings()
         return Options(project=self._project, by_manifest=configured.by_manifest, image_ids=configured.image_ids())

@@ -223,7 +223,7 @@ def test_a_plan_tells_of_both(api: FakeApi, run: Run, engine: FakeEngine, archiv
     (fresh,) = json.loads("[" + run("ingest", "--image-id", "both", "--dry-run", "--json", "app:1").out + "]")
     assert (fresh["uuid"], fresh["beside"]["uuid"], fresh["beside"]["image_id"]) == (None, None, None)
     text = run("ingest", "--image-id", "both", "--dry-run", "app:1").out
-    assert text.rstrip().endswith("; under its manifest digest too, of the same blocks")
+    assert text.rstrip().endswith("; under its other digest too, of the same blocks")
     assert api.records == {"links": {}, "collections": {}}
     uuid = run("ingest", "app:1").out.strip()
     half = json.loads(run("ingest", "--image-id", "both", "--dry-run", "--json", "--from-archive", archive).out)
