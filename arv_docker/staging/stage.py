@@ -89,7 +89,8 @@ class _Staging:
     ) -> None:
         self._folder = folder
         self._origins = origins
-        self._injected = {it.name: it for it in injected}
+        # Of one image in both forms the archive, which it can be read from.
+        self._injected = {it.name: it for it in sorted(injected, key=lambda it: not it.is_sif)}
         self._progress = progress
         self._force = force
         self._entries = user_entries(progress)

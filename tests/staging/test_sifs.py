@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,6 +147,18 @@ def test_an_archive_is_not_read_out_of_it(stored: Place, program: Scripted) -> N
         pass
     again = [stored.stage("app:1"), staged(stored)]
     assert [it.origin for (it,) in again] == ["staged", "staged"]
+
+
+@pytest.mark.conforms("W21")
+def test_of_what_is_given_in_both_forms_the_archive_is_taken(stored: Place, program: Scripted) -> None:
+    both = [*stored.stage("app:1", into="archives"), *staged(stored)]
+    shutil.rmtree(user_entries().root)
+    for given in (both, both[::-1]):
+        (found,) = stored.stage("app:1", into=f"from{len(stored.said.lines)}", injected=given, origins=())
+        assert found.paths[0].read_bytes() == canonical_archive(APP)
+        shutil.rmtree(user_entries().root)
+    with pytest.raises(NotAnImage, match="SIF file"):
+        stored.stage("app:1", into="last", injected=both[1:], origins=())
 
 
 # -- what is not trusted, and what goes wrong ----------------------------------------------
