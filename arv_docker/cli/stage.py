@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import cli, progress
-from ..errors import UsageError
+from ..errors import ClusterError, UsageError
 from ..progress import printable
 
 if TYPE_CHECKING:
@@ -106,16 +106,14 @@ def run(args: argparse.Namespace) -> int:
     if args.offline and args.force:
         shown.say("offline, so nothing is overwritten")
     with ExitStack() as stack:
-        staged = materialize(
-            args.name,
-            args.dir,
-            args.offline,
-            args.force,
-            injected,
-            origins=_origins(args, stack, shown),
-            folder=folder,
-            progress=shown,
-        )
+        origins = _origins(args, stack, shown)
+        try:
+            staged = materialize(
+                args.name, args.dir, args.offline, args.force, injected, origins=origins, folder=folder, progress=shown
+            )
+        except ClusterError:
+            shown.say("without the cluster: --from engine, --from registry, or --offline for what the cache has")
+            raise
     if args.json:
         cli.print_json([document(it) for it in staged])
     else:

@@ -14,7 +14,7 @@ from arv_docker.entries import user_entries
 from arv_docker.errors import NoCluster, NoEngine
 from tests.archives import canonical_archive
 from tests.cli.conftest import APP, Run
-from tests.keep.fake_api import FakeApi
+from tests.keep.fake_api import FakeApi, http_error
 from tests.registry.conftest import registry
 from tests.registry.scripted import Registry
 from tests.transports.fake_engine import FakeEngine
@@ -112,6 +112,16 @@ def test_without_a_cluster_or_an_engine(api: FakeApi, run: Run, monkeypatch: pyt
     both = run("stage", "127.0.0.1:1/app:1", "--dir", "d")
     assert both.code == 1
     assert both.err.count("there is none.") == 2
+
+
+def test_a_cluster_that_does_not_answer(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+    run("stage", "app:1", "--dir", "d")
+    api.faults["links.list"] = [http_error(503)] * 20
+    done = run("stage", "app:1", "--dir", "e")
+    assert (done.code, done.out) == (4, "")
+    assert "--offline for what the cache has" in done.err
+    assert run("stage", "app:1", "--dir", "e", "--offline").code == 0
+    assert run("stage", "app:1", "--dir", "f", "--from", "engine").code == 0
 
 
 @pytest.mark.parametrize(
