@@ -137,7 +137,7 @@ def _sent(archive: Iterable[bytes], watch: Watch) -> Iterator[bytes]:
 @contextmanager
 def _watching(connection: socket.socket, answers: Callable[[], bool]) -> Iterator[Watch]:
     """A watch over what is said on a connection, which is shut where the daemon is silent."""
-    watch = Watch("the Docker daemon", partial(_shut, connection), answers)
+    watch = Watch("the Docker daemon", settings().engine_timeout, partial(_shut, connection), answers)
     try:
         yield watch
     finally:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import ContentError, EngineError
-from ..settings import for_commands
+from ..settings import for_commands, settings
 from .output import Ending, split
 from .watch import Watch
 
@@ -223,6 +223,7 @@ def _started(
     answers: Answers | None = None,
     release: Callable[[], bool] | None = None,
 ) -> Iterator[tuple[subprocess.Popen[bytes], _Drain, Watch]]:
+    limit = settings().engine_timeout
     try:
         process = subprocess.Popen(
             list(command),
@@ -237,7 +238,7 @@ def _started(
         raise EngineError(f"{command[0]} cannot be started: {error.strerror}.") from error
     _enlarge(process.stdin or process.stdout)
     said = _Drain(process.stderr or io.BytesIO())
-    watch = Watch(Path(command[0]).name, partial(_kill, process), answers)
+    watch = Watch(Path(command[0]).name, limit, partial(_kill, process), answers)
     try:
         yield process, said, watch
     finally:

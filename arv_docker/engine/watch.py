@@ -12,21 +12,21 @@ import time
 from collections.abc import Callable
 
 from ..errors import EngineSilent
-from ..settings import ENGINE_TIMEOUT, settings
+from ..settings import ENGINE_TIMEOUT
 
 
 class Watch:
     """Watches one conversation with an engine. Each wait is a ``with`` block of it::
 
-        with watch:
-            line = pipe.readline()
-        watch.judge()
-
-    The limit is that of the settings (``ARV_DOCKER_ENGINE_TIMEOUT``), in seconds.
+    with watch:
+        line = pipe.readline()
+    watch.judge()
     """
 
-    def __init__(self, name: str, end: Callable[[], None], answers: Callable[[], bool] | None = None) -> None:
-        """``end`` makes the wait end, from another thread.
+    def __init__(
+        self, name: str, limit: float, end: Callable[[], None], answers: Callable[[], bool] | None = None
+    ) -> None:
+        """``limit`` is in seconds, 0 for none, as in the settings; ``end`` makes the wait end, from another thread.
 
         ``answers`` says whether the engine still answers; it is asked where silence may be
         work, and such a wait goes on as long as it does. Without it silence alone ends the wait.
@@ -34,7 +34,7 @@ class Watch:
         self._name = name
         self._end = end
         self._answers = answers
-        self._limit = settings().engine_timeout
+        self._limit = limit
         self._since: float | None = None
         self._closed = threading.Event()
         self._silent = False

@@ -29,11 +29,11 @@ from ..registry.credentials import Credentials
 from ..settings import settings
 
 if TYPE_CHECKING:
-    from ..ingested import Ingested, Options
     from ..engine import EngineImage
     from ..engine.container import Container
     from ..engine.docker import Docker
     from ..engine.podman import Podman
+    from ..ingested import Ingested, Options
     from ..keep.client import Cluster
 
 Value = TypeVar("Value")

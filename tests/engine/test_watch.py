@@ -80,10 +80,12 @@ def test_nothing_is_asked_before_it_is_needed(engine: Engine, tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("value", ["soon", "-1", "inf", "nan"])
-def test_what_is_no_limit(engine: Engine, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_what_is_no_limit(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    docker = engine()
     monkeypatch.setenv("ARV_DOCKER_ENGINE_TIMEOUT", value)
     with pytest.raises(BadSettings, match="ARV_DOCKER_ENGINE_TIMEOUT"):
-        engine().version()
+        docker.version()
+    assert not (tmp_path / "calls").exists()  # said before anything is started
 
 
 class Deaf:
@@ -140,8 +142,7 @@ def test_a_daemon_that_says_nothing_of_what_it_was_given(path: Path) -> None:
         direct.load([b"little"], lambda: False)
 
 
-def test_an_engine_is_asked_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ARV_DOCKER_ENGINE_TIMEOUT", "0.05")
+def test_an_engine_is_asked_again_and_again() -> None:
     asked: list[float] = []
     ended: list[float] = []
 
@@ -149,7 +150,7 @@ def test_an_engine_is_asked_again_and_again(monkeypatch: pytest.MonkeyPatch) -> 
         asked.append(time.monotonic())
         return len(asked) < 3
 
-    watch = Watch("it", lambda: ended.append(time.monotonic()), answers)
+    watch = Watch("it", 0.05, lambda: ended.append(time.monotonic()), answers)
     with watch:
         deadline = time.monotonic() + SOON
         while not ended and time.monotonic() < deadline:
@@ -159,10 +160,9 @@ def test_an_engine_is_asked_again_and_again(monkeypatch: pytest.MonkeyPatch) -> 
         watch.judge()
 
 
-def test_only_waiting_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ARV_DOCKER_ENGINE_TIMEOUT", "0.05")
+def test_only_waiting_counts() -> None:
     ended: list[bool] = []
-    watch = Watch("it", lambda: ended.append(True))
+    watch = Watch("it", 0.05, lambda: ended.append(True))
     time.sleep(0.3)
     with watch:
         pass

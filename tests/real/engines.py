@@ -37,6 +37,7 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "busybox": ("busybox",),
     "registry": ("docker-registry",),
     "debootstrap": ("debootstrap", "unshare"),
+    "git": ("git",),
     "mount": ("mount", "umount"),
 }
 #: Engines that mount file systems.

@@ -220,6 +220,7 @@ def containers(builder: Builder) -> str:
     return builder.engine.text("ps", "--all", *external)[1:].partition("\n")[2]
 
 
+@pytest.mark.engine("git")
 def test_every_example_of_the_page(second_docker: Docker, podman: Podman, tmp_path: Path) -> None:
     page = (TOP / "docs/building.md").read_text()
     lines = re.findall(r"^    (.*arv-docker build .*)$", page, re.MULTILINE)
