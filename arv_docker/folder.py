@@ -9,7 +9,6 @@ is archived anew.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -18,15 +17,24 @@ from .archive import canonical
 from .archive.layer import CHUNK
 from .disk import hash_of
 from .engine import Engine
-from .errors import BadArchive, ContentError, OtherImage, UsageError
+from .errors import BadArchive, ContentError, UsageError
 from .image import Digest
 from .progress import Progress, Silent
 from .reference import Reference
 from .settings import FOLDER, settings
 from .transports import SeekableImage
-from .transports.folder import PLAIN, ZIP, FolderArchive, FolderDestination, archives, rank, working_on
+from .transports.folder import (
+    PLAIN,
+    ZIP,
+    FolderArchive,
+    FolderDestination,
+    archives,
+    check_unreleased,
+    rank,
+    working_on,
+)
 from .transports.saved import SavedSource
-from .version import is_dirty, tag_of
+from .version import tag_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ class ArchiveFolder:
         self._progress = progress or Silent()
 
     def images(self) -> list[FolderArchive]:
-        """The archives in the folder, by file name; other files are left out."""
+        """The archives in the folder, by file name; other files are left out. Raises UsageError if there is none."""
         return archives(self.path)
 
     def latest(self) -> dict[str, FolderArchive]:
@@ -118,7 +126,7 @@ class ArchiveFolder:
             compressed = compress and (current is None or current.name.format == PLAIN)
             if current is None:
                 if not force:
-                    self._check_unreleased(ours, version, found.id)
+                    check_unreleased(ours, version, found.id)
                 destination = FolderDestination(self.path, name, version, wanted)
                 with SavedSource(engine, found, self._progress).open() as image_read:
                     current = self._written(destination, image_read)
@@ -163,17 +171,6 @@ class ArchiveFolder:
                 self._progress.say(f"saving the image again: {error.message}")
         return None
 
-    def _check_unreleased(self, ours: list[FolderArchive], version: str, image_id: Digest) -> None:
-        """A released version means one image for ever; that the engine has another one is somebody's mistake."""
-        if is_dirty(version):
-            return
-        for archive in ours:
-            if archive.name.version == version and not _may_hold(archive, image_id):
-                raise OtherImage(
-                    f"version {version} of {archive.name.image} was released as image {archive.name.short_id}, and the "
-                    f"engine has {image_id} under that name. Give the new image a version of its own, or use --force."
-                )
-
     def _written(self, destination: FolderDestination, image: SeekableImage) -> FolderArchive:
         size = canonical.layout(image.config, image.sizes).size
         with self._progress.step(f"writing to {self.path}", size) as advance:
@@ -216,16 +213,6 @@ def _check_formats(ours: list[FolderArchive]) -> None:
                 f"{archive.path} has the name of an archive of this image, but is of format {archive.name.format!r}, "
                 f"which is neither {PLAIN!r} nor {ZIP!r}. Move it away; nothing was changed."
             )
-
-
-def _may_hold(archive: FolderArchive, image_id: Digest) -> bool:
-    """Whether the archive is one of that image, or a damaged one of it; of two images with the same first digits the
-    config decides."""
-    if archive.name.short_id != image_id.short:
-        return False
-    with suppress(ContentError), archive.open() as image:
-        return image.config.digest == image_id
-    return True
 
 
 def _obsolete(ours: list[FolderArchive], current: FolderArchive, *, clean: bool, twins: bool) -> tuple[Path, ...]:

@@ -95,12 +95,14 @@ def _list(args: argparse.Namespace, cache: Cache) -> int:
 
 
 def _verify(args: argparse.Namespace, cache: Cache) -> int:
-    checked = list(cache.verify())
+    checked = []
+    for it, problem in cache.verify():
+        checked.append((it, problem))
+        if not args.json:
+            what = it.image_id.short if it.image_id else it.path.name
+            print(f"{'BAD' if problem else 'ok '}  {it.kind:7}  {what}", flush=True)
     if args.json:
         cli.print_json([_as_json(it) | {"problem": problem} for it, problem in checked])
-    else:
-        for it, problem in checked:
-            print(f"{'BAD' if problem else 'ok '}  {it.kind:7}  {it.image_id.short if it.image_id else it.path.name}")
     if bad := [problem for _, problem in checked if problem]:
         raise NotVerified(f"{len(bad)} of {len(checked)} archives in the cache are bad:", detail="\n".join(bad))
     return 0

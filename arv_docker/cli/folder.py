@@ -150,12 +150,13 @@ def _latest(args: argparse.Namespace, folder: ArchiveFolder) -> int:
 
 
 def _verify(args: argparse.Namespace, folder: ArchiveFolder) -> int:
-    checked = list(folder.verify())
+    checked = []
+    for it in folder.verify():
+        checked.append(it)
+        if not args.json:
+            print(printable(f"{'BAD' if it.problem else 'ok '}  {it.archive.path.name}"), flush=True)
     if args.json:
         cli.print_json([_as_json(it.archive) | {"problem": it.problem} for it in checked])
-    else:
-        for it in checked:
-            print(printable(f"{'BAD' if it.problem else 'ok '}  {it.archive.path.name}"))
     if bad := [it.problem for it in checked if it.problem]:
         raise NotVerified(f"{len(bad)} of {len(checked)} archives in {folder.path} are bad:", detail="\n".join(bad))
     return 0

@@ -25,11 +25,11 @@ from ..archive.canonical import Layout
 from ..archive.docker import DockerArchive
 from ..archive.recognised import CanonicalImage, recognised
 from ..disk import locked, locked_if_free, replacing, whole_of, writing
-from ..errors import BadArchive, ContentError, DigestMismatch, NoSuchImage, UsageError
-from ..image import parsed_time
+from ..errors import BadArchive, ContentError, DigestMismatch, NoSuchImage, OtherImage, UsageError
+from ..image import Digest, parsed_time
 from ..progress import Advance, Progress, Silent
 from ..version import is_dirty
-from . import OpenedImage
+from . import OpenedImage, SeekableImage
 from .local import LocalFile, archive_of, seekable
 from .names import Choice
 
@@ -196,33 +196,32 @@ class FolderDestination:
     def write(self, image: OpenedImage, advance: Advance) -> FolderArchive:
         """Writes the archive, every layer checked, in the place of one of the same name.
 
-        Raises what the layers raise, and DiskError.
+        Raises what the layers raise, OtherImage for a version that was released as another image, and DiskError.
         """
-        with working_on(self._folder, self._name.image):
-            return self.write_locked(image, advance)
+        with working_on(self._folder, self._name.image), seekable(image, self._folder) as found:
+            ours = [archive for archive in archives(self._folder) if archive.name.image == self._name.image]
+            check_unreleased(ours, self._name.version, found.config.digest)
+            return self.write_locked(found, advance)
 
-    def write_locked(self, image: OpenedImage, advance: Advance) -> FolderArchive:
-        """The same for a caller who is ``working_on`` the image."""
-        with seekable(image, self._folder) as found:
-            name = replace(self._name, short_id=found.config.digest.short)
-            written = FolderArchive(name, self._folder / name.file_name)
-            layout = canonical.layout(found.config, found.sizes)
-            content = archive_of(found, layout, advance)
-            with replacing(written.path, layout.size) as file:
-                if name.format == ZIP:
-                    zipped.write(file, replace(name, format=PLAIN).file_name, layout.size, content)
-                else:
-                    for chunk in content:
-                        file.write(chunk)
+    def write_locked(self, image: SeekableImage, advance: Advance) -> FolderArchive:
+        """The same for a caller who is ``working_on`` the image, whatever was released."""
+        name = replace(self._name, short_id=image.config.digest.short)
+        written = FolderArchive(name, self._folder / name.file_name)
+        layout = canonical.layout(image.config, image.sizes)
+        content = archive_of(image, layout, advance)
+        with replacing(written.path, layout.size) as file:
+            if name.format == ZIP:
+                zipped.write(file, replace(name, format=PLAIN).file_name, layout.size, content)
+            else:
+                for chunk in content:
+                    file.write(chunk)
         return written
 
 
 def archives(folder: Path) -> list[FolderArchive]:
-    """The files of a folder whose names have the form, by name; none for a folder that is not there."""
+    """The files of a folder whose names have the form, by name; raises UsageError for what is no folder."""
     try:
         names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
-    except FileNotFoundError:
-        return []
     except OSError as error:
         raise UsageError(f"{folder} is no folder that can be read: {error.strerror}.") from None
     return [FolderArchive(name, folder / text) for text in names if (name := ArchiveName.parse(text)) is not None]
@@ -232,6 +231,29 @@ def rank(archive: FolderArchive) -> tuple[datetime, bool, float, str]:
     """The greatest is the latest: the newest by its config; of equals a released version before a dirty one, then the
     one written last."""
     return archive.created, not is_dirty(archive.name.version), archive.modified, archive.name.short_id
+
+
+def check_unreleased(ours: Iterable[FolderArchive], version: str, image_id: Digest) -> None:
+    """A version that was released means one image for ever; raises OtherImage if one of an image's archives says that
+    it is another one."""
+    if is_dirty(version):
+        return
+    for archive in ours:
+        if archive.name.version == version and not _may_hold(archive, image_id):
+            raise OtherImage(
+                f"version {version} of {archive.name.image} was released as image {archive.name.short_id}, and this is "
+                f"{image_id}. Give it a version of its own, or replace it: arv-docker folder update --force."
+            )
+
+
+def _may_hold(archive: FolderArchive, image_id: Digest) -> bool:
+    """Whether the archive is one of that image, or a damaged one of it; of two images with the same first digits the
+    config decides."""
+    if archive.name.short_id != image_id.short:
+        return False
+    with suppress(ContentError), archive.open() as image:
+        return image.config.digest == image_id
+    return True
 
 
 @contextmanager

@@ -60,6 +60,7 @@ def test_only_update_asks_the_engine(folder: Path, run: Run, monkeypatch: pytest
         raise AssertionError("the engine was asked for")
 
     monkeypatch.setattr(cli, "engine", never)
+    folder.mkdir()
     for command in (["list"], ["latest"], ["verify"], ["config", "--base-url", "x"]):
         assert run("folder", *command, "--dir", str(folder)).code == 0
 
@@ -89,6 +90,7 @@ def test_verify_says_which_one_is_bad(folder: Path, engine: FakeEngine, run: Run
 
 @pytest.mark.conforms("G16")
 def test_config(folder: Path, engine: FakeEngine, run: Run) -> None:
+    folder.mkdir()
     assert json.loads(run("folder", "config", "--dir", str(folder), "--base-url", "u").out) == []
     run("folder", "update", "--dir", str(folder), "app:1")
     (found,) = json.loads(run("folder", "config", "--dir", str(folder), "--base-url", "https://example.org/i").out)
@@ -102,4 +104,9 @@ def test_without_a_folder(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatc
     assert outcome.code == 2
     assert "ARV_DOCKER_FOLDER" in outcome.err
     monkeypatch.setenv("ARV_DOCKER_FOLDER", str(folder))
+    for command in (["list"], ["latest"], ["verify"], ["config", "--base-url", "u"]):
+        outcome = run("folder", *command)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert f"{folder} is no folder" in outcome.err
+    folder.mkdir()
     assert run("folder", "list").code == 0

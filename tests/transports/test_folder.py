@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arv_docker.archive.docker import DockerArchive
-from arv_docker.errors import BadArchive, ContentError, DigestMismatch, NoSuchImage, UsageError
+from arv_docker.errors import BadArchive, ContentError, DigestMismatch, NoSuchImage, OtherImage, UsageError
 from arv_docker.transports import SeekableImage
 from arv_docker.transports import names as transports
 from arv_docker.transports.folder import (
@@ -143,9 +143,9 @@ def test_only_archives_are_listed_and_in_order(tmp_path: Path) -> None:
         f"web_1_{ID12}.tar",
         f"web_2_{ID12}.docker",
     ]
-    assert archives(tmp_path / "nowhere") == []
-    with pytest.raises(UsageError, match="no folder"):
-        archives(tmp_path / "notes.txt")
+    for none in ("nowhere", "notes.txt"):
+        with pytest.raises(UsageError, match="no folder"):
+            archives(tmp_path / none)
 
 
 # -- archives ---------------------------------------------------------------------------
@@ -268,6 +268,20 @@ def test_a_folder_as_destination(tmp_path: Path) -> None:
         ("localhost:5000/web", "1.0"),
         ("localhost:5000/web", "latest"),
     ]
+
+
+@pytest.mark.conforms("G20")
+def test_a_released_version_is_given_to_no_other_image(tmp_path: Path) -> None:
+    other = image(files_of(b"other"))
+    destination = transports.destination(f"folder:{tmp_path}:web:1.0")
+    destination.write(opened(APP), lambda _: None)
+    destination.write(opened(APP), lambda _: None)
+    with pytest.raises(OtherImage, match=f"released as image {SHORT}"):
+        destination.write(opened(other), lambda _: None)
+    assert [it.name for it in tmp_path.iterdir()] == [f"web_1.0_{SHORT}.docker"]
+    for made in (APP, other):
+        transports.destination(f"folder:{tmp_path}:web:dev").write(opened(made), lambda _: None)
+    assert len(archives(tmp_path)) == 3
 
 
 @pytest.mark.parametrize("text", ["folder:", "folder:here", "folder::web", "folder:here:"])
