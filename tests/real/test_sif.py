@@ -11,6 +11,7 @@ from pathlib import Path
 import arvados.collection
 import pytest
 
+from tests.real.disks import assert_full, enlarge, files_in, small_disk
 from tests.real.engines import Docker, Image
 from tests.real.sites import TOP, Done, Site, finished, show, started
 from tests.real.trees import USER, Apptainer
@@ -147,3 +148,18 @@ def test_killed_while_apptainer_builds(here: Here) -> None:
     done = here.run("arv-docker stage --format sif app:1 --dir sifs && arv-docker verify sifs")
     assert done.status == 0, done.told
     assert sorted(it.name for it in (here.folder / "sifs").iterdir()) == ["app%3A1.sif", "app%3A1.sif_meta.json"]
+
+
+def test_a_full_disk(here: Here) -> None:
+    """Too small for the archive; then for what Apptainer makes of it."""
+    stage = "arv-docker stage --format sif app:1 --dir disk/sifs"
+    with small_disk(here.folder / "disk", 1 << 20) as disk:
+        for size in (1 << 20, 3 << 20):
+            enlarge(disk, size)
+            done = here.run(stage)
+            assert_full(done, disk.relative_to(here.folder))
+            assert ("APPTAINER_TMPDIR" in done.err) == (size > 1 << 20)
+            assert files_in(disk) == []
+        enlarge(disk, 64 << 20)
+        done = here.run(f"{stage} && arv-docker verify disk/sifs")
+        assert done.status == 0, done.told
