@@ -127,12 +127,12 @@ def _lock_of(destination: Path) -> Path:
 
 @contextmanager
 def _room(folder: Path, needed: int) -> Iterator[None]:
-    """Makes a DiskError of what a program says when the disk is full."""
+    """Makes a DiskError of what a program says when the disk is full, if it is the one of ``folder``."""
     with writing(folder, needed, advice="choose a folder on a larger disk, or set APPTAINER_TMPDIR to one"):
         try:
             yield
         except EngineError as error:
-            if "no space left on device" in error.detail.lower():
+            if "no space left on device" in error.detail.lower() and shutil.disk_usage(folder).free < needed:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise
 
