@@ -15,15 +15,8 @@ from tests.real.trees import Apptainer
 
 pytestmark = pytest.mark.engine("docker", "busybox")
 
-#: The fixtures, each beside what it is seen to be; the version of the last two moves.
-ENGINES = {
-    "second_docker": "20.10",
-    "containerd_docker": "26.1",
-    "sid_docker": "",
-    "podman": "4.3",
-    "trixie_podman": "5.4",
-    "sid_podman": "",
-}
+#: The fixtures; on Debian 12 they are of versions 20.10, 26.1 and newer, 4.3, 5.4 and newer.
+ENGINES = ("second_docker", "containerd_docker", "sid_docker", "podman", "trixie_podman", "sid_podman")
 
 
 @dataclass(frozen=True)
@@ -53,9 +46,8 @@ def stored(docker: Docker, layered_image: Image, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, stored: Stored) -> Engine:
-    """Each of them, with the image as `docker save` gives it."""
+    """Each of them, empty."""
     found: Engine = request.getfixturevalue(request.param)
-    assert f"{version(found)}.".startswith(f"{ENGINES[request.param]}.".lstrip("."))
     return found
 
 
