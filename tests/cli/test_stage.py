@@ -109,7 +109,7 @@ def test_without_a_cluster_or_an_engine(api: FakeApi, run: Run, monkeypatch: pyt
     monkeypatch.setattr(cli, "engine", nothing)
     assert run("stage", "--from", "keep", "app:1", "--dir", "d").code == 6
     assert run("stage", "--from", "engine", "app:1", "--dir", "d").code == 3
-    both = run("stage", "127.0.0.1:1/app:1", "--dir", "d")
+    both = run("stage", ID, "--dir", "d")
     assert both.code == 1
     assert both.err.count("there is none.") == 2
 
