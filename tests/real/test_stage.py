@@ -14,6 +14,7 @@ from arv_docker.engine import docker as docker_command
 from arv_docker.engine import podman as podman_command
 from arv_docker.staging.origins import FromEngine
 from tests.real import registries
+from tests.real.containerd import ContainerdDocker
 from tests.real.engines import Docker, Engine, Image, Podman, Program
 from tests.real.sites import Done, Site, command, finished, started
 from tests.staging.conftest import Said
@@ -191,6 +192,28 @@ def test_one_image_is_one_entry_wherever_it_comes_from(
     layouts = [site.printed("stage", "--json", "--layout", "wfexs", small_image.reference, "--dir", tmp_path / it)
                for it in ("w1", "w2")]  # fmt: skip
     assert len({json.loads(it)[0]["archive"] for it in layouts}) == 1
+
+
+@pytest.mark.engine("docker", "busybox", "debootstrap")
+@pytest.mark.conforms("W13", "W18")
+def test_out_of_a_containerd_store_and_into_it(
+    site: Site, docker: Docker, containerd_docker: ContainerdDocker, small_image: Image, tmp_path: Path
+) -> None:
+    """It calls an image by its manifest, and another one by that of whoever saved it."""
+    there = Site(site.folder, containerd_docker)
+    site.printed("stage", small_image.reference, "--dir", tmp_path / "classic")
+    for state in ("loaded", "there"):
+        engine_id, said, _ = there.printed("deploy", tmp_path / "classic").split()
+        assert (said, engine_id == small_image.id) == (state, False)
+    assert {engine_id} == containerd_docker.image_ids()
+    assert run(containerd_docker, small_image.reference) == small_image.greeting
+    containerd_docker.empty()
+    containerd_docker.run("load", stdin=docker.run("save", small_image.reference).stdout)
+    for origin in ("engine", "cache"):  # what it calls the image now is not known before it was saved once
+        words = ("stage", "--json", "--from", "engine", small_image.reference, "--dir", tmp_path / origin)
+        (found,) = json.loads(there.printed(*words))
+        assert (found["origin"], found["image_id"]) == (origin, small_image.id)
+    assert len(json.loads(finished(started(command("cache", "list", "--json"))).out)) == 1
 
 
 @pytest.mark.engine("docker", "podman", "busybox", "skopeo")
