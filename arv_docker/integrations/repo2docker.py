@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +24,7 @@ from ..engine.docker import Docker
 from ..engine.podman import Podman
 from ..errors import ArvDockerError, BadSettings
 from ..keep.client import RETRIES
+from ..progress import printable
 from .container_engine import ContainerEngine as Engine
 from .container_engine import logins_of
 
@@ -73,7 +74,7 @@ class KeepEngine(ContainerEngine):
     ) -> Generator[str, None, None]:
         """Builds an image into the engine, and then pushes it if that is wanted: first of all, if that can be."""
         if push:
-            self._asked(lambda engine: engine.check())
+            yield from _raising(ImageLoadError, lambda: self._engine().check())
         yield from _raising(BuildError, lambda: self._engine().build(**wanted))
         if push:
             yield from self.push(wanted["tag"])
@@ -117,7 +118,7 @@ class KeepEngine(ContainerEngine):
         try:
             return question(self._engine())
         except ArvDockerError as error:
-            self.log.error(f"{error}\n")
+            self.log.error(f"{printable(str(error))}\n")
             raise ImageLoadError(error.message) from error
 
     def _engine(self) -> Engine:
@@ -144,47 +145,28 @@ class KeepEngine(ContainerEngine):
         return logins_of(found, f"the variable {_CREDENTIALS}")
 
 
-class _Container(Container):
+@Container.register
+class _Container:
     """A container whose logs are bytes, as repo2docker wants them, whatever its interface says."""
 
     def __init__(self, container: Started) -> None:
         self._container = container
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._container, name)
 
     def logs(self, *, stream: bool = False, **options: Any) -> bytes | Iterator[bytes]:
         if stream:
             return (line.encode() for line in self._container.logs(stream=True, **options))
         return "".join(self._container.logs(**options)).encode()
 
-    def reload(self) -> None:
-        self._container.reload()
-
-    def kill(self, *, signal: str = "KILL") -> None:
-        self._container.kill(signal=signal)
-
-    def remove(self) -> None:
-        self._container.remove()
-
-    def stop(self, *, timeout: int = 10) -> None:
-        self._container.stop(timeout=timeout)
-
-    def wait(self) -> None:
-        self._container.wait()
-
-    @property
-    def exitcode(self) -> int | None:
-        return self._container.exitcode
-
-    @property
-    def status(self) -> str:
-        return self._container.status
-
 
 def _raising(
-    failure: type[ContainerEngineException], lines: Callable[[], Generator[str, None, object]]
+    failure: type[ContainerEngineException], work: Callable[[], Iterable[str] | None]
 ) -> Generator[str, None, None]:
-    """The lines; those of an error too, before the one that repo2docker knows is raised: it shows nothing of that."""
+    """The lines of some work; those of an error too, before the one that repo2docker knows and shows nothing of."""
     try:
-        yield from lines()
+        yield from work() or ()
     except ArvDockerError as error:
-        yield f"{error}\n"
+        yield f"{printable(str(error))}\n"
         raise failure(error.message) from error

@@ -308,25 +308,19 @@ def test_images_of_a_registry_with_a_password_are_built_from(
         shut = it.run("--no-run", f"--image-name={NAME}")
         assert shut.returncode == 1
         assert "last words" in shut.stderr
-        for credentials in (json.dumps(login), json.dumps(login | {"password": "wrong"})):
-            done = it.run(
-                *("--no-run", "--debug", f"--image-name={NAME}"),
-                variables={"CONTAINER_ENGINE_REGISTRY_CREDENTIALS": credentials},
-            )
-            assert done.returncode == (1 if "wrong" in credentials else 0), done.stderr
-            assert registries.PASSWORD not in done.stdout + done.stderr
-            second_docker.empty()
+        given = {"CONTAINER_ENGINE_REGISTRY_CREDENTIALS": json.dumps(login)}
+        done = it.run("--no-run", "--debug", f"--image-name={NAME}", variables=given)
+        assert done.returncode == 0, done.stderr
+        assert registries.PASSWORD not in done.stdout + done.stderr
+        second_docker.empty()
         (tmp_path / "repo2docker_config.py").write_text(f"c.KeepEngine.registry_credentials = {login!r}\n")
         assert it.run("--no-run", f"--image-name={NAME}").returncode == 0
         (tmp_path / "repo2docker_config.py").unlink()
-    for variables, words in (
-        ({"CONTAINER_ENGINE_REGISTRY_CREDENTIALS": "{hidden"}, "is not JSON"),
-        ({"CONTAINER_ENGINE_REGISTRY_CREDENTIALS": '{"username": "hidden"}'}, "is not an object with"),
-    ):
-        done = it.run("--no-run", "--image-name=another/name:1", variables=variables)
-        assert done.returncode == 1
-        assert f"the variable CONTAINER_ENGINE_REGISTRY_CREDENTIALS {words}" in done.stderr
-        assert "hidden" not in done.stderr
+    given = {"CONTAINER_ENGINE_REGISTRY_CREDENTIALS": "{hidden"}
+    done = it.run("--no-run", "--image-name=another/name:1", variables=given)
+    assert done.returncode == 1
+    assert "the variable CONTAINER_ENGINE_REGISTRY_CREDENTIALS is not JSON" in done.stderr
+    assert "hidden" not in done.stderr
     assert config.read_text() == '{"auths": {}}'
 
 
