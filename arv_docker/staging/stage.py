@@ -99,7 +99,7 @@ class _Staging:
         for it in images:
             self._folder.paths(it, _ANY)  # raises for what cannot be a file's name, before anything is fetched
         self._folder.tidy()
-        self._there = self._folder.copies()
+        self._there = [copy for copy in self._folder.copies() if copy.path.exists()]
         missing: dict[Wanted, list[ArvDockerError]] = {}
         ways = [way for it in images if (way := self._way(it, missing))]
         if missing:
@@ -187,13 +187,13 @@ class _Staging:
         if entry is not None:
             try:
                 return self._reuse(it, _with(entry, found))
-            except DigestMismatch as error:
+            except (DigestMismatch, NoSuchImage) as error:  # the latter if the cache is cleared meanwhile
                 self._progress.say(f"{it} is fetched again: {error.message}")
         with self._entries.fetching(found.digest):
             there = None if self._force else self._sound(found.digest, entry)
-            read = there is None
-            entry = self._entries.adopt(it.canonical, _with(there, found)) if there else self._read(it, found)
-        return self._put(it, entry, found.origin if read else "cache")
+            if there is None:
+                return self._put(it, self._read(it, found), found.origin)
+        return self._reuse(it, _with(there, found))
 
     def _sound(self, digest: Digest, damaged: Entry | None) -> Entry | None:
         """What another process has fetched meanwhile; what was found damaged goes, if it still is."""

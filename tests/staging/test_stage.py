@@ -12,7 +12,7 @@ import pytest
 
 import arv_docker
 from arv_docker.archive.docker import DockerArchive
-from arv_docker.entries import user_entries
+from arv_docker.entries import Entries, Entry, user_entries
 from arv_docker.errors import (
     BadReference,
     BadSettings,
@@ -26,6 +26,7 @@ from arv_docker.errors import (
     UsageError,
 )
 from arv_docker.filenames import naming
+from arv_docker.housekeeping import Cache
 from arv_docker.image import Digest, Platform
 from arv_docker.inspection import Sealed
 from arv_docker.keep.catalogue import DIGEST, HASH, REPO_TAG
@@ -466,6 +467,24 @@ def test_a_damaged_cache_is_never_staged(place: Place) -> None:
     (found,) = place.stage("app:1", into="second")
     assert found.origin == "engine"
     assert "is fetched again" in place.said.text
+    assert found.paths[0].read_bytes() == canonical_archive(APP)
+
+
+def test_a_cache_that_is_cleared_meanwhile(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.engine = Recorder(APP)
+    place.stage("app:1")
+    adopt = Entries.adopt
+
+    def cleared(entries: Entries, name: str, entry: Entry) -> Entry:
+        adopted = adopt(entries, name, entry)
+        monkeypatch.setattr(Entries, "adopt", adopt)
+        Cache(Said()).clear()
+        return adopted
+
+    monkeypatch.setattr(Entries, "adopt", cleared)
+    (found,) = place.stage("app:1", into="second")
+    assert found.origin == "engine"
+    assert "was removed from the cache meanwhile" in place.said.text
     assert found.paths[0].read_bytes() == canonical_archive(APP)
 
 
