@@ -199,12 +199,18 @@ class Entries:
         return paths
 
     def tidy(self) -> None:
-        """Removes what killed processes left of archives that they fetched, and their locks."""
+        """Removes what killed processes left half written, and their locks."""
+        if not self.root.is_dir():
+            return
         for path in _inside(self.root):
-            if (image_id := is_leftover(path)) is not None:
+            if (image_id := _image_of_leftover(path)) is not None:
                 with locked_if_free(self.lock_of(image_id)) as free:
                     if free:
                         path.unlink(missing_ok=True)
+        with self.changing():
+            for path in (*self.root.glob(".*.partial"), *self.root.glob("*/.*.partial")):
+                if _image_of_leftover(path) is None:
+                    path.unlink(missing_ok=True)
         for lock in self.root.glob(".*lock"):
             with locked_if_free(lock):
                 pass
@@ -287,7 +293,7 @@ def metadata_path(path: Path) -> Path:
     return path.with_name(path.name + METADATA_SUFFIX)
 
 
-def is_leftover(path: Path) -> Digest | None:
+def _image_of_leftover(path: Path) -> Digest | None:
     """The image whose fetching left the file behind; None for a file that no fetching leaves."""
     name = path.name.removeprefix(".").removesuffix(".partial")
     return Digest("sha256", name.removesuffix(_NEW)) if name.endswith(_NEW) else None

@@ -15,7 +15,7 @@ from pathlib import Path
 from . import cache, sif
 from .archive.layer import CHUNK
 from .disk import locked_if_free
-from .entries import Entries, is_leftover, metadata_path, user_entries
+from .entries import Entries, metadata_path, user_entries
 from .errors import BadReference, ContentError, NoSuchImage
 from .filenames import METADATA_SUFFIX
 from .image import Digest
@@ -183,8 +183,7 @@ class Cache:
                 pass
 
     def _prune(self) -> None:
-        """Removes names that lead to no entry, what has no name, and what is half written. No other process changes
-        anything meanwhile."""
+        """Removes names that lead to no entry, and what has no name. No other process changes anything meanwhile."""
         entries, root = self._entries, self._entries.root
         contents = entries.contents()
         names = self._names()
@@ -192,9 +191,6 @@ class Cache:
         good |= set(map(metadata_path, good))
         entries.unlink(link for link, _ in entries.links() if link not in good)
         entries.drop_unnamed((*contents, *root.glob(f"*{METADATA_SUFFIX}")))
-        for path in (*root.glob(".*.partial"), *root.glob("*/.*.partial")):
-            if is_leftover(path) is None:
-                path.unlink(missing_ok=True)
 
     def _size(self) -> int:
         files = [it for pattern in ("*.tar*", "*.blocks") for it in self._folder.glob(pattern)]

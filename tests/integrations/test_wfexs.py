@@ -170,7 +170,10 @@ def test_what_killed_processes_left_goes(filled: Place) -> None:
     before = sorted(it.name for it in cache.iterdir())
     for name in (".lock", f".{'a' * 64}.lock", f"{'a' * 64}.new", f".{'b' * 64}.new.partial"):
         (cache / name).write_bytes(b"half")
+    (cache / ".sha256~a~.partial").write_bytes(b"a second name of an archive")
+    (cache / "CWLWorkflowEngine" / ".app:1.img.partial").symlink_to("../nowhere")
     stage(filled, "app:1")
+    assert not (cache / "CWLWorkflowEngine" / ".app:1.img.partial").is_symlink()
     assert sorted(it.name for it in cache.iterdir()) == before
 
 
