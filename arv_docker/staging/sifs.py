@@ -41,10 +41,6 @@ class SifFolder(PlainFolder):
         super().__init__(path, names or naming("plain", SIF_SCHEMES), progress)
         self._apptainer = apptainer or Apptainer()
 
-    def copies(self) -> list[Copy]:
-        """What is there, but for unfinished work."""
-        return [copy for copy in super().copies() if copy.path.exists()]
-
     def tidy(self) -> None:
         """Removes also what builds left that were killed."""
         super().tidy()

@@ -241,6 +241,9 @@ def test_killed_in_the_middle_the_next_run_completes(when: str, stored: Place, p
     assert not path.exists()
     assert len(list(path.parent.glob(".*.building"))) == 1
     program.answer("well")
+    (archive,) = stored.stage("app:1")  # does not mind
+    archive.paths[0].unlink()
+    archive.metadata_paths[0].unlink()
     (found,) = staged(stored)
     assert found.paths[0].read_bytes() == MADE
     assert stored.files() == ["app%3A1.sif", "app%3A1.sif_meta.json"]
