@@ -62,7 +62,8 @@ class PlainFolder:
             if path.exists() and not force:
                 self._check_there(path, entry, metadata)
             yield
-            write(metadata_path(path), FORM.dump(metadata))
+            if self._copy(metadata_path(path)).metadata != metadata:
+                write(metadata_path(path), FORM.dump(metadata))
 
         names = [it.name for it in paths]
         if entries.transfer(wanted.canonical, self.path, names=names, force=force, around=around) is None:
