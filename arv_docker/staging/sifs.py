@@ -68,7 +68,7 @@ class SifFolder(PlainFolder):
                         place(made, path, metadata.archive)
                 if force:
                     self._remove_others(metadata)
-        return [Copy(path, metadata) for path in paths]
+        return [self._copy(metadata_path(path)) for path in paths]
 
     def _made_before(self, paths: Sequence[Path], wanted: Metadata) -> Path | None:
         """One of the files, if it is there and is the image; raises OtherImage if another file has its name."""
