@@ -14,7 +14,7 @@ from arv_docker.archive.docker import DockerArchive
 from arv_docker.image import Digest
 from arv_docker.keep import manifest
 from arv_docker.keep.catalogue import DIGEST, HASH, REPO_TAG
-from tests.archives import Bytes, classic, containerd, files_of, hybrid, image
+from tests.archives import Bytes, Image, canonical_archive, classic, containerd, files_of, hybrid, image
 from tests.cli.conftest import Run, saved
 from tests.keep.fake_api import OTHER, PROJECT, FakeApi, http_error
 from tests.transports.fake_engine import FakeEngine
@@ -346,3 +346,32 @@ def test_a_run_that_ended_after_any_request_is_completed_by_the_next(
     assert run("ingest", "app:1").code == 0
     assert (links(api, CONFIG), links(api, MANIFEST)) == (MAIN[CONFIG], BESIDE[MANIFEST])
     assert engine.calls == ["save"]
+
+
+def test_a_stranger_s_word_for_what_an_engine_has_is_not_taken(
+    api: FakeApi, run: Run, engine: FakeEngine, tmp_path: Path
+) -> None:
+    """Of an image with the same layers, and another config."""
+    evil = Image(APP.config.replace(b'"linux"', b'"evil!"'), APP.layers)
+    (tmp_path / "evil.tar").write_bytes(classic(evil))
+    run("ingest", "--from-archive", str(tmp_path / "evil.tar"), "evil:1")
+    (record,) = api.records["collections"].values()
+    for known in (record, *api.records["links"].values()):
+        known["modified_by_user_uuid"] = OTHER
+    called(engine, MANIFEST)
+    engine.images = {Digest.parse(MANIFEST): canonical_archive(APP)}
+    api.link(record, DIGEST, MANIFEST, modified_by_user_uuid=OTHER, tail_uuid=record["portable_data_hash"])
+    document = json.loads(run("ingest", "--json", "app:1").out)
+    assert (document["image_id"], engine.calls) == (CONFIG, ["save"])
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_canonical_archive_that_is_cut_otherwise_is_not_renamed(api: FakeApi, run: Run) -> None:
+    """For an image under one digest has one portable data hash."""
+    run("ingest", "--image-id", "manifest", "app:1")
+    (record,) = api.records["collections"].values()
+    for records in api.records.values():
+        records.clear()
+    uuid = by_upstream(api, canonical_archive(APP), CONFIG)["uuid"]
+    document = json.loads(run("ingest", "--image-id", "both", "--json", "app:1").out)
+    assert (document["uuid"], document["beside"]["pdh"]) == (uuid, record["portable_data_hash"])
