@@ -125,6 +125,9 @@ class ArchiveDestination:
     """A file that gets the canonical archive, or the same with names in it; what was there before is replaced."""
 
     def __init__(self, path: Path, names: Names | None = None) -> None:
+        """Raises UsageError for ``-``: standard output is for the image's ID."""
+        if str(path) == "-":
+            raise UsageError("'-' is standard input; an archive is written to a file: name one.")
         self._path = path
         self._names = names or Names()
 

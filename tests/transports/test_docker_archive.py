@@ -175,6 +175,12 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path, make: object) -> None:
         written(tmp_path)
 
 
+@pytest.mark.parametrize("text", ["docker-archive:-", "docker-archive:-:app:1", "oci-archive:-"])
+def test_standard_input_is_no_destination(text: str) -> None:
+    with pytest.raises(UsageError, match="name one"):
+        names.destination(text)
+
+
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DiskError):
         written(tmp_path, "none/app.tar")
