@@ -25,7 +25,7 @@ class Listed:
     """An image as its archive lists it: the names of its files there.
 
     ``tags`` are its names in full, ``short_names`` those of an OCI layout that are none.
-    ``digests`` are those of its OCI manifest and the indexes that lead to it. Images with one ``group`` are
+    ``digests`` are those of its OCI manifest and the indexes that lead to it. Images of one of ``groups`` are
     one image for several platforms. ``platform`` is None where the list does not say.
     """
 
@@ -35,7 +35,7 @@ class Listed:
     short_names: tuple[str, ...] = ()
     digests: tuple[Digest, ...] = ()
     platform: Platform | None = None
-    group: int | None = field(default=None, compare=False)
+    groups: frozenset[int] = field(default=frozenset(), compare=False)
 
     @property
     def config_digest(self) -> Digest | None:
@@ -58,7 +58,7 @@ class Listed:
 
     def __str__(self) -> str:
         name = ", ".join((*self.tags, *self.short_names)) or self.config_path
-        return f"{name} ({self.platform})" if self.platform and self.group is not None else name
+        return f"{name} ({self.platform})" if self.platform and self.groups else name
 
 
 def each_once(images: Sequence[Listed]) -> list[Listed]:
@@ -108,7 +108,7 @@ def digest_in(path: str) -> Digest | None:
 
 def _are_one(images: Sequence[Listed]) -> bool:
     """Whether these are one image, for one platform or several."""
-    return len(images) == 1 or (len({image.group for image in images}) == 1 and images[0].group is not None)
+    return len(images) == 1 or bool(frozenset.intersection(*(image.groups for image in images)))
 
 
 def _for_platform(images: Sequence[Listed], platform: Platform | None) -> Listed:

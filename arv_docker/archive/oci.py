@@ -58,7 +58,7 @@ def listing(files: Files) -> tuple[Listed, ...]:
                 short_names=short,
                 digests=tuple(dict.fromkeys((image.descriptor.digest, digest))),
                 platform=image.platform,
-                group=group,
+                groups=frozenset([group]),
             )
             if read.config.media_type in _CONFIGS:
                 found[image.descriptor.digest] = _merged(found.get(image.descriptor.digest), listed)
@@ -162,11 +162,17 @@ def _merged(before: Listed | None, listed: Listed) -> Listed:
     def joined(key: str) -> tuple[Any, ...]:
         return tuple(dict.fromkeys((*getattr(before, key), *getattr(listed, key))))
 
-    return replace(before, tags=joined("tags"), short_names=joined("short_names"), digests=joined("digests"))
+    return replace(
+        before,
+        tags=joined("tags"),
+        short_names=joined("short_names"),
+        digests=joined("digests"),
+        platform=before.platform or listed.platform,
+        groups=before.groups | listed.groups,
+    )
 
 
 def _other_platform(image: Listed, other: Listed) -> bool:
     """Whether both are one image for different platforms."""
-    return (
-        image.group == other.group and None not in (image.platform, other.platform) and image.platform != other.platform
-    )
+    shared = image.groups & other.groups
+    return bool(shared) and None not in (image.platform, other.platform) and image.platform != other.platform

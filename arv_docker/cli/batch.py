@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .. import cli, progress
 from ..errors import (
     ArvDockerError,
+    BadReference,
     ClusterError,
     EngineNotRunning,
     EnginePermissionDenied,
@@ -119,6 +120,13 @@ class Batch:
             if self._args.dry_run:
                 return self._ingest.plans.source(source, name, otherwise)
             return self._ingest.from_source(source, name, otherwise)
+        except BadReference as error:
+            if not text.startswith("keep:"):
+                return error
+            return UsageError(
+                f"{text!r} is in Keep already. Copy it from another cluster with arv-docker copy {text} keep:, "
+                "or give it one more name with arv-docker link."
+            )
         except ArvDockerError as error:
             return error
 

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
     parser.epilog = (
-        "An IMAGE is a name or ID in an engine, or a source: docker-archive:FILE[:NAME], oci:FOLDER[:NAME],\n"
-        "oci-archive:FILE[:NAME], docker://NAME (a registry), folder:FOLDER:IMAGE[:VERSION].\n\n"
+        "An IMAGE is a name or ID in an engine, or a source: docker-daemon:NAME, containers-storage:NAME,\n"
+        "docker-archive:FILE[:NAME], oci-archive:FILE[:NAME], oci:FOLDER[:NAME], docker://NAME (a registry),\n"
+        "folder:FOLDER:IMAGE[:VERSION].\n\n"
         "Prints the UUID of each image's collection, in the order of the arguments. An image that is there already\n"
         "is not stored again. Of several images each is stored by itself: what fails for one leaves the others\n"
         "whole, and the exit code is that of the first failure. With --all and --all-platforms --json is a list.\n\n"

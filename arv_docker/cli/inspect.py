@@ -121,7 +121,8 @@ def _document(cluster: Cluster, image: StoredImage) -> dict[str, object]:
 
     pdh = image.collection.pdh
     copies = sorted(cluster.collections([["portable_data_hash", "=", pdh]]), key=lambda copy: copy.created_at)
-    names = catalogue.names_of(cluster, [copy.uuid for copy in copies])
+    classes = (catalogue.REPO_TAG, catalogue.HASH, catalogue.DIGEST)
+    names = catalogue.names_of(cluster, [copy.uuid for copy in copies], classes)
     return {
         "image_id": str(image.config.digest),
         "manifest_digest": str(image.layout.manifest_digest),

@@ -159,12 +159,12 @@ def of_repository(cluster: Cluster, name: Reference, trust: Trust) -> list[Colle
     return [found[uuid] for uuid in heads if uuid in found]
 
 
-def names_of(cluster: Cluster, uuids: Sequence[str]) -> list[Link]:
-    """Every docker link that points to one of the collections, the preferred first."""
+def names_of(cluster: Cluster, uuids: Sequence[str], classes: Sequence[str] = (REPO_TAG, HASH)) -> list[Link]:
+    """Every link of these classes that points to one of the collections, the preferred first."""
     found = [
         link
         for batch in batches(uuids)
-        for link in cluster.links([["link_class", "in", [REPO_TAG, HASH]], ["head_uuid", "in", batch]])
+        for link in cluster.links([["link_class", "in", list(classes)], ["head_uuid", "in", batch]])
     ]
     return sorted(found, key=sort_key, reverse=True)
 

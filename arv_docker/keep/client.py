@@ -12,6 +12,7 @@ import hashlib
 import http.client
 import os
 import re
+import ssl
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -417,6 +418,12 @@ def _translated(call: Callable[[], Any], what: str) -> Any:
     except googleapiclient.errors.HttpError as error:
         status = int(error.resp.status)
         raise ClusterError(f"{what}: {_advice(status)}", detail=str(error), status=status) from error
+    except ssl.SSLCertVerificationError as error:
+        raise ClusterError(
+            f"{what}: its certificate cannot be verified. Let SSL_CERT_FILE name a file with the certificate of its "
+            "authority (of several clusters one file with all of them).",
+            detail=str(error),
+        ) from error
     except (OSError, httplib2.HttpLib2Error, googleapiclient.errors.Error) as error:
         raise ClusterError(
             f"{what}: the server cannot be reached. Check ARVADOS_API_HOST and the network.", detail=str(error)

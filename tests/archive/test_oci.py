@@ -139,6 +139,23 @@ def test_one_image_for_several_platforms() -> None:
         opened(found, None, Platform("linux", "ppc64le"))
 
 
+def test_images_that_several_indexes_and_names_lead_to() -> None:
+    """Each index is one image for the platforms that it lists, whatever else its images belong to."""
+    both = oci_index(entry(OTHER, **platform_of(OTHER)), entry(GOOD, **platform_of(GOOD)))
+    alone = oci_index(entry(OTHER, **platform_of(OTHER)), entry(EVIL))
+    found = files(
+        entry(GOOD, **named("one:1")),
+        entry(both, **named("both:1")),
+        entry(alone, **named("alone:1")),
+        blobs=(both, alone),
+    )
+    assert opened(found, "one:1").config == GOOD.parsed
+    assert opened(found, "both:1").config == GOOD.parsed
+    assert opened(found, "both:1", Platform("linux", "s390x")).config == OTHER.parsed
+    everyone = [open_it().config for _, open_it in DockerArchive(Bytes(tar(found))).every("both:1")]
+    assert sorted(everyone, key=str) == sorted([GOOD.parsed, OTHER.parsed], key=str)
+
+
 def test_two_images_for_one_platform() -> None:
     inner = oci_index(entry(EVIL, **platform_of(GOOD)), entry(GOOD, **platform_of(GOOD)))
     with pytest.raises(AmbiguousImage):

@@ -251,6 +251,13 @@ def test_content_that_is_refused(api: FakeApi, run: Run, tmp_path: Path, content
     assert (collections(api), links(api)) == ([], [])
 
 
+def test_an_image_in_keep_is_no_source(run: Run, api: FakeApi) -> None:
+    outcome = run("ingest", "keep:tools/app:1")
+    assert outcome.code == 2
+    assert "arv-docker copy keep:tools/app:1 keep:" in outcome.err
+    assert (collections(api), links(api)) == ([], [])
+
+
 def test_an_image_that_the_engine_does_not_have(api: FakeApi, engine: FakeEngine, run: Run) -> None:
     outcome = run("ingest", "none:1")
     assert (outcome.code, outcome.out) == (1, "")

@@ -13,7 +13,10 @@ import pytest
 
 from arv_docker.cli import arv_docker
 from arv_docker.image import Digest
+from arv_docker.keep.catalogue import DIGEST, HASH, REPO_TAG
 from tests.archives import classic, containerd, files_of, flat, gzipped, hex_of, image, layout, several
+from tests.cli.conftest import Run
+from tests.keep.fake_api import FakeApi
 
 APP = image(files_of(b"low"), files_of(b"high"), os="linux", architecture="amd64", created="2026-01-02T03:04:05Z")
 OTHER = image(files_of(b"other"), os="linux", architecture="s390x")
@@ -81,3 +84,15 @@ def test_bad_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         inspect(capsys, "--platform", "linux", f"oci:{tmp_path}")
     assert "no OCI layout" in inspect(capsys, f"oci:{tmp_path}", code=5)
+
+
+def test_the_links_of_a_stored_image(api: FakeApi, run: Run, archive: Path) -> None:
+    """By name, by ID, and by the digest that a containerd store has for it."""
+    assert run("ingest", "--from-archive", str(archive)).code == 0
+    document = json.loads(run("inspect", "--json", "app:1").out)
+    found = {(link["link_class"], link["name"]) for link in document["links"]}
+    assert found == {
+        (REPO_TAG, "app:1"),
+        (HASH, document["image_id"]),
+        (DIGEST, document["manifest_digest"]),
+    }

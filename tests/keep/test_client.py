@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from typing import Any
 
 import arvados.errors
@@ -61,6 +62,7 @@ def test_null_and_absent_values_are_empty() -> None:
         (http_error(500), 500, "status 500"),
         (ConnectionRefusedError(111, "Connection refused"), None, "cannot be reached"),
         (TimeoutError("timed out"), None, "cannot be reached"),
+        (ssl.SSLCertVerificationError("unable to get local issuer certificate"), None, "SSL_CERT_FILE"),
         (socket.gaierror(-2, "Name or service not known"), None, "cannot be reached"),
         (httplib2.ServerNotFoundError("Unable to find the server"), None, "cannot be reached"),
         (googleapiclient.errors.UnknownApiNameOrVersion("x"), None, "cannot be reached"),
