@@ -11,7 +11,6 @@ from .family import FULL, QUICK, Family
 from .measure import Run
 
 MB = 10**6
-MIB = 1 << 20
 _BLOCK = 64 << 20
 _SLACK = 64 << 10
 
@@ -125,9 +124,8 @@ def _cpu(runs: Runs) -> Iterator[Part]:
 def _memory(runs: Runs) -> Iterator[Part]:
     family = runs.family
     peaks = [_largest(run.memory for run in runs.of("first", "ours", image)) for image in (family.small, family.b)]
-    # In MiB, as the bound was taken: the four buffers of its prototype, 64 MiB each, came to 279.
-    yield Part("small", _scaled(peaks[0], MIB), 320, " MiB")
-    yield Part("B", _scaled(peaks[1], MIB), 320, " MiB")
+    yield Part("small", _scaled(peaks[0], MB), 320, " MB")
+    yield Part("B", _scaled(peaks[1], MB), 320, " MB")
     if not runs.family.quick:
         yield Part("B ÷ small", peaks[1] / peaks[0] if peaks[0] and peaks[1] else None, 1.10)
 

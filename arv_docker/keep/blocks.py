@@ -27,9 +27,10 @@ from ..image import Config, Digest
 from ..progress import UNHEARD, Advance
 from . import manifest
 
-#: Buffers of BLOCK_SIZE bytes in all: one is read into, one may hold a first block that waits for its header,
-#: the others are hashed and sent. This bounds the memory.
-BUFFERS = 4
+#: Buffers of BLOCK_SIZE bytes in all: one is read into, the others are hashed and sent, or one of them holds a first
+#: block that waits for its header. This bounds the memory. A fourth one made a first ingest slower on two cores (1.1
+#: times, medians of eight rounds), for its memory is cold.
+BUFFERS = 3
 
 #: Stores a block, whose MD5 in hex is known, and gives its signed locator.
 Put = Callable[[memoryview, str], str]
