@@ -108,7 +108,7 @@ def digest_in(path: str) -> Digest | None:
 
 def _are_one(images: Sequence[Listed]) -> bool:
     """Whether these are one image, for one platform or several."""
-    return len(images) == 1 or bool(frozenset.intersection(*(image.groups for image in images)))
+    return len(images) == 1 or (bool(images) and bool(frozenset.intersection(*(image.groups for image in images))))
 
 
 def _for_platform(images: Sequence[Listed], platform: Platform | None) -> Listed:

@@ -115,6 +115,11 @@ def test_one_of_several_by_whatever_it_is_called() -> None:
             opened(found, name)
 
 
+def test_no_image_at_all() -> None:
+    with pytest.raises(NoSuchImage, match="holds no image 'app:1'"):
+        opened({"index.json": oci_index()}, "app:1")
+
+
 def test_several_images_are_named() -> None:
     with pytest.raises(SeveralImages) as caught:
         opened(files(entry(GOOD, **named("latest")), entry(OTHER, **platform_of(OTHER))))
