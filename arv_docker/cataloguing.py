@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from . import naming
 from .errors import ArvDockerError, ClusterError, NoSuchImage, NotAnImage
 from .identities import Held, Holder, Holders
 from .image import Digest
@@ -125,6 +126,8 @@ class Cataloguing:
         held = self._holders.find(image_id, self.options.kinds, also=also, diff_ids=diff_ids)
         if not held.has(self.options.kinds):
             return None
+        if name is not None and name.unique_to is not None:
+            naming.check_free(self._cluster, name, self._config_digest(held))
         done, _ = self._noted(held, name, (image_id, *digests), held.source)
         return done
 
@@ -246,6 +249,13 @@ class Cataloguing:
             self._cluster, collection, image_id, name, trust=self.trust, properties=timestamp, existing=existing
         )
         return _Record(collection, image_id, holder is None, count)
+
+    def _config_digest(self, held: Held) -> Digest:
+        """The digest of the image's config, which a file's name need not be."""
+        if CONFIG in held.ids:
+            return held.ids[CONFIG]
+        (holder, *_) = held.holders.values()
+        return (holder.stored or StoredImage(self._cluster, holder.collection)).config.digest
 
     def _timestamp(self, holder: Holder) -> Mapping[str, str]:
         """What ranks our links: a trusted link's word for it, or the image's own. A stranger's would pin its rank."""

@@ -207,7 +207,6 @@ class Ingest:
     def _also_called(self, done: Ingested, image_id: Digest, names: Sequence[Reference]) -> Ingested:
         """An image that was put into Keep, linked by further names."""
         for name in names:
-            naming.check_free(self._cluster, name, image_id)
             if (found := self._records.known(image_id, name)) is not None:
                 done = replace(done, links_written=done.links_written + found.links_written)
         return done

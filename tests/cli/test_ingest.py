@@ -17,6 +17,7 @@ from arv_docker.errors import EngineError
 from arv_docker.image import Digest
 from arv_docker.keep import manifest
 from arv_docker.keep.catalogue import DIGEST, HASH, REPO_TAG
+from arv_docker.reference import Reference
 from tests.archives import Bytes, canonical_archive, containerd, files_of, flat, hybrid, image, several
 from tests.cli.conftest import APP, Run, saved
 from tests.keep.fake_api import ME, OTHER, PROJECT, FakeApi, Request, http_error, lost
@@ -249,6 +250,21 @@ def test_content_that_is_refused(api: FakeApi, run: Run, tmp_path: Path, content
     assert outcome.code == code
     assert words in outcome.err
     assert (collections(api), links(api)) == ([], [])
+
+
+def test_a_stored_image_gets_no_name_that_is_another_s_alone(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+    """Also where nothing has to be read for it."""
+    other = image(files_of(b"other"), os="linux")
+    engine.load([canonical_archive(other)])
+    taken = Reference.parse("app:1").unique(APP.parsed.digest)
+    assert run("ingest", "--unique", "app:1").code == 0
+    assert run("ingest", str(other.parsed.digest)).code == 0
+    before = links(api)
+    engine.tag(other.parsed.digest, taken)
+    refused = run("ingest", taken.familiar)
+    assert refused.code == 8
+    assert "alone" in refused.err
+    assert links(api) == before
 
 
 def test_an_image_in_keep_is_no_source(run: Run, api: FakeApi) -> None:
