@@ -59,7 +59,11 @@ def test_inspect_json(run: Run, stored: dict[str, str]) -> None:
     assert [layer["diff_id"] for layer in document["layers"]] == list(map(str, APP.parsed.diff_ids))
     assert [int(block.split("+")[1]) for block in document["blocks"]] == list(layout.block_sizes())
     assert [it["uuid"] for it in document["collections"]] == [stored["uuid"]]
-    assert sorted(it["name"] for it in document["links"]) == sorted(["app:1", ID])
+    assert {(it["class"], it["name"]) for it in document["links"]} == {
+        ("docker_image_repo+tag", "app:1"),
+        ("docker_image_hash", ID),
+        ("docker_image_digest", str(layout.manifest_digest)),
+    }
 
 
 def test_inspect_text(run: Run, stored: dict[str, str]) -> None:
