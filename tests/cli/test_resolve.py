@@ -59,7 +59,7 @@ def test_inspect_json(run: Run, stored: dict[str, str]) -> None:
     assert [layer["diff_id"] for layer in document["layers"]] == list(map(str, APP.parsed.diff_ids))
     assert [int(block.split("+")[1]) for block in document["blocks"]] == list(layout.block_sizes())
     assert [it["uuid"] for it in document["collections"]] == [stored["uuid"]]
-    assert {(it["class"], it["name"]) for it in document["links"]} == {
+    assert {(it["link_class"], it["name"]) for it in document["links"]} == {
         ("docker_image_repo+tag", "app:1"),
         ("docker_image_hash", ID),
         ("docker_image_digest", str(layout.manifest_digest)),
