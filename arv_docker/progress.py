@@ -88,15 +88,18 @@ class Lines(Silent):
         return _during(_Counter(title, total, self.say))
 
 
-class Batch(Lines):
+class Messages(Lines):
+    """What a person should know, and nothing of how far the work is."""
+
+    step = Silent.step
+    storing = Silent.storing
+
+
+class Batch(Messages):
     """``PROGRAM PID: COUNT written TOTAL total``, in bytes, as ``arv-put --batch-progress`` says it for programs.
 
     The total is -1 where it is not known, and in the last line what it turned out to be.
     """
-
-    def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
-        """Nothing: this writes no byte."""
-        return nullcontext(UNHEARD)
 
     def storing(self, title: str, total: int | None) -> AbstractContextManager[Storing]:
         """A line at the beginning, one a second while bytes come, and one at the end."""

@@ -52,15 +52,17 @@ def main(
 def _run(args: argparse.Namespace, out: TextIO, err: TextIO) -> int:
     if args.from_archive is None and (args.image is None or (args.image == "images" and args.tag is None)):
         return _list(args, out)
-    name = name_from_arguments(args.image, args.tag) if args.image else None
+    name = None if args.image is None else name_from_arguments(args.image, args.tag)
     args.cache = args.cache and args.resume
     print(ingest.ingested(args, name, _progress(args, err)).uuid, file=out)
     return 0
 
 
 def _progress(args: argparse.Namespace, err: TextIO) -> progress.Progress:
-    if args.silent or args.progress == "--no-progress":
+    if args.silent:
         return progress.Silent()
+    if args.progress == "--no-progress":
+        return progress.Messages(err)
     return progress.Batch(err) if args.progress == "--batch-progress" else progress.on(err)
 
 

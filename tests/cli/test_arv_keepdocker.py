@@ -89,6 +89,16 @@ def test_an_id_that_nobody_has_is_an_error(api: FakeApi, engine: FakeEngine, run
     assert api.records["links"] == before
 
 
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("arguments", [[""], ["", "latest"], ["app", ""]])
+def test_an_empty_name_is_no_name(api: FakeApi, run: Run, arguments: list[str]) -> None:
+    """As `arv-keepdocker "$IMAGE"` has it in a script whose variable is not set."""
+    outcome = run("arv-keepdocker", *arguments)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "is not" in outcome.err
+    assert collections(api) == []
+
+
 @pytest.mark.conforms("S11", "K11")
 def test_a_name_with_a_digest(api: FakeApi, run: Run, archive: Path) -> None:
     """arvados-cwl-runner splits it at the colon and relies on a link of that very name."""
@@ -224,3 +234,12 @@ def test_progress_for_programs(run: Run) -> None:
     written, total = map(int, lines[-1])
     assert written == total == sum(APP.sizes.values())
     assert run("arv-keepdocker", "--silent", "app:1").err == ""
+
+
+@pytest.mark.usefixtures("engine")
+def test_without_progress_warnings_are_still_told(api: FakeApi, run: Run) -> None:
+    """As the original's `--no-progress`, which is about progress alone."""
+    api._rootDesc["dockerImageFormats"] = []
+    outcome = run("arv-keepdocker", "--no-progress", "--force-image-format", "app:1")
+    assert outcome.code == 0
+    assert "warning: the cluster does not accept images of format v2" in outcome.err
