@@ -392,6 +392,17 @@ def test_main_leaves_the_signals_of_a_program_alone_and_runs_in_any_thread() -> 
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
+def test_an_interruption_is_the_calling_program_s(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the original's: else Ctrl-C would be one failed image to a launcher, which goes on to the next."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "inspect", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        keepdocker.main(["app:1"], install_sig_handlers=False, api=FakeApi())
+
+
 # -- the engine -------------------------------------------------------------------------
 
 

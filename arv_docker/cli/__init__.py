@@ -253,7 +253,10 @@ def print_json(document: object) -> None:
     """``document`` on standard output, indented, keys as given; digests and paths as text."""
     import json
 
-    print(json.dumps(document, indent=2, default=str, ensure_ascii=False))
+    try:
+        print(json.dumps(document, indent=2, default=str, ensure_ascii=False))
+    except UnicodeEncodeError:  # half characters in a file's name, or a terminal without such characters
+        print(json.dumps(document, indent=2, default=str))
 
 
 def finished(
@@ -279,6 +282,8 @@ def finished(
             print(printable(f"  {line}"), file=err)
         return error.exit_code
     except KeyboardInterrupt:
+        if not signals:
+            raise  # signals are the calling program's
         print(f"{program}: interrupted", file=err)
         return INTERRUPTED
     except _Terminated as signalled:
