@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from .. import cache, cli, installation
+from .. import cache, cli, installation, progress
 from ..disk import writing
 from ..errors import ArvDockerError
 from ..progress import size
@@ -97,7 +97,11 @@ def _cache(_: argparse.Namespace) -> str:
 
 
 def _cluster(args: argparse.Namespace) -> str:
+    from ..cataloguing import Cataloguing
+    from ..ingested import Options
+
     with cli.cluster(args) as cluster:
-        formats = ", ".join(cluster.image_formats) or "none stated"
+        Cataloguing(cluster, Options(), progress.Silent()).check_cluster()
+        formats = ", ".join(cluster.image_formats)
         cluster.get_block(cluster.put_block(_PROBE))
         return f"user {cluster.user_uuid}, image formats {formats}; blocks can be stored and read"

@@ -16,9 +16,12 @@ from tests.keep.fake_api import FakeApi
 from tests.transports.fake_engine import FakeEngine
 
 
+def found(run: Run) -> dict[str, dict[str, object]]:
+    return {it["what"]: it for it in json.loads(run("doctor", "--json").out)}
+
+
 def said(run: Run) -> dict[str, object]:
-    found = {it["what"]: it for it in json.loads(run("doctor", "--json").out)}
-    return dict(found["engine"])
+    return found(run)["engine"]
 
 
 @pytest.mark.conforms("W23")
@@ -33,6 +36,15 @@ def test_an_engine_that_is_not_there(api: FakeApi, run: Run, monkeypatch: pytest
 
     monkeypatch.setattr(cli, "engine", missing)
     assert said(run) == {"what": "engine", "well": False, "says": "no Docker command is on PATH.\nits words"}
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("formats", [["v1"], []])
+def test_a_cluster_that_would_refuse_images(api: FakeApi, run: Run, formats: list[str]) -> None:
+    assert found(run)["cluster"]["well"] is True
+    api._rootDesc["dockerImageFormats"] = formats
+    assert found(run)["cluster"]["well"] is False
+    assert "does not accept images of format v2" in str(found(run)["cluster"]["says"])
 
 
 @pytest.mark.parametrize(("name", "other"), [("amd64", "x86_64"), ("arm64", "aarch64"), ("riscv64", "riscv64")])
