@@ -32,11 +32,14 @@ def run(args: argparse.Namespace) -> int:
     """Loads the image; asked for by a name, it gets that name in the engine too."""
     from .. import load
     from ..keep import catalogue
+    from ..keep.trust import Trust
 
     shown = progress.on()
     engine = cli.engine(args)
     with cli.cluster(args) as cluster:
-        resolved = catalogue.resolve(cluster, args.name)
+        resolved = catalogue.resolve(cluster, args.name, Trust.configured(cluster))
+        for warning in resolved.warnings:
+            shown.say(f"warning: {warning}")
         name = _name(args.name) if resolved.link and resolved.link.link_class == catalogue.REPO_TAG else None
         _check_id(args.name, resolved)
         result = load.load(cluster, resolved.collection, engine, name, shown)

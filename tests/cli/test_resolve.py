@@ -11,7 +11,7 @@ import pytest
 from arv_docker.archive import canonical
 from tests.archives import canonical_archive
 from tests.cli.conftest import APP, Run
-from tests.keep.fake_api import FakeApi
+from tests.keep.fake_api import OTHER, FakeApi
 from tests.transports.fake_engine import FakeEngine
 
 ID = str(APP.parsed.digest)
@@ -121,6 +121,18 @@ def test_load(run: Run, engine: FakeEngine, stored: dict[str, str]) -> None:
     again = json.loads(run("load", "--json", "app:1").out)
     assert {"image_id": ID, "engine_id": ID, "already": True}.items() <= again.items()
     assert engine.calls.count("load") == 1
+
+
+def test_load_warns_of_a_name_that_a_stranger_gave(
+    api: FakeApi, run: Run, engine: FakeEngine, stored: dict[str, str]
+) -> None:
+    """The engine has the image by that name from now on."""
+    assert "warning" not in run("load", "app:1").err
+    for record in api.records["links"].values():
+        record["modified_by_user_uuid"] = OTHER
+    outcome = run("load", "app:1")
+    assert outcome.code == 0
+    assert f"{OTHER}, who is not trusted" in outcome.err
 
 
 def test_load_by_id_gives_no_name(run: Run, engine: FakeEngine, stored: dict[str, str]) -> None:
