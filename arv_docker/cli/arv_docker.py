@@ -72,6 +72,7 @@ def _parser(asked: str) -> argparse.ArgumentParser:
             verb = importlib.import_module(f".{name.replace('-', '_')}", __package__)
             child.set_defaults(run=verb.run)
             verb.configure(child)
+            child.epilog = "\n\n".join((str(child.epilog).rstrip(), "What the exit codes mean: arv-docker --help"))
     return parser
 
 

@@ -73,6 +73,7 @@ def test_every_verb_s_help_has_an_example(run: Run, verb: str) -> None:
     assert outcome.code == 0
     assert outcome.err == ""
     assert f"arv-docker {verb}" in outcome.out.split("example", 1)[1]
+    assert "exit code" in outcome.out or " " in verb
 
 
 @pytest.mark.parametrize(
