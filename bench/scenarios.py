@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from arv_docker.archive.canonical import ALIGNED_SPAN
-from tests.real.engines import CLIENT_VARIABLES, Docker, Engine, Podman, Program
+from tests.real.engines import CLIENT_VARIABLES, Docker, Engine, Podman, Program, remove_tree
 
 from . import family as families
 from .endpoint import Counts, Endpoint
@@ -126,10 +126,10 @@ class Bench:
         measured(command, _environment(self.docker, home, endpoint.variables), self._log)
 
     @contextmanager
-    def empty_engine(self, engine: type[Docker] | type[Podman]) -> Iterator[Docker | Podman]:
+    def empty_engine(self, engine: Callable[[Path], Docker | Podman]) -> Iterator[Docker | Podman]:
         """Another engine, with no images."""
         folder = self._work / "engines" / "empty"
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         folder.parent.mkdir(exist_ok=True)
         started = engine(folder)
         try:
@@ -137,7 +137,7 @@ class Bench:
         finally:
             if isinstance(started, Docker):
                 started.close()
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
 
 
 def rotated(items: Sequence[T], number: int) -> list[tuple[int, T]]:
@@ -308,7 +308,7 @@ def load_next(bench: Bench) -> None:
     with bench.endpoint("site") as endpoint:
         for image in (before, after):
             bench.quietly(bench.programs.ingest(image), endpoint)
-        for kind in (Docker, Podman):
+        for kind in (Docker, _podman):
             with bench.empty_engine(kind) as engine:
                 _load_next(bench, engine, endpoint, wanted, allowed)
 
@@ -326,6 +326,15 @@ def _load_next(bench: Bench, engine: Docker | Podman, endpoint: Endpoint, wanted
             bench.note(what, place, [*load, after], at, engine, allowed=allowed)
             _check_usable(engine, wanted, name)
             engine.empty()
+
+
+def _podman(folder: Path) -> Podman:
+    """Podman as most have it, with overlays; with copies where the file system of the folder carries no overlays."""
+    overlays = Podman(folder, "overlay")
+    if not subprocess.run(["podman", "info"], env=overlays.environment, capture_output=True).returncode:
+        return overlays
+    remove_tree(folder)
+    return Podman(folder)
 
 
 def _check_usable(engine: Engine, wanted: str, name: str) -> None:

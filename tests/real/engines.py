@@ -358,13 +358,14 @@ class EngineFailed(Exception):
 class Podman(Engine):
     """Podman with a store of its own; not a daemon, so nothing runs between two calls."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, driver: str = "vfs") -> None:
+        """``driver`` stores its images; ``vfs`` runs on every file system, and copies the files of all layers below."""
         folder.mkdir()
         self.folder = folder
         root = folder / "root"
         # By files and not by options, so that a child process that just calls `podman` has the same store.
         (folder / "storage.conf").write_text(
-            f'[storage]\ndriver = "vfs"\ngraphroot = "{root}"\nrunroot = "{folder}/run"\n'
+            f'[storage]\ndriver = "{driver}"\ngraphroot = "{root}"\nrunroot = "{folder}/run"\n'
         )
         (folder / "containers.conf").write_text(
             f'[engine]\ntmp_dir = "{folder}/tmp"\nstatic_dir = "{root}/libpod"\nvolume_path = "{root}/volumes"\n'
