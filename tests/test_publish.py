@@ -160,10 +160,37 @@ def test_a_registry_without_a_list(registry: scripted.Registry) -> None:
         list(publisher(registry).repositories())
 
 
-def test_a_next_page_elsewhere_is_not_asked_for(registry: scripted.Registry) -> None:
-    more = '<https://other.example/v2/_catalog?last=x>; rel="next"'
-    registry.fault = lambda conversation: conversation.answer(200, b'{"repositories": ["a"]}', Link=more)
-    assert list(publisher(registry).repositories()) == ["a"]
+@pytest.mark.parametrize("address", ["https://other.example", "//other.example", "http://127.0.0.1:1"])
+def test_a_next_page_is_asked_for_here(registry: scripted.Registry, address: str) -> None:
+    """A registry behind a proxy may not know its own name; a list that was cut short would be taken for the whole."""
+
+    def fault(conversation: Conversation) -> bool:
+        if "last=a" in conversation.path:
+            return conversation.answer(200, b'{"repositories": ["b"]}')
+        more = f'<{address}/v2/_catalog?last=a&n=1>; rel="next"'
+        return conversation.answer(200, b'{"repositories": ["a"]}', Link=more)
+
+    registry.fault = fault
+    assert list(publisher(registry).repositories()) == ["a", "b"]
+
+
+def test_a_registry_that_gives_fewer_names_at_once(registry: scripted.Registry) -> None:
+    """As distribution, where its settings say so: it refuses to be asked for more."""
+    registry.page = 2
+    for name in "abc":
+        registry.put_manifest(name, "1", b"{}")
+    registry.fault = lambda it: "n=1000" in it.path and it.refuse(400, "PAGINATION_NUMBER_INVALID")
+    assert list(publisher(registry).images()) == ["a:1", "b:1", "c:1"]
+    registry.fault = lambda it: it.refuse(400, "NAME_INVALID")
+    with pytest.raises(RegistryError, match="listing repositories: the registry answers 400"):
+        list(publisher(registry).images())
+
+
+def test_a_repository_without_tags(registry: scripted.Registry) -> None:
+    """As Go writes it."""
+    registry.put_manifest("app", "1", b"{}")
+    registry.fault = lambda it: "/tags/" in it.path and it.answer(200, b'{"name": "app", "tags": null}')
+    assert list(publisher(registry).images()) == []
 
 
 @pytest.mark.parametrize("body", [b"[]", b'{"repositories": [1]}', b"{"])
@@ -178,6 +205,20 @@ def test_what_is_there_is_ready(registry: scripted.Registry) -> None:
     push(publisher(registry), IMAGE, "app:1")
     assert publisher(registry).status("app:1") == "ready"
     assert publisher(registry).status("app:2") == publisher(registry).status("unknown") == "absent"
+
+
+def test_asking_is_no_pull(registry: scripted.Registry) -> None:
+    """Docker Hub counts manifests that are read; who waits would use up what is allowed."""
+    push(publisher(registry), IMAGE, "app:1")
+    assert publisher(registry).status("app:1") == "ready"
+    assert not registry.received("GET .*manifests")
+    registry.fault = lambda it: it.command == "HEAD" and it.answer(405)
+    assert publisher(registry).status("app:1") == "ready"
+    assert publisher(registry).status("app:2") == "absent"
+    registry.fault = lambda it: it.command in ("HEAD", "GET") and it.refuse(403, "DENIED_FOR_A_TEST")
+    with pytest.raises(RegistryDenied) as caught:
+        publisher(registry).status("app:1")
+    assert caught.value.detail == "DENIED_FOR_A_TEST: denied for a test"
 
 
 @pytest.mark.conforms("H15")
@@ -216,6 +257,18 @@ def test_a_registry_that_deletes_nothing(registry: scripted.Registry, status: in
     with pytest.raises(Unsupported, match="unsupported") as caught:
         publisher(registry).delete("app:1")
     assert caught.value.detail == "DENIED_FOR_A_TEST: denied for a test"
+
+
+@pytest.mark.conforms("H15")
+def test_a_registry_that_knows_no_deleting(registry: scripted.Registry) -> None:
+    """It says that there is no such page: that is not that there is no such image."""
+    push(publisher(registry), IMAGE, "app:1")
+    registry.fault = lambda it: it.command == "DELETE" and it.answer(404, b"page not found")
+    with pytest.raises(Unsupported, match="deleting app:1: unsupported"):
+        publisher(registry).delete("app:1")
+    registry.fault = lambda it: it.command == "DELETE" and "sha256" not in it.path and it.answer(404)
+    assert publisher(registry).delete("app:1")
+    assert publisher(registry).status("app:1") == "absent"
 
 
 # -- repositories that must be created ----------------------------------------------------------

@@ -142,7 +142,9 @@ def _elsewhere(args: argparse.Namespace, source: _Place, shown: progress.Progres
     """One image to a destination that is no cluster; prints its ID."""
     from ..transports import names
 
-    destination: Destination[Any] = names.destination(args.destination, _choice(args, shown))
+    destination: Destination[Any] = names.destination(
+        args.destination, _choice(args, shown, args.destination, args.source)
+    )
     with _source(args, source, shown) as (opened, _), opened.open() as image:
         with shown.step(f"copying to {args.destination}", None) as advance:
             destination.write(image, advance)
@@ -175,7 +177,7 @@ def _source(
     if not place.keep:
         transport, rest = names.split(place.text)
         otherwise = Reference.parse(rest.removeprefix("//")) if transport == "docker" else None
-        yield names.source(place.text, _choice(args, shown)), otherwise
+        yield names.source(place.text, _choice(args, shown, args.source, args.destination)), otherwise
         return
     from .. import copy
     from ..keep.stored import StoredImage
@@ -185,10 +187,12 @@ def _source(
         yield copy.Opened(StoredImage(cluster, image.collection)), next(iter(image.names), None)
 
 
-def _choice(args: argparse.Namespace, shown: progress.Progress) -> Choice:
-    from ..transports.names import Choice
+def _choice(args: argparse.Namespace, shown: progress.Progress, text: str, other: str) -> Choice:
+    """For one of the two; of two registries ``--insecure`` is for that on this machine."""
+    from ..transports import names
 
-    return Choice(args.platform, insecure=args.insecure, progress=shown)
+    insecure = args.insecure and (names.is_here(text) or not names.is_here(other))
+    return names.Choice(args.platform, insecure=insecure, progress=shown)
 
 
 def _options(args: argparse.Namespace) -> Options:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import partial
@@ -213,8 +214,6 @@ def _push(args: argparse.Namespace, registry: Registry) -> int:
         with shown.step(f"pushing to {registry.host}", sum(sizes.values()) or None) as advance:
             pushed = registry.push(image, name, advance, compress=not args.uncompressed)
     shown.say(f"{pushed.reference.familiar}: pushed, {progress.size(pushed.bytes_sent)} sent")
-    if args.wait:
-        _waited(registry, name, args.timeout, shown)
     if args.json:
         cli.print_json(
             {
@@ -227,6 +226,9 @@ def _push(args: argparse.Namespace, registry: Registry) -> int:
         )
     else:
         print(name)
+    if args.wait:
+        sys.stdout.flush()  # whoever needs the name has it, also where the image is not ready in time
+        _waited(registry, name, args.timeout, shown)
     return 0
 
 
@@ -245,7 +247,8 @@ def _opened(
     transport, rest = names.split(args.image)
     if transport is not None:
         platform = parse_platform(args.platform) if args.platform else None
-        choice = names.Choice(platform=platform, insecure=args.insecure, progress=shown)
+        insecure = args.insecure and names.is_here(args.image)
+        choice = names.Choice(platform=platform, insecure=insecure, progress=shown)
         source = names.source(args.image, choice)
         there = Reference.parse(rest.removeprefix("//")) if transport == "docker" else getattr(source, "called", None)
         with ExitStack() as stack:

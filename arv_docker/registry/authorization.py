@@ -31,11 +31,12 @@ Scopes = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """What a registry wants: ``basic``, or ``bearer`` tokens of the server ``realm`` for ``service``."""
+    """What a registry wants: ``basic``, or ``bearer`` tokens of the server ``realm`` for ``service`` and ``scopes``."""
 
     scheme: str
     realm: str = ""
     service: str = ""
+    scopes: Scopes = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Authorization:
         self._wallet = wallet
         self._challenge: Challenge | None = None
         self._tokens: dict[Scopes, _Token] = {}
+        self._more: dict[Scopes, Scopes] = {}
         self._lock = threading.Lock()
 
     def header(self, scopes: Scopes) -> str | None:
@@ -72,7 +74,9 @@ class Authorization:
             if held is not None and held.header != refused and time.monotonic() < held.until:
                 return held.header  # another thread was here first
             self._tokens.pop(scopes, None)
-            self._challenge = challenge(wanted) or self._challenge
+            if (found := challenge(wanted)) is not None:
+                self._challenge = found
+                self._more[scopes] = _beyond(scopes, found.scopes) or self._more.get(scopes, ())
             if self._challenge is None:
                 return None
             header = self._made(self._challenge, scopes)
@@ -105,7 +109,7 @@ class Authorization:
             self._http.hide(credentials.secret)
             self._http.hide(credentials.basic)
         if credentials is not None and credentials.kind == "bearer":
-            return f"Bearer {credentials.secret}"
+            return f"Bearer {credentials.bearer}"
         if wanted.scheme == "basic":
             return f"Basic {credentials.basic}" if credentials else None
         return self._token(wanted, scopes, credentials)
@@ -128,22 +132,24 @@ class Authorization:
 
     def _asked(self, wanted: Challenge, scopes: Scopes, credentials: Credentials | None) -> _Token:
         """A new token from the realm, which may be another host and gets the registry's credentials, as it must."""
-        step = f"getting a token from {urlsplit(wanted.realm).netloc}"
-        self._check_realm(wanted.realm, step)
+        realm = self._http.address(self._http.base, wanted.realm, "getting a token")
+        step = f"getting a token from {urlsplit(realm).netloc}"
+        self._check_realm(realm, step)
+        scopes = (*scopes, *self._more.get(scopes, ()))
         fields = [("service", wanted.service)] if wanted.service else []
         headers = {"Accept": "application/json"}
         if credentials is not None and credentials.kind == "identity":
             fields += [("grant_type", "refresh_token"), ("refresh_token", credentials.secret)]
             fields += [("client_id", "arv-docker"), ("scope", " ".join(scopes))]
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-            method, url, body = "POST", wanted.realm, urlencode(fields).encode()
+            method, url, body = "POST", realm, urlencode(fields).encode()
         else:
             if credentials is not None:
                 headers["Authorization"] = f"Basic {credentials.basic}"
                 fields.append(("account", credentials.username))
             fields += [("scope", scope) for scope in scopes]
-            mark = "&" if urlsplit(wanted.realm).query else "?"
-            method, url, body = "GET", f"{wanted.realm}{mark}{urlencode(fields)}", None
+            mark = "&" if urlsplit(realm).query else "?"
+            method, url, body = "GET", f"{realm}{mark}{urlencode(fields)}", None
         with self._http.send(method, url, headers, body=body, step=step) as response:
             if response.status != 200:
                 raise self._http.refusal(response, step)
@@ -165,7 +171,7 @@ class Authorization:
         if not isinstance(token, str) or not token.isascii() or not token.isprintable() or " " in token:
             raise RegistryError(f"{self._http.host}: {step}: the answer has no token.")
         self._http.hide(token)
-        seconds = float(lifetime) if isinstance(lifetime, (int, float)) and lifetime > 0 else _LIFETIME
+        seconds = lifetime if isinstance(lifetime, (int, float)) and lifetime > 0 else _LIFETIME
         return _Token(f"Bearer {token}", good_until(seconds))
 
 
@@ -173,7 +179,7 @@ def challenge(header: str) -> Challenge | None:
     """What a ``WWW-Authenticate`` header asks for, Bearer before Basic; None for neither.
 
     >>> challenge('Bearer realm="https://auth.example/token",service="example"')
-    Challenge(scheme='bearer', realm='https://auth.example/token', service='example')
+    Challenge(scheme='bearer', realm='https://auth.example/token', service='example', scopes=())
     """
     starts = list(_CHALLENGE.finditer(header))
     found = {}
@@ -181,6 +187,21 @@ def challenge(header: str) -> Challenge | None:
         end = starts[place + 1].start() if place + 1 < len(starts) else len(header)
         parameters = {it[1].lower(): it[2] or it[3] or "" for it in _PARAMETER.finditer(header[start.end() : end])}
         found[start[1].lower()] = parameters
-    if "bearer" in found and found["bearer"].get("realm"):
-        return Challenge("bearer", found["bearer"]["realm"], found["bearer"].get("service", ""))
+    bearer = found.get("bearer", {})
+    if bearer.get("realm"):
+        return Challenge("bearer", bearer["realm"], bearer.get("service", ""), tuple(bearer.get("scope", "").split()))
     return Challenge("basic") if "basic" in found or header.strip().lower() == "basic" else None
+
+
+def _beyond(asked: Scopes, wanted: Scopes) -> Scopes:
+    """Those of ``wanted`` that go beyond ``asked``: Azure's registries want ``metadata_read`` for lists of tags."""
+    actions: dict[str, set[str]] = {}
+    for scope in asked:
+        place, _, names = scope.rpartition(":")
+        actions.setdefault(place, set()).update(names.split(","))
+    found = []
+    for scope in wanted:
+        place, _, names = scope.rpartition(":")
+        if not actions.get(place, set()).issuperset(names.split(",")):
+            found.append(scope)
+    return tuple(found)

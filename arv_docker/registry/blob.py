@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING
 
-from ..errors import DigestMismatch, RegistryError
+from ..errors import DigestMismatch, NotAnImage, RegistryError
 from ..image import Descriptor
 from .http import Http
 
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 _PIECE = 256 << 10
 #: A connection that brought less than this is another failure of the same request.
 _PROGRESS = 64 << 10
+
+#: Layers that their makers alone give out.
+_ELSEWHERE = re.compile(r"\.foreign\.|\.nondistributable\.")
+
+#: How a server refuses a part of a blob, if not by sending all of it.
+_NO_RANGES = (400, 416, 501)
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
@@ -42,6 +48,7 @@ class BlobReader:
         self._connection = ExitStack()
         self._response: urllib3.BaseHTTPResponse | None = None
         self._ended = False
+        self._ranges = True
         self.received = 0
 
     def read(self, length: int) -> bytes:
@@ -91,7 +98,10 @@ class BlobReader:
         self._http.patience.wait(error, self._failures)
 
     def _connect(self) -> None:
-        self._response = response = self._connection.enter_context(self._open_at(self._position))
+        self._response = response = self._connection.enter_context(self._open_at(self._position if self._ranges else 0))
+        if response.status in _NO_RANGES and self._position and self._ranges:
+            self._ranges = False
+            raise self._broken(f"it gives no part of the blob (status {response.status})")
         if response.status == 200:
             self._check_length(response, self._descriptor.size)
             skipped = 0
@@ -103,6 +113,12 @@ class BlobReader:
         elif response.status == 206:
             self._check_range(response.headers.get("Content-Range", ""))
             self._check_length(response, self._descriptor.size - self._position)
+        elif response.status == 404 and _ELSEWHERE.search(self._descriptor.media_type):
+            raise NotAnImage(
+                f"{self._http.host} does not have the layer {self._descriptor.digest}, only the addresses of those who "
+                "may give it out, as with Windows: images with such layers cannot be read here. Push the image again "
+                "with all its layers (Docker: allow-nondistributable-artifacts)."
+            )
         else:
             raise self._http.refusal(response, self._step)
 

@@ -3,6 +3,8 @@
 
 They are in a folder named after the registry, ``certs.d/HOST[:PORT]``: authorities as ``*.crt``, a
 client's own certificate as ``*.cert`` with its ``*.key``. ``SSL_CERT_FILE`` counts as for every OpenSSL program.
+Where a registry sends its clients (to a server of tokens, to storage), its authorities are believed too, as Docker
+and Podman do; a client's certificate is for the host of its folder alone.
 """
 
 from __future__ import annotations
@@ -16,16 +18,19 @@ from pathlib import Path
 from ..errors import BadSettings
 
 
-def context(host: str | None) -> ssl.SSLContext:
-    """The rules for connections to a registry, None for another host; raises BadSettings for a file that is none."""
+def context(host: str, registry: str) -> ssl.SSLContext:
+    """The rules for connections to a host, which is a registry or one to which that sends us.
+
+    Raises BadSettings for a file that is no certificate.
+    """
     made = ssl.create_default_context()
-    for folder in _folders(host) if host else ():
-        for file in sorted(folder.glob("*.crt")):
+    for place in dict.fromkeys((registry, host)):
+        for file in _files(place, "*.crt"):
             with _named(file):
                 made.load_verify_locations(cafile=file)
-        for file in sorted(folder.glob("*.cert")):
-            with _named(file):
-                made.load_cert_chain(file, file.with_suffix(".key"))
+    for file in _files(host, "*.cert"):
+        with _named(file):
+            made.load_cert_chain(file, file.with_suffix(".key"))
     return made
 
 
@@ -36,10 +41,12 @@ def folder_of(host: str) -> Path:
     return config / "containers" / "certs.d" / host
 
 
-def _folders(host: str) -> Iterator[Path]:
-    yield folder_of(host)
-    for place in ("/etc/containers/certs.d", "/etc/docker/certs.d"):
-        yield Path(place) / host
+def _files(host: str, pattern: str) -> Iterator[Path]:
+    for folder in (
+        folder_of(host),
+        *(Path(place) / host for place in ("/etc/containers/certs.d", "/etc/docker/certs.d")),
+    ):
+        yield from sorted(folder.glob(pattern))
 
 
 @contextmanager

@@ -13,17 +13,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode, urljoin, urlsplit
 
 from ..errors import BadConfig, BadReference, DigestMismatch, NoSuchImage, RegistryError, Unsupported, UsageError
 from ..image import MAX_JSON_SIZE, OCI_INDEX, OCI_MANIFEST, Descriptor, Digest, json_object
-from ..manifest import HASHES
+from ..manifest import HASHES, parse
 from ..reference import DEFAULT_REGISTRY
 from . import certificates
 from .authorization import Authorization, Scopes
 from .blob import BlobReader
 from .credentials import Provider, Wallet, configured
-from .http import Body, Http, Patience, host_name, is_local, origin
+from .http import Body, Http, Patience, done, host_name, is_local, origin
 from .upload import Blob, Upload, pushing
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+
+#: Signed or not. Such manifests are called by a digest of a part of them.
+_SCHEMA_ONE = "application/vnd.docker.distribution.manifest.v1+"
 
 _PAGE = 1000
 _NEXT = re.compile(r'<([^>]*)>[^,]*rel="?next"?')
@@ -96,6 +99,8 @@ class Client:
                 raw = self.http.content(response, MAX_JSON_SIZE, step)
                 claimed = name if isinstance(name, Digest) else _digest(response.headers.get("Docker-Content-Digest"))
                 media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+            if media_type.startswith(_SCHEMA_ONE):
+                parse(raw, what=f"{self.host}/{repository}")  # raises SchemaOne: its digest is not of all its bytes
             return Document(raw, self._checked(raw, claimed), media_type)
 
         return self.http.patience.run(once)
@@ -129,14 +134,12 @@ class Client:
     # -- writing -------------------------------------------------------------------------
 
     def has(self, repository: str, digest: Digest) -> bool:
-        """Whether a repository has a blob."""
+        """Whether a repository says that it has a blob. One that does not say is sent it, and refuses that in words."""
         step = f"looking for {digest} in {repository}"
 
         def once() -> bool:
             path = f"/v2/{repository}/blobs/{digest}"
             with self.send("HEAD", path, scopes=pushing(repository), step=step) as response:
-                if response.status not in (200, 404):
-                    raise self.http.refusal(response, step)
                 return response.status == 200
 
         return self.http.patience.run(once)
@@ -174,7 +177,7 @@ class Client:
             with self.send(
                 "PUT", path, {"Content-Type": media_type}, scopes=pushing(repository), step=step, body=raw
             ) as response:
-                if response.status not in (200, 201):
+                if not done(response):
                     raise self.http.refusal(response, step)
             return digest
 
@@ -192,7 +195,20 @@ class Client:
         yield from self._listed(path, "tags", pulling(repository), f"listing the tags of {repository}")
 
     def digest(self, repository: str, name: str) -> Digest | None:
-        """The digest of the manifest of a tag; None if there is none."""
+        """The digest of the manifest of a tag, as the registry says; None if there is none.
+
+        Read is the manifest only where it does not say, for that counts as a pull (Docker Hub allows few).
+        """
+        step = f"asking for {repository}:{name}"
+        path = f"/v2/{repository}/manifests/{name}"
+
+        def once() -> tuple[int, Digest | None]:
+            with self.send("HEAD", path, {"Accept": _ACCEPT}, scopes=pulling(repository), step=step) as response:
+                return response.status, _digest(response.headers.get("Docker-Content-Digest"))
+
+        status, found = self.http.patience.run(once)
+        if status == 404 or (status == 200 and found is not None):
+            return found if status == 200 else None
         try:
             return self.manifest(repository, name).digest
         except NoSuchImage:
@@ -211,7 +227,7 @@ class Client:
             with self.send("DELETE", f"/v2/{repository}/manifests/{name}", scopes=scopes, step=step) as response:
                 if response.status in refusing:
                     raise self._unsupported(response, step, "deleting")
-                if response.status not in (200, 202, 404):
+                if response.status != 404 and not done(response):
                     raise self.http.refusal(response, step)
                 return response.status != 404
 
@@ -220,12 +236,14 @@ class Client:
     def _listed(self, path: str, key: str, scopes: Scopes, step: str) -> Iterator[str]:
         """The names in a list, over all its pages."""
         seen = set()
-        url: str | None = f"{path}?n={_PAGE}"
+        url: str | None = (first := f"{path}?n={_PAGE}")
         while url is not None and url not in seen:
             seen.add(url)
 
             def once(url: str = url) -> tuple[list[str], str | None]:
                 with self.send("GET", url, scopes=scopes, step=step) as response:
+                    if response.status == 400 and url == first:
+                        return [], path  # it gives fewer at once, by its own choice
                     if response.status == 404 and key == "tags":
                         raise NoSuchImage(f"{self.host}: {step}: there is no such repository.")
                     if response.status in (404, 405, 501):
@@ -233,16 +251,18 @@ class Client:
                     if response.status != 200:
                         raise self.http.refusal(response, step)
                     raw = self.http.content(response, MAX_JSON_SIZE, step)
-                    return self._names(raw, key, step), self._next(response.headers.get("Link", ""), url)
+                    return self._names(raw, key, step), self._next(response.headers.get("Link", ""), url, step)
 
             names, url = self.http.patience.run(once)
             yield from names
 
-    def _next(self, link: str, url: str) -> str | None:
-        """The next page that a Link header names, where it is of the same registry."""
+    def _next(self, link: str, url: str, step: str) -> str | None:
+        """The next page that a Link header names, of this registry: one behind a proxy may not know its own name."""
         match = _NEXT.search(link)
-        found = urljoin(urljoin(self.http.base, url), match[1]) if match else ""
-        return found if origin(found) == origin(self.http.base) else None
+        if not match:
+            return None
+        parts = urlsplit(self.http.address(urljoin(self.http.base, url), match[1], step))
+        return f"{self.http.base}{parts.path}?{parts.query}"
 
     def _names(self, raw: bytes, key: str, step: str) -> list[str]:
         found: Any = json_object(raw, what=f"the answer of {self.host}").get(key)
@@ -275,7 +295,7 @@ class Client:
         What it refuses is renewed once. ``path`` may be a whole URL, as registries give them; to another host no
         authorization goes. Raises RegistryError: RegistryDenied if what was renewed is refused too.
         """
-        url = urljoin(self.http.base, path)
+        url = self.http.address(self.http.base, path, step)
         if origin(url) != origin(self.http.base):
             self.http.check_redirect(self.http.base, url, step)
             with self.http.send(method, url, headers or {}, body=body, step=step) as response:

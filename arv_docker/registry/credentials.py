@@ -32,11 +32,17 @@ Kind = Literal["password", "identity", "bearer"]
 HUB_KEY = "https://index.docker.io/v1/"
 #: Credentials and tokens are asked for again this many seconds before they expire, short-lived ones later.
 _MARGIN = 60.0
+#: Longer than anything lives; numbers of any size come from servers and commands.
+_LONGEST = 10**9
 #: What was got less than so many seconds ago has not expired, whatever a registry's refusal may mean.
 _YOUNG = 60.0
 #: Seconds that a command or helper may take; some ask a person for a password.
 _TIMEOUT = 120.0
 _MAX_OUTPUT = 1 << 20
+#: What is shown of standard error at most.
+_MAX_SAID = 4000
+#: Where Podman logs in a user who has no session of his own, such as root.
+_SESSIONS = Path("/run/containers")
 _HELPER = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -59,6 +65,13 @@ class Credentials:
         return base64.b64encode(f"{self.username}:{self.secret}".encode()).decode()
 
     @property
+    def bearer(self) -> str:
+        """The secret as a token; raises RegistryDenied, and shows nothing of it, for one that no request can hold."""
+        if not self.secret.isascii() or not self.secret.isprintable():
+            raise RegistryDenied("the token for the registry has several lines, or characters that no token has.")
+        return self.secret
+
+    @property
     def fresh(self) -> bool:
         """Whether they are good for a while yet."""
         return self.until is None or time.monotonic() < self.until
@@ -66,7 +79,8 @@ class Credentials:
 
 def good_until(lifetime: float) -> float:
     """When to ask for others, in seconds of ``time.monotonic``, if what is had now lives so many seconds."""
-    return time.monotonic() + lifetime - min(_MARGIN, lifetime / 5)
+    seconds = min(lifetime, _LONGEST)
+    return time.monotonic() + seconds - min(_MARGIN, seconds / 5)
 
 
 #: Gives credentials; None where there are none, for a registry that lets everybody in.
@@ -120,11 +134,12 @@ def static(username: str, secret: str) -> Provider:
 
 
 def environment(name: str, username: str) -> Provider:
-    """The secret in a variable, which is taken out of the environment at once: no child process gets it.
+    """The secret in a variable, which is taken out of the environment at once: no child process gets it. An end of
+    line is not part of it, as of what a command prints.
 
     Raises BadSettings if there is none.
     """
-    secret = os.environ.pop(name, "")
+    secret = os.environ.pop(name, "").rstrip("\r\n")
     if not secret:
         raise BadSettings(f"the variable {name}, which should hold the secret for the registry, is not set.")
     return static(username, secret)
@@ -166,6 +181,8 @@ def helper(program: str, server: str) -> Provider:
             return None
         found = _object(output, f"what {name} printed")
         username = found.get("Username")
+        if not username and found.get("Secret") == "":
+            return None  # as some say that they know none
         secret = _secret(found.get("Secret"), name)
         if username == "<token>":
             return Credentials("", secret, "identity")
@@ -202,11 +219,14 @@ def config_files() -> Iterator[Path]:
     if named := os.environ.get("REGISTRY_AUTH_FILE"):
         yield Path(named)
         return
-    for variable, otherwise in (("XDG_RUNTIME_DIR", None), ("XDG_CONFIG_HOME", Path.home() / ".config")):
-        base = os.environ.get(variable, "")
-        folder = Path(base) if base.startswith("/") else otherwise
-        if folder is not None:
-            yield folder / "containers" / "auth.json"
+    session = os.environ.get("XDG_RUNTIME_DIR", "")
+    yield (
+        Path(session) / "containers" / "auth.json"
+        if session.startswith("/")
+        else _SESSIONS / f"{os.getuid()}/auth.json"
+    )
+    config = os.environ.get("XDG_CONFIG_HOME", "")
+    yield (Path(config) if config.startswith("/") else Path.home() / ".config") / "containers" / "auth.json"
     yield Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
 
 
@@ -224,11 +244,13 @@ def _keys(host: str, repository: str) -> Iterator[str]:
     parts = [host, *filter(None, repository.split("/"))]
     for length in range(len(parts), 0, -1):
         yield "/".join(parts[:length])
+    hosts = [host]
     if host == DEFAULT_REGISTRY:
-        yield HUB_KEY
-        yield "index.docker.io"
-    yield f"https://{host}"
-    yield f"https://{host}/v1/"
+        yield from (HUB_KEY, "index.docker.io")
+        hosts += ["index.docker.io", "registry-1.docker.io"]
+    for name in hosts:
+        for scheme in ("https", "http"):
+            yield from (f"{scheme}://{name}{end}" for end in ("", "/", "/v1/", "/v2/", "/v1", "/v2"))
 
 
 def _in_document(document: Mapping[str, Any], key: str, file: Path) -> Credentials | None:
@@ -279,7 +301,7 @@ def _output(words: Sequence[str], given: bytes, what: str, absent: str | None = 
         return text
     if absent is not None and absent in text:
         return ""
-    said = done.stderr[-_MAX_OUTPUT:].decode(errors="replace")
+    said = done.stderr[-_MAX_SAID:].decode(errors="replace")
     raise RegistryDenied(f"{what} gave no credentials: it ended with {done.returncode}.", detail=said)
 
 

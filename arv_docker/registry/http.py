@@ -35,6 +35,7 @@ Body = bytes | Iterable[bytes] | None
 #: distribution says of a body that broke off.
 _PASSING = frozenset((408, 425, 429, 499, 500, 502, 503, 504, *range(520, 528)))
 _MAX_REDIRECTS = 5
+_PORTS = {"http": 80, "https": 443}
 #: An error's text beyond this is not read.
 _MAX_ERROR = 64 << 10
 _MAX_SHOWN = 1000
@@ -46,13 +47,15 @@ class Patience:
 
     ``tries`` is the number of attempts for one request. ``longest`` is the most seconds that
     a registry may ask to wait before the next; one that asks for more is given up.
-    ``connect`` and ``read`` are seconds of silence. ``sleep`` waits.
+    ``connect`` and ``read`` are seconds of silence, ``work`` those of one that was told to keep what it got: some
+    copy a large layer before they answer (seen with storage as Amazon's). ``sleep`` waits.
     """
 
     tries: int = 6
     longest: float = 120.0
     connect: float = 15.0
     read: float = 60.0
+    work: float = 900.0
     sleep: Callable[[float], None] = time.sleep
 
     def run(self, attempt: Callable[[], Result]) -> Result:
@@ -85,7 +88,7 @@ class Http:
         self.base = f"{'http' if plain else 'https'}://{host}"
         self.patience = patience or Patience()
         self._secrets: set[str] = set()
-        self._pools: dict[tuple[str, bool], urllib3.PoolManager] = {}
+        self._pools: dict[tuple[str, str], urllib3.PoolManager] = {}
         self._lock = threading.Lock()
 
     @contextmanager
@@ -100,7 +103,7 @@ class Http:
         from urllib3.exceptions import HTTPError
 
         with self.broken(step):
-            response = self._followed(method, urljoin(self.base, url), dict(headers), body, step)
+            response = self._followed(method, self.address(self.base, url, step), dict(headers), body, step)
         try:
             if response.status in _PASSING:
                 raise self.refusal(response, step)
@@ -177,6 +180,7 @@ class Http:
                 url,
                 body=body,
                 headers=headers,
+                timeout=self._timeout(method),
                 redirect=False,
                 retries=False,
                 preload_content=False,
@@ -186,11 +190,20 @@ class Http:
             if method not in ("GET", "HEAD") or not 300 <= response.status < 400 or not location:
                 return response
             _let_go(response)
-            url, before = urljoin(url, location), url
+            url, before = self.address(url, location, step), url
             self.check_redirect(before, url, step)
             if origin(url) != origin(before):
                 headers.pop("Authorization", None)
         raise RegistryError(f"{self.host}: {step}: redirected more than {_MAX_REDIRECTS} times.")
+
+    def address(self, base: str, url: str, step: str) -> str:
+        """The whole of a URL, maybe relative, in an answer of ``base``; raises RegistryError for one that is none."""
+        try:
+            whole = urljoin(base, url)
+            origin(whole)
+        except ValueError:
+            raise RegistryError(f"{self.host}: {step}: the registry gives an address that is none.") from None
+        return whole
 
     def check_redirect(self, before: str, after: str, step: str) -> None:
         """Raises RegistryError where the registry sends us from one URL to another that is not safe."""
@@ -201,27 +214,36 @@ class Http:
             raise RegistryError(f"{self.host}: {step}: a redirect to this machine ({new.hostname}) is not followed.")
 
     def _pool(self, url: str) -> urllib3.PoolManager:
-        """The connections for a URL: with the registry's certificates to it alone, through a proxy where one is set."""
+        """The connections for a URL: with the certificates for its host, through a proxy where one is set."""
         import urllib3
 
         from ..keep.put import through
 
         parts = urlsplit(url)
-        ours = parts.netloc == self.host
-        proxy = proxy_for(parts.scheme, parts.hostname or "")
+        host = self.host if origin(url) == origin(self.base) else parts.netloc
+        proxy = proxy_for(parts.scheme, parts.netloc)
         with self._lock:
-            if (pool := self._pools.get((proxy, ours))) is None:
-                context = certificates.context(self.host if ours else None)
-                timeout = urllib3.Timeout(connect=self.patience.connect, read=self.patience.read)
-                many: dict[str, Any] = {"ssl_context": context, "timeout": timeout, "maxsize": 8}
+            if (pool := self._pools.get((proxy, host))) is None:
+                many: dict[str, Any] = {"ssl_context": certificates.context(host, self.host), "maxsize": 8}
                 pool = through(proxy, many) if proxy else urllib3.PoolManager(**many)
-                self._pools[proxy, ours] = pool
+                self._pools[proxy, host] = pool
         return pool
+
+    def _timeout(self, method: str) -> urllib3.Timeout:
+        import urllib3
+
+        patience = self.patience
+        return urllib3.Timeout(connect=patience.connect, read=patience.work if method == "PUT" else patience.read)
 
     def close(self) -> None:
         """Closes the connections."""
         for pool in self._pools.values():
             pool.clear()
+
+
+def done(response: urllib3.BaseHTTPResponse) -> bool:
+    """Whether the registry did as it was told. Which of these statuses it says so with differs, whatever is written."""
+    return 200 <= response.status < 300
 
 
 def is_local(name: str) -> bool:
@@ -242,17 +264,18 @@ def host_name(netloc: str) -> str:
     return urlsplit(f"//{netloc}").hostname or ""
 
 
-def proxy_for(scheme: str, name: str) -> str:
-    """The proxy that the environment sets for a host (``HTTPS_PROXY``, ``NO_PROXY``); empty for none."""
-    if is_local(name) or urllib.request.proxy_bypass(name):
+def proxy_for(scheme: str, netloc: str) -> str:
+    """The proxy that the environment sets for ``host[:port]`` (``HTTPS_PROXY``, ``NO_PROXY``); empty for none."""
+    if is_local(host_name(netloc)) or urllib.request.proxy_bypass(netloc):
         return ""
     return urllib.request.getproxies().get(scheme, "")
 
 
-def origin(url: str) -> tuple[str, str]:
-    """What an Authorization belongs to: scheme, host and port."""
+def origin(url: str) -> tuple[str, str, int | None]:
+    """What an Authorization belongs to: scheme, host and port, however they are written; raises ValueError for a port
+    that is none. Registries leave out a port that is the usual one."""
     parts = urlsplit(url)
-    return parts.scheme, parts.netloc
+    return parts.scheme, parts.hostname or "", parts.port or _PORTS.get(parts.scheme)
 
 
 def _let_go(response: urllib3.BaseHTTPResponse) -> None:

@@ -110,17 +110,20 @@ class Plain:
         if digest is None:
             return False
         try:
-            return self._client.delete(repository, tag)
+            if self._client.delete(repository, tag):
+                return True
         except Unsupported:
-            others = [
-                it for it in self._tags(repository) if it != tag and self._client.digest(repository, it) == digest
-            ]
+            pass
+        others = [it for it in self._tags(repository) if it != tag and self._client.digest(repository, it) == digest]
         if others:
             raise Unsupported(
                 f"{self._client.host}: deleting {name}: unsupported. The registry deletes an image with all its names, "
                 f"and this one is also {', '.join(others)}."
             )
-        return self._client.delete(repository, digest)
+        gone = self._client.delete(repository, digest)
+        if not gone and self._client.digest(repository, tag) is not None:
+            raise Unsupported(f"{self._client.host}: deleting {name}: unsupported. The registry has no way to do that.")
+        return gone
 
     def _exists(self, repository: str) -> bool:
         try:
@@ -256,7 +259,7 @@ class Project:
             headers = {"Accept": "application/json", "Content-Length": "0"}
             if credentials is not None:
                 self._http.hide(credentials.secret)
-                headers["Authorization"] = f"Bearer {credentials.secret}"
+                headers["Authorization"] = f"Bearer {credentials.bearer}"
             with self._http.send(method, url, headers, step=step) as response:
                 renewed = self._wallet.renewed(credentials) if response.status == 401 else None
                 if renewed is None:

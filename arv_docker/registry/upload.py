@@ -15,8 +15,11 @@ from urllib.parse import urlencode
 from ..errors import RegistryError
 from ..image import Descriptor, Digest
 from .authorization import Scopes
+from .http import done
 
 if TYPE_CHECKING:
+    import urllib3
+
     from .client import Client
 
 #: Bytes that are handed to a connection at once.
@@ -84,6 +87,7 @@ class Upload:
         self._location: str | None = None
         self._offset = 0
         self._most = blob.descriptor.size
+        self._in_parts = False
         self._must_part = False
         self._may_part = True
         self._beginnings = 0
@@ -132,41 +136,53 @@ class Upload:
         with self._client.send(
             "POST", path, {"Content-Length": "0"}, scopes=pushing(self._repository), step=self._step
         ) as response:
-            self._location = response.headers.get("Location")
-            if response.status != 202 or not self._location:
+            if not done(response) or not response.headers.get("Location"):
                 raise self._client.http.refusal(response, self._step)
+            self._move(path, response)
         self._offset = 0
+        self._in_parts = self._most < self._blob.descriptor.size
 
     def _look(self) -> None:
-        """Asks how much arrived; a registry that does not know gets it anew."""
-        assert self._location is not None
-        with self._client.send("GET", self._location, scopes=pushing(self._repository), step=self._step) as response:
-            known = response.status == 204
-            self._location = (response.headers.get("Location") or self._location) if known else None
-            self._offset = self._arrived(response.headers.get("Range", "")) if known else 0
+        """Asks how much arrived; a registry that does not know, or takes no parts, gets it anew."""
+        asked = self._location
+        assert asked is not None
+        if not self._may_part:
+            self._location = None
+            return
+        with self._client.send("GET", asked, scopes=pushing(self._repository), step=self._step) as response:
+            if response.status != 204:
+                self._location = None
+                return
+            self._move(asked, response)
+            self._offset = self._arrived(response.headers.get("Range", ""))
+            self._in_parts = True
+
+    def _move(self, asked: str, response: urllib3.BaseHTTPResponse) -> None:
+        """Goes on where the answer to a request to ``asked`` says, which may be anywhere."""
+        base = self._client.http.address(self._client.http.base, asked, self._step)
+        self._location = self._client.http.address(base, response.headers.get("Location") or base, self._step)
 
     def _send(self) -> None:
         size = self._blob.descriptor.size
         while self._offset < size:
             part = self._blob.part(self._offset, min(size, self._offset + self._most))
-            headers = {
-                "Content-Type": "application/octet-stream",
-                "Content-Length": str(len(part)),
-                "Content-Range": f"{part.start}-{part.end - 1}",
-            }
-            self._offset = self._put("PATCH", self._location or "", headers, part, 202)
+            headers = {"Content-Type": "application/octet-stream", "Content-Length": str(len(part))}
+            if self._in_parts:  # else GitHub's takes 4 MiB at most, and calls more a wrong range
+                headers["Content-Range"] = f"{part.start}-{part.end - 1}"
+            self._offset = self._put("PATCH", self._location or "", headers, part)
         mark = "&" if "?" in (self._location or "") else "?"
         url = f"{self._location}{mark}{urlencode({'digest': str(self._blob.descriptor.digest)})}"
-        self._put("PUT", url, {"Content-Length": "0"}, None, 201)
+        self._put("PUT", url, {"Content-Length": "0"}, None)
 
-    def _put(self, method: str, url: str, headers: dict[str, str], part: Part | None, wanted: int) -> int:
+    def _put(self, method: str, url: str, headers: dict[str, str], part: Part | None) -> int:
         body = _Counted(part, self) if part else None
         with self._client.send(
             method, url, headers, scopes=pushing(self._repository), step=self._step, body=body
         ) as response:
-            if response.status != wanted:
+            if not done(response):
                 raise self._client.http.refusal(response, self._step)
-            self._location = response.headers.get("Location") or self._location
+            if part:
+                self._move(url, response)
             return part.end if part else self._offset
 
     # -- after a failure ------------------------------------------------------------------
@@ -176,13 +192,18 @@ class Upload:
         if error.status == _TOO_LARGE and self._most > _LEAST:
             self._must_part = True
             self._take_less()
-        elif error.status in _NO_PARTS and self._most < self._blob.descriptor.size and not self._must_part:
+        elif error.status in _NO_PARTS and not self._must_part and self._sent_part(error):
             self._may_part = False
             self._most = self._blob.descriptor.size
         elif error.status not in (404, 416) or self._location is None:
             return False  # of those two: the upload is forgotten, or not as far as we thought
         self._location = None
         return True
+
+    def _sent_part(self, error: RegistryError) -> bool:
+        """Whether what was refused was a part of the blob: one of several, or the rest after a break."""
+        size = self._blob.descriptor.size
+        return self._most < size or (error.status not in (404, 416) and 0 < self._offset < size)
 
     def _take_less(self) -> None:
         """From now on a request carries less."""

@@ -16,6 +16,7 @@ from typing import Any, Protocol, cast
 from ..errors import ArvDockerError, UsageError
 from ..image import Platform
 from ..progress import Progress, Silent
+from ..reference import Reference
 from . import Destination, Source
 
 #: The entry points by which other packages add transports.
@@ -72,6 +73,14 @@ def split(text: str) -> tuple[str | None, str]:
     if not colon or "/" in name or (name == "docker" and not rest.startswith("//")):
         return None, text
     return (name, rest) if name in OURS or _offered(name) else (None, text)
+
+
+def is_here(text: str) -> bool:
+    """Whether ``text`` names an image of a registry on this machine; only there TLS may be done without."""
+    from ..registry.http import host_name, is_local
+
+    transport, rest = split(text)
+    return transport == "docker" and is_local(host_name(Reference.parse(f"docker:{rest}").registry))
 
 
 def source(text: str, choice: Choice | None = None) -> Source:

@@ -16,10 +16,13 @@ from pathlib import Path
 import pytest
 
 from arv_docker.cli import registry as verb
+from arv_docker.errors import NoSuchImage
 from arv_docker.progress import size
 from arv_docker.registry import http
+from arv_docker.registry.client import Client, Document
 from arv_docker.registry.http import Patience
 from arv_docker.transports import docker_daemon
+from arv_docker.transports import registry as source
 from tests.archives import classic, files_of, image
 from tests.cli.conftest import APP, Run
 from tests.cli.test_ingest_archives import pipe
@@ -86,6 +89,30 @@ def test_a_registry_is_a_source_too(run: Run, registry: Registry) -> None:
     assert (done.code, done.out) == (0, f"tools/{UNIQUE}\n"), done.err
 
 
+def test_of_two_registries_the_one_on_this_machine_does_without_tls(
+    run: Run, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So an image is brought here from outside by one command."""
+    asked: list[tuple[str, bool]] = []
+
+    class Nowhere(Client):
+        def __init__(self, host: str, *rest: object, insecure: bool = False, **more: object) -> None:
+            asked.append((host, insecure))
+            super().__init__(host, *rest, insecure=insecure, **more)  # type: ignore[arg-type]
+
+        def manifest(self, *rest: object) -> Document:
+            raise NoSuchImage("nothing is asked outside")
+
+    monkeypatch.setattr(source, "Client", Nowhere)
+    outside, here = "docker://registry.example/app:1", f"docker://{registry.host}/app:1"
+    assert run("registry", "push", "--insecure", registry.host, outside).code == 1
+    assert run("copy", "--insecure", outside, here).code == 1
+    assert run("copy", "--insecure", here, outside).code == 1
+    assert asked == [("registry.example", False)] * 2 + [(registry.host, True)]
+    refused = run("copy", "--insecure", outside, "oci:nowhere")
+    assert (refused.code, "registries on this machine" in refused.err) == (2, True), refused.err
+
+
 @pytest.mark.conforms("H1")
 def test_an_image_that_is_piped_in_is_pushed_under_a_unique_name(
     run: Run, registry: Registry, pipe: Callable[[bytes], None]
@@ -148,6 +175,9 @@ def test_pending_and_waiting(
     assert time.monotonic() - began >= 0.3
     assert (late.code, late.out) == (10, "")
     assert "app:1 is pending after 0.3 s" in late.err
+    waiting = ("--wait", "--timeout", "0.1", *of_service(service, monkeypatch))
+    named = run("registry", "push", registry.host, "app:1", "app:1", *waiting)
+    assert (named.code, named.out) == (10, "app:1\n"), named.err  # it is there, and so is its name
     service.pending = 0
     ready = run("registry", "wait", registry.host, "app:1", *of_service(service, monkeypatch))
     assert (ready.code, ready.out) == (0, "ready\n")

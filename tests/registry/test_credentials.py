@@ -53,14 +53,26 @@ def test_nothing_is_configured() -> None:
     assert configured(HOST)() is None
 
 
-@pytest.mark.parametrize("key", [HOST, f"https://{HOST}", f"https://{HOST}/v1/"])
+@pytest.mark.parametrize(
+    "key",
+    [HOST, f"https://{HOST}", f"https://{HOST}/", f"https://{HOST}/v1/", f"https://{HOST}/v2/", f"http://{HOST}/v1"],
+)
 def test_dockers_auths(home: Path, key: str) -> None:
     docker(home, auths={key: auth("ann:pass:word"), "other.example": auth("bob:x")})
     assert configured(HOST)() == Credentials("ann", "pass:word")
     assert configured("unknown.example")() is None
 
 
-@pytest.mark.parametrize("key", ["https://index.docker.io/v1/", "docker.io", "index.docker.io"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "https://index.docker.io/v1/",
+        "docker.io",
+        "index.docker.io",
+        "https://index.docker.io/v2/",
+        "https://registry-1.docker.io",
+    ],
+)
 def test_docker_hub_has_keys_of_its_own(home: Path, key: str) -> None:
     docker(home, auths={key: auth("ann:word")})
     assert configured("docker.io")() == Credentials("ann", "word")
@@ -75,6 +87,15 @@ def test_the_first_file_that_knows_the_registry_wins(home: Path, monkeypatch: py
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(write(home / "named", auths={HOST: auth("named:1")})))
     assert configured(HOST)() == Credentials("named", "1")
     assert configured("b.example")() is None
+
+
+def test_podmans_file_for_who_has_no_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root has none: `sudo podman login`."""
+    monkeypatch.setattr(credentials, "_SESSIONS", tmp_path)
+    write(tmp_path / str(os.getuid()) / "auth.json", auths={HOST: auth("ann:word")})
+    assert configured(HOST)() is None
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert configured(HOST)() == Credentials("ann", "word")
 
 
 def test_podmans_keys_for_folders_of_a_registry(home: Path) -> None:
@@ -105,6 +126,21 @@ def test_a_store_that_knows_nothing(home: Path, programs: Path) -> None:
     program(programs, "docker-credential-all", "echo credentials not found in native keychain; exit 1")
     docker(home, credsStore="all")
     assert configured(HOST)() is None
+
+
+def test_a_helper_that_gives_nothing(programs: Path) -> None:
+    program(programs, "docker-credential-x", """echo '{"ServerURL":"","Username":"","Secret":""}'""")
+    assert helper("x", HOST)() is None
+    program(programs, "docker-credential-x", """echo '{"Username":"ann","Secret":""}'""")
+    with pytest.raises(RegistryDenied, match="printed no secret"):
+        helper("x", HOST)()
+
+
+@pytest.mark.parametrize("printed", ["garbage", "[]", '{"Secret": 1}', '{"Username": "ann"}', "{}", "\\377\\376"])
+def test_a_helper_that_prints_garbage(programs: Path, printed: str) -> None:
+    program(programs, "docker-credential-x", f"printf '{printed}'")
+    with pytest.raises((RegistryDenied, BadSettings), match="docker-credential-x"):
+        helper("x", HOST)()
 
 
 def test_a_store_whose_secret_is_a_token(programs: Path) -> None:
@@ -138,6 +174,11 @@ def test_a_helper_that_is_missing_or_fails(programs: Path) -> None:
         helper("bad", HOST)()
     assert caught.value.detail == "its own words"
     assert "a secret" not in str(caught.value)
+    program(programs, "docker-credential-bad", "head -c 1000000 /dev/zero | tr '\\0' x >&2; echo the end >&2; exit 3")
+    with pytest.raises(RegistryDenied, match="ended with 3") as caught:
+        helper("bad", HOST)()
+    assert len(str(caught.value)) < 5000
+    assert caught.value.detail.endswith("the end")
 
 
 @pytest.mark.parametrize("name", ["../x", "a b", "a;b", ""])
@@ -184,6 +225,27 @@ def test_a_variable_is_read_once_and_no_child_gets_it(monkeypatch: pytest.Monkey
     assert provider() == provider() == Credentials("ann", "the secret")
     with pytest.raises(BadSettings, match="THE_TOKEN"):
         environment("THE_TOKEN", "ann")
+
+
+def test_an_end_of_line_is_no_part_of_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As secrets have it that Kubernetes makes of files."""
+    monkeypatch.setenv("THE_TOKEN", "the secret\r\n")
+    assert environment("THE_TOKEN", "ann")() == Credentials("ann", "the secret")
+    monkeypatch.setenv("THE_TOKEN", "\n")
+    with pytest.raises(BadSettings, match="THE_TOKEN"):
+        environment("THE_TOKEN", "ann")
+
+
+@pytest.mark.parametrize("text", ["a secret\n", "a\r\nHost: secret", "secr\u00e9t", "secret\x00"])
+def test_a_token_that_no_request_can_hold(text: str) -> None:
+    with pytest.raises(RegistryDenied, match="several lines") as caught:
+        _ = Credentials("", text, "bearer").bearer
+    assert "secr" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seconds", [10**400, float("inf"), 1e300], ids=["large", "inf", "float"])
+def test_secrets_that_live_for_ever(seconds: float) -> None:
+    assert time.monotonic() + 10**8 < credentials.good_until(seconds) < time.monotonic() + 10**10
 
 
 def test_secrets_do_not_show_themselves() -> None:

@@ -18,11 +18,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from arv_docker.errors import BadSettings, RegistryError
+from arv_docker.registry import certificates
 from arv_docker.registry.authorization import Challenge, challenge
 from arv_docker.registry.client import Client
 from arv_docker.registry.credentials import static
-from arv_docker.registry.http import Http, is_local, proxy_for
-from tests.registry.scripted import Conversation, Registry, Waited, running, with_tls
+from arv_docker.registry.http import Http, is_local, origin, proxy_for
+from arv_docker.registry.upload import Blob
+from tests.registry.scripted import Conversation, Registry, TokenServer, Waited, running, with_tls
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
@@ -72,6 +74,41 @@ def test_a_registry_with_an_authority_of_its_own(safe: tuple[Registry, Path], ho
     assert waited.seconds == []
     trusted(home, registry, file)
     assert Client(registry.host).manifest("app", "1").raw == b"{}"
+
+
+def test_a_token_server_that_the_registrys_authority_vouches_for(
+    safe: tuple[Registry, Path], tmp_path: Path, home: Path, tokens: TokenServer
+) -> None:
+    """As GitLab has it: the registry on a port of its own, tokens on another."""
+    registry, file = safe
+    with_tls(tokens, str(file), str(tmp_path / "it.key"))
+    tokens.url = tokens.url.replace("http:", "https:")
+    registry.bearer = tokens
+    registry.put_manifest("app", "1", b"{}")
+    with pytest.raises(RegistryError, match="no safe connection"):
+        Client(registry.host).manifest("app", "1")
+    trusted(home, registry, file)
+    assert Client(registry.host).manifest("app", "1").raw == b"{}"
+
+
+def test_certificates_of_the_host_that_a_registry_sends_to(
+    safe: tuple[Registry, Path], tmp_path: Path, home: Path, tokens: TokenServer
+) -> None:
+    """They count too; and the client's own certificate is not shown there."""
+    registry, file = safe
+    folder = trusted(home, registry, file)
+    (folder / "me.cert").write_bytes(file.read_bytes())
+    (folder / "me.key").write_bytes((tmp_path / "it.key").read_bytes())
+    elsewhere = folder.with_name("auth.example")
+    elsewhere.mkdir()
+    (elsewhere / "own.crt").write_text("none")
+    certificates.context("storage.example", registry.host)
+    with pytest.raises(BadSettings, match=r"auth\.example/own\.crt cannot be used"):
+        certificates.context("auth.example", registry.host)
+    (folder / "me.cert").write_text("none")
+    certificates.context("storage.example", registry.host)
+    with pytest.raises(BadSettings, match=r"me\.cert cannot be used"):
+        certificates.context(registry.host, registry.host)
 
 
 def test_an_authority_in_the_environment(safe: tuple[Registry, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,6 +176,32 @@ def test_names_of_others(name: str) -> None:
     assert not is_local(name)
 
 
+@pytest.mark.parametrize(
+    "url", ["https://registry.example/v2/", "https://registry.example:443/x", "https://REGISTRY.example:0443"]
+)
+def test_one_origin_however_it_is_written(url: str) -> None:
+    """Whoever writes the port 443 is answered without it: that is where an upload goes on, with its authorization."""
+    assert origin(url) == origin("https://registry.example:443")
+
+
+def test_other_origins() -> None:
+    others = ("http://registry.example", "https://registry.example:444", "https://other.example", "https://[::1]:443")
+    assert len({origin(url) for url in ("https://registry.example", *others)}) == 5
+
+
+@pytest.mark.parametrize("address", ["https://[bad/x", "https://a:b/x", "http://[::1/token"])
+def test_addresses_that_are_none(registry: Registry, address: str) -> None:
+    registry.fault = lambda conversation: conversation.answer(307, Location=address)
+    with pytest.raises(RegistryError, match="an address that is none"):
+        Client(registry.host, insecure=True).manifest("app", "1")
+    registry.fault = lambda it: it.answer(401, WWW_Authenticate=f'Bearer realm="{address}"')
+    with pytest.raises(RegistryError, match="an address that is none"):
+        Client(registry.host, insecure=True).manifest("app", "1")
+    registry.fault = lambda it: it.answer(202 if it.command == "POST" else 404, Location=address)
+    with pytest.raises(RegistryError, match="an address that is none"):
+        Client(registry.host, insecure=True).push("app", Blob.of(b"x", ""))
+
+
 def test_secrets_that_a_registry_repeats_are_not_shown(registry: Registry) -> None:
     def fault(conversation: Conversation) -> bool:
         if given := conversation.headers.get("Authorization"):
@@ -157,7 +220,10 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("NO_PROXY", "inside.example")
     assert proxy_for("https", "registry.example") == "http://proxy.example:3128"
     assert proxy_for("https", "inside.example") == ""
-    assert proxy_for("https", "127.0.0.1") == ""
+    assert proxy_for("https", "127.0.0.1:5000") == proxy_for("https", "[::1]:5000") == ""
+    monkeypatch.setenv("NO_PROXY", "inside.example:5000")
+    assert proxy_for("https", "inside.example:5000") == ""
+    assert proxy_for("https", "inside.example:5001") == "http://proxy.example:3128"
 
 
 def test_requests_go_through_the_proxy(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +263,10 @@ def test_a_proxy_that_wants_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
         ("Basic", Challenge("basic")),
         ('basic realm="x"', Challenge("basic")),
         ('Bearer realm="https://a/t"', Challenge("bearer", "https://a/t")),
-        ('Bearer service="s",realm="https://a/t",scope="repository:a,b:pull"', Challenge("bearer", "https://a/t", "s")),
+        (
+            'Bearer service="s",realm="https://a/t",scope="repository:a:pull,push repository:b:pull"',
+            Challenge("bearer", "https://a/t", "s", ("repository:a:pull,push", "repository:b:pull")),
+        ),
         ('Basic realm="x", Bearer realm="https://a/t",service=s', Challenge("bearer", "https://a/t", "s")),
         ('Bearer realm=""', None),
         ('Bearer realm="", Basic realm="y"', Challenge("basic")),

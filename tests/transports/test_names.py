@@ -106,3 +106,15 @@ def test_what_can_only_be_written_is_not_read(offered: dict[str, Any]) -> None:
     assert names.destination("moon:crater") == "crater"  # type: ignore[comparison-overlap]
     with pytest.raises(UsageError, match="cannot be read from there"):
         names.source("moon:crater")
+
+
+@pytest.mark.parametrize("name", ["localhost:5000/app", "127.0.0.1:5000/team/app:1", "[::1]:5000/app", "localhost/app"])
+def test_registries_on_this_machine(name: str) -> None:
+    assert names.is_here(f"docker://{name}")
+
+
+@pytest.mark.parametrize(
+    "text", ["docker://app", "docker://registry.example/app:1", "docker-daemon:localhost/app", "app"]
+)
+def test_what_is_no_registry_on_this_machine(text: str) -> None:
+    assert not names.is_here(text)

@@ -287,7 +287,7 @@ def test_an_upload_that_breaks_is_taken_up_where_it_broke(registry: Registry, wa
     registry.fault = fault
     push(registry, BIG, patience=waited.patience)
     assert held(registry) == BIG
-    starts = [request.headers["Content-Range"].partition("-")[0] for request in registry.received("PATCH")]
+    starts = [request.headers.get("Content-Range", "").partition("-")[0] for request in registry.received("PATCH")]
     assert {str(MIB), str(3 * MIB)} <= set(starts)
 
 
@@ -392,7 +392,7 @@ def test_a_registry_that_takes_no_parts(registry: Registry, waited: Waited, stat
     registry.fault = fault
     push(registry, BIG, patience=waited.patience)
     assert held(registry) == BIG
-    further = [it for it in registry.received("PATCH") if not it.headers["Content-Range"].startswith("0-")]
+    further = [it for it in registry.received("PATCH") if not it.headers.get("Content-Range", "0-").startswith("0-")]
     assert len(further) == 1
 
 
@@ -432,7 +432,6 @@ def test_a_registry_on_another_host_gets_no_authorization(registry: Registry, wa
 @pytest.mark.parametrize(
     ("line", "step"),
     [
-        ("HEAD .*blobs", "looking for sha256:[0-9a-f]{64} in tools/app"),
         ("POST .*uploads", "pushing sha256:[0-9a-f]{64} to tools/app"),
         ("PATCH", "pushing sha256:[0-9a-f]{64} to tools/app"),
         ("PUT .*uploads", "pushing sha256:[0-9a-f]{64} to tools/app"),
@@ -445,8 +444,7 @@ def test_the_step_that_fails_is_named_with_the_registrys_words(registry: Registr
     )
     with pytest.raises(RegistryDenied, match=f"{registry.host}: {step}: the registry answers 403") as caught:
         push(registry, IMAGE)
-    if not line.startswith("HEAD"):
-        assert caught.value.detail == "DENIED_FOR_A_TEST: denied for a test"
+    assert caught.value.detail == "DENIED_FOR_A_TEST: denied for a test"
     assert held(registry) is None
 
 
