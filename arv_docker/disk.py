@@ -20,7 +20,7 @@ from .progress import Advance, size
 
 _CHUNK = 1 << 20
 #: What a file system says that has no hard links, or none to there.
-_NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP)
+_NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
 _CACHE_ADVICE = "set XDG_CACHE_HOME to a folder on a larger disk"
 _PARTIAL = ".partial"
 
@@ -52,8 +52,9 @@ def replacing(path: Path, needed: int = 0) -> Iterator[IO[bytes]]:
     """
     partial = partial_of(path)
     with writing(path.parent, needed, advice="choose a folder on a larger disk"):
+        partial.unlink(missing_ok=True)  # of a process that was killed; or somebody's link, which leads elsewhere
         try:
-            with partial.open("w+b") as file:
+            with partial.open("x+b") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -105,7 +106,7 @@ def lock(path: Path, waiting: Iterable[None] = ()) -> int:
     """The lock file's descriptor, locked. A file that its last holder removed meanwhile does not count."""
     told = iter(waiting)
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = _lock_file(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -120,7 +121,7 @@ def lock(path: Path, waiting: Iterable[None] = ()) -> int:
 @contextmanager
 def locked_if_free(path: Path) -> Iterator[bool]:
     """The lock of that name while the block lasts, if no other process has it; whether that is so."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = _lock_file(path)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -136,10 +137,7 @@ def locked_if_free(path: Path) -> Iterator[bool]:
 
 def read(path: Path, most: int) -> bytes:
     """The content of a small file, as far as one byte beyond ``most``; raises OSError also for what is no file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # of a pipe it would wait for ever
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    with _opened(path) as file:
         return file.read(most + 1)
 
 
@@ -152,7 +150,7 @@ def write(path: Path, content: bytes) -> None:
 def hash_of(path: Path, advance: Advance) -> Digest | None:
     """The SHA-256 of a file's bytes; None if it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             return _hashed(file, advance)
     except OSError:
         return None
@@ -184,9 +182,26 @@ def place(source: Path, target: Path, expected: Digest) -> None:
             if error.errno not in _NO_LINK:
                 raise
             return _copy(source, target, expected)
-        temporary.rename(target)
-        temporary.unlink(missing_ok=True)  # rename does nothing where both are the same file already
+        try:
+            temporary.rename(target)
+        finally:
+            temporary.unlink(missing_ok=True)  # rename does nothing where both are the same file already
         return sync(target.parent)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """A file to be read; raises OSError also for what is none."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # of a pipe it would wait for ever
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        yield file
+
+
+def _lock_file(path: Path) -> int:
+    """A lock file's descriptor; the file is made if it is not there, and never where somebody's link leads."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def _copy(source: Path, target: Path, expected: Digest) -> None:

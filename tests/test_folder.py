@@ -285,3 +285,12 @@ def test_which_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARV_DOCKER_FOLDER", str(tmp_path))
     assert ArchiveFolder().path == tmp_path
     assert ArchiveFolder(tmp_path / "other").path == tmp_path / "other"
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """They are somebody else's, whatever form they have."""
+    for name in (f"\udcffweb_1_{ID1}.docker", f".\udcffweb_1_{ID1}.docker.partial", f"%ffweb_1_{ID1}.docker"):
+        (tmp_path / name).write_bytes(b"mine")
+    update(tmp_path)
+    assert [it.name.image for it in ArchiveFolder(tmp_path).images()] == ["web"]
+    assert len(names(tmp_path)) == 4

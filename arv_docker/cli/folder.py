@@ -129,7 +129,7 @@ def _update(args: argparse.Namespace, folder: ArchiveFolder) -> int:
         done |= {"archive": _as_json(result.archive), "image_id": str(result.image_id)}
         cli.print_json(done)
     else:
-        print(result.archive.path)
+        print(printable(str(result.archive.path)))
     return 0
 
 

@@ -12,6 +12,7 @@ import shutil
 from collections import deque
 from pathlib import Path
 
+from ..disk import read
 from ..errors import EngineError, NoEngine
 from ..image import Platform
 from ..manifest import machine_platform
@@ -75,9 +76,8 @@ class Apptainer:
 def is_sif(path: Path) -> bool:
     """Whether a file begins as SIF files do."""
     try:
-        with path.open("rb") as file:
-            return file.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
-    except FileNotFoundError:
+        return read(path, _MAGIC_AT + len(_MAGIC)).startswith(_MAGIC, _MAGIC_AT)
+    except OSError:
         return False
 
 

@@ -2,17 +2,18 @@
 """A folder of staged images as SIF files, which Apptainer and Singularity run as they are.
 
 Building one twice gives two files of different bytes. So the metadata, which hold the hash of
-the file that was built, are written before it gets its name; metadata alone are unfinished work.
+the file that was built, are on disk before it gets its name, and get theirs after it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from .. import sif
-from ..disk import hash_of, locked, place, write, writing
+from ..disk import hash_of, locked, place, sync, write, writing
 from ..engine.apptainer import Apptainer, is_sif
 from ..entries import Entries, Entry, metadata_path
 from ..errors import DigestMismatch, OtherImage
@@ -63,9 +64,9 @@ class SifFolder(PlainFolder):
             with locked(self.path / ".lock"):
                 for path in paths:
                     if force or not path.exists():
-                        path.unlink(missing_ok=True)
-                        write(metadata_path(path), FORM.dump(metadata))
+                        write(_waiting(path), FORM.dump(metadata))
                         place(made, path, metadata.archive)
+                        _name_metadata(path)
                 if force:
                     self._remove_others(metadata)
         return [self._copy(metadata_path(path)) for path in paths]
@@ -74,6 +75,8 @@ class SifFolder(PlainFolder):
         """One of the files, if it is there and is the image; raises OtherImage if another file has its name."""
         found = None
         for path in filter(Path.exists, paths):
+            if not metadata_path(path).exists():
+                _name_metadata(path)  # which a killed process did not come to
             there = self._copy(metadata_path(path)).metadata
             right = there is not None and there.image_id == wanted.image_id and is_sif(path)
             if there is None or not right or self._hash(path) != there.archive:
@@ -99,3 +102,14 @@ class SifFolder(PlainFolder):
         if found is None:
             raise DigestMismatch(f"{path} cannot be read.")
         return found
+
+
+def _waiting(path: Path) -> Path:
+    """Where the metadata of a file are until it has its name."""
+    return path.with_name(f".{path.name}.new")
+
+
+def _name_metadata(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        _waiting(path).rename(metadata_path(path))
+    sync(path.parent)

@@ -75,7 +75,8 @@ class ArchiveName:
             return None
         try:
             image, version = (unquote(match[part], errors="strict") for part in ("image", "version"))
-        except UnicodeDecodeError:
+            image.encode()
+        except UnicodeError:
             return None
         return cls(image, version, match["short_id"], match["format"])
 

@@ -230,6 +230,20 @@ sifs.SifFolder(Path(sys.argv[1])).put(wanted(["app:1"])[0], entry, cache, force=
 """
 
 
+@pytest.mark.parametrize("when", ["write", "place", "_name_metadata"])
+def test_killed_while_it_is_deployed_the_next_run_completes(when: str, stored: Place, program: Scripted) -> None:
+    """Before the metadata, between them and the file, and between the file and their name."""
+    stored.stage("app:1")
+    folder = stored.folder / "staged"
+    killed = subprocess.run([sys.executable, "-c", _STAGE, str(folder), when])
+    assert killed.returncode == -9
+    assert [it.problem for it in verify(PlainFolder(folder).copies(), Silent())] == [""]
+    (done,) = deploy(folder, Apptainer())
+    assert done.container.paths[0].read_bytes() == MADE
+    assert len(program.builds) == (1 if when == "_name_metadata" else 2)
+    assert stored.files() == [f"app%3A1.{it}" for it in ("sif", "sif_meta.json", "tar", "tar_meta.json")]
+
+
 @pytest.mark.parametrize("when", ["building", "hash_of", "write", "place"])
 def test_killed_in_the_middle_the_next_run_completes(when: str, stored: Place, program: Scripted) -> None:
     """In the build, after it, before the metadata, between them and the file."""
