@@ -21,13 +21,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from .cache import cache_folder
 from .disk import hash_of, locked, locked_if_free, partial_of, place, read, replacing, sync, write, writing
-from .errors import ContentError, DigestMismatch
+from .errors import ContentError, DigestMismatch, NotAnImage
 from .filenames import METADATA_SUFFIX, plain
-from .image import MAX_JSON_SIZE, Digest
+from .image import MAX_JSON_SIZE, Digest, Platform
 from .inspection import Form, Metadata, Sealed, digest_of, signature_of
+from .manifest import suits, without_usual_variant
 from .progress import Progress, Silent
 
 #: How signatures are written in file names: some file systems dislike these characters.
@@ -74,10 +76,22 @@ class Entries:
             return None
         return self.entry(path)
 
-    def by_image(self, digest: Digest) -> Entry | None:
-        """An entry of the image with that ID, or called so by an engine or a registry, under whatever name."""
-        entries = (it for it in map(self.entry, self.contents()) if it is not None)
-        return next((it for it in entries if digest in (it.metadata.image_id, *it.metadata.digests)), None)
+    def others(self, name: str) -> tuple[Entry, ...]:
+        """The entries that other groups have under that name."""
+        names = set(self._names(name))
+        found = {target for link, target in self.links() if link.name in names and link.parent != self._group}
+        return tuple(filter(None, (self.entry(self.root / it) for it in sorted(found))))
+
+    def by_image(self, digest: Digest, platform: Platform | None = None) -> Entry | None:
+        """An entry of the image with that ID, or called so by an engine or a registry, under whatever name.
+
+        A digest that is not the ID may be that of several images: ``platform`` says which.
+        """
+        entries = [it for it in map(self.entry, self.contents()) if it is not None]
+        exact = [it for it in entries if it.metadata.image_id == digest]
+        called = [it for it in entries if digest in it.metadata.digests]
+        fitting = [it for it in called if platform is None or suits(it.metadata.platform, platform)]
+        return next(iter((*exact, *fitting)), None)
 
     def entry(self, path: Path) -> Entry | None:
         """The entry of an archive in the cache; None if its metadata is missing, damaged, or of another archive."""
@@ -89,12 +103,12 @@ class Entries:
 
     def contents(self) -> tuple[Path, ...]:
         """The archives in the cache, whoever names them."""
-        return tuple(sorted(it for it in _inside(self.root) if _digest_in(it.name) and not it.is_symlink()))
+        return tuple(sorted(it for it in inside(self.root) if _digest_in(it.name) and not it.is_symlink()))
 
     def links(self) -> tuple[tuple[Path, str], ...]:
         """Every link of every group, those to metadata too, with the name of the file that it leads to."""
-        folders = [it for it in _inside(self.root) if it.is_dir() and not it.is_symlink()]
-        found = [link for folder in folders for link in _inside(folder) if link.is_symlink()]
+        folders = [it for it in inside(self.root) if it.is_dir() and not it.is_symlink()]
+        found = [link for folder in folders for link in inside(folder) if link.is_symlink()]
         return tuple((link, link.readlink().name) for link in sorted(found))
 
     def check(self, entry: Entry) -> None:
@@ -122,8 +136,10 @@ class Entries:
         else names it.
 
         The caller is ``fetching`` the image. ``describe`` gives the metadata of an archive of that SHA-256.
-        What ``chunks`` raises leaves everything as it was. Raises DiskError.
+        What ``chunks`` raises leaves everything as it was. Raises NotAnImage for metadata that could not be read
+        again, before anything else, and DiskError.
         """
+        self._check_size(describe)
         new, digest = self._new(image_id), hashlib.sha256()
         with replacing(new, size) as file:
             for chunk in chunks:
@@ -202,7 +218,7 @@ class Entries:
         """Removes what killed processes left half written, and their locks."""
         if not self.root.is_dir():
             return
-        for path in _inside(self.root):
+        for path in inside(self.root):
             if (image_id := _image_of_leftover(path)) is not None:
                 with locked_if_free(self.lock_of(image_id)) as free:
                     if free:
@@ -244,6 +260,14 @@ class Entries:
 
     # -- files -----------------------------------------------------------------------------
 
+    def _check_size(self, describe: Callable[[Digest], Metadata]) -> None:
+        try:
+            size = len(self._form.dump(describe(Digest.of(b""))))
+        except RecursionError:
+            size = MAX_JSON_SIZE
+        if size > MAX_JSON_SIZE // 2:  # names and digests are added later
+            raise NotAnImage("the image's config is too large, or nested too deep, to be kept beside an archive.")
+
     def _make(self) -> None:
         with writing(self.root):
             self._group.mkdir(parents=True, exist_ok=True)
@@ -283,9 +307,13 @@ class Entries:
         yield
 
 
-def user_entries(progress: Progress | None = None) -> Entries:
-    """The user's own cache, beside the saved tarballs: plain canonical archives, by the names of their images."""
-    return Entries(cache_folder() / "entries", "images", lambda name: (plain(name),), progress=progress)
+def user_entries(progress: Progress | None = None, platform: Platform | None = None) -> Entries:
+    """The user's own cache, beside the saved tarballs: plain canonical archives, by the names of their images.
+
+    What a name means for ``platform``, where one was asked for, is a group of its own.
+    """
+    group = f"images~{quote(str(without_usual_variant(platform)), safe='')}" if platform else "images"
+    return Entries(cache_folder() / "entries", group, lambda name: (plain(name),), progress=progress)
 
 
 def metadata_path(path: Path) -> Path:
@@ -299,7 +327,8 @@ def _image_of_leftover(path: Path) -> Digest | None:
     return Digest("sha256", name.removesuffix(_NEW)) if name.endswith(_NEW) else None
 
 
-def _inside(folder: Path) -> list[Path]:
+def inside(folder: Path) -> list[Path]:
+    """What is in a folder; nothing where there is none."""
     try:
         return list(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):

@@ -18,7 +18,7 @@ from .disk import locked_if_free
 from .entries import Entries, metadata_path, user_entries
 from .errors import BadReference, ContentError, NoSuchImage
 from .filenames import METADATA_SUFFIX
-from .image import Digest
+from .image import Digest, Platform
 from .progress import Progress
 from .reference import ImageId
 from .transports.docker_archive import ArchiveFile
@@ -31,14 +31,15 @@ class Kept:
     """An archive in the cache.
 
     ``kind`` is ``image`` or ``tarball``; ``names`` are the file names that lead to it; ``image_id`` is None where
-    it cannot be said; ``size`` is in bytes, ``age`` in seconds since it was used last. ``usable`` says whether it can
-    serve again, by all that can be said without reading it.
+    it cannot be said, and so is ``platform``, what the image is for; ``size`` is in bytes, ``age`` in seconds since it
+    was used last. ``usable`` says whether it can serve again, by all that can be said without reading it.
     """
 
     kind: str
     path: Path
     names: tuple[str, ...]
     image_id: Digest | None
+    platform: Platform | None
     size: int
     age: float
     usable: bool
@@ -90,12 +91,13 @@ class Cache:
         names = self._names()
         for path in self._entries.contents():
             entry = self._entries.entry(path)
-            known = tuple(link.name for link in names.get(path.name, ()))
+            known = tuple(dict.fromkeys(link.name for link in names.get(path.name, ())))
             yield Kept(
                 IMAGE,
                 path,
                 known,
                 entry.metadata.image_id if entry else None,
+                entry.metadata.platform if entry else None,
                 _size(path),
                 _age(metadata_path(path) if entry else path),
                 usable=entry is not None and known != (),
@@ -133,7 +135,7 @@ class Cache:
             file, missing = cache.prep_image_file(path)
             if file is not None:
                 file.close()
-            yield Kept(TARBALL, path, (), image_id, _size(path), _age(path), usable=not missing)
+            yield Kept(TARBALL, path, (), image_id, None, _size(path), _age(path), usable=not missing)
 
     def _read(self, kept: Kept) -> None:
         """Reads a saved tarball; raises what is wrong with it."""

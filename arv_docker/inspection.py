@@ -12,11 +12,12 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from .errors import BadArchive, BadReference, DigestMismatch
-from .image import Config, Digest, json_object
+from .image import Config, Digest, Platform, json_object
 from .reference import parse_name, references_in
 
 #: What each engine's record has that changes although the image does not; it is left out of the signature.
@@ -28,6 +29,7 @@ VOLATILE: Mapping[str, tuple[str, ...]] = {
 _PREFIX = "sha256="
 _WHAT = "the metadata of an archive"
 _SEAL = "seal"
+_LONG_CONFIG = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,12 @@ class Metadata:
     def repo_digests(self) -> tuple[str, ...]:
         """The names by digest under which registries have the image, as an engine told them."""
         return _texts(self.record, "RepoDigests")
+
+    @property
+    def platform(self) -> Platform:
+        """What the image is for, as the record says."""
+        os, architecture, variant = (self.record.get(key) for key in ("Os", "Architecture", "Variant"))
+        return Platform(str(os or "unknown"), str(architecture or "unknown"), str(variant or ""))
 
     def knowing(self, digests: Sequence[Digest], repo_digests: Sequence[str]) -> Metadata:
         """The same with these digests and names by digest beside those that are known."""
@@ -97,7 +105,7 @@ class Wfexs:
         try:
             found = self._parsed(document)
             agrees = self.document(found).items() <= document.items()
-        except (KeyError, ValueError, TypeError, AttributeError, BadReference):
+        except (KeyError, ValueError, TypeError, AttributeError, RecursionError, BadReference):
             agrees = False
         if not agrees:
             raise BadArchive(f"{_WHAT} is not what was written.")
@@ -132,7 +140,7 @@ class Sealed(Wfexs):
 
     def _parsed(self, document: Mapping[str, Any]) -> Metadata:
         name, digests = document["name"], tuple(map(Digest.parse, document["digests"]))
-        if name:
+        if name != "":
             parse_name(name)
         return replace(super()._parsed(document), name=name, digests=digests)
 
@@ -140,7 +148,10 @@ class Sealed(Wfexs):
 def record_of(
     config: Config, size: int, repo_digests: Sequence[str] = (), repo_tags: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The record of an image, from its config but for its names; ``size`` is that of its layers in bytes."""
+    """The record of an image, from its config but for its names; ``size`` is that of its layers in bytes.
+
+    How containers of it start is left out where that is so long that it might not be readable again, indented.
+    """
     document = json_object(config.raw, what="the image's config")
     record = {
         "Id": str(config.digest),
@@ -150,7 +161,7 @@ def record_of(
         "Os": config.platform.os,
         "Architecture": config.platform.architecture,
         "Size": size,
-        "Config": document.get("config") or {},
+        "Config": (document.get("config") or {}) if len(config.raw) <= _LONG_CONFIG else {},
         "RootFS": {"Type": "layers", "Layers": [str(diff_id) for diff_id in config.diff_ids]},
     }
     return record | ({"Variant": config.platform.variant} if config.platform.variant else {})
@@ -186,9 +197,10 @@ def unsealed(raw: bytes) -> dict[str, Any]:
     """The document that ``sealed`` wrote; raises BadConfig and DigestMismatch for bytes that it did not write."""
     document = json_object(raw, what=_WHAT)
     rest = {key: value for key, value in document.items() if key != _SEAL}
-    if raw != sealed(rest):
-        raise DigestMismatch(f"{_WHAT} is not what was written.")
-    return rest
+    with suppress(RecursionError):  # it can be read and is nested too deep to be written
+        if raw == sealed(rest):
+            return rest
+    raise DigestMismatch(f"{_WHAT} is not what was written.")
 
 
 def _texts(record: Mapping[str, Any], key: str) -> tuple[str, ...]:

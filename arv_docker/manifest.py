@@ -171,27 +171,27 @@ def processor_of(platform: Platform) -> str:
     return next(names, platform.architecture)
 
 
+def without_usual_variant(platform: Platform) -> Platform:
+    """The platform without a variant that says nothing."""
+    usual = _USUAL_VARIANTS.get(platform.architecture)
+    return Platform(platform.os, platform.architecture, "" if platform.variant == usual else platform.variant)
+
+
 def same_platform(one: Platform, other: Platform) -> bool:
     """Whether both are one platform, a variant that says nothing (``arm64/v8``) or none written."""
-    return _plain(one) == _plain(other)
+    return without_usual_variant(one) == without_usual_variant(other)
+
+
+def suits(platform: Platform, wanted: Platform) -> bool:
+    """Whether an image for ``platform`` will do for ``wanted``: it is the same, or one of any variant of it."""
+    processor = (platform.os, platform.architecture)
+    return same_platform(platform, wanted) or (not wanted.variant and processor == (wanted.os, wanted.architecture))
 
 
 def _fitting(listed: Sequence[Listed], wanted: Platform) -> list[Listed]:
     """Those for exactly that platform; where no variant is asked for and none is usual, those of any variant."""
     exact = [it for it in listed if it.platform and same_platform(it.platform, wanted)]
-    if exact or wanted.variant:
-        return exact
-    return [
-        it
-        for it in listed
-        if it.platform and (it.platform.os, it.platform.architecture) == (wanted.os, wanted.architecture)
-    ]
-
-
-def _plain(platform: Platform) -> Platform:
-    """The platform without a variant that says nothing."""
-    usual = _USUAL_VARIANTS.get(platform.architecture)
-    return Platform(platform.os, platform.architecture, "" if platform.variant == usual else platform.variant)
+    return exact or [it for it in listed if it.platform and suits(it.platform, wanted)]
 
 
 def _lines(listed: Sequence[Listed]) -> str:

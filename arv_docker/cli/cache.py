@@ -83,11 +83,11 @@ def _list(args: argparse.Namespace, cache: Cache) -> int:
     if args.json:
         cli.print_json([_as_json(it) for it in found])
         return 0
-    rows = [("KIND", "IMAGE ID", "SIZE", "USED", "NAMES")]
+    rows = [("KIND", "IMAGE ID", "PLATFORM", "SIZE", "USED", "NAMES")]
     for it in found:
         image_id = it.image_id.short if it.image_id else "<unknown>"
         names = ", ".join(_names(it)) if it.usable else "<unusable>"
-        rows.append((it.kind, image_id, size(it.size), _ago(it.age), names))
+        rows.append((it.kind, image_id, str(it.platform or "<unknown>"), size(it.size), _ago(it.age), names))
     for line in _table(rows):
         print(line)
     print(f"{len(found)} in all, {size(sum(it.size for it in found))}")
@@ -145,7 +145,8 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _as_json(kept: Kept) -> dict[str, object]:
     image_id = str(kept.image_id) if kept.image_id else None
-    return dataclasses.asdict(kept) | {"image_id": image_id, "names": _names(kept)}
+    platform = str(kept.platform) if kept.platform else None
+    return dataclasses.asdict(kept) | {"image_id": image_id, "platform": platform, "names": _names(kept)}
 
 
 def _names(kept: Kept) -> list[str]:

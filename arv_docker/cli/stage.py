@@ -33,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "examples:\n"
         "  arv-docker stage quay.io/tools/bwa:0.7 busybox:latest --dir containers\n"
         "  arv-docker stage --offline busybox:latest --dir again\n"
+        "  arv-docker stage --platform linux/arm64 debian:12 --dir for-arm64\n"
         "  arv-docker stage --layout wfexs --naming cwl quay.io/tools/bwa:0.7 --dir wfexs-cache\n"
         "  arv-docker stage --format sif --naming nextflow quay.io/tools/bwa:0.7 --dir singularity\n"
         "  arv-docker stage --sif-cache quay.io/tools/bwa:0.7\n"
@@ -84,6 +85,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="D",
         help="take images of these names from the staged folder D, wherever else they are",
     )
+    cli.add_platform_option(
+        parser, "the image for this one, of a name that stands for several; a folder has one image of a name"
+    )
     parser.add_argument("--insecure", action="store_true", help="talk to a registry on this machine without TLS")
     cli.add_engine_option(parser)
     cli.add_cluster_options(parser)
@@ -109,7 +113,15 @@ def run(args: argparse.Namespace) -> int:
         origins = _origins(args, stack, shown)
         try:
             staged = materialize(
-                args.name, args.dir, args.offline, args.force, injected, origins=origins, folder=folder, progress=shown
+                args.name,
+                args.dir,
+                args.offline,
+                args.force,
+                injected,
+                platform=args.platform,
+                origins=origins,
+                folder=folder,
+                progress=shown,
             )
         except ClusterError:
             shown.say("without the cluster: --from engine, --from registry, or --offline for what the cache has")
@@ -184,18 +196,20 @@ def _fill_sif_cache(args: argparse.Namespace, shown: progress.Progress) -> int:
     """Converts images in Keep for the cluster's nodes."""
     from .. import sif
     from ..engine.apptainer import Apptainer
-    from ..keep import catalogue
+    from ..keep import catalogue, platforms
     from ..keep.trust import Trust
     from ..settings import settings
 
     if args.dir or args.offline or args.origin or args.inject or args.naming:
-        raise UsageError("--sif-cache is about images in Keep, and they stay there; of the other options --force fits.")
+        raise UsageError("--sif-cache is about images in Keep; of the other options --force and --platform fit.")
     apptainer = Apptainer()
     done = []
     with cli.cluster(args) as cluster:
         trust = Trust.of(cluster.user_uuid, cluster.system_user_uuid, settings().trusted_writers)
         for name in args.name:
             resolved = catalogue.resolve(cluster, name, trust)
+            if args.platform:
+                resolved = platforms.for_platform(cluster, resolved, args.platform, shown)
             for warning in resolved.warnings:
                 shown.say(f"warning: {warning}")
             done.append(sif.fill(cluster, resolved.collection, apptainer, shown, trust, force=args.force))

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ..errors import ContentError, KeepError, NoSuchImage
 from ..image import Platform
-from ..manifest import same_platform
+from ..manifest import same_platform, suits
 from ..progress import Progress
 from .catalogue import Resolved, collections_of, usable
 from .client import Cluster, CollectionRecord, Link
@@ -37,9 +37,8 @@ def for_platform(cluster: Cluster, found: Resolved, platform: Platform, progress
             if same_platform(stored.config.platform, platform):
                 return _chosen(found, link, collection)
             others.append((link, collection, stored.config.platform))
-    wanted = (platform.os, platform.architecture)
     for link, collection, other in others:
-        if not platform.variant and (other.os, other.architecture) == wanted:
+        if suits(other, platform):
             return _chosen(found, link, collection)
     there = "\n".join(f"{collection.uuid}  {other}" for _, collection, other in others)
     raise NoSuchImage(f"no image of that name is for {platform}; there are:", detail=there)

@@ -16,7 +16,8 @@ from ..engine.apptainer import Apptainer
 from ..engine.docker import Docker
 from ..entries import Entry, user_entries
 from ..errors import NoSuchImage
-from ..image import Digest
+from ..image import Digest, Platform
+from ..manifest import suits
 from ..progress import Progress, Silent
 from ..transports.docker_daemon import held
 from .folder import PlainFolder
@@ -68,6 +69,7 @@ def deploy(
         return tuple(_built(found, copies, SifFolder(Path(directory), progress=progress, apptainer=engine)))
     taken = [it for it in found if accepts(engine.name, [it.kind])]
     _tell_left_out(found, taken, engine.name, progress)
+    _tell_of_others(taken, engine.name, engine.platform(), progress)
     return tuple(_deployed(it, engine, progress) for it in taken)
 
 
@@ -108,6 +110,13 @@ def _tell_left_out(found: Sequence[Container], taken: Sequence[Container], engin
         raise NoSuchImage(
             f"there is nothing that {engine} takes. Stage the images as archives too, without --format sif."
         )
+
+
+def _tell_of_others(taken: Sequence[Container], engine: str, own: Platform, progress: Progress) -> None:
+    """Says which images are for another platform than the engine's, which may run them or not."""
+    for it in taken:
+        if "unknown" not in (it.platform.os, it.platform.architecture) and not suits(it.platform, own):
+            progress.say(f"warning: {it.name} is for {it.platform}, and {engine} runs on {own}")
 
 
 def _deployed(container: Container, engine: Engine, progress: Progress) -> Deployed:

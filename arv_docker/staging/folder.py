@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..disk import hash_of, locked, locked_if_free, partial_of, read, write
-from ..entries import Entries, Entry, metadata_path
+from ..entries import Entries, Entry, inside, metadata_path
 from ..errors import ContentError, NoSuchImage, OtherImage
 from ..filenames import METADATA_SUFFIX, Naming, naming
 from ..image import MAX_JSON_SIZE, Digest
@@ -34,7 +34,8 @@ class PlainFolder:
 
     def copies(self) -> list[Copy]:
         """What is there, by file name."""
-        return [self._copy(path) for path in sorted(self.path.glob(f"*{METADATA_SUFFIX}")) if path.name[0] != "."]
+        found = (it for it in inside(self.path) if it.name.endswith(METADATA_SUFFIX) and it.name != METADATA_SUFFIX)
+        return [self._copy(path) for path in sorted(found) if path.name[0] != "."]
 
     def tidy(self) -> None:
         """Removes unfinished files beside whole ones; of others whoever stages that image again."""

@@ -17,8 +17,8 @@ from ..engine.auto import Auto
 from ..engine.docker import Docker
 from ..engine.podman import Podman
 from ..errors import EngineError, NoSuchImage, RegistryError
-from ..image import Digest
-from ..keep import catalogue
+from ..image import Digest, Platform
+from ..keep import catalogue, platforms
 from ..keep.client import Cluster, CollectionRecord
 from ..keep.stored import StoredImage, image_file
 from ..keep.trust import Trust
@@ -36,7 +36,7 @@ class Found:
     """An image that an origin has. ``digest`` is what it is called there: the image ID, or that of its manifest.
 
     ``digests`` are others that it has there; ``repo_digests`` the names by digest under which registries have it, as
-    far as the origin knows.
+    far as the origin knows. ``platform`` is what it is for, where the digest may be that of several.
     """
 
     origin: str
@@ -44,6 +44,7 @@ class Found:
     open: Callable[[], AbstractContextManager[OpenedImage]]
     repo_digests: tuple[str, ...] = ()
     digests: tuple[Digest, ...] = ()
+    platform: Platform | None = None
 
 
 class Origin(Protocol):
@@ -52,7 +53,7 @@ class Origin(Protocol):
     def find(self, wanted: Wanted, *, force: bool) -> Found:
         """What the name means there now. ``force``: also where something has to be fetched for that which is there.
 
-        Raises NoSuchImage, and what asking fails with.
+        Raises NoSuchImage, also where there is none for the platform that is wanted, and what asking fails with.
         """
 
 
@@ -72,7 +73,7 @@ class FromKeep:
         cluster = self._cluster
         digest = wanted.digest
         trust = Trust.of(cluster.user_uuid, cluster.system_user_uuid, settings().trusted_writers)
-        resolved = _resolved(cluster, wanted, trust)
+        resolved = _resolved(cluster, wanted, trust, self._progress)
         for warning in resolved.warnings:
             self._progress.say(f"warning: {warning}")
         image_id = image_file(resolved.collection).image_id
@@ -99,7 +100,13 @@ class FromEngine:
             image = self._there(engine, wanted)
         if image is None:
             image = self._pulled(engine, wanted)
-        return Found("engine", image.id, SavedSource(engine, image, self._progress).open, image.digests)
+        if not wanted.fits(image.platform):
+            raise NoSuchImage(
+                f"{engine.name} has {wanted} for {image.platform}, and not for {wanted.platform}: "
+                "an engine has one image of a name. A cluster or a registry may have others."
+            )
+        source = SavedSource(engine, image, self._progress)
+        return Found("engine", image.id, source.open, image.digests, platform=image.platform)
 
     def _there(self, engine: Engine, wanted: Wanted) -> EngineImage | None:
         try:
@@ -112,6 +119,9 @@ class FromEngine:
     def _pulled(self, engine: Engine, wanted: Wanted) -> EngineImage:
         name = wanted.name
         assert isinstance(name, Reference)
+        if wanted.platform is not None and not wanted.fits(own := engine.platform()):
+            self._progress.say(f"{engine.name} fetches images for {own}; none is fetched for {wanted.platform}")
+            return engine.inspect(name)
         if wanted.known is not None:
             try:
                 engine.pull(wanted.known, self._progress.say)
@@ -148,19 +158,19 @@ class FromRegistry:
             raise NoSuchImage(f"{wanted} is an image ID; registries know images by name.")
         if wanted.known is not None:
             try:
-                return self._found(wanted.known)
+                return self._found(wanted.known, wanted.platform or wanted.known_platform)
             except (NoSuchImage, RegistryError) as error:
                 self._progress.say(_by_tag(wanted, wanted.known, error.message))
-        return self._found(wanted.name)
+        return self._found(wanted.name, wanted.platform)
 
-    def _found(self, name: Reference) -> Found:
-        with self._source(name).open() as image:
+    def _found(self, name: Reference, platform: Platform | None) -> Found:
+        with self._source(name, platform).open() as image:
             image_id, digests = image.config.digest, image.digests
         exact = replace(name, tag=None, digest=digests[-1], written="")  # its tag may move before the layers are read
-        return Found("registry", image_id, self._source(exact).open, (exact.canonical,), digests)
+        return Found("registry", image_id, self._source(exact, platform).open, (exact.canonical,), digests)
 
-    def _source(self, name: Reference) -> RegistrySource:
-        return RegistrySource(name, insecure=self._insecure, progress=self._progress)
+    def _source(self, name: Reference, platform: Platform | None) -> RegistrySource:
+        return RegistrySource(name, platform, insecure=self._insecure, progress=self._progress)
 
 
 def usual(progress: Progress) -> Sequence[Origin]:
@@ -172,18 +182,24 @@ def usual(progress: Progress) -> Sequence[Origin]:
     )
 
 
-def _resolved(cluster: Cluster, wanted: Wanted, trust: Trust) -> catalogue.Resolved:
+def _resolved(cluster: Cluster, wanted: Wanted, trust: Trust, progress: Progress) -> catalogue.Resolved:
     """What Keep has under that digest, or the first of the spellings that it knows: links have names as written."""
     if wanted.digest is not None:
-        return _by_digest(cluster, wanted.digest, trust)
+        return _for_platform(cluster, wanted, _by_digest(cluster, wanted.digest, trust), progress)
     assert isinstance(wanted.name, Reference)
-    texts = dict.fromkeys((*wanted.spellings, wanted.name.familiar, wanted.canonical))
-    for text in texts:
+    missing = []
+    for text in dict.fromkeys((*wanted.spellings, wanted.name.familiar, wanted.canonical)):
         try:
-            return catalogue.resolve(cluster, text, trust)
+            return _for_platform(cluster, wanted, catalogue.resolve(cluster, text, trust), progress)
         except NoSuchImage as error:
-            missing = error
-    raise missing
+            missing.append(error)
+    raise max(missing, key=lambda it: bool(it.detail))  # one that lists the images for other platforms says more
+
+
+def _for_platform(
+    cluster: Cluster, wanted: Wanted, found: catalogue.Resolved, progress: Progress
+) -> catalogue.Resolved:
+    return platforms.for_platform(cluster, found, wanted.platform, progress) if wanted.platform else found
 
 
 def _by_digest(cluster: Cluster, digest: Digest, trust: Trust) -> catalogue.Resolved:

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from ..archive import canonical
-from ..entries import Entry, user_entries
+from ..entries import Entries, Entry, user_entries
 from ..errors import (
     ArvDockerError,
     BadSettings,
@@ -20,17 +20,19 @@ from ..errors import (
     NoEngine,
     NoSuchImage,
     NotAnImage,
+    OtherImage,
     RegistryDenied,
     RegistryError,
 )
-from ..image import Digest
+from ..image import Digest, Platform
 from ..inspection import Metadata, record_of
+from ..manifest import machine_platform
 from ..progress import Progress, Silent
 from ..transports import Digested
 from ..transports.local import archive_of, seekable
 from .folder import PlainFolder
 from .origins import Found, Origin, usual
-from .staged import Container, Copy, Folder, Wanted, check_bytes, container_of, containers, wanted
+from .staged import Container, Copy, Folder, Wanted, ambiguous, check_bytes, container_of, containers, wanted
 
 #: Why the next origin is asked. Any other failure may be of the one that has the image.
 _NEXT = (NoSuchImage, NotAnImage, NoCluster, NoEngine, EngineNotRunning, EnginePermissionDenied, RegistryError)
@@ -45,6 +47,7 @@ def materialize(
     force: bool = False,
     injected: Sequence[Container] = (),
     *,
+    platform: Platform | str | None = None,
     origins: Sequence[Origin] | None = None,
     folder: Folder | None = None,
     progress: Progress | None = None,
@@ -55,11 +58,13 @@ def materialize(
     digest in its registry is then asked for first. What is staged there already stays,
     unless ``force`` fetches it anew; ``offline`` asks nothing but the cache, and overwrites
     nothing. ``injected`` are images that are taken as they are in place of fetching those of
-    their names. ``origins`` are asked in their order (the configured cluster, Docker or
+    their names. ``platform`` (``linux/arm64``) says which of several images of a name is meant;
+    a folder has one of them. ``origins`` are asked in their order (the configured cluster, Docker or
     Podman, the registry); ``folder`` is the form in which the directory is kept.
 
-    Raises NoSuchImage, which names all that cannot be had, before anything is changed; and
-    what reading and writing raise, after which the next call completes the work.
+    Raises NoSuchImage, which names all that cannot be had, and OtherImage where the directory has
+    one for another platform, before anything is changed; and what reading and writing raise,
+    after which the next call completes the work.
 
     >>> import arv_docker  # doctest: +SKIP
     >>> staged = arv_docker.materialize(["busybox:latest"], "containers")  # doctest: +SKIP
@@ -74,7 +79,7 @@ def materialize(
         progress,
         force=force and not offline,
     )
-    return staging.run(wanted(references))
+    return staging.run(wanted(references, platform))
 
 
 class _Staging:
@@ -89,11 +94,10 @@ class _Staging:
     ) -> None:
         self._folder = folder
         self._origins = origins
-        # Of one image in both forms the archive, which it can be read from.
-        self._injected = {it.name: it for it in sorted(injected, key=lambda it: not it.is_sif)}
+        self._injected = sorted(injected, key=lambda it: not it.is_sif)  # archives last: images can be read from those
         self._progress = progress
         self._force = force
-        self._entries = user_entries(progress)
+        self._entries = user_entries(progress)  # for what needs no name
 
     def run(self, images: Sequence[Wanted]) -> tuple[Container, ...]:
         for it in images:
@@ -116,7 +120,7 @@ class _Staging:
         """How the image gets into the folder; where there is no way, the reasons go into ``missing``."""
         if not self._force and (there := self._staged(it)) is not None:
             return partial(self._keep, it, there)
-        if (given := self._injected.get(it.canonical)) is not None:
+        if (given := self._given(it)) is not None:
             return partial(self._take, it, given, "injected")
         reasons: list[ArvDockerError] = []
         if (found := self._find(it, reasons)) is not None:
@@ -131,6 +135,14 @@ class _Staging:
     def _staged(self, it: Wanted) -> Container | None:
         """What is there of the image: what it is to be, or else an archive, which it can be read from."""
         found = containers(copy for copy in self._there if _is(copy, it))
+        for problem in ambiguous(found):
+            raise OtherImage(problem)
+        for container in found:
+            if not it.fits(container.platform):
+                raise OtherImage(
+                    f"{container.paths[0]} is {it} for {container.platform}, not for {it.platform}; a folder has one "
+                    "image of a name. Use another --dir, or --force to replace it."
+                )
         ready = [container for container in found if self._is_ready(it, container)]
         return next(iter(ready or [container for container in found if not container.is_sif]), None)
 
@@ -138,6 +150,15 @@ class _Staging:
         """Whether it is of the form that is asked for, and has all its file names."""
         paths = self._folder.paths(it, container.image_id)
         return container.is_sif == self._folder.sif and set(paths) <= set(container.paths)
+
+    def _given(self, it: Wanted) -> Container | None:
+        """The image among those that are taken in place of fetching it; raises OtherImage if it is for another
+        platform."""
+        found = [container for container in self._injected if container.name == it.canonical]
+        fitting = [container for container in found if it.fits(container.platform)]
+        if found and not fitting:
+            raise OtherImage(f"{found[0].paths[0]} is {it} for {found[0].platform}, not for {it.platform}.")
+        return fitting[-1] if fitting else None
 
     def _find(self, it: Wanted, reasons: list[ArvDockerError]) -> Found | None:
         passed_over = _NEXT if len(self._origins) > 1 else (NoSuchImage, RegistryDenied)
@@ -150,15 +171,29 @@ class _Staging:
                 reasons.append(error)
         return None
 
+    def _named(self, it: Wanted) -> Entries:
+        """The cache by the names under which that image is looked for."""
+        return user_entries(self._progress, it.platform)
+
     def _cached(self, it: Wanted) -> Entry | None:
-        entry = self._entries.query(it.canonical)
-        return self._entries.by_image(it.digest) if entry is None and it.digest is not None else entry
+        found = (entry for entry in self._candidates(it) if entry is not None)
+        return next((entry for entry in found if it.fits(entry.metadata.platform)), None)
+
+    def _candidates(self, it: Wanted) -> Iterator[Entry | None]:
+        yield self._named(it).query(it.canonical)
+        yield self._entries.query(it.canonical)
+        if it.digest is not None:
+            yield self._entries.by_image(it.digest, it.platform or machine_platform())
+            yield self._entries.by_image(it.digest, it.platform)
 
     def _nowhere(self, missing: dict[Wanted, list[ArvDockerError]]) -> NoSuchImage:
         names = ", ".join(map(str, missing))
         if not self._origins:
+            others = {it: self._named(it).others(it.canonical) for it in missing}
+            there = [f"{it} for {entry.metadata.platform} is there" for it in missing for entry in others[it]]
             return NoSuchImage(
-                f"not in the cache: {names}. Offline nothing else is asked; stage once without --offline."
+                f"not in the cache: {names}. Offline nothing else is asked; stage once without --offline.",
+                detail="\n".join(there),
             )
         lines = [f"{it}: {reason}" for it, reasons in missing.items() for reason in reasons]
         return NoSuchImage(f"nowhere to be had: {names}. Nothing was staged.", detail="\n".join(lines))
@@ -180,24 +215,24 @@ class _Staging:
 
     def _reuse(self, it: Wanted, entry: Entry) -> Container:
         """An image that the cache has, with what is known of it by now."""
-        return self._put(it, self._entries.adopt(it.canonical, entry), "cache")
+        return self._put(it, self._named(it).adopt(it.canonical, entry), "cache")
 
     def _fetch(self, it: Wanted, found: Found) -> Container:
-        entry = None if self._force else self._entries.by_image(found.digest)
+        entry = None if self._force else self._entries.by_image(found.digest, found.platform)
         if entry is not None:
             try:
                 return self._reuse(it, _with(entry, found))
             except (DigestMismatch, NoSuchImage) as error:  # the latter if the cache is cleared meanwhile
                 self._progress.say(f"{it} is fetched again: {error.message}")
         with self._entries.fetching(found.digest):
-            there = None if self._force else self._sound(found.digest, entry)
+            there = None if self._force else self._sound(found, entry)
             if there is None:
                 return self._put(it, self._read(it, found), found.origin)
         return self._reuse(it, _with(there, found))
 
-    def _sound(self, digest: Digest, damaged: Entry | None) -> Entry | None:
+    def _sound(self, found: Found, damaged: Entry | None) -> Entry | None:
         """What another process has fetched meanwhile; what was found damaged goes, if it still is."""
-        entry = self._entries.by_image(digest)
+        entry = self._entries.by_image(found.digest, found.platform)
         if entry is not None and entry == damaged:
             try:
                 self._entries.check(entry)
@@ -221,10 +256,15 @@ class _Staging:
 
             with self._progress.step(f"reading {it} from {found.origin}", layout.size) as advance:
                 chunks = archive_of(image, layout, advance)
-                return self._entries.update(it.canonical, chunks, layout.size, found.digest, described)
+                return self._named(it).update(it.canonical, chunks, layout.size, found.digest, described)
 
     def _put(self, it: Wanted, entry: Entry, origin: str) -> Container:
-        (container, *_) = containers(self._folder.put(it, entry, self._entries, force=self._force))
+        if not it.fits(entry.metadata.platform):
+            raise OtherImage(
+                f"{it} is called an image for {it.platform} there, and says of itself that it is for "
+                f"{entry.metadata.platform}. Stage it without --platform, by its digest if need be."
+            )
+        (container, *_) = containers(self._folder.put(it, entry, self._named(it), force=self._force))
         return replace(container, name=it.canonical, origin=origin)
 
 

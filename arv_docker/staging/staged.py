@@ -18,6 +18,7 @@ from ..entries import Entries, Entry, metadata_path
 from ..errors import BadReference, ContentError, DigestMismatch, NotAnImage, NotVerified
 from ..image import Digest, Platform
 from ..inspection import Metadata
+from ..manifest import parse_platform, suits
 from ..progress import Progress
 from ..reference import ImageId, Reference, parse_name, references_in
 from ..transports.docker_archive import ArchiveFile
@@ -81,12 +82,15 @@ class Container:
 class Wanted:
     """An image that is to be staged: its name, and each way in which it was written.
 
-    ``known`` is the name by digest under which a registry had it before, None if that is not known.
+    ``platform`` says which of several is meant, None: whichever the name means where it is looked for. ``known`` is the
+    name by digest under which a registry had it before, None if that is not known; ``known_platform`` what it was for.
     """
 
     name: Reference | ImageId
     spellings: tuple[str, ...]
+    platform: Platform | None = None
     known: Reference | None = None
+    known_platform: Platform | None = None
 
     @property
     def canonical(self) -> str:
@@ -97,6 +101,10 @@ class Wanted:
     def digest(self) -> Digest | None:
         """The digest that was asked for, None for a name alone."""
         return self.name.whole if isinstance(self.name, ImageId) else self.name.digest
+
+    def fits(self, platform: Platform) -> bool:
+        """Whether an image for that platform is one that is meant."""
+        return self.platform is None or suits(platform, self.platform)
 
     def __str__(self) -> str:
         return self.spellings[0]
@@ -144,18 +152,21 @@ class Folder(Protocol):
         """
 
 
-def wanted(references: Iterable[str | Container]) -> tuple[Wanted, ...]:
-    """Each image once, however often and in whatever spellings it is asked for; raises BadReference."""
+def wanted(references: Iterable[str | Container], platform: Platform | str | None = None) -> tuple[Wanted, ...]:
+    """Each image once, however often and in whatever spellings it is asked for; raises BadReference and UsageError."""
     found: dict[str, Wanted] = {}
+    chosen = parse_platform(platform) if isinstance(platform, str) else platform
     for it in references:
-        text, known = (it, None) if isinstance(it, str) else (it.name, it.repo_digest)
+        text, known, before = (it, None, None) if isinstance(it, str) else (it.name, it.repo_digest, it.platform)
+        before = None if before is None or "unknown" in (before.os, before.architecture) else before
         name = parse_name(text)
         if isinstance(name, ImageId) and name.whole is None:
             raise BadReference(f"{text!r} is the beginning of an image ID; what is staged is named by all 64 digits.")
-        new = Wanted(name, (text,), Reference.parse(known) if known else None)
+        new = Wanted(name, (text,), chosen, Reference.parse(known) if known else None, before)
         old = found.get(new.canonical, new)
         spellings = tuple(dict.fromkeys((*old.spellings, text)))
-        found[new.canonical] = replace(old, spellings=spellings, known=old.known or new.known)
+        of = old if old.known else new
+        found[new.canonical] = replace(old, spellings=spellings, known=of.known, known_platform=of.known_platform)
     return tuple(found.values())
 
 
@@ -175,9 +186,21 @@ def containers(copies: Iterable[Copy], origin: str = "staged") -> list[Container
     return list(found.values())
 
 
+def ambiguous(found: Iterable[Container]) -> list[str]:
+    """What is wrong where one name is that of several images: an engine would have the last of them by it."""
+    images: dict[str, dict[Digest, Path]] = {}
+    for it in found:
+        images.setdefault(it.name, {})[it.image_id] = it.paths[0]
+    return [
+        f"{name} is {len(paths)} images here: {', '.join(map(str, paths.values()))}. Stage it again, with --force; or "
+        "remove those that are not meant."
+        for name, paths in images.items()
+        if len(paths) > 1
+    ]
+
+
 def container_of(metadata: Metadata, path: Path, origin: str) -> Container:
     """The image of that archive."""
-    record = metadata.record
     digests = references_in(metadata.repo_digests)
     asked = parse_name(metadata.name or str(metadata.image_id))
     own = [it for it in digests if isinstance(asked, Reference) and it.repository == asked.repository]
@@ -185,11 +208,7 @@ def container_of(metadata: Metadata, path: Path, origin: str) -> Container:
         name=asked.written if isinstance(asked, ImageId) else asked.canonical,
         image_id=metadata.image_id,
         repo_digest=next((it.canonical for it in (*own, *digests)), None),
-        platform=Platform(
-            str(record.get("Os") or "unknown"),
-            str(record.get("Architecture") or "unknown"),
-            str(record.get("Variant") or ""),
-        ),
+        platform=metadata.platform,
         archive=metadata.archive,
         paths=(path,),
         metadata_paths=(metadata_path(path),),
@@ -253,6 +272,7 @@ def sound(copies: Sequence[Copy], progress: Progress) -> list[Container]:
             check_bytes(container, progress)
         except ContentError as error:
             bad.append(error.message)
+    bad += ambiguous(found)
     if bad:
         raise NotVerified("not everything in the folder is as it was staged; nothing is loaded:", detail="\n".join(bad))
     return found

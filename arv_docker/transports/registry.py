@@ -14,7 +14,7 @@ from ..archive.compression import MAGIC_LENGTH, Decompressed, kind_of
 from ..archive.layer import Layer
 from ..errors import LayerCountMismatch, NoSuchImage, NotAnImage, RegistryError
 from ..image import Config, Descriptor, Digest, Platform
-from ..manifest import Index, Listed, Manifest, chosen, images_of, parse
+from ..manifest import Index, Listed, Manifest, chosen, images_of, parse, suits
 from ..progress import Advance, Progress, Silent, size
 from ..reference import Reference
 from ..registry.ahead import ReadAhead
@@ -132,7 +132,7 @@ class RegistrySource:
                 parsed = _manifest(client, repository, listed.descriptor)
                 digests = (listed.descriptor.digest, document.digest)
             image = RegistryImage(client, repository, parsed, digests)
-            if len(digests) == 1 and self.platform not in (None, image.config.platform):
+            if len(digests) == 1 and self.platform is not None and not suits(image.config.platform, self.platform):
                 raise NoSuchImage(f"{self.reference} is an image for {image.config.platform}, not {self.platform}.")
             yield image
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,12 @@ import pytest
 from arv_docker import cli
 from arv_docker.entries import user_entries
 from arv_docker.errors import NoCluster, NoEngine
-from tests.archives import canonical_archive
+from arv_docker.image import OCI_INDEX
+from tests.archives import canonical_archive, files_of, image
 from tests.cli.conftest import APP, Run
 from tests.keep.fake_api import FakeApi, http_error
 from tests.registry.conftest import registry
-from tests.registry.scripted import Registry
+from tests.registry.scripted import Registry, index
 from tests.transports.fake_engine import FakeEngine
 
 __all__ = ["registry"]
@@ -124,6 +126,40 @@ def test_a_cluster_that_does_not_answer(api: FakeApi, engine: FakeEngine, run: R
     assert run("stage", "app:1", "--dir", "f", "--from", "engine").code == 0
 
 
+def test_one_of_several_platforms(api: FakeApi, engine: FakeEngine, registry: Registry, run: Run) -> None:
+    listed = []
+    for platform in ("linux/amd64", "linux/arm64"):
+        made = image(files_of(platform.encode()), os="linux", architecture=platform.partition("/")[2])
+        digest = registry.add(f"x:{made.parsed.digest.short}", made)
+        listed.append((platform, digest, len(registry.manifests["x", digest][1])))
+    registry.put_manifest("x", "1", index(*listed), OCI_INDEX)
+    name = f"{registry.host}/x:1"
+    words = ("stage", "--from", "registry", "--insecure", "--json", name, "--platform")
+    for platform in ("linux/amd64", "linux/arm64"):
+        folder = platform.replace("/", "-")
+        (found,) = json.loads(run(*words, platform, "--dir", folder).out)
+        assert f"{found['os']}/{found['architecture']}" == platform
+        assert platform in run("cache", "list").out
+        assert run("stage", "--offline", "--platform", platform, name, "--dir", f"{folder}-2").code == 0
+    refused = run(*words, "linux/amd64", "--dir", "linux-arm64")
+    assert (refused.code, refused.out) == (1, "")
+    assert "a folder has one image of a name" in refused.err
+    missing = run(*words, "linux/s390x", "--dir", "none")
+    assert (missing.code, "linux/arm64" in missing.err) == (1, True)
+    there = {it["platform"] for it in json.loads(run("cache", "list", "--json").out)}
+    assert there == {"linux/amd64", "linux/arm64"}
+    assert "is for linux/arm64, and docker runs on linux/amd64" in run("deploy", "linux-arm64").err
+
+
+def test_a_folder_whose_name_is_no_text(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+    folder = os.fsdecode(b"d\xff")
+    assert run("stage", "app:1", "--dir", folder).code == 0
+    for line in (("stage", "app:1", "--dir", folder), ("deploy", folder), ("verify", folder)):
+        assert run(*line).code == 0
+        (found,) = json.loads(run(*line, "--json").out)
+        assert os.fsencode((found.get("paths") or [found["path"]])[0]) == b"d\xff/app%3A1.tar"
+
+
 @pytest.mark.parametrize(
     ("scheme", "name"),
     [
@@ -219,6 +255,7 @@ def test_which_is_meant_a_folder_or_an_image(api: FakeApi, engine: FakeEngine, r
         ("stage", "docker-archive:app.tar", "--dir", "d"),
         ("stage", "keep:app:1", "--dir", "d"),
         ("stage", "app:1", "--dir", "d", "--from", "nowhere"),
+        ("stage", "app:1", "--dir", "d", "--platform", "arm64"),
         ("deploy",),
     ],
 )

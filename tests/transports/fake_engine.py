@@ -81,9 +81,8 @@ class FakeEngine:
             if named or (isinstance(name, ImageId) and name.matches(image_id)):
                 config = _archived(self.images[image_id]).config
                 started = json.loads(config.raw).get("config") or {}
-                return EngineImage(
-                    image_id, tuple(tags), (), config.diff_ids, Platform("linux", "amd64"), 1000, config=started
-                )
+                platform = config.platform if config.platform.architecture != "unknown" else self.platform()
+                return EngineImage(image_id, tuple(tags), (), config.diff_ids, platform, 1000, config=started)
         raise NoSuchImage(f"no image {name}")
 
     @contextmanager
