@@ -187,7 +187,7 @@ class Ingest:
     ) -> Ingested:
         _, destination = self._destination([], [], spare=False)
         with self._progress.storing("storing in Keep", None) as told:
-            stored = destination.write(image, told, spared=told.spared)
+            stored = destination.write(image, told, told.spared)
         label = _label_of(image, name, otherwise)
         layers = KnownLayers(self._cluster, stored.layout.config.diff_ids, self._records.trust)
         written = Written(stored, destination.bytes_sent, destination.bytes_spared, layers, image.digests)
@@ -274,21 +274,20 @@ class Ingest:
         to be, by which blocks are looked for that Keep has, if they are to be spared. So may be the
         layers of one that is far away: they are looked for in other images of what it is ``called`` too.
         """
-        layers, destination = self._destination([image_id], diff_ids, spare)
         far = not isinstance(image, ArchivedImage | StreamedImage)
-        held = self._held(layers, diff_ids, called) if far and spare else {}
-        if far and (doubted := layers.doubted - set(map(str, held))):
+        layers, destination = self._destination([image_id], diff_ids, spare, far=far, called=called)
+        if far and (doubted := layers.doubted - set(map(str, destination.present(diff_ids)))):
             self._progress.say(
                 f"layers that only others say to be in Keep: {len(doubted)}; they are fetched and compared"
             )
         with self._progress.storing("storing in Keep", size) as told:
-            stored = destination.write(image, told, held, told.spared)
+            stored = destination.write(image, told, told.spared)
         self._warn_of(stored.layout.config)
         digests = image.digests if isinstance(image, Digested) else ()
         return Written(stored, destination.bytes_sent, destination.bytes_spared, layers, digests)
 
     def _held(
-        self, layers: KnownLayers, diff_ids: Sequence[Digest], called: Reference | None
+        self, layers: KnownLayers, called: Reference | None, diff_ids: Sequence[Digest]
     ) -> dict[Digest, HeldLayer]:
         """The layers that need not be fetched."""
         held = layers.held(diff_ids)
@@ -322,7 +321,13 @@ class Ingest:
         return results
 
     def _destination(
-        self, image_ids: Sequence[Digest], diff_ids: Sequence[Digest], spare: bool
+        self,
+        image_ids: Sequence[Digest],
+        diff_ids: Sequence[Digest],
+        spare: bool,
+        *,
+        far: bool = False,
+        called: Reference | None = None,
     ) -> tuple[KnownLayers, KeepDestination]:
         """Keep, with what it has of these layers and of what an interrupted run sent of these images."""
         folder = cache.cache_folder()
@@ -330,7 +335,9 @@ class Ingest:
         layers = KnownLayers(self._cluster, diff_ids, self._records.trust)
         resumed = sent.blocks if self._options.use_cache else {}
         known = {**layers.blocks, **resumed} if spare else {}
-        return layers, KeepDestination(self._cluster, folder, known, sent.note if self._options.use_cache else None)
+        note = sent.note if self._options.use_cache else None
+        look_up = partial(self._held, layers, called) if far and spare else None
+        return layers, KeepDestination(self._cluster, folder, known, note, look_up)
 
     def _catalogue(self, written: Written, name: Reference | None) -> Ingested:
         if name is not None:

@@ -15,6 +15,7 @@ from ..reference import ImageId, Reference, parse_name
 
 if TYPE_CHECKING:
     from ..copy import Candidate, Copied
+    from ..image import Digest
     from ..ingest import Ingested, Options
     from ..keep.client import Cluster
     from ..plan import Planned
@@ -38,13 +39,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "  arv-docker copy docker://debian:12 oci:layout:debian\n"
         "  arv-docker copy keep:pirca/tools/bwa:1 keep:tordo/\n"
         "  arv-docker copy --all --dry-run keep:pirca/ keep:tordo/\n"
+        "  arv-docker copy --dry-run docker://debian:12 docker-daemon:debian:12\n"
     )
     parser.add_argument("source", metavar="SOURCE")
     parser.add_argument("destination", metavar="DESTINATION")
     parser.add_argument("--all", action="store_true", help="every image of the cluster SOURCE, with all its names")
     parser.add_argument("--project", metavar="UUID", help="with --all: only those that this project there owns")
     parser.add_argument("--project-uuid", metavar="UUID", help="the project to own what is written to a cluster")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be copied to a cluster; do nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be copied, or how many layers are there; do nothing"
+    )
     cli.add_source_options(parser)
     cli.add_cluster_options(parser)
     cli.add_json_option(parser)
@@ -57,8 +61,6 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--all copies from cluster to cluster: write keep:CLUSTER/ for both.")
     if args.project and not args.all:
         raise UsageError("--project says which images of a cluster are copied with --all.")
-    if args.dry_run and not target.keep:
-        raise UsageError("--dry-run is for copies to a cluster.")
     if source.keep and not source.name and not args.all:
         raise UsageError("which image? Write keep:[CLUSTER/]NAME, or --all.")
     shown = progress.on()
@@ -145,6 +147,8 @@ def _elsewhere(args: argparse.Namespace, source: _Place, shown: progress.Progres
     destination: Destination[Any] = names.destination(
         args.destination, _choice(args, shown, args.destination, args.source)
     )
+    if args.dry_run:
+        return _asked(args, source, destination, shown)
     with _source(args, source, shown) as (opened, _), opened.open() as image:
         with shown.step(f"copying to {args.destination}", None) as advance:
             destination.write(image, advance)
@@ -154,6 +158,35 @@ def _elsewhere(args: argparse.Namespace, source: _Place, shown: progress.Progres
     else:
         print(image_id)
     return 0
+
+
+def _asked(args: argparse.Namespace, source: _Place, destination: Destination[Any], shown: progress.Progress) -> int:
+    """Which layers of one image a destination that is no cluster has; prints how many, and of how many."""
+    if not hasattr(destination, "present"):
+        raise UsageError(f"{args.destination} cannot be asked which layers it has. Copy without --dry-run.")
+    with _source(args, source, shown) as (opened, _):
+        image_id, layers = _layers(opened)
+    count, there = len(set(layers)), len(destination.present(layers))
+    if args.json:
+        document = {"destination": args.destination, "image_id": str(image_id), "layers": count, "layers_held": there}
+        cli.print_json(document)
+    else:
+        print(f"{args.source}: {there} of {count} layers are there")
+    return 0
+
+
+def _layers(source: Source) -> tuple[Digest, tuple[Digest, ...]]:
+    """An image's ID and its layers, of which none is read."""
+    from ..archive.stream import StreamedImage
+    from ..transports.docker_daemon import NamedSource
+
+    if isinstance(source, NamedSource):
+        found = source.engine().inspect(source.name)
+        return found.id, found.diff_ids
+    with source.open() as image:
+        if isinstance(image, StreamedImage):
+            raise UsageError("what is piped in is known only when all of it was read; save it to a file first.")
+        return image.config.digest, image.config.diff_ids
 
 
 @contextmanager

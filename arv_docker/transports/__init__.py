@@ -2,8 +2,9 @@
 """Where images are read from and written to: one small module for each, behind two protocols.
 
 A *source* opens an image: its layers in whatever order they come, and its config, which a
-stream knows only at its end. A *destination* writes an image from what a source opened, and
-asks only for the layers that it lacks. Every pair works; no module knows another.
+stream knows only at its end. A *destination* says which layers it has, writes an image from
+what a source opened, and asks only for those that it lacks. Every pair works; no module
+knows another.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol, TypeGuard, TypeVar, runtime_checkable
 
 from ..archive.layer import Layer
+from ..errors import BadArchive
 from ..image import Config, Digest
 from ..progress import Advance
 
@@ -29,7 +31,8 @@ class OpenedImage(Protocol):
     def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
         """Each distinct layer once, in the source's own order, each read to its end before the next.
 
-        Layers in ``skip`` are left out where the source can do without reading them.
+        Layers in ``skip`` are left out where the source can do without reading them. Such a source gives them when it
+        is asked once more, which a destination does that has them not after all.
         """
 
 
@@ -48,6 +51,14 @@ class SeekableImage(OpenedImage, Protocol):
 def can_seek(image: OpenedImage) -> TypeGuard[SeekableImage]:
     """Whether the image is a SeekableImage. Costs nothing; ``isinstance`` may compute its properties."""
     return hasattr(image, "layer")
+
+
+def known_layers(image: OpenedImage) -> tuple[Digest, ...]:
+    """The image's layers from the lowest up, repeats kept; none of a stream, which says them at its end."""
+    try:
+        return image.config.diff_ids
+    except BadArchive:
+        return ()
 
 
 @runtime_checkable
@@ -97,6 +108,13 @@ class HasPlatforms(Protocol):
 
 class Destination(Protocol[Result_co]):
     """Somewhere an image is written to."""
+
+    def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
+        """Those of an image's layers, given from the lowest up, that ``write`` would not ask the image for.
+
+        Each is named by its diff_id or by a compressed digest. What cannot be told without reading a layer, or a
+        compressed digest of which nobody learned whose it is, is not among them. Writes nothing.
+        """
 
     def write(self, image: OpenedImage, advance: Advance) -> Result_co:
         """Writes the image whole, or raises and leaves nothing that could be taken for it."""

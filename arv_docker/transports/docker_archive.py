@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -21,6 +21,7 @@ from ..archive.stream import StreamedArchive, StreamedImage
 from ..archive.unwrapped import unwrapped_stream
 from ..disk import locked, replacing
 from ..errors import BadArchive, DiskError, NoSuchImage, UsageError
+from ..image import Digest
 from ..progress import Advance
 from ..reference import Reference, parse_name
 from . import OpenedImage
@@ -130,6 +131,10 @@ class ArchiveDestination:
             raise UsageError("'-' is standard input; an archive is written to a file: name one.")
         self._path = path
         self._names = names or Names()
+
+    def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:  # noqa: ARG002 -- what it was does not matter
+        """None: the archive is written anew, with all its layers."""
+        return frozenset()
 
     def write(self, image: OpenedImage, advance: Advance) -> Layout:
         """Writes the archive, every layer checked, and gives what it is. Until it is whole and on disk it has another

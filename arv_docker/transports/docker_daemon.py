@@ -13,7 +13,6 @@ from pathlib import Path
 
 from .. import cache
 from ..archive import canonical
-from ..archive.canonical import Layout
 from ..archive.stream import StreamedImage
 from ..disk import about
 from ..engine import Engine, EngineImage
@@ -23,7 +22,7 @@ from ..image import Digest
 from ..progress import Advance, Progress
 from ..reference import ImageId, Reference, parse_name
 from . import OpenedImage, SeekableImage
-from .local import archive_of, seekable
+from .local import archive_of, expect, learned, named, seekable
 from .names import Choice
 
 
@@ -63,10 +62,18 @@ class NamedDestination:
         self._name = name
         self._progress = progress
 
+    def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
+        """As ``EngineDestination`` has it. Raises EngineError."""
+        return EngineDestination(self._engine()).present(layers)
+
     def write(self, image: OpenedImage, advance: Advance) -> Digest:
-        """Loads what the engine lacks of the image and names it; gives its ID there. Raises as ``load`` does."""
+        """Loads what the engine lacks of the image and names it; gives its ID there. Raises as ``load`` does.
+
+        Of a source that can leave layers out no others are read, but those whose sizes are not known here: the archive
+        says the sizes of all.
+        """
         engine = self._engine()
-        with seekable(image, cache.cache_folder()) as found:
+        with seekable(image, cache.cache_folder(), learned()) as found:
             return held(engine, found, self._name, lambda _: nullcontext(advance), self._progress.say).engine_id
 
 
@@ -121,7 +128,7 @@ def held(
 
     What it lacks is loaded; ``step`` gets the number of bytes. Raises as ``EngineDestination.write`` does.
     """
-    there, spared = whole_id(engine, canonical.layout(image.config, image.sizes)), 0
+    there, spared = whole_id(engine, image), 0
     if there is None:
         found, spared = EngineDestination(engine).write_missing(image, step, say)
     else:
@@ -137,12 +144,15 @@ class EngineDestination:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def present(self, diff_ids: Sequence[Digest]) -> frozenset[Digest]:
+    def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
         """Those of an image's layers, given from the lowest up, that the engine can do without.
 
         Docker's classic store knows a layer by its chain, the layers below it, so one counts only
         where an image there begins with the same ones; and not if it stands in another place too.
         """
+        return named(layers, self._in_place)
+
+    def _in_place(self, diff_ids: Sequence[Digest]) -> frozenset[Digest]:
         try:
             chains = self._engine.chains()
         except NoSuchImage:  # one was removed between two commands
@@ -158,19 +168,27 @@ class EngineDestination:
         Whether it takes such an archive is for the engine to say; where it does not, all is loaded,
         and ``say`` is told. ``step`` gets the number of bytes each time. Raises as ``write`` does.
         """
-        layout = canonical.layout(image.config, image.sizes)
-        present = self.present(image.config.diff_ids)
-        spared = sum(span.length for span in layout.spans if span.diff_id in present)
-        if spared:
+        if present := self.present(image.config.diff_ids):
             try:
-                with step(layout.size - spared) as advance:
-                    return self.write(image, advance, present), spared
+                return self._write_without(image, step, present)
             except EngineError as error:
                 say(
                     f"{self._engine.name} does not do with the layers that it has, loading all of them: {error.message}"
                 )
-        with step(layout.size) as advance:
-            return self.write(image, advance), 0
+        return self._write_without(image, step, frozenset())
+
+    def _write_without(
+        self,
+        image: SeekableImage,
+        step: Callable[[int], AbstractContextManager[Advance]],
+        skip: frozenset[Digest],
+    ) -> tuple[Digest, int]:
+        # Before their sizes are asked for: then those are as they were read.
+        expect(image, [it for it in image.config.distinct_diff_ids if it not in skip])
+        layout = canonical.layout(image.config, image.sizes)
+        spared = sum(span.length for span in layout.spans if span.diff_id in skip)
+        with step(layout.size - spared) as advance:
+            return self.write(image, advance, skip), spared
 
     def write(self, image: SeekableImage, advance: Advance, skip: Container[Digest] = ()) -> Digest:
         """Loads the image, every layer checked before the engine can take the archive for complete.
@@ -188,17 +206,24 @@ class EngineDestination:
                 f"needed, {error.room or 'fewer'} are free. Make room there, and try again.",
                 detail=error.detail,
             ) from error
-        found = whole_id(self._engine, layout) if skip else engine_id(self._engine, layout)
+        found = whole_id(self._engine, image) if skip else engine_id(self._engine, image)
         if found is None:
             raise EngineError(
                 f"{self._engine.name} took the archive, but has no image {image.config.digest} now.", detail=words
             )
+        table = learned()
+        for span in layout.spans:
+            if span.diff_id not in skip:
+                table.note(span.diff_id, span.size)
         return found
 
 
-def engine_id(engine: Engine, layout: Layout) -> Digest | None:
-    """What the engine calls the image: config digest, or manifest digest in a containerd store; None if absent."""
-    for name in (layout.config.digest, layout.manifest_digest):
+def engine_id(engine: Engine, image: SeekableImage) -> Digest | None:
+    """What the engine calls the image: config digest, or manifest digest in a containerd store; None if absent.
+
+    The second is computed of the sizes of its layers, which are asked of the image only where the first is not there.
+    """
+    for name in _names(image):
         try:
             return engine.inspect(ImageId(name.hex)).id
         except NoSuchImage:
@@ -206,16 +231,21 @@ def engine_id(engine: Engine, layout: Layout) -> Digest | None:
     return None
 
 
-def whole_id(engine: Engine, layout: Layout) -> Digest | None:
+def whole_id(engine: Engine, image: SeekableImage) -> Digest | None:
     """What the engine calls the image, if it has all of it.
 
     A containerd store takes an image without layers that it has only compressed, runs it, and
     inspects it, but saves it without them; and leaves it out of its listing (seen with Docker 26.1).
     """
-    found = engine_id(engine, layout)
-    if found == layout.manifest_digest and not any(image.id == found for image in engine.list()):
-        return None
-    return found
+    found = engine_id(engine, image)
+    if found is None or found == image.config.digest:
+        return found
+    return found if any(listed.id == found for listed in engine.list()) else None
+
+
+def _names(image: SeekableImage) -> Iterator[Digest]:
+    yield image.config.digest
+    yield canonical.layout(image.config, image.sizes).manifest_digest
 
 
 def _shared(one: Sequence[Digest], other: Sequence[Digest]) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -193,6 +193,10 @@ class FolderDestination:
         self._folder = folder
         self._name = ArchiveName(image, version, "0" * 12, form)
         _ = self._name.file_name  # raises before anything is read
+
+    def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:  # noqa: ARG002 -- what it was does not matter
+        """None: the archive is written anew, with all its layers."""
+        return frozenset()
 
     def write(self, image: OpenedImage, advance: Advance) -> FolderArchive:
         """Writes the archive, every layer checked, in the place of one of the same name.

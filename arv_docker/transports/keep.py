@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from types import MappingProxyType
 
 from ..archive.stream import StreamedArchive
 from ..errors import ArvDockerError, ContentError, KeepError
@@ -15,7 +14,11 @@ from ..keep.blocks import ArchiveWriter, BlockStore, StoredArchive
 from ..keep.client import Cluster
 from ..keep.delta import HeldLayer
 from ..progress import UNHEARD, Advance
-from . import OpenedImage
+from . import OpenedImage, known_layers
+from .local import named
+
+#: Says of which of these layers Keep has every byte, by the word of attested links; they need not come from elsewhere.
+LookUp = Callable[[Sequence[Digest]], Mapping[Digest, HeldLayer]]
 
 
 class KeepDestination:
@@ -23,8 +26,9 @@ class KeepDestination:
 
     ``spool_folder`` is where small layers may wait if there are very many. ``known`` are
     signed locators of blocks that need not be sent, by ``md5+size``; ``note`` is told of
-    each that was. ``bytes_sent`` and ``bytes_spared`` count what went to Keep, and what did
-    not have to; ``sent`` are the names of the blocks that did.
+    each that was; ``look_up`` is asked once for each layer, None where all are to be read.
+    ``bytes_sent`` and ``bytes_spared`` count what went to Keep, and what did not have to;
+    ``sent`` are the names of the blocks that did.
     """
 
     def __init__(
@@ -33,31 +37,34 @@ class KeepDestination:
         spool_folder: Path,
         known: Mapping[str, str] | None = None,
         note: Callable[[str], None] | None = None,
+        look_up: LookUp | None = None,
     ) -> None:
         self._cluster = cluster
         self._spool_folder = spool_folder
         self.known = known or {}
         self._note = note
+        self._look_up = look_up
+        self._held: dict[Digest, HeldLayer | None] = {}
         self.sent: set[str] = set()
         self.bytes_sent = 0
         self.bytes_spared = 0
 
-    def write(
-        self,
-        image: OpenedImage,
-        advance: Advance,
-        held: Mapping[Digest, HeldLayer] = MappingProxyType({}),
-        spared: Advance = UNHEARD,
-    ) -> StoredArchive:
+    def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
+        """Those that Keep has by the word of attested links, and small ones in the same collections. Blocks that it has
+        otherwise are not sent either, but their layers are read and hashed. Raises ClusterError."""
+        return named(layers, self._there)
+
+    def write(self, image: OpenedImage, advance: Advance, spared: Advance = UNHEARD) -> StoredArchive:
         """Stores the image's canonical archive, every layer checked. Raises what the layers raise, and KeepError.
 
-        Layers that are ``held`` are not asked of the image: of the aligned ones Keep has every
+        Layers that are ``present`` are not asked of the image: of the aligned ones Keep has every
         block, and the packed ones are read from there, if that can be done. ``spared`` is told
         of bytes that are not sent, from any thread.
         """
         blocks = BlockStore(self._put, self.known, spared)
+        there = self._there(known_layers(image))
         with closing(ArchiveWriter(blocks, advance, self._spool_folder)) as writer:
-            taken = {it.diff_id for it in held.values() if self._took(writer, it, advance, spared)}
+            taken = {it.diff_id for it in there.values() if self._took(writer, it, advance, spared)}
             for layer in image.layers(skip=taken):
                 writer.add(layer)
             stored = writer.finish(image.config)
@@ -88,6 +95,13 @@ class KeepDestination:
                     stored[name] = finished[image.digest]
         self._count(blocks)
         return stored
+
+    def _there(self, diff_ids: Sequence[Digest]) -> Mapping[Digest, HeldLayer]:
+        new = [it for it in dict.fromkeys(diff_ids) if it not in self._held]
+        if new and self._look_up is not None:
+            found = self._look_up(new)
+            self._held.update((it, found.get(it)) for it in new)
+        return {it: held for it in diff_ids if (held := self._held.get(it)) is not None}
 
     def _count(self, blocks: BlockStore) -> None:
         self.sent = blocks.sent

@@ -5,20 +5,23 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
+from .. import cache
 from ..archive import canonical
 from ..archive.blob import section
 from ..archive.canonical import Layout
 from ..archive.layer import CHUNK, Layer
 from ..archive.stream import StreamedImage
 from ..disk import writing
-from ..errors import BadArchive
+from ..errors import BadArchive, DiskError
 from ..image import Config, Digest
 from ..progress import Advance
-from . import OpenedImage, ReadsAhead, SeekableImage, can_seek
+from ..registry.known import LayerTable
+from . import OpenedImage, ReadsAhead, SeekableImage, can_seek, known_layers
 
 
 class LocalFile:
@@ -37,47 +40,107 @@ class LocalFile:
 
 
 class SpooledImage:
-    """An image whose layers lie one behind the other in a file. ``sizes`` are their bytes."""
+    """An image whose layers come in the source's own order and are had in any: they wait in a file, one after another.
 
-    def __init__(self, config: Config, file: LocalFile, places: Mapping[Digest, tuple[int, int]]) -> None:
-        """``places`` are offset and size of each layer."""
-        self.config = config
-        self.sizes: Mapping[Digest, int] = {diff_id: places[diff_id][1] for diff_id in config.distinct_diff_ids}
+    One is read from the source when it is first asked for, or its size is, unless that is known.
+    """
+
+    def __init__(self, image: OpenedImage, file: IO[bytes], table: LayerTable) -> None:
+        self._image = image
         self._file = file
-        self._places = places
+        self._table = table
+        self._places: dict[Digest, tuple[int, int]] = {}
+
+    @property
+    def config(self) -> Config:
+        """The image's config."""
+        return self._image.config
+
+    @property
+    def sizes(self) -> Mapping[Digest, int]:
+        """The uncompressed bytes of each distinct layer: of one that was not read as another run learned them."""
+        diff_ids = self.config.distinct_diff_ids
+        self.read_ahead([it for it in diff_ids if self._table.size(it) is None])
+        return {it: self._places[it][1] if it in self._places else self._table.size(it) or 0 for it in diff_ids}
 
     def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
         """Each distinct layer that is not in ``skip``."""
-        return (self.layer(diff_id) for diff_id in self.sizes if diff_id not in skip)
+        wanted = [diff_id for diff_id in self.config.distinct_diff_ids if diff_id not in skip]
+        self.read_ahead(wanted)
+        return map(self.layer, wanted)
 
     def layer(self, diff_id: Digest) -> Layer:
         """The layer of that name, from its front."""
+        self.read_ahead([diff_id])
         offset, size = self._places[diff_id]
-        return Layer(section(self._file, offset, size), claimed=diff_id, size=size)
+        return Layer(section(LocalFile(self._file.fileno()), offset, size), claimed=diff_id, size=size)
+
+    def read_ahead(self, diff_ids: Sequence[Digest]) -> None:
+        """Reads those of these layers that do not wait yet.
+
+        Raises what reading them raises, and BadArchive if one never came.
+        """
+        if set(diff_ids) <= self._places.keys():
+            return
+        self.read(skip=frozenset(self.config.diff_ids).difference(diff_ids).union(self._places))
+        for diff_id in diff_ids:
+            if diff_id not in self._places:
+                raise BadArchive(f"layer {diff_id} is missing. Save the image again.")
+
+    def read(self, skip: Container[Digest] = ()) -> None:
+        """Reads every layer that the source has but those in ``skip``, and remembers their sizes."""
+        for layer in self._image.layers(skip):
+            start = self._file.tell()
+            while content := layer.read(CHUNK):
+                self._file.write(content)
+            self._places[layer.diff_id] = start, layer.position
+            self._table.note(layer.diff_id, layer.position)
+        self._file.flush()
 
 
 @contextmanager
-def seekable(image: OpenedImage, folder: Path) -> Iterator[SeekableImage]:
+def seekable(image: OpenedImage, folder: Path, table: LayerTable | None = None) -> Iterator[SeekableImage]:
     """The image itself if its layers can be had in any order; else with them in a file without a name in ``folder``.
 
-    Raises what reading the layers raises, DiskError, and BadArchive if one never came.
+    Of a stream all are read at once, else those that are asked for. The sizes of the others are those in ``table``;
+    without it all are read. Raises what reading the layers raises, DiskError, and BadArchive if one never came.
     """
     if can_seek(image):
         yield image
         return
     needed = image.size if isinstance(image, StreamedImage) else 0
     with writing(folder, needed, advice="choose a folder on a larger disk"), tempfile.TemporaryFile(dir=folder) as file:
-        places = {}
-        for layer in image.layers():
-            start = file.tell()
-            while content := layer.read(CHUNK):
-                file.write(content)
-            places[layer.diff_id] = start, layer.position
-        file.flush()
-        for diff_id in image.config.diff_ids:
-            if diff_id not in places:
-                raise BadArchive(f"layer {diff_id} is missing. Save the image again.")
-        yield SpooledImage(image.config, LocalFile(file.fileno()), places)
+        spooled = SpooledImage(image, file, table or LayerTable())
+        if not known_layers(image):
+            spooled.read()
+        if table is None:
+            spooled.read_ahead(spooled.config.diff_ids)
+        yield spooled
+
+
+def expect(image: SeekableImage, diff_ids: Sequence[Digest]) -> None:
+    """Tells an image that these layers are read next, if it is one that can make use of that."""
+    if isinstance(image, ReadsAhead):
+        image.read_ahead(diff_ids)
+
+
+def learned() -> LayerTable:
+    """What the user's runs learned of layers; nothing where there can be no cache."""
+    try:
+        return LayerTable(cache.cache_folder())
+    except DiskError:
+        return LayerTable()
+
+
+def named(layers: Sequence[Digest], there: Callable[[Sequence[Digest]], Container[Digest]]) -> frozenset[Digest]:
+    """Those of some layers whose diff_ids are in what ``there`` gives for the diff_ids of all of them.
+
+    Each is named by its diff_id, or by a compressed digest, of which it was learned whose it is.
+    """
+    table = learned()
+    diff_ids = [table.diff_id(it) for it in layers]
+    present = there(diff_ids)
+    return frozenset(name for name, diff_id in zip(layers, diff_ids, strict=True) if diff_id in present)
 
 
 def archive_of(image: SeekableImage, layout: Layout, advance: Advance, skip: Container[Digest] = ()) -> Iterator[bytes]:
@@ -85,8 +148,7 @@ def archive_of(image: SeekableImage, layout: Layout, advance: Advance, skip: Con
 
     ``advance`` is told of each chunk when the next is asked for: then it has been dealt with.
     """
-    if isinstance(image, ReadsAhead):
-        image.read_ahead([span.diff_id for span in layout.spans if span.diff_id not in skip])
+    expect(image, [span.diff_id for span in layout.spans if span.diff_id not in skip])
     for chunk in canonical.content(layout, image.layer, skip):
         yield chunk
         advance(len(chunk))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +27,8 @@ from ..disk import locked, replacing, sync, writing
 from ..errors import BadArchive, UsageError
 from ..image import MAX_JSON_SIZE, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Digest, json_object
 from ..progress import Advance
-from . import OpenedImage
-from .local import LocalFile
+from . import OpenedImage, known_layers
+from .local import LocalFile, named
 from .names import Choice
 
 _DOCUMENTS = ("index.json", "oci-layout")
@@ -95,6 +95,11 @@ class LayoutDestination:
     def __init__(self, folder: Path, name: str | None = None) -> None:
         self._folder = folder
         self._names = Names(notes={oci.REF_NAME: name} if name else {})
+        self._blobs = _Blobs(folder)
+
+    def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
+        """Those that lie there as they are written, uncompressed; each is read, and hashed."""
+        return named(layers, lambda _: self._blobs)
 
     def write(self, image: OpenedImage, advance: Advance) -> Layout:
         """Writes the image, every layer checked, and gives what it is. Blobs that are there and right are not read.
@@ -103,9 +108,9 @@ class LayoutDestination:
         and UsageError for a folder with other things in it.
         """
         with self._locked():
-            blobs = _Blobs(self._folder)
+            blobs = self._blobs = _Blobs(self._folder)
             try:
-                for layer in image.layers(skip=blobs):
+                for layer in image.layers(skip=self.present(known_layers(image))):
                     blobs.store(layer, advance)
                 config = image.config
                 layout = canonical.layout(config, {diff_id: blobs.size(diff_id) for diff_id in config.diff_ids})

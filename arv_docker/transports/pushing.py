@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import IO
@@ -22,7 +23,8 @@ from ..registry.client import Client
 from ..registry.known import KnownBlobs
 from ..registry.mirrors import repository_of
 from ..registry.upload import Blob, Uploads
-from . import OpenedImage, can_seek
+from . import OpenedImage, can_seek, known_layers
+from .local import learned, named
 
 #: A compressed layer beyond this many bytes waits on disk, in a file without a name.
 _IN_MEMORY = 32 << 20
@@ -44,28 +46,66 @@ def push(
     """Pushes an image to a name in the client's registry, as ``RegistryDestination.write`` does."""
     if reference.tag is None:
         raise UsageError(f"{reference}: an image is pushed to a tag. Write NAME:TAG.")
-    return _Push(client, repository_of(reference), advance, compress=compress).run(image, reference, reference.tag)
+    return _Push(Repository(client, reference, compress=compress), advance).run(image, reference, reference.tag)
+
+
+class Repository:
+    """A repository of a registry, as a place for layers, which are compressed unless ``compress`` is False."""
+
+    def __init__(self, client: Client, reference: Reference, *, compress: bool) -> None:
+        self.client = client
+        self.name = repository_of(reference)
+        self.compress = compress
+        self._known = KnownBlobs(cache.cache_folder())
+
+    def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
+        """Those of some layers that the repository has.
+
+        It is asked for what each became when it was compressed here: of another compressed form, which the registry
+        may have, nobody can say whose it is before it was read. Raises RegistryError.
+        """
+        return named(layers, lambda diff_ids: [it for it in diff_ids if self._has(it)])
+
+    def descriptor(self, diff_id: Digest, size: int | None) -> Descriptor | None:
+        """What a manifest says of a layer that is not read; None if it must be. ``size`` are its uncompressed bytes."""
+        if not self.compress:
+            return None if size is None else Descriptor(OCI_LAYER, diff_id, size)
+        known = self._known.of(diff_id)
+        return known.descriptor if known else None
+
+    def mounted(self, diff_id: Digest) -> bool:
+        """Whether the registry could give it the layer from another repository of its own, and did."""
+        known = self._known.of(diff_id) if self.compress else None
+        if known is None:
+            return False
+        places = (place.partition("/") for place in known.places)
+        origins = [origin for host, _, origin in places if host == self.client.host and origin != self.name]
+        return any(self.client.mount(self.name, known.descriptor.digest, origin) for origin in origins)
+
+    def note(self, diff_id: Digest, descriptor: Descriptor) -> None:
+        """Remembers that it has a layer, as it was compressed."""
+        if self.compress:
+            self._known.note(diff_id, descriptor, f"{self.client.host}/{self.name}")
+
+    def _has(self, diff_id: Digest) -> bool:
+        found = self.descriptor(diff_id, 0)  # whatever its size
+        return found is not None and self.client.has(self.name, found.digest)
 
 
 class _Push:
     """One image on its way into one repository."""
 
-    def __init__(self, client: Client, repository: str, advance: Advance, *, compress: bool) -> None:
-        self._client = client
+    def __init__(self, repository: Repository, advance: Advance) -> None:
         self._repository = repository
+        self._client = repository.client
         self._advance = advance
-        self._compress = compress
         self._folder = cache.cache_folder()
-        self._known = KnownBlobs(self._folder)
+        self._table = learned()
         self._uploads = Uploads()
         self._layers: dict[Digest, Descriptor] = {}
 
     def run(self, image: OpenedImage, reference: Reference, tag: str) -> Pushed:
-        sizes = image.sizes if can_seek(image) else {}
-        for diff_id in _ahead(image):
-            if (there := self._there(diff_id, sizes.get(diff_id))) is not None:
-                self._layers[diff_id] = there
-                self._advance(sizes.get(diff_id, 0))
+        self._look(known_layers(image), image.sizes if can_seek(image) else {})
         for layer in image.layers(skip=frozenset(self._layers)):
             self._send(layer)
         config = image.config
@@ -75,50 +115,43 @@ class _Push:
         described = Descriptor(OCI_CONFIG, config.digest, len(config.raw))
         manifest = canonical.oci_manifest(described, [self._layers[diff_id] for diff_id in config.diff_ids])
         blob = Blob.of(config.raw, OCI_CONFIG)
-        self._uploads.begin(partial(self._client.push, self._repository, blob))
+        self._uploads.begin(partial(self._client.push, self._repository.name, blob))
         sent = self._uploads.finish()
-        digest = self._client.put_manifest(self._repository, tag, manifest, OCI_MANIFEST)
+        digest = self._client.put_manifest(self._repository.name, tag, manifest, OCI_MANIFEST)
         for diff_id in config.distinct_diff_ids:
-            self._note(diff_id)
+            self._repository.note(diff_id, self._layers[diff_id])
         return Pushed(reference, config.digest, digest, sent)
 
-    def _there(self, diff_id: Digest, size: int | None) -> Descriptor | None:
-        """The layer as the repository has it, or gets it from another one of the registry; None if it must be sent.
-
-        ``size`` are its uncompressed bytes, if they are known.
-        """
-        if not self._compress:
-            there = size is not None and self._client.has(self._repository, diff_id)
-            return Descriptor(OCI_LAYER, diff_id, size or 0) if there else None
-        known = self._known.of(diff_id)
-        if known is None:
-            return None
-        if self._client.has(self._repository, known.descriptor.digest):
-            return known.descriptor
-        for place in known.places:
-            host, _, origin = place.partition("/")
-            mountable = host == self._client.host and origin != self._repository
-            if mountable and self._client.mount(self._repository, known.descriptor.digest, origin):
-                return known.descriptor
-        return None
+    def _look(self, diff_ids: Sequence[Digest], sizes: Mapping[Digest, int]) -> None:
+        """Finds the layers that the repository has, or gets from another one of the registry."""
+        wanted = list(dict.fromkeys(diff_ids))
+        there = self._repository.present(wanted)
+        for diff_id in wanted:
+            size = sizes.get(diff_id, self._table.size(diff_id))
+            found = self._repository.descriptor(diff_id, size)
+            if found is not None and (diff_id in there or self._repository.mounted(diff_id)):
+                self._layers[diff_id] = found
+                self._advance(size or 0)
 
     def _send(self, layer: Layer) -> None:
         """Reads a layer to its end, checks it, and begins to send it."""
         spool: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(self._folder))  # noqa: SIM115
-        named = hashlib.sha256()
+        digest = hashlib.sha256()
 
         def read(length: int) -> bytes:
             content = layer.read(length)
             self._advance(len(content))
             return content
 
-        for chunk in compressed(read) if self._compress else iter(partial(read, CHUNK), b""):
-            named.update(chunk)
+        compress = self._repository.compress
+        for chunk in compressed(read) if compress else iter(partial(read, CHUNK), b""):
+            digest.update(chunk)
             with writing(self._folder):
                 spool.write(chunk)
-        media_type = f"{OCI_LAYER}+gzip" if self._compress else OCI_LAYER
-        descriptor = Descriptor(media_type, Digest.sha256(named.hexdigest()), spool.tell())
+        media_type = f"{OCI_LAYER}+gzip" if compress else OCI_LAYER
+        descriptor = Descriptor(media_type, Digest.sha256(digest.hexdigest()), spool.tell())
         self._layers.setdefault(layer.diff_id, descriptor)
+        self._table.note(layer.diff_id, layer.position, descriptor.digest if compress else None)
 
         def read_at(offset: int, length: int) -> bytes:
             spool.seek(offset)
@@ -126,21 +159,9 @@ class _Push:
 
         def send() -> int:
             with spool:
-                sent = self._client.push(self._repository, Blob(descriptor, read_at))
-            self._note(layer.diff_id)  # also where another layer fails, and the next push has only that to read
+                sent = self._client.push(self._repository.name, Blob(descriptor, read_at))
+            # Also where another layer fails, and the next push has only that to read.
+            self._repository.note(layer.diff_id, self._layers[layer.diff_id])
             return sent
 
         self._uploads.begin(send)
-
-    def _note(self, diff_id: Digest) -> None:
-        """Remembers that the repository has a layer, as it was compressed."""
-        if self._compress:
-            self._known.note(diff_id, self._layers[diff_id], f"{self._client.host}/{self._repository}")
-
-
-def _ahead(image: OpenedImage) -> tuple[Digest, ...]:
-    """The image's layers, where they are known before they are read; none for a stream."""
-    try:
-        return image.config.distinct_diff_ids
-    except BadArchive:
-        return ()

@@ -24,8 +24,9 @@ from ..registry.http import Patience, host_name, is_local
 from ..registry.mirrors import Place, places, repository_of
 from ..settings import settings
 from . import Openable, OpenedImage
+from .local import learned
 from .names import Choice
-from .pushing import Pushed, push
+from .pushing import Pushed, Repository, push
 
 #: Layers that are fetched at the same time, of which the first is handed out. Each may have 16 MiB waiting.
 _AT_ONCE = 3
@@ -71,8 +72,10 @@ class RegistryImage:
     def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
         """Each distinct layer that is not in ``skip`` once, uncompressed while it comes.
 
-        The layer that is read to its end has been checked by both its names, the registry's and its diff_id.
+        The layer that is read to its end has been checked by both its names, the registry's and its diff_id. That they
+        belong together is remembered.
         """
+        table = learned()
         wanted = iter([it for it in self.compressed.items() if it[0] not in skip])
         ahead: deque[tuple[Digest, Descriptor, ReadAhead]] = deque()
         try:
@@ -83,8 +86,11 @@ class RegistryImage:
                 if not ahead:
                     return
                 diff_id, descriptor, reader = ahead[0]
-                yield _layer(reader, diff_id, descriptor)
+                layer = _layer(reader, diff_id, descriptor)
+                yield layer
                 self.received += reader.received
+                if layer.diff_id == diff_id:  # read to its end
+                    table.note(diff_id, layer.position, None if descriptor.digest == diff_id else descriptor.digest)
                 ahead.popleft()
         finally:
             for *_, reader in ahead:
@@ -207,13 +213,22 @@ class RegistryDestination:
     patience: Patience | None = field(default=None, kw_only=True, repr=False)
     compress: bool = field(default=True, kw_only=True)
 
+    def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
+        """As ``Repository`` has it. Raises RegistryError."""
+        with self._client() as client:
+            return Repository(client, self.reference, compress=self.compress).present(layers)
+
     def write(self, image: OpenedImage, advance: Advance) -> Pushed:
         """Pushes the image. Raises UsageError for a name without a tag, what the layers raise, and RegistryError."""
+        with self._client() as client:
+            return push(client, self.reference, image, advance, compress=self.compress)
+
+    @contextmanager
+    def _client(self) -> Iterator[Client]:
         host = self.reference.registry
         provider = self.provider or configured(host, repository_of(self.reference))
-        client = Client(host, provider, insecure=self.insecure, patience=self.patience)
-        with closing(client):
-            return push(client, self.reference, image, advance, compress=self.compress)
+        with closing(Client(host, provider, insecure=self.insecure, patience=self.patience)) as client:
+            yield client
 
 
 def _images(client: Client, repository: str, index: Index) -> Iterator[Listed]:

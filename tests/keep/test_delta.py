@@ -222,9 +222,8 @@ THREE = image(BIG, b"one" * 1000, b"three" * 1000)
 def fetched(api: FakeApi, made: Image, folder: Path, trust: Trust = TRUST) -> tuple[list[Digest | None], StoredArchive]:
     """What is fetched of an image that is far away; the archive that is stored is always its own."""
     known = KnownLayers(Cluster(api), made.parsed.diff_ids, trust)
-    held = known.held(made.parsed.diff_ids)
     far = Far(made)
-    stored = KeepDestination(Cluster(api), folder, known.blocks).write(far, lambda _: None, held)
+    stored = KeepDestination(Cluster(api), folder, known.blocks, look_up=known.held).write(far, lambda _: None)
     names = [locator.partition("+A")[0] for locator in stored.locators]
     layout = canonical.layout(made.parsed, made.sizes)
     assert b"".join(api.keep.blocks[name] for name in names) == b"".join(canonical.content(layout, made.layer))

@@ -7,23 +7,27 @@ A test of one begins with a class that inherits these statements:
         def places(self, tmp_path: Path) -> tuple[Destination[Any], Source]: ...
 
 `places` gives both ends of the same place, empty at first. `takes_streams` is False for a destination that
-needs an image that can seek.
+needs an image that can seek, `remembers` for one that is written anew each time, `replaces` for one that keeps what was
+there, so that a source without a name no longer says which image it is.
 """
 
 from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from arv_docker.archive.docker import DockerArchive
+from arv_docker.archive.layer import Layer
 from arv_docker.archive.stream import StreamedImage
+from arv_docker.cache import cache_folder
 from arv_docker.errors import ArvDockerError, DigestMismatch
 from arv_docker.image import Digest
+from arv_docker.registry.known import LayerTable
 from arv_docker.transports import Destination, OpenedImage, Source, can_seek
 from tests.archives import Bytes, Image, canonical_archive, classic, files_of, hybrid, image, layout
 
@@ -36,6 +40,8 @@ SHAPES = {
     "no layers": image(os="linux"),
     "no platform": image(files_of(b"x")),
 }
+#: The next version of the one with layers.
+NEXT = image(LOW, files_of(b"higher"), os="linux", created="2026-02-03T04:05:06Z")
 FORMS: list[Callable[[Image], bytes]] = [classic, hybrid, layout, canonical_archive]
 
 
@@ -47,6 +53,21 @@ def opened(made: Image, form: Callable[[Image], bytes] = classic) -> OpenedImage
 def streamed(made: Image) -> OpenedImage:
     """The image, read once from the front."""
     return StreamedImage(io.BytesIO(classic(made)))
+
+
+class Far:
+    """An image whose layers are fetched one by one, as from a registry; `asked` are those that were."""
+
+    def __init__(self, made: Image) -> None:
+        self._made = made
+        self.config = made.parsed
+        self.asked: list[Digest] = []
+
+    def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
+        for diff_id in self.config.distinct_diff_ids:
+            if diff_id not in skip:
+                self.asked.append(diff_id)
+                yield self._made.layer(diff_id)
 
 
 def check(found: OpenedImage, made: Image) -> None:
@@ -68,6 +89,8 @@ class Contract(ABC):
     """The statements."""
 
     takes_streams = True
+    remembers = True
+    replaces = True
 
     @abstractmethod
     def places(self, tmp_path: Path) -> tuple[Destination[Any], Source]:
@@ -103,6 +126,27 @@ class Contract(ABC):
         assert destination.write(opened(SHAPES["layers"], layout), lambda _: None) == first
         with source.open() as found:
             check(found, SHAPES["layers"])
+
+    def test_what_is_present_is_not_asked_for_and_all_else_is(self, tmp_path: Path) -> None:
+        destination, source = self.places(tmp_path)
+        assert destination.present(NEXT.parsed.diff_ids) == frozenset()
+        destination.write(Far(SHAPES["layers"]), lambda _: None)
+        present = destination.present(NEXT.parsed.diff_ids)
+        assert present == ({Digest.of(LOW)} if self.remembers else frozenset())
+        far = Far(NEXT)
+        destination.write(far, lambda _: None)
+        assert far.asked == [it for it in NEXT.parsed.diff_ids if it not in present]
+        if self.replaces:
+            with source.open() as found:
+                check(found, NEXT)
+
+    def test_a_layer_is_called_by_its_compressed_digest_too_where_that_was_learned(self, tmp_path: Path) -> None:
+        destination, _ = self.places(tmp_path)
+        destination.write(opened(SHAPES["layers"]), lambda _: None)
+        low, high = Digest.of(b"the low one, compressed"), Digest.of(HIGH)
+        assert low not in destination.present([low, high])
+        LayerTable(cache_folder()).note(Digest.of(LOW), len(LOW), low)
+        assert destination.present([low, high]) == ({low, high} if self.remembers else frozenset())
 
     def test_layers_that_are_not_wanted_are_not_handed_out(self, tmp_path: Path) -> None:
         destination, source = self.places(tmp_path)

@@ -25,6 +25,8 @@ from tests.transports.contract import Contract, opened
 
 
 class TestFile(Contract):
+    remembers = False
+
     def places(self, tmp_path: Path) -> tuple[Destination[Any], Source]:
         return names.destination(f"docker-archive:{tmp_path}/x.tar"), names.source(f"docker-archive:{tmp_path}/x.tar")
 

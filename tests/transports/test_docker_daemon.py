@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from arv_docker.archive import canonical
 from arv_docker.archive.archived import ArchivedImage
 from arv_docker.archive.docker import DockerArchive
+from arv_docker.archive.layer import Layer
 from arv_docker.cache import cache_folder, prep_image_file
 from arv_docker.errors import (
+    BadArchive,
     DigestMismatch,
     DiskError,
     EngineError,
@@ -24,10 +28,11 @@ from arv_docker.errors import (
 from arv_docker.image import Digest
 from arv_docker.progress import Silent
 from arv_docker.reference import ImageId, Reference
+from arv_docker.registry.known import LayerTable
 from arv_docker.transports import OpenedImage, names
 from arv_docker.transports.docker_daemon import EngineDestination, EngineSource, NamedDestination, NamedSource
-from tests.archives import Bytes, canonical_archive, files_of, image
-from tests.transports.contract import Contract
+from tests.archives import Bytes, Image, canonical_archive, files_of, image, layer_of
+from tests.transports.contract import Contract, Far, check
 from tests.transports.fake_engine import FakeEngine
 
 APP = image(files_of(b"low" * 10_000), files_of(b"high"), os="linux")
@@ -205,3 +210,103 @@ def test_what_an_image_of_an_engine_is_called(text: str, called: str | None) -> 
 def test_an_image_cannot_be_given_an_id(text: str) -> None:
     with pytest.raises(UsageError):
         names.destination(f"docker-daemon:{text}")
+
+
+# -- from far away ----------------------------------------------------------------------
+
+NEXT = image(APP.layers[0], files_of(b"higher"), os="linux")
+LAST = image(APP.layers[0], files_of(b"highest"), os="linux")
+
+
+def copied(engine: FakeEngine, made: Image, said: list[str] | None = None) -> list[Digest]:
+    """The layers that are fetched of an image that is copied into the engine, and is there then."""
+
+    class Told(Silent):
+        def say(self, message: str) -> None:
+            if said is not None:
+                said.append(message)
+
+    far = Far(made)
+    image_id = NamedDestination(lambda: engine, Reference.parse("app:1"), Told()).write(far, lambda _: None)
+    check(opened(engine.images[image_id]), made)
+    assert engine.inspect(Reference.parse("app:1")).id == image_id
+    return far.asked
+
+
+@pytest.mark.parametrize("containerd", [False, True])
+def test_of_the_next_version_only_the_layer_that_changed_is_fetched(containerd: bool) -> None:
+    engine = FakeEngine(containerd=containerd)
+    assert copied(engine, APP) == list(APP.parsed.diff_ids)
+    assert copied(engine, NEXT) == [NEXT.parsed.diff_ids[1]]
+    assert APP.layers[0] not in b"".join(engine.fed)
+    manifest_digest = canonical.layout(NEXT.parsed, NEXT.sizes).manifest_digest
+    assert (manifest_digest if containerd else NEXT.parsed.digest) in engine.images
+
+
+def test_an_image_that_the_engine_has_is_not_fetched() -> None:
+    engine = FakeEngine(APP)
+    assert copied(engine, APP) == []
+    assert engine.calls == ["tag"]
+
+
+def test_a_layer_whose_size_nobody_knows_is_fetched_once_and_not_fed() -> None:
+    """The engine got the first version without us."""
+    engine = FakeEngine(APP)
+    assert copied(engine, NEXT) == list(NEXT.parsed.diff_ids)
+    assert APP.layers[0] not in b"".join(engine.fed)
+    assert copied(engine, LAST) == [LAST.parsed.diff_ids[1]]
+
+
+def test_what_was_loaded_from_elsewhere_is_not_fetched_of_the_next() -> None:
+    engine = FakeEngine()
+    EngineDestination(engine).write(opened(canonical_archive(APP)), lambda _: None)
+    assert copied(engine, NEXT) == [NEXT.parsed.diff_ids[1]]
+
+
+@pytest.mark.parametrize(
+    "behaviour", [{"takes_short": False}, {"containerd": True, "compressed": True}], ids=["refuses", "has it in part"]
+)
+def test_an_engine_that_does_not_do_with_what_it_has_gets_all(behaviour: dict[str, bool]) -> None:
+    """What was left out is fetched then, and nothing twice."""
+    engine, said = FakeEngine(**behaviour), list[str]()
+    copied(engine, APP)
+    assert copied(engine, NEXT, said) == [NEXT.parsed.diff_ids[1], NEXT.parsed.diff_ids[0]]
+    assert b"".join(engine.fed) == canonical_archive(NEXT)
+    assert engine.calls.count("load") == 3
+    assert "loading all of them" in said[0]
+
+
+def test_a_size_that_was_noted_wrong_costs_time_alone() -> None:
+    low, high = APP.parsed.diff_ids
+    engine = FakeEngine()
+    for diff_id in (low, high):
+        LayerTable(cache_folder()).note(diff_id, 512)
+    assert set(copied(engine, APP)) == {low, high}
+    LayerTable(cache_folder()).note(low, 512)
+    copied(engine, NEXT)
+
+
+def test_a_source_that_lies_loads_nothing() -> None:
+    class Liar(Far):
+        def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
+            for diff_id in self.config.diff_ids:
+                if diff_id not in skip:
+                    yield layer_of(b"else".ljust(512), claimed=diff_id)
+
+    engine = FakeEngine(image(APP.layers[0]))
+    with pytest.raises(DigestMismatch):
+        NamedDestination(lambda: engine, Reference.parse("app:1"), Silent()).write(Liar(APP), lambda _: None)
+    assert "load" not in engine.calls
+
+
+def test_a_source_that_does_not_give_what_it_left_out() -> None:
+    class Once(Far):
+        def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
+            if not self.asked:
+                yield from super().layers(skip)
+
+    engine = FakeEngine(image(APP.layers[0]), takes_short=False)
+    LayerTable(cache_folder()).note(APP.parsed.diff_ids[0], APP.sizes[APP.parsed.diff_ids[0]])
+    with pytest.raises(BadArchive, match="is missing"):
+        NamedDestination(lambda: engine, Reference.parse("app:1"), Silent()).write(Once(APP), lambda _: None)
+    assert ID not in engine.images

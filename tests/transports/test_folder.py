@@ -32,13 +32,17 @@ from tests.transports.contract import Contract
 
 
 class TestPlain(Contract):
+    remembers = False
+
     def places(self, tmp_path: Path) -> tuple[FolderDestination, FolderSource]:
-        return FolderDestination(tmp_path, "web", "1"), FolderSource(tmp_path, "web", "1")
+        return FolderDestination(tmp_path, "web", "1.dirty"), FolderSource(tmp_path, "web", "1.dirty")
 
 
 class TestZip(Contract):
+    remembers = False
+
     def places(self, tmp_path: Path) -> tuple[FolderDestination, FolderSource]:
-        return FolderDestination(tmp_path, "web", "1", ZIP), FolderSource(tmp_path, "web")
+        return FolderDestination(tmp_path, "web", "1.dirty", ZIP), FolderSource(tmp_path, "web")
 
 
 APP = image(files_of(b"low" * 9000), files_of(b"high"), os="linux", created="2024-01-02T03:04:05Z")

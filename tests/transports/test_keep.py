@@ -3,41 +3,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from arv_docker.errors import NoSuchImage
+from arv_docker.image import Digest
+from arv_docker.keep import manifest
 from arv_docker.keep.client import Cluster, CollectionRecord
+from arv_docker.keep.delta import HeldLayer, KnownLayers
 from arv_docker.keep.stored import StoredImage
+from arv_docker.keep.trust import Trust
 from arv_docker.progress import Advance
 from arv_docker.transports import OpenedImage
 from arv_docker.transports.keep import KeepDestination
-from tests.keep.fake_api import FakeApi
-from tests.transports.contract import Contract
+from tests.archives import files_of, image
+from tests.keep.fake_api import ME, SYSTEM, FakeApi
+from tests.transports.contract import Contract, Far
+
+TRUST = Trust.of(ME, SYSTEM)
 
 
 class InACollection:
-    """A destination in Keep, and a collection of what it wrote as the source."""
+    """A destination in Keep, and a collection of what it wrote last as the source."""
 
-    def __init__(self, cluster: Cluster, spool_folder: Path) -> None:
-        self._cluster = cluster
+    def __init__(self, api: FakeApi, spool_folder: Path) -> None:
+        self._api = api
+        self._cluster = Cluster(api, retries=0)
         self._spool_folder = spool_folder
-        self._text = ""
+        self._collections: list[CollectionRecord] = []
+
+    def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
+        return self._destination().present(layers)
 
     def write(self, image: OpenedImage, advance: Advance) -> str:
-        stored = KeepDestination(self._cluster, self._spool_folder).write(image, advance)
-        self._text = stored.manifest_text(image.config.digest)
-        return self._text
+        stored = self._destination().write(image, advance)
+        text = stored.manifest_text(image.config.digest)
+        record = self._api.add("collections", owner_uuid=ME, manifest_text=text, portable_data_hash=manifest.pdh(text))
+        self._collections.append(CollectionRecord.of(record))
+        return text
 
     @contextmanager
     def open(self) -> Iterator[StoredImage]:
-        if not self._text:
+        if not self._collections:
             raise NoSuchImage("nothing was written")
-        yield StoredImage(self._cluster, CollectionRecord.of({"uuid": "u", "manifest_text": self._text}))
+        yield StoredImage(self._cluster, self._collections[-1])
+
+    def _destination(self) -> KeepDestination:
+        """One that looks for layers where an ingest does."""
+
+        def look_up(diff_ids: Sequence[Digest]) -> Mapping[Digest, HeldLayer]:
+            known = KnownLayers(self._cluster, diff_ids, TRUST)
+            return {**known.packed_in(self._collections, diff_ids), **known.held(diff_ids)}
+
+        return KeepDestination(self._cluster, self._spool_folder, look_up=look_up)
 
 
 class TestKeep(Contract):
     def places(self, tmp_path: Path) -> tuple[InACollection, InACollection]:
-        place = InACollection(Cluster(FakeApi(), retries=0), tmp_path)
+        place = InACollection(FakeApi(), tmp_path)
         return place, place
+
+
+def test_what_is_not_to_be_spared_is_not_present(tmp_path: Path) -> None:
+    """As with `--force`: nothing is looked up."""
+    made = image(files_of(b"low"))
+    destination = KeepDestination(Cluster(FakeApi(), retries=0), tmp_path)
+    destination.write(Far(made), lambda _: None)
+    assert destination.present(made.parsed.diff_ids) == frozenset()
+
+
+def test_keep_is_asked_once_for_each_layer(tmp_path: Path) -> None:
+    made, asked = image(files_of(b"low"), files_of(b"high")), list[Digest]()
+
+    def look_up(diff_ids: Sequence[Digest]) -> Mapping[Digest, HeldLayer]:
+        asked.extend(diff_ids)
+        return {}
+
+    destination = KeepDestination(Cluster(FakeApi(), retries=0), tmp_path, look_up=look_up)
+    assert destination.present(made.parsed.diff_ids[:1]) == frozenset()
+    destination.write(Far(made), lambda _: None)
+    assert asked == list(made.parsed.diff_ids)

@@ -32,11 +32,15 @@ class TestFolder(Contract):
 
 
 class TestFolderWithoutAName(Contract):
+    replaces = False
+
     def places(self, tmp_path: Path) -> tuple[Destination[Any], Source]:
         return names.destination(f"oci:{tmp_path}/layout"), names.source(f"oci:{tmp_path}/layout")
 
 
 class TestArchive(Contract):
+    remembers = False
+
     def places(self, tmp_path: Path) -> tuple[Destination[Any], Source]:
         return names.destination(f"oci-archive:{tmp_path}/a.tar:v1"), names.source(f"oci-archive:{tmp_path}/a.tar:v1")
 

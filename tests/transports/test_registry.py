@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from arv_docker.cache import cache_folder
 from arv_docker.errors import (
     AmbiguousImage,
     ArvDockerError,
@@ -38,9 +39,12 @@ from arv_docker.manifest import machine_platform, parse_platform
 from arv_docker.progress import Advance, Silent
 from arv_docker.reference import Reference
 from arv_docker.registry.credentials import Credentials, static
+from arv_docker.registry.known import LayerTable
 from arv_docker.transports import names
+from arv_docker.transports.docker_daemon import NamedDestination
 from arv_docker.transports.registry import RegistrySource
 from tests import archives
+from tests.archives import Image
 from tests.registry.scripted import (
     Conversation,
     Issued,
@@ -52,6 +56,7 @@ from tests.registry.scripted import (
     running,
     sha256,
 )
+from tests.transports.fake_engine import FakeEngine
 
 MIB = 1 << 20
 #: What a break may cost.
@@ -120,6 +125,43 @@ def test_layers_that_are_skipped_are_not_asked_for(registry: Registry) -> None:
     skipped, wanted = IMAGE.parsed.diff_ids
     assert read(source(registry), {skipped}) == {wanted: IMAGE.by_id[wanted]}
     assert len(registry.received("GET .*/blobs/")) == 2  # the config and one layer
+
+
+def test_the_names_and_sizes_of_layers_are_remembered_once_they_are_read(registry: Registry) -> None:
+    registry.add("tools/app:1", IMAGE)
+    with source(registry).open() as image:
+        for layer in image.layers():
+            layer.read(100)  # not to its end: nothing is proven
+    table = LayerTable(cache_folder())
+    assert [table.size(diff_id) for diff_id in IMAGE.by_id] == [None, None]
+    read(source(registry))
+    table = LayerTable(cache_folder())
+    for diff_id, content in IMAGE.by_id.items():
+        assert table.size(diff_id) == len(content)
+        assert table.diff_id(Digest.of(gzip.compress(content, mtime=0))) == diff_id
+
+
+@pytest.mark.parametrize("before", ["copied", "read by an ingest"])
+def test_into_an_engine_only_the_layer_that_changed_is_fetched(registry: Registry, before: str) -> None:
+    engine = FakeEngine(IMAGE)
+    if before == "copied":
+        engine = FakeEngine()
+        copied(registry, engine, IMAGE)
+    else:
+        registry.add("tools/app:1", IMAGE)
+        read(source(registry))
+    following = archives.image(IMAGE.layers[0], b"another second".ljust(1024, b"\0"), os="linux")
+    registry.seen.clear()
+    copied(registry, engine, following)
+    fetched = {request.path.rpartition("/")[2] for request in registry.received("GET .*/blobs/")}
+    assert fetched == {sha256(following.config), sha256(gzip.compress(following.layers[1], mtime=0))}
+
+
+def copied(registry: Registry, engine: FakeEngine, image: Image) -> None:
+    registry.add("tools/app:1", image)
+    destination = NamedDestination(lambda: engine, Reference.parse("app:1"), Silent())
+    with source(registry).open() as found:
+        assert destination.write(found, lambda _: None) in engine.images
 
 
 def test_a_layer_that_is_there_twice_is_fetched_once(registry: Registry) -> None:

@@ -107,6 +107,7 @@ class Pushing:
 
     def __init__(self, registry: Registry) -> None:
         self._destination = destination(registry)
+        self.present = self._destination.present
 
     def write(self, image: OpenedImage, advance: Advance) -> Digest:
         return self._destination.write(image, advance).digest

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A transport of another package: what holds for ours holds for it, and one that cannot be asked is written to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from arv_docker.archive.archived import ArchivedImage
+from arv_docker.archive.docker import DockerArchive
+from arv_docker.errors import BadArchive, NoSuchImage
+from arv_docker.image import Config, Digest
+from arv_docker.progress import Advance
+from arv_docker.transports import Destination, OpenedImage, Source, known_layers, names
+from arv_docker.transports.local import named
+from tests.archives import Bytes, Image, canonical_archive
+from tests.transports.contract import Contract
+from tests.transports.test_names import offered
+
+__all__ = ["offered"]
+
+
+class Shelf:
+    """Images in memory, layers that they share once."""
+
+    def __init__(self) -> None:
+        self._layers: dict[Digest, bytes] = {}
+        self._config: Config | None = None
+
+    def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
+        return named(layers, lambda _: self._layers)
+
+    def write(self, image: OpenedImage, advance: Advance) -> Digest:
+        new = {}
+        for layer in image.layers(skip=self.present(known_layers(image))):
+            content = b"".join(iter(layer.read, b""))
+            advance(len(content))
+            new[layer.diff_id] = content
+        if missing := set(image.config.diff_ids) - {*new, *self._layers}:
+            raise BadArchive(f"{missing} never came")
+        self._layers |= new
+        self._config = image.config
+        return image.config.digest
+
+    @contextmanager
+    def open(self) -> Iterator[ArchivedImage]:
+        if self._config is None:
+            raise NoSuchImage("the shelf is empty")
+        made = Image(self._config.raw, tuple(self._layers[diff_id] for diff_id in self._config.diff_ids))
+        yield DockerArchive(Bytes(canonical_archive(made))).image()
+
+
+class TestOffered(Contract):
+    @pytest.fixture(autouse=True)
+    def _offers(self, offered: dict[str, Any]) -> None:
+        shelf = Shelf()
+        offered["shelf"] = SimpleNamespace(source=lambda rest, choice: shelf, destination=lambda rest, choice: shelf)
+
+    def places(self, tmp_path: Path) -> tuple[Destination[Any], Source]:
+        return names.destination("shelf:upper"), names.source("shelf:upper")
