@@ -44,8 +44,8 @@ def push(
     client: Client, reference: Reference, image: OpenedImage, advance: Advance, *, compress: bool = True
 ) -> Pushed:
     """Pushes an image to a name in the client's registry, as ``RegistryDestination.write`` does."""
-    if reference.tag is None:
-        raise UsageError(f"{reference}: an image is pushed to a tag. Write NAME:TAG.")
+    if reference.tag is None or reference.digest is not None:
+        raise UsageError(f"{reference}: an image is pushed to a tag, not to a digest. Write NAME:TAG.")
     return _Push(Repository(client, reference, compress=compress), advance).run(image, reference, reference.tag)
 
 

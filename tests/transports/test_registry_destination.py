@@ -253,9 +253,10 @@ def test_the_transport_is_known_by_its_name(registry: Registry) -> None:
     choice = names.Choice(insecure=True)
     names.destination(f"docker://{registry.host}/tools/app:1", choice).write(Held(IMAGE), lambda count: None)
     assert held(registry) == IMAGE
-    digest = f"docker://{registry.host}/tools/app@{sha256(b'')}"
-    with pytest.raises(UsageError, match="pushed to a tag"):
-        names.destination(digest, choice).write(Held(IMAGE), lambda count: None)
+    for tag in ("", ":2"):  # a digest is what comes of it, and nothing to be asked for
+        digest = f"docker://{registry.host}/tools/app{tag}@{sha256(b'')}"
+        with pytest.raises(UsageError, match="pushed to a tag"):
+            names.destination(digest, choice).write(Held(IMAGE), lambda count: None)
 
 
 def test_a_source_that_lies_leaves_no_name(registry: Registry) -> None:
