@@ -189,9 +189,13 @@ def _usable(locator: Locator, now: float) -> bool:
 
 
 def _readable(cluster: Cluster, links: Iterable[Link]) -> Iterator[CollectionRecord]:
-    """The collections that still are, with storage no weaker than ours."""
+    """The collections that still are, with storage no weaker than ours.
+
+    Whoever wishes for no copy at all may have none: the server takes 0, and its garbage collection at its word.
+    """
     for found in collections_of(cluster, links, manifest=True).values():
-        if (found.replication or cluster.replication) >= cluster.replication and found.storage_classes in _USUAL:
+        copies = cluster.replication if found.replication is None else found.replication
+        if copies >= cluster.replication and found.storage_classes in _USUAL:
             yield found
 
 

@@ -4,6 +4,9 @@
 A file of signed locators, a line each, written as soon as Keep has a block. It belongs to
 one image, cluster and user, is found by the next run of them whatever ended this one, and
 goes when the image is in Keep. Only what is read and hashes to a block's name spares its PUT.
+
+Keep may collect a block that no collection names when its signature has ended. A locator
+without one, of a cluster that signs nothing, does not say how old it is, and is not used.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ class SentBlocks:
             with suppress(OSError):
                 for line in path.read_text(errors="replace").split("\n")[:-1]:
                     found.update(usable_blocks(f". {line} 0:0:x\n", time.time()))
-        return found
+        return {name: locator for name, locator in found.items() if "+A" in locator}
 
     def note(self, locator: str) -> None:
         """Records a block that Keep has taken, if that can be done. Called from any thread."""

@@ -98,7 +98,9 @@ def test_a_link_of_a_stranger_helps_and_is_not_relied_on(tmp_path: Path) -> None
     assert len(layer_links(api)) == 2
 
 
-@pytest.mark.parametrize("lie", ["other bytes", "trashed", "nonsense", "changed since", "weaker", "other class"])
+@pytest.mark.parametrize(
+    "lie", ["other bytes", "trashed", "nonsense", "changed since", "weaker", "no copy", "other class"]
+)
 def test_a_link_that_lies_costs_a_put_and_harms_nothing(lie: str, tmp_path: Path) -> None:
     api = FakeApi()
     store(api, ONE, tmp_path)
@@ -113,8 +115,8 @@ def test_a_link_that_lies_costs_a_put_and_harms_nothing(lie: str, tmp_path: Path
     elif lie == "changed since":
         record["portable_data_hash"] = "0" * 32 + "+1"
         record["manifest_text"] = ". d41d8cd98f00b204e9800998ecf8427e+0 0:0:x\n"
-    elif lie == "weaker":
-        record["replication_desired"] = 1
+    elif lie in ("weaker", "no copy"):
+        record["replication_desired"] = 1 if lie == "weaker" else 0
         api._rootDesc["defaultCollectionReplication"] = 2
     else:
         record["storage_classes_desired"] = ["archival"]
@@ -186,6 +188,14 @@ def test_a_record_that_was_cut_or_damaged(tmp_path: Path) -> None:
     damage = b"\xff\xfe not a locator\n" + signed(-5).encode() + b"\n" + b"1" * 32 + b"+7+Aabc"
     path.write_bytes(path.read_bytes() + damage)
     assert sent.blocks == {f"{MD5}+5": signed(7200)}
+
+
+def test_of_a_cluster_that_signs_nothing_a_record_is_not_used(tmp_path: Path) -> None:
+    """Nothing says how old it is, and Keep collects blocks that no collection names."""
+    sent = SentBlocks(tmp_path, Cluster(FakeApi()), ONE.parsed.digest)
+    sent.note(f"{MD5}+5")
+    sent.note(f"{MD5}+6+Zhint")
+    assert sent.blocks == {}
 
 
 def test_only_what_was_there_before_counts_as_spared() -> None:
