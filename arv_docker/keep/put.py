@@ -15,9 +15,10 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import KeepError
@@ -39,12 +40,12 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What one service said. ``copies`` is 0 where it did not store the block; ``classes`` None where it
-    knows no storage classes; ``final`` says that asking it again is no use."""
+    """What one service said. ``copies`` is 0 where it did not store the block; ``classes`` are the copies by storage
+    class, None where it knows none; ``final`` says that asking it again is no use."""
 
     words: str
     copies: int = 0
-    classes: frozenset[str] | None = frozenset()
+    classes: Mapping[str, int] | None = field(default_factory=dict)
     locator: str = ""
     final: bool = True
 
@@ -170,7 +171,7 @@ class _Block:
         self._md5 = md5
         self._wanted = copies
         self._classes: set[str] | None = set(classes)
-        self._confirmed: dict[str, int] = {}
+        self._confirmed: Counter[str] = Counter()
         self._finished: set[str] = set()
         self.copies = 0
         self.locator = ""
@@ -189,7 +190,7 @@ class _Block:
             def send(root: str, headers: dict[str, str] = headers) -> _Answer:
                 return self._send(root, self._content, self._md5, headers, attempt)
 
-            for root, answer in zip(together, _at_once(send, together), strict=True):
+            for root, answer in zip(together, at_once(send, together), strict=True):
                 self._note(root, answer)
         return self._complete
 
@@ -212,10 +213,8 @@ class _Block:
         if answer.classes is None:
             self._classes = None  # a server that knows none: copies alone count
         elif self._classes is not None:
-            for name in answer.classes & self._classes:
-                self._confirmed[name] = self._confirmed.get(name, 0) + answer.copies
-                if self._confirmed[name] >= self._wanted:
-                    self._classes.discard(name)
+            self._confirmed.update(answer.classes)
+            self._classes -= {name for name, count in self._confirmed.items() if count >= self._wanted}
 
 
 def _proxy(scheme: str) -> str | None:
@@ -270,15 +269,18 @@ def _answer(response: BaseHTTPResponse, body: bytes, name: str) -> _Answer:
     return _Answer(words, copies, _classes(response.headers.get("X-Keep-Storage-Classes-Confirmed")), locator)
 
 
-def _classes(header: str | None) -> frozenset[str] | None:
-    """The storage classes in ``default=1, archive=1``, none in a malformed text; None where the header is absent."""
+def _classes(header: str | None) -> Mapping[str, int] | None:
+    """The copies by storage class in ``default=2, archive=1``, none in a malformed text; None without the header."""
     if header is None:
         return None
-    pairs = [pair.strip().partition("=") for pair in header.split(",")]
-    return frozenset(name.strip() for name, _, count in pairs if count.strip().isdecimal() and int(count))
+    found: Counter[str] = Counter()
+    for pair in header.split(","):
+        name, _, count = pair.partition("=")
+        found[name.strip()] += int(count) if count.strip().isdecimal() else 0
+    return found
 
 
-def _at_once(call: Callable[[str], Value], items: Sequence[str]) -> list[Value]:
+def at_once(call: Callable[[str], Value], items: Sequence[str]) -> list[Value]:
     """``call`` of each item, all at the same time, on threads that nobody has to wait for at the end."""
     if len(items) == 1:
         return [call(items[0])]

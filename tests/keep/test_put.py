@@ -233,6 +233,18 @@ def test_storage_classes_that_are_missing_are_asked_of_the_next(put: Put, servic
     assert asked == ["archive, hot", "archive"]
 
 
+def test_copies_count_for_the_storage_class_that_they_are_in(put: Put, service: Callable[..., Service]) -> None:
+    """Two copies, one in each class, are not two in each."""
+    each: Answer = (
+        200,
+        {"X-Keep-Replicas-Stored": "2", "X-Keep-Storage-Classes-Confirmed": "archive=1, hot=1"},
+        LOCATOR,
+    )
+    services = [service(each), service(each), service(each)]
+    assert put(api(*services, kind="proxy", classes=("archive", "hot")), 2, 0) == LOCATOR
+    assert [len(it.requests) for it in in_order(services)] == [1, 1, 0]
+
+
 def test_a_storage_class_that_nobody_confirms_is_an_error(put: Put, service: Callable[..., Service]) -> None:
     one = service()
     with pytest.raises(KeepError):
