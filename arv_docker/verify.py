@@ -7,15 +7,15 @@ SHA-256 of every layer compared with the image's config, which no MD5 twin survi
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from .archive.archived import ArchivedImage
 from .archive.layer import CHUNK
 from .errors import NotVerified
 from .image import Digest
-from .keep.client import Cluster, CollectionRecord
+from .keep.client import Cluster, CollectionRecord, batches
 from .keep.manifest import locators, pdh
+from .keep.put import at_once
 from .keep.stored import StoredImage
 from .progress import Progress
 
@@ -69,9 +69,10 @@ def verify(cluster: Cluster, collection: CollectionRecord, *, quick: bool, progr
 
 
 def _check_presence(cluster: Cluster, collection: CollectionRecord, names: dict[str, str]) -> None:
-    with ThreadPoolExecutor(_ASKED_AT_ONCE) as threads:
-        present = threads.map(cluster.has_block, names.values())
-        missing = [name for name, there in zip(names, present, strict=True) if not there]
+    missing: list[str] = []
+    for some in batches(names, _ASKED_AT_ONCE):
+        present = at_once(cluster.has_block, [names[name] for name in some])
+        missing += [name for name, there in zip(some, present, strict=True) if not there]
     if missing:
         raise NotVerified(
             f"{len(missing)} of {len(names)} blocks of {collection.uuid} are not in Keep. Ingest the image again.",

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import hashlib
+import signal
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from arv_docker.archive import canonical
 from arv_docker.archive.docker import DockerArchive
 from arv_docker.errors import ContentError, NotVerified
 from arv_docker.keep import manifest
-from arv_docker.keep.client import CollectionRecord
+from arv_docker.keep.client import Cluster, CollectionRecord
 from arv_docker.transports.keep import KeepDestination
 from arv_docker.verify import Report, verify
 from tests.archives import Bytes, canonical_archive, classic, containerd, files_of, flat, hybrid, image
@@ -87,6 +89,25 @@ def test_no_changed_byte_of_the_canonical_archive_is_verified(data: st.DataObjec
     content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     with suppress(ContentError):
         assert not verified(bytes(content)).canonical
+
+
+def test_who_gives_up_does_not_wait_for_a_silent_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C, while Keep says nothing."""
+    end, ended, asked = threading.Event(), [], threading.Lock()
+
+    def has_block(_: Cluster, locator: str) -> bool:
+        if asked.acquire(blocking=False):
+            end.wait(0.2)  # who asks is waiting by then
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        end.wait(20)
+        ended.append(locator)
+        return True
+
+    monkeypatch.setattr(Cluster, "has_block", has_block)
+    with pytest.raises(KeyboardInterrupt):
+        verified(canonical_archive(APP), quick=True)
+    assert ended == []
+    end.set()
 
 
 def test_a_manifest_text_of_another_pdh() -> None:
