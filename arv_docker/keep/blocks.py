@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import LifoQueue
@@ -164,6 +165,7 @@ class ArchiveWriter:
             self._packed[layer.diff_id] = self._spool.tell()
             with writing(self._spool_folder, end - _HEADER):
                 self._spool.write(buffer[_HEADER:end])
+                self._spool.flush()
             self._blocks.release(buffer)
         self._sizes[layer.diff_id] = layer.position
 
@@ -191,7 +193,8 @@ class ArchiveWriter:
 
     def close(self) -> None:
         """Forgets the layers that wait."""
-        self._spool.close()
+        with suppress(OSError):  # a full disk, of which ``add`` has told
+            self._spool.close()
 
     def _read(self, layer: Layer, buffer: memoryview) -> int:
         count = layer.readinto(buffer)

@@ -7,7 +7,6 @@ them can be tried by the hundred.
 
 from __future__ import annotations
 
-import errno
 import gc
 import hashlib
 import threading
@@ -15,6 +14,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -290,18 +290,10 @@ def test_a_layer_that_never_came(folder: Path) -> None:
 
 
 def test_a_full_disk_while_small_layers_wait(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = ArchiveWriter(BlockStore(Keep().put), lambda _: None, folder)
-
-    class Full:
-        def tell(self) -> int:
-            return 0
-
-        def write(self, content: bytes) -> int:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(writer, "_spool", Full())
-    with pytest.raises(DiskError, match="no room in"):
-        writer.add(layer_of(b"x"))
+    with closing(ArchiveWriter(BlockStore(Keep().put), lambda _: None, folder)) as writer:
+        monkeypatch.setattr(writer, "_spool", Path("/dev/full").open("w+b"))  # noqa: SIM115 -- the writer closes it
+        with pytest.raises(DiskError, match="no room in"):
+            writer.add(layer_of(b"x"))
 
 
 # -- memory -----------------------------------------------------------------------------
