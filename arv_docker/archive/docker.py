@@ -28,6 +28,7 @@ from .tar import Index
 from .unwrapped import unwrapped
 
 _MAX_LAYERS = 10_000
+_MAX_IMAGES = 10_000
 
 #: One of several images: what the archive calls it, and what opens it, which raises what ``Images.opened`` raises.
 Openable = tuple[str, Callable[[], ArchivedImage]]
@@ -120,6 +121,8 @@ def listing(files: Files) -> tuple[Listed, ...]:
         raise BadArchive(f"manifest.json in the archive is not JSON: {error}.") from None
     if not isinstance(document, list) or not document:
         raise BadArchive("manifest.json in the archive lists no image. Save the image again, by its name.")
+    if len(document) > _MAX_IMAGES:
+        raise BadArchive(f"manifest.json in the archive lists {len(document)} images; at most {_MAX_IMAGES} are read.")
     return tuple(_listed_image(item) for item in document)
 
 

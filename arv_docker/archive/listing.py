@@ -63,11 +63,11 @@ class Listed:
 
 def each_once(images: Sequence[Listed]) -> list[Listed]:
     """Each image once, with all its names."""
-    tags: dict[str, tuple[str, ...]] = {}
+    tags: dict[str, dict[str, None]] = {}
     for image in images:
-        tags[image.config_path] = tuple(dict.fromkeys((*tags.get(image.config_path, ()), *image.tags)))
+        tags.setdefault(image.config_path, {}).update(dict.fromkeys(image.tags))
     last = {image.config_path: image for image in images}
-    return [replace(image, tags=tags[path]) for path, image in last.items()]
+    return [replace(image, tags=tuple(tags[path])) for path, image in last.items()]
 
 
 def chosen(images: Sequence[Listed], name: Name | None, platform: Platform | None) -> Listed:

@@ -134,16 +134,17 @@ class _Reader:
 
 def _names(raw: bytes) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
     """What the index calls its entries, by their digests: names in full, and others."""
-    found: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+    found: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for entry in json_object(raw, what="index.json").get("manifests") or []:
         notes, digest = entry.get("annotations"), entry.get("digest")
         if isinstance(notes, dict) and isinstance(digest, str):
-            full, short = found.get(digest, ((), ()))
-            texts = [text for key in (FULL_NAME, REF_NAME) if isinstance(text := notes.get(key), str) and text]
-            full += tuple(_familiar(text) for text in texts if ":" in text or "/" in text)
-            short += tuple(text for text in texts if not (":" in text or "/" in text))
-            found[digest] = tuple(dict.fromkeys(full)), tuple(dict.fromkeys(short))
-    return found
+            full, short = found.setdefault(digest, ({}, {}))
+            for text in (notes.get(key) for key in (FULL_NAME, REF_NAME)):
+                if isinstance(text, str) and (":" in text or "/" in text):
+                    full[_familiar(text)] = None
+                elif isinstance(text, str) and text:
+                    short[text] = None
+    return {digest: (tuple(full), tuple(short)) for digest, (full, short) in found.items()}
 
 
 def _familiar(text: str) -> str:

@@ -41,6 +41,8 @@ class StreamedArchive:
         self._members: list[Member] = []
         self._digests: dict[int, Digest] = {}
         self._listed: tuple[Listed, ...] = ()
+        self._configs: dict[int, Config] = {}
+        self._room = _MAX_DOCUMENTS
         self._images: dict[str, Config | ArvDockerError] = {}
 
     @property
@@ -115,7 +117,7 @@ class StreamedArchive:
 
     def _concluded(self, index: Index, listed: Listed) -> Generator[Layer, None, Config]:
         """Judges an image by its documents; hands out layers that were kept because they looked like documents."""
-        config = config_of(index, listed)
+        config = self._config(index, listed)
         for diff_id, path in layer_paths(listed, config):
             blob = index.blob(path)
             if blob.offset not in self._digests:
@@ -126,6 +128,18 @@ class StreamedArchive:
                 raise DigestMismatch(
                     f"layer {diff_id} holds other bytes: they hash to {found}. Nothing of this image is used."
                 )
+        return config
+
+    def _config(self, index: Index, listed: Listed) -> Config:
+        """The config of a listed image. It is read once: a few bytes can say of each of many that it is theirs."""
+        blob = index.blob(listed.config_path)
+        known = self._configs.get(blob.offset)
+        if known is not None and listed.config_digest in (None, known.digest):
+            return known
+        self._room -= blob.size
+        if self._room < 0:
+            raise BadArchive(f"the archive has more than {_MAX_DOCUMENTS} bytes of configs; no images have.")
+        self._configs[blob.offset] = config = config_of(index, listed)
         return config
 
 

@@ -21,11 +21,15 @@ BLOCK = 512
 MAX_MEMBERS = 100_000
 #: Long names and PAX records; real ones are a few hundred bytes.
 MAX_METADATA = 1 << 20
+#: Characters of the names of all members; real archives have less than a hundred for each.
+MAX_NAMES = 16 << 20
 
 _REGULAR = frozenset((b"\0", b"0", b"7"))
 #: Hard and symbolic links, devices, folders and fifos: no content follows, whatever their size field says.
 _WITHOUT_CONTENT = frozenset((b"1", b"2", b"3", b"4", b"5", b"6"))
 _METADATA = frozenset((b"x", b"g", b"L", b"K"))
+#: What a PAX header may say that matters here; the last is how each key of a sparse file begins.
+_USED, _SPARSE = (b"path", b"linkpath", b"size"), b"GNU.sparse."
 _ZEROS = bytes(BLOCK)
 
 
@@ -112,7 +116,7 @@ def members(source: RandomAccess) -> Iterator[Member]:
 
     Raises BadArchive for a tar that is cut short, malformed or unsafe.
     """
-    offset = count = 0
+    offset = count = named = 0
     overrides: dict[str, str] = {}
     while header := source.read_at(offset, BLOCK):
         if header == _ZEROS:
@@ -133,6 +137,9 @@ def members(source: RandomAccess) -> Iterator[Member]:
             overrides = _joined(overrides, _metadata(source, kind, offset, size))
         else:
             if (member := _member(header, kind, offset, size, overrides)) is not None:
+                named += len(member.name) + len(member.target or "")
+                if named > MAX_NAMES:
+                    raise BadArchive(f"the names in the archive have more than {MAX_NAMES} characters.")
                 yield member
             overrides = {}
         offset += -(-size // BLOCK) * BLOCK
@@ -158,7 +165,7 @@ def _check_header(header: bytes, offset: int) -> None:
 
 
 def _member(header: bytes, kind: bytes, offset: int, size: int, overrides: dict[str, str]) -> Member | None:
-    if kind == b"S" or any(key.startswith("GNU.sparse.") for key in overrides):
+    if kind == b"S" or _text(_SPARSE) in overrides:
         raise BadArchive("the archive has a sparse member; no engine saves images so.")
     written = overrides.get("path") or _name(header)
     name = normal_name(written)
@@ -205,7 +212,10 @@ def _pax(content: bytes) -> dict[str, str]:
         key, equals, value = record.partition(b"=")
         if not equals or not record.endswith(b"\n") or start + length > len(content):
             raise BadArchive("the archive has a malformed PAX record.")
-        records[_text(key)] = value[:-1].decode("utf-8", "surrogateescape")
+        if key in _USED:  # of the others there may be very many, one header after the other
+            records[_text(key)] = value[:-1].decode("utf-8", "surrogateescape")
+        elif key.startswith(_SPARSE):
+            records[_text(_SPARSE)] = ""
         start += length
     return records
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -226,6 +227,20 @@ def test_a_listing_that_is_no_json(content: bytes) -> None:
 def test_a_listing_that_is_too_large() -> None:
     with pytest.raises(BadArchive, match="at most"):
         opened(tar({"manifest.json": b"[" + b" " * MAX_JSON_SIZE + b"]"}))
+
+
+def test_a_listing_of_more_images_than_any_archive_has() -> None:
+    with pytest.raises(BadArchive, match="lists 10001 images"):
+        opened(archive([ENTRY] * 10_001))
+
+
+def test_an_image_of_many_names_takes_no_time() -> None:
+    listing = [{**ENTRY, "RepoTags": [f"a:{place}.{number}" for number in range(50)]} for place in range(4000)]
+    images = DockerArchive(Bytes(archive(listing)))
+    started = time.process_time()
+    (found,) = images.every()
+    assert time.process_time() - started < 8
+    assert found[0].count("a:") == 4000 * 50
 
 
 def test_a_listing_that_stands_twice() -> None:

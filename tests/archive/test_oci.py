@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import tarfile
+import time
 from typing import Any
 
 import pytest
@@ -426,6 +427,17 @@ def test_archives_without_a_layout() -> None:
 def test_layouts_that_lead_nowhere(found: dict[str, bytes]) -> None:
     with pytest.raises(ContentError):
         opened(found)
+
+
+def test_very_many_names_take_no_time() -> None:
+    good = entry(GOOD)
+    index = {"schemaVersion": 2, "manifests": [{**good, **named(f"n{number}")} for number in range(20_000)]}
+    content = json.dumps(index, separators=(",", ":")).replace(OCI_MANIFEST, "").encode()
+    assert len(content) < MAX_JSON_SIZE
+    started = time.process_time()
+    with pytest.raises(NotAnImage, match="more than 1000 documents"):
+        opened({**files(), "index.json": content})
+    assert time.process_time() - started < 8
 
 
 def test_the_index_first() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import random
 from collections.abc import Callable
 
@@ -12,11 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arv_docker.archive import stream
+from arv_docker.archive import docker, stream
+from arv_docker.archive.blob import Files
 from arv_docker.archive.docker import DockerArchive
-from arv_docker.archive.stream import StreamedImage
+from arv_docker.archive.listing import Listed
+from arv_docker.archive.stream import StreamedArchive, StreamedImage
 from arv_docker.errors import ArvDockerError, BadArchive, ContentError, DigestMismatch, NoSuchImage, SeveralImages
-from arv_docker.image import Digest
+from arv_docker.image import Config, Digest
 from arv_docker.reference import parse_name
 from tests.archives import (
     Bytes,
@@ -31,6 +34,7 @@ from tests.archives import (
     image,
     layout,
     several,
+    tar,
 )
 
 FORMS: list[Callable[[Image], bytes]] = [classic, hybrid, containerd, flat, layout, canonical_archive]
@@ -159,6 +163,38 @@ def test_more_documents_than_any_image_has(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(stream, "_MAX_DOCUMENTS", 100)
     with pytest.raises(BadArchive, match="100 bytes of documents"):
         layers_of(StreamedImage(Pipe(classic(APP))))
+
+
+def test_a_config_that_many_images_are_said_to_have_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few bytes of `manifest.json` say it; the config may have millions."""
+    read = []
+
+    def config_of(files: Files, listed: Listed) -> Config:
+        read.append(listed)
+        return docker.config_of(files, listed)
+
+    monkeypatch.setattr(stream, "config_of", config_of)
+    streamed = StreamedImage(Pipe(several(*[(APP, ("app:1",))] * 500)))
+    layers_of(streamed)
+    assert streamed.config == APP.parsed
+    assert len(read) == 1
+
+
+def test_no_more_bytes_of_configs_than_any_images_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many names one file has."""
+    monkeypatch.setattr(stream, "_MAX_DOCUMENTS", 10_000)
+    names = [f"{number:064x}.json" for number in range(50)]
+    listing = [{"Config": name, "RepoTags": None, "Layers": ["layer.tar"]} for name in names]
+    made = image(files_of(b"x"), padding="x" * 1000)
+    links = dict.fromkeys(names, "config.json")
+    files = {"config.json": made.config, "layer.tar": made.layers[0], "manifest.json": json.dumps(listing).encode()}
+    archive = StreamedArchive(Pipe(tar({**files, **links})))
+    for layer in archive.layers():
+        while layer.read(1000):
+            pass
+    found = [str(it) for _, it in archive.every()]
+    assert "hashes to" in found[0]
+    assert "10000 bytes of configs" in found[-1]
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -7,6 +7,7 @@ import io
 import random
 import tarfile
 import time
+import tracemalloc
 from contextlib import suppress
 
 import pytest
@@ -275,6 +276,29 @@ def test_no_more_metadata_than_names_need(monkeypatch: pytest.MonkeyPatch, kind:
     monkeypatch.setattr(tar_module, "MAX_METADATA", 1000)
     with pytest.raises(BadArchive, match="1001 bytes"):
         index(member(b"@", b"x" * 1001, kind=kind) + member() + END)
+
+
+def test_no_longer_names_than_images_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are all in memory, and each may be as long as its metadata record."""
+    monkeypatch.setattr(tar_module, "MAX_NAMES", 500)
+    members = [pax({"path": b"%d" % number * 100}) + member() for number in range(6)]
+    assert len(list(index(b"".join(members[:5]) + END).names())) == 5
+    with pytest.raises(BadArchive, match="more than 500"):
+        index(b"".join(members) + END)
+    with pytest.raises(BadArchive, match="more than 500"):
+        index(pax({"linkpath": b"x" * 500}) + member(b"a", kind=b"1") + END)
+
+
+def test_pax_records_of_no_use_are_not_kept() -> None:
+    """Header may follow header, without a member between."""
+    headers = (pax({f"{number}.{place}": b"" for place in range(500)}) for number in range(60))
+    content = b"".join(headers) + member(b"a") + END
+    tracemalloc.start()
+    try:
+        assert list(index(content).names()) == ["a"]
+        assert tracemalloc.get_traced_memory()[1] < len(content) // 2
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_most_pax_records_that_fit_take_no_time() -> None:
