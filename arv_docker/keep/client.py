@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.client
+import json
 import os
 import re
 import ssl
@@ -387,14 +388,20 @@ def settings_file(name: str) -> Path | None:
 def _built(where: str, *, retries: int, **arguments: Any) -> Any:
     import arvados
 
+    if "://" in where:  # an address as browsers have it
+        raise BadSettings(_no_host(where))
     # First contact: a wrong host must not cost the minutes that a transfer may take to recover.
     try:
         api = _translated(lambda: arvados.api("v1", num_retries=min(retries, 2), **arguments), where)
-    except (ValueError, OverflowError, http.client.HTTPException) as error:
-        raise BadSettings(f"{where}: this is no host, with or without a port. Check ARVADOS_API_HOST.") from error
+    except (ValueError, OverflowError, http.client.InvalidURL) as error:
+        raise BadSettings(_no_host(where)) from error
     # Whoever reads blocks keeps those that are still needed (keep/stored.py); the SDK would hold four more.
     api.keep.block_cache.cache_max = BLOCK_SIZE
     return api
+
+
+def _no_host(where: str) -> str:
+    return f"{where}: this is no host, with or without a port. Check ARVADOS_API_HOST."
 
 
 def _check_token(token: str) -> None:
@@ -424,7 +431,21 @@ def _translated(call: Callable[[], Any], what: str) -> Any:
             "authority (of several clusters one file with all of them).",
             detail=str(error),
         ) from error
-    except (OSError, httplib2.HttpLib2Error, googleapiclient.errors.Error) as error:
+    except http.client.InvalidURL:
+        raise
+    except (
+        googleapiclient.errors.InvalidJsonError,
+        googleapiclient.errors.UnknownApiNameOrVersion,
+        json.JSONDecodeError,
+        http.client.IncompleteRead,
+        http.client.BadStatusLine,
+    ) as error:
+        raise ClusterError(
+            f"{what}: what answered is no Arvados API server, or its answer was cut short. Check ARVADOS_API_HOST, and "
+            "try again.",
+            detail=str(error),
+        ) from error
+    except (OSError, httplib2.HttpLib2Error, http.client.HTTPException, googleapiclient.errors.Error) as error:
         raise ClusterError(
             f"{what}: the server cannot be reached. Check ARVADOS_API_HOST and the network.", detail=str(error)
         ) from error

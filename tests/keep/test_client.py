@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import socket
 import ssl
 from typing import Any
@@ -12,7 +14,7 @@ import googleapiclient.errors
 import httplib2
 import pytest
 
-from arv_docker.errors import ArvDockerError, BadSettings, ClusterError, KeepError, NoCluster
+from arv_docker.errors import BadSettings, ClusterError, KeepError, NoCluster
 from arv_docker.keep.client import PAGE, Cluster, CollectionRecord, Link, batches
 from tests.keep.fake_api import ME, FakeApi, cluster, http_error
 
@@ -65,7 +67,11 @@ def test_null_and_absent_values_are_empty() -> None:
         (ssl.SSLCertVerificationError("unable to get local issuer certificate"), None, "SSL_CERT_FILE"),
         (socket.gaierror(-2, "Name or service not known"), None, "cannot be reached"),
         (httplib2.ServerNotFoundError("Unable to find the server"), None, "cannot be reached"),
-        (googleapiclient.errors.UnknownApiNameOrVersion("x"), None, "cannot be reached"),
+        (googleapiclient.errors.UnknownApiNameOrVersion("x"), None, "no Arvados API server"),
+        (googleapiclient.errors.InvalidJsonError(), None, "no Arvados API server"),
+        (json.JSONDecodeError("Expecting value", "<html>", 0), None, "no Arvados API server"),
+        (http.client.BadStatusLine("SSH-2.0"), None, "no Arvados API server"),
+        (http.client.IncompleteRead(b"{"), None, "cut short"),
     ],
 )
 def test_errors_of_the_sdk(error: Exception, status: int | None, words: str) -> None:
@@ -187,12 +193,12 @@ def test_what_is_no_token_is_refused_without_being_quoted(token: str, monkeypatc
     assert "SECRET" not in str(caught.value)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:notaport", "[::1", "127.0.0.1:99999"])
+@pytest.mark.parametrize("host", ["127.0.0.1:notaport", "[::1", "127.0.0.1:99999", "https://127.0.0.1:9"])
 def test_what_is_no_host(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARVADOS_API_HOST", host)
     monkeypatch.setenv("ARVADOS_API_TOKEN", "token")
     monkeypatch.setattr("arvados.config._settings", None)
-    with pytest.raises(ArvDockerError, match=r"ARVADOS_API_HOST"):
+    with pytest.raises(BadSettings, match=r"no host.*ARVADOS_API_HOST"):
         Cluster.configured(retries=0)
 
 
