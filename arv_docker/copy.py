@@ -9,13 +9,13 @@ other cluster has are not read; one of another layout (upstream's) goes block by
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from . import cache, verify
 from .cataloguing import Cataloguing
-from .errors import BadReference, ContentError, NotVerified
+from .errors import BadReference, ClusterError, ContentError, NotVerified
 from .image import Digest
 from .ingest import Ingest
 from .ingested import Ingested, Options
@@ -68,9 +68,13 @@ def one(source: Cluster, text: str) -> Candidate:
 
 
 def every(source: Cluster, project: str | None = None) -> list[Candidate]:
-    """Every image of the cluster that this user can read, or those that a project owns, each once."""
+    """Every image of the cluster that this user can read, or those that a project owns, each once.
+
+    What was linked first comes first: of images that were made at the same time, and all by one name (a build that can
+    be repeated may say 1970), the one means the name that was linked last, on the other cluster too.
+    """
     rows = catalogue.listing(source, project=project)
-    uuids = list(dict.fromkeys(row.collection.uuid for row in rows))
+    uuids = list(dict.fromkeys(row.collection.uuid for row in reversed(rows)))
     found: dict[str, CollectionRecord] = {}
     for some in batches(uuids, 50):  # with their manifest texts
         found |= {it.uuid: it for it in source.collections([["uuid", "in", some]], manifest=True)}
@@ -95,14 +99,19 @@ class Copying:
         self._target = target
         self._options = options
         self._progress = progress
+        self._coming: dict[Digest, int] = {}
 
     def plan(self, image: Candidate) -> Planned:
-        """What ``run`` would do; reads no more than the head of the image."""
+        """What ``run`` would do, after those that were planned before; reads no more than the head of the image."""
         stored = StoredImage(self._source, image.collection)
         records = Cataloguing(self._target, self._for(image, stored), self._progress)
         diff_ids = stored.config.diff_ids if stored.is_ours else ()
         total = stored.layout.size if stored.is_ours else stored.file.size
-        return planned(self._target, records, str(image), image.image_id, diff_ids=diff_ids, total=total)
+        about = (str(image), image.image_id)
+        found = planned(self._target, records, *about, diff_ids=diff_ids, total=total, coming=self._coming)
+        if stored.is_ours:
+            self._coming |= {span.diff_id: span.size for span in stored.layout.aligned}
+        return found
 
     def run(self, image: Candidate) -> Copied:
         """Copies an image, its hash link, and a link for each of its names and further digests.
@@ -117,7 +126,8 @@ class Copying:
             name = first or ImageId(image.image_id.hex)
             done = Ingest(self._target, options, self._progress).from_source(Opened(stored), name)
         else:
-            done = records.known(image.image_id, first) or self._verbatim(records, stored, first)
+            with cache.locked(cache.cache_folder(), image.image_id, self._waiting(image)):
+                done = records.known(image.image_id, first) or self._verbatim(records, stored, first)
         own = (stored.config.digest, stored.layout.manifest_digest)
         digests = [digest for digest in image.digests if digest not in own]
         written = done.links_written + self._named(records, image, digests)
@@ -141,10 +151,35 @@ class Copying:
 
     def _verbatim(self, records: Cataloguing, stored: StoredImage, name: Reference | None) -> Ingested:
         """Copies the blocks as they are, after finding that they hold the image."""
+        records.check_cluster()
         verify.verify(self._source, stored.collection, quick=False, progress=self._progress)
-        image_id = stored.file.image_id
-        sent = SentBlocks(cache.cache_folder(), self._target, image_id)
-        there = sent.blocks
+        sent = SentBlocks(cache.cache_folder(), self._target, stored.file.image_id)
+        before = sent.blocks
+        try:
+            done = self._block_by_block(records, stored, name, sent, before)
+        except ClusterError as error:
+            if error.status != 403 or not before:
+                raise
+            self._progress.say("the cluster does not take blocks that it had already; sending everything again")
+            sent.discard()  # they are signed for another token, say
+            done = self._block_by_block(records, stored, name, sent, {})
+        sent.discard()
+        return done
+
+    def _waiting(self, image: Candidate) -> Iterator[None]:
+        self._progress.say(f"another process works on image {image.image_id.short}; waiting for it")
+        yield
+
+    def _block_by_block(
+        self,
+        records: Cataloguing,
+        stored: StoredImage,
+        name: Reference | None,
+        sent: SentBlocks,
+        before: Mapping[str, str],
+    ) -> Ingested:
+        """Sends the blocks that are not among those ``before``, and makes a collection of all."""
+        there = dict(before)
         count = 0
         with self._progress.step("copying blocks", stored.file.size) as advance:
             for locator in locators(stored.file.streams):
@@ -155,9 +190,7 @@ class Copying:
                     count += len(content)
                 advance(locator.size or 0)
         text = _BLOCK.sub(lambda match: there[match[1]], stored.collection.manifest_text or "")
-        done = records.adopt(text, image_id, name, links.timestamp_of(stored.config), bytes_sent=count)
-        sent.discard()
-        return done
+        return records.adopt(text, stored.file.image_id, name, links.timestamp_of(stored.config), bytes_sent=count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from . import cache
 from .archive.archived import ArchivedImage
@@ -30,7 +31,8 @@ class Planned:
 
     ``size`` is about its number of bytes, None where it is not known before it is read. Of its ``layers``
     Keep has ``layers_held``, of ``bytes_held`` bytes, and an interrupted run left blocks of ``bytes_resumed`` bytes
-    there, some of which may be other images'. ``bytes_to_send`` is about what would go to Keep, at most.
+    there, some of which may be other images'. ``bytes_to_send`` is about what would go to Keep, at most. What images
+    that were planned before bring counts as there, as far as that is known.
     ``beside`` is the collection under its other digest, where that is wanted too.
     """
 
@@ -117,8 +119,12 @@ def planned(
     *,
     diff_ids: Sequence[Digest] = (),
     total: int | None = None,
+    coming: Mapping[Digest, int] = MappingProxyType({}),
 ) -> Planned:
-    """The plan for one image, which its source calls ``image_id``; raises ClusterError."""
+    """The plan for one image, which its source calls ``image_id``; raises ClusterError.
+
+    ``coming`` are large layers, with their bytes, that Keep will have by then, from images before this one.
+    """
     layers = list(dict.fromkeys(diff_ids))
     first, *others = records.options.kinds
     held = records.held(image_id, diff_ids)
@@ -142,11 +148,13 @@ def planned(
         return replace(found, layers_held=0, bytes_held=0, bytes_to_send=total)
     known = KnownLayers(cluster, layers, records.trust)
     parts = known.held(layers)
-    in_keep = sum(layer.size for layer in parts.values() if layer.locators)  # packed ones go out with others of theirs
+    there_then = {diff_id: coming[diff_id] for diff_id in layers if diff_id in coming}
+    # Packed ones go out with others of theirs.
+    in_keep = sum((there_then | {it.diff_id: it.size for it in parts.values() if it.locators}).values())
     resumed = SentBlocks(cache.cache_folder(), cluster, image_id).blocks.keys() - known.blocks.keys()
     return replace(
         found,
-        layers_held=len(parts),
+        layers_held=len(parts.keys() | there_then.keys()),
         bytes_held=in_keep,
         bytes_resumed=sum(int(block.partition("+")[2]) for block in resumed),
         bytes_to_send=None if total is None else max(0, total - in_keep),

@@ -3,26 +3,30 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import pytest
 
 from arv_docker.archive import canonical
-from arv_docker.cache import cache_folder
+from arv_docker.cache import cache_folder, locked
 from arv_docker.copy import Copied, Copying, every, one
-from arv_docker.errors import ArvDockerError, KeepError, NoSuchImage
+from arv_docker.errors import ArvDockerError, ClusterError, KeepError, NoSuchImage
 from arv_docker.ingest import Ingest, Options
 from arv_docker.keep import manifest
-from arv_docker.keep.catalogue import DIGEST, HASH, REPO_TAG
+from arv_docker.keep.catalogue import DIGEST, HASH, REPO_TAG, resolve
 from arv_docker.keep.client import Cluster
+from arv_docker.keep.stored import image_file
 from arv_docker.progress import Silent
 from arv_docker.reference import Reference
 from tests.archives import Image, classic, files_of, image
-from tests.keep.fake_api import OTHER, PROJECT, FakeApi
+from tests.keep.fake_api import OTHER, PROJECT, FakeApi, http_error
 
 BIG = files_of(b"low" * 5_700_000)
-ONE = image(BIG, files_of(b"one"), created="2024-01-02T03:04:05Z")
+MADE = "2024-01-02T03:04:05Z"
+ONE = image(BIG, files_of(b"one"), created=MADE)
 TWO = image(BIG, files_of(b"two"), created="2024-01-03T03:04:05Z")
 
 
@@ -155,6 +159,55 @@ def test_an_interrupted_copy_is_taken_up(
     assert names_in(here) == names_in(there)
 
 
+def test_blocks_that_are_refused_are_sent_again(there: FakeApi, here: FakeApi) -> None:
+    """What an interrupted copy sent is signed for the token that it had then."""
+    stored_by_upstream(there, ONE, "app:1")
+    here.faults["collections.create"] = [http_error(422)]
+    with pytest.raises(ClusterError):
+        copied(there, here, "app:1")
+    here.keep.blocks.clear()
+    here.faults["collections.create"] = [http_error(403)]
+    assert copied(there, here, "app:1").bytes_sent == len(classic(ONE))
+    assert (here.keep.blocks, names_in(here)) == (there.keep.blocks, names_in(there))
+    assert list(cache_folder().iterdir()) == []
+
+
+def test_a_refusal_for_another_reason_sends_nothing_again(there: FakeApi, here: FakeApi) -> None:
+    stored_by_upstream(there, ONE, "app:1")
+    here.faults["collections.create"] = [http_error(403)]
+    with pytest.raises(ClusterError):
+        copied(there, here, "app:1")
+    assert here.requests["collections.create"] == 1
+
+
+def test_a_cluster_that_takes_no_such_images_is_found_before_anything_is_sent(there: FakeApi, here: FakeApi) -> None:
+    stored_by_upstream(there, ONE, "app:1")
+    here._rootDesc["dockerImageFormats"] = ["v1"]
+    with pytest.raises(ArvDockerError, match="v2"):
+        copied(there, here, "app:1")
+    assert here.keep.blocks == {}
+
+
+def test_two_at_once_copy_once(there: FakeApi, here: FakeApi) -> None:
+    stored_by_upstream(there, ONE, "app:1")
+    said: Queue[str] = Queue()
+
+    class Told(Silent):
+        def say(self, message: str) -> None:
+            said.put(message)
+
+    with ThreadPoolExecutor() as threads:
+        with locked(cache_folder(), ONE.parsed.digest):
+            copying = Copying(Cluster(there), Cluster(here), Options(), Told())
+            done = threads.submit(copying.run, one(Cluster(there), "app:1"))
+            assert "another process" in said.get(timeout=60)
+            assert here.keep.blocks == {}
+            stored_by_upstream(here, ONE, "app:1")  # that process did it
+            before = dict(here.records["collections"])
+        assert done.result(60).already
+    assert here.records["collections"] == before
+
+
 def test_into_a_project(there: FakeApi, here: FakeApi, tmp_path: Path) -> None:
     ingested(there, ONE, tmp_path, "app:1")
     copied(there, here, "app:1", project=PROJECT)
@@ -177,14 +230,40 @@ def test_a_plan_is_what_happens(there: FakeApi, here: FakeApi, tmp_path: Path) -
     assert names_in(here) == names_in(there)
 
 
+def test_a_plan_of_several_counts_what_they_share_once(there: FakeApi, here: FakeApi, tmp_path: Path) -> None:
+    ingested(there, ONE, tmp_path, "app:1")
+    ingested(there, TWO, tmp_path, "app:2")
+    copying = Copying(Cluster(there), Cluster(here), Options(), Silent())
+    plans = [copying.plan(found) for found in every(Cluster(there))]
+    assert here.keep.blocks == {}
+    assert [it.layers_held for it in plans] == [0, 1]
+    for planned, found in zip(plans, every(Cluster(there)), strict=True):
+        assert planned.bytes_to_send is not None
+        assert abs(planned.bytes_to_send - copying.run(found).bytes_sent) <= 4096
+
+
 def test_every_image_once_and_those_of_a_project(there: FakeApi, tmp_path: Path) -> None:
     ingested(there, ONE, tmp_path, "app:1", "app:latest")
     ingested(there, TWO, tmp_path, "app:2", project=PROJECT)
     there.add("links", link_class="docker_image_repo+tag", name="app:9", head_uuid="zzzzz-4zz18-999999999999999")
     stray = there.add("collections", manifest_text=f". {there.keep.put(b'x', 1)} 0:1:x\n")
     there.add("links", link_class="docker_image_repo+tag", name="x:1", head_uuid=stray["uuid"])
-    assert [str(it) for it in every(Cluster(there))] == ["app:2", "app:latest, app:1"]
+    assert [str(it) for it in every(Cluster(there))] == ["app:latest, app:1", "app:2"]
     assert [str(it) for it in every(Cluster(there), PROJECT)] == ["app:2"]
+
+
+@pytest.mark.parametrize("further", [[], ["other:1"]])
+def test_a_name_means_the_same_image_there(there: FakeApi, here: FakeApi, tmp_path: Path, further: list[str]) -> None:
+    """Also where two images by one name were made at the same time: then the later link decides."""
+    twin = image(files_of(b"twin"), created=MADE)
+    ingested(there, ONE, tmp_path, "app:1")
+    ingested(there, twin, tmp_path, "app:1")
+    ingested(there, ONE, tmp_path, *further)
+    copying = Copying(Cluster(there), Cluster(here), Options(), Silent())
+    for found in every(Cluster(there)):
+        copying.run(found)
+    assert resolve(Cluster(here), "app:1").collection.pdh == resolve(Cluster(there), "app:1").collection.pdh
+    assert image_file(resolve(Cluster(there), "app:1").collection).image_id == twin.parsed.digest
 
 
 def digests_in(api: FakeApi) -> set[tuple[str, str]]:

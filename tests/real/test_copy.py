@@ -12,6 +12,7 @@ import pytest
 
 from arv_docker.ingest import Ingest, Options
 from arv_docker.keep.client import Cluster
+from arv_docker.keep.manifest import locators, parse
 from arv_docker.progress import Silent
 from arv_docker.reference import Reference
 from arv_docker.site import LocalSite
@@ -92,7 +93,10 @@ def test_every_image_of_a_site(
     assert listed(clusters, tmp_path, "two") == listed(clusters, tmp_path, "one")
     assert len(listed(clusters, tmp_path, "two")) == count * (NAMES + 1)
     with LocalSite(tmp_path / "two") as running:
-        assert len(list(Cluster.at(running.url, running.token).collections([]))) == count
+        found = list(Cluster.at(running.url, running.token).collections([], manifest=True))
+    assert len(found) == count
+    blocks = {block.stripped: block.size or 0 for it in found for block in locators(parse(it.manifest_text or ""))}
+    assert abs(sum(it["bytes_to_send"] for it in plan) - sum(blocks.values())) < count * 4096  # padding, and the ends
     again = json.loads(copy(clusters).out)
     assert all(it["already"] and it["bytes_sent"] == it["links_written"] == 0 for it in again)
     assert all(it["uuid"] and it["bytes_to_send"] == 0 for it in json.loads(copy(clusters, "--dry-run").out))
