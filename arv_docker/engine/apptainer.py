@@ -16,8 +16,8 @@ from ..disk import read
 from ..errors import EngineError, NoEngine
 from ..image import Platform
 from ..manifest import machine_platform
-from .output import Ending
-from .process import Finished, lines, run
+from .output import Ending, lines
+from .process import Finished, pieces, run
 
 #: By preference: where both are there, the second often stands for the first.
 COMMANDS = ("apptainer", "singularity")
@@ -60,7 +60,7 @@ class Apptainer:
         # Run in the folder: a path of the user's may have a colon, behind which a name would begin.
         command = [self.command, "build", _SIF, f"docker-archive:{ARCHIVE}"]
         # It may be silent for long, and there is no engine behind it that could be gone.
-        said = Ending(lines(command, folder=folder, variables=own, answers=lambda: True))
+        said = Ending(lines(pieces(command, folder=folder, variables=own, answers=lambda: True)))
         tail = "".join(deque(said, _TAIL))
         if said.value != 0:
             raise EngineError(f"{self.name} build failed with status {said.value}; its last words:", detail=tail)

@@ -36,7 +36,7 @@ from ..reference import ImageId, Reference
 from ..registry.credentials import Credentials
 from . import EngineImage, ListedImage, process
 from .building import Build
-from .output import Ending
+from .output import Ending, lines
 from .process import Finished, run
 
 #: The columns of a listing, for a template: Podman's ``{{json .}}`` gives other keys, and all lines at once.
@@ -154,7 +154,7 @@ class CommandLine:
     def build(self, wanted: Build) -> Generator[str, None, EngineImage]:
         """Builds an image: the lines of the log as they come, then the image as the engine has it.
 
-        Lines end as those of ``process.lines``. Raises BuildFailed with the end of the log
+        Lines end as those of ``output.lines``. Raises BuildFailed with the end of the log
         where the engine is well, and the build is not.
         """
         with tempfile.TemporaryDirectory(prefix="arv-docker-", dir=self.temporary()) as name:
@@ -163,7 +163,7 @@ class CommandLine:
             tag = [f"--tag={self.given(wanted.tag)}"] if wanted.tag else []
             own = (f"--iidfile={id_file}", "--force-rm", *tag, *self.cache_options(wanted.cache_from))
             tail: deque[str] = deque(maxlen=_TAIL)
-            lines = process.lines(
+            output = process.pieces(
                 self._line("build", *own, *wanted.options, wanted.source),
                 stdin=None if isinstance(wanted.context, Path) else wanted.context,
                 # Where a name of a Dockerfile means none of ours: Podman would look here before it looks into a tar.
@@ -172,7 +172,7 @@ class CommandLine:
                 answers=self._answers,
                 release=partial(self.end_steps, folder),
             )
-            ending = Ending(lines)
+            ending = Ending(lines(output))
             for line in ending:
                 if not line.endswith("\r"):
                     tail.append(line)

@@ -47,8 +47,19 @@ def settled(lines: Generator[str, None, Value]) -> Generator[str, None, Value]:
     return ending.value
 
 
+def lines(pieces: Generator[bytes, None, Value]) -> Generator[str, None, Value]:
+    """The lines of an output that comes in pieces, as ``split`` makes them; then what the pieces end with."""
+    output = Ending(pieces)
+    yield from split(output)
+    return output.value
+
+
 def split(pieces: Iterable[bytes]) -> Iterator[str]:
-    """The lines in some output, as ``process.lines`` gives them; one that is far too long comes in parts."""
+    """The lines in some output; one that is far too long comes in parts.
+
+    A line ends in a line feed, or in a carriage return where the next takes its place, and has
+    nothing in it that a terminal would act upon.
+    """
     rest = b""
     for piece in pieces:
         rest += piece

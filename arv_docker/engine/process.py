@@ -26,7 +26,6 @@ from typing import IO
 
 from ..errors import ContentError, EngineError
 from ..settings import for_commands, settings
-from .output import Ending, split
 from .watch import Watch
 
 _HEAD = 16 << 10
@@ -92,27 +91,6 @@ def run(
     return finished
 
 
-def lines(
-    command: Sequence[str],
-    *,
-    stdin: IO[bytes] | None = None,
-    folder: Path | None = None,
-    variables: Mapping[str, str] | None = None,
-    answers: Answers | None = None,
-    release: Callable[[], bool] | None = None,
-) -> Generator[str, None, int]:
-    """Runs a command and gives each line of its output, standard error among it, as it comes; then its exit status.
-
-    A line ends in a line feed, or in a carriage return where the next takes its place, and has
-    nothing in it that a terminal would act upon. ``stdin`` is a file that is open, ``folder``
-    where the command runs. A generator that is closed ends the command; ``release`` may first end
-    what keeps it from ending by itself, and says whether it did: then it gets a few seconds for that.
-    """
-    output = Ending(pieces(command, stdin=stdin, folder=folder, variables=variables, answers=answers, release=release))
-    yield from split(output)
-    return output.value
-
-
 def pieces(
     command: Sequence[str],
     *,
@@ -122,7 +100,13 @@ def pieces(
     answers: Answers | None = None,
     release: Callable[[], bool] | None = None,
 ) -> Generator[bytes, None, int]:
-    """The same output as it is, in pieces of any size."""
+    """Runs a command and gives its output, standard error among it, as it comes, in pieces of any size; then its
+    exit status. ``output.lines`` makes lines of them.
+
+    ``stdin`` is a file that is open, ``folder`` where the command runs. A generator that is closed
+    ends the command; ``release`` may first end what keeps it from ending by itself, and says whether
+    it did: then it gets a few seconds for that.
+    """
     with _started(
         command,
         stdin=stdin or subprocess.DEVNULL,

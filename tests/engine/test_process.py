@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arv_docker.engine import process
-from arv_docker.engine.output import Ending, split
-from arv_docker.engine.process import Finished, feed, lines, reading, run
+from arv_docker.engine.output import Ending, lines, split
+from arv_docker.engine.process import Finished, feed, pieces, reading, run
 from arv_docker.errors import ArvDockerError, BadArchive, EngineError
 
 
@@ -122,7 +122,7 @@ def test_a_command_of_another_machine(tmp_path: Path) -> None:
 
 def test_both_channels_in_their_order_and_the_status() -> None:
     code = "for n in range(3):\n print('out', n, flush=True); print('err', n, file=sys.stderr, flush=True)\nsys.exit(3)"
-    ending = Ending(lines(python(code)))
+    ending = Ending(lines(pieces(python(code))))
     assert list(ending) == [f"{channel} {n}\n" for n in range(3) for channel in ("out", "err")]
     assert ending.value == 3
 
@@ -158,7 +158,7 @@ def test_a_command_that_may_end_by_itself_first(tmp_path: Path) -> None:
         flag.touch()
         return True
 
-    output = lines(python(code), release=release)
+    output = lines(pieces(python(code), release=release))
     pid = int(next(output))
     output.close()
     assert gone(pid)
