@@ -82,7 +82,7 @@ class _Place:
 
     @classmethod
     def of(cls, text: str) -> _Place:
-        from ..keep.client import settings_file
+        from ..keep.sdk import settings_file
 
         if not text.startswith(_KEEP):
             return cls(text, keep=False)

@@ -1,26 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster: its API and its Keep, through the Arvados SDK, with our errors and records.
+"""A cluster: its API and its Keep, through a client object of the Arvados SDK, with our errors and records.
 
-The one place where the SDK is called and where JSON becomes values. The SDK is imported
-when a cluster is opened, since that takes a third of a second.
+The one place where that object is asked, but that ``put`` sends blocks by it, and where JSON
+becomes values; ``sdk`` makes it.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import http.client
-import json
-import os
-import re
-import ssl
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import BadSettings, ClusterError, KeepError, NoCluster
-from .manifest import BLOCK_SIZE
+from ..errors import ClusterError, KeepError
+from . import sdk
 from .put import BlockWriter
 
 Filter = list[Any]
@@ -32,11 +26,7 @@ RETRIES = 10
 
 #: Reading a block is tried again fewer times: a server that finds it damaged answers as one that is busy does
 #: (502), and ten tries, each after twice the time, are minutes.
-READ_RETRIES = 2
-
-_CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
-_TOKEN = re.compile(r"[!-~]+")
-_SIGNATURE = re.compile(r"\+A[0-9a-f]+@[0-9a-f]+")
+_READ_RETRIES = 2
 
 #: Records in a page, and values in an ``in`` filter; the server gives no more than 1,000 rows at once.
 PAGE = 1000
@@ -146,53 +136,22 @@ class Cluster:
         """Uses an API client object of the Arvados SDK, which the caller made."""
         self._api = api
         self._retries = retries
-        self._read_retries = min(retries, READ_RETRIES)
+        self._read_retries = min(retries, _READ_RETRIES)
 
     @classmethod
     def configured(cls, *, retries: int = RETRIES) -> Cluster:
         """The cluster of the Arvados settings (environment, ``settings.conf``); raises NoCluster without."""
-        import arvados.config
-
-        try:
-            settings = arvados.config.settings()
-        except ValueError as error:
-            raise BadSettings(f"the Arvados settings file cannot be read: {error}.") from None
-        missing = [key for key in ("ARVADOS_API_HOST", "ARVADOS_API_TOKEN") if not settings.get(key)]
-        if missing:
-            raise NoCluster(
-                f"no cluster is configured: {' and '.join(missing)} not set. Set them (or write them into "
-                "~/.config/arvados/settings.conf) to use a cluster, or give --local to use a site on this machine."
-            )
-        _check_token(settings["ARVADOS_API_TOKEN"])
-        return cls(_built(f"the cluster at {settings['ARVADOS_API_HOST']}", retries=retries), retries=retries)
+        return cls(sdk.configured(retries), retries=retries)
 
     @classmethod
     def named(cls, name: str, *, retries: int = RETRIES) -> Cluster:
         """The cluster of the settings file ``<name>.conf``, as arv-copy finds it; raises BadSettings without."""
-        import arvados.config
-
-        path = settings_file(name)
-        if path is None:
-            raise BadSettings(f"there is no settings file {name}.conf beside Arvados' settings.conf.")
-        try:
-            settings = arvados.config.load(str(path))
-        except (OSError, ValueError) as error:
-            raise BadSettings(f"the settings file {path} cannot be read: {error}.") from None
-        host, token = settings.get("ARVADOS_API_HOST", ""), settings.get("ARVADOS_API_TOKEN", "")
-        if not host or not token:
-            raise BadSettings(f"the settings file {path} lacks ARVADOS_API_HOST or ARVADOS_API_TOKEN.")
-        _check_token(token)
-        insecure = arvados.config.flag_is_true("ARVADOS_API_HOST_INSECURE", settings)
-        built = _built(f"the cluster {name} at {host}", retries=retries, host=host, token=token, insecure=insecure)
-        return cls(built, retries=retries)
+        return cls(sdk.named(name, retries), retries=retries)
 
     @classmethod
     def at(cls, url: str, token: str, *, retries: int = RETRIES) -> Cluster:
         """The cluster whose API is at ``url`` (http allowed, as the embedded site has it on loopback)."""
-        _check_token(token)
-        discovery = f"{url}/discovery/v1/apis/{{api}}/{{apiVersion}}/rest"
-        api = _built("the local site", retries=retries, discoveryServiceUrl=discovery, token=token)
-        return cls(api, retries=retries)
+        return cls(sdk.at(url, token, retries), retries=retries)
 
     @functools.cached_property
     def _writer(self) -> BlockWriter:
@@ -304,7 +263,7 @@ class Cluster:
         try:
             content: bytes = self._api.keep.get(locator, num_retries=self._read_retries)
         except (arvados.errors.KeepReadError, arvados.errors.NoKeepServersError) as error:
-            raise KeepError(_block_message("did not give", locator), detail=_unsigned(str(error))) from error
+            raise KeepError(_block_message("did not give", locator), detail=sdk.unsigned(str(error))) from error
         return content
 
     def has_block(self, locator: str) -> bool:
@@ -316,7 +275,7 @@ class Cluster:
         except arvados.errors.NotFoundError:
             return False
         except (arvados.errors.KeepReadError, arvados.errors.NoKeepServersError) as error:
-            raise KeepError(_block_message("did not answer for", locator), detail=_unsigned(str(error))) from error
+            raise KeepError(_block_message("did not answer for", locator), detail=sdk.unsigned(str(error))) from error
 
     # -- private -------------------------------------------------------------------------
 
@@ -347,7 +306,9 @@ class Cluster:
             last = items[-1]["uuid"]
 
     def _call(self, request: Any, what: str, *, retries: int | None = None) -> Record:
-        answer = _translated(lambda: request.execute(num_retries=self._retries if retries is None else retries), what)
+        answer = sdk.translated(
+            lambda: request.execute(num_retries=self._retries if retries is None else retries), what
+        )
         if not isinstance(answer, dict):
             raise ClusterError(f"{what}: the server's answer is no JSON object.")
         return answer
@@ -370,94 +331,6 @@ def _gone(delete: Callable[[], object]) -> None:
     except ClusterError as error:
         if error.status != 404:
             raise
-
-
-def settings_file(name: str) -> Path | None:
-    """Where the settings of a cluster called so are: ``<name>.conf`` in the folders of ``settings.conf``
-    (spec/arvados-semantics §1.1); None if there are none."""
-    if not _CLUSTER_NAME.fullmatch(name):
-        return None
-    own = os.environ.get("XDG_CONFIG_HOME", "")
-    folders = [entry for entry in os.environ.get("CONFIGURATION_DIRECTORY", "").split(":") if entry]
-    folders.append(f"{own if own.startswith('/') else Path.home() / '.config'}/arvados")
-    folders += [f"{entry}/arvados" for entry in os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":") if entry]
-    found = (Path(folder) / f"{name}.conf" for folder in folders if folder.startswith("/"))
-    return next((path for path in found if path.is_file()), None)
-
-
-def _built(where: str, *, retries: int, **arguments: Any) -> Any:
-    import arvados
-
-    if "://" in where:  # an address as browsers have it
-        raise BadSettings(_no_host(where))
-    # First contact: a wrong host must not cost the minutes that a transfer may take to recover.
-    try:
-        api = _translated(lambda: arvados.api("v1", num_retries=min(retries, 2), **arguments), where)
-    except (ValueError, OverflowError, http.client.InvalidURL) as error:
-        raise BadSettings(_no_host(where)) from error
-    # Whoever reads blocks keeps those that are still needed (keep/stored.py); the SDK would hold four more.
-    api.keep.block_cache.cache_max = BLOCK_SIZE
-    return api
-
-
-def _no_host(where: str) -> str:
-    return f"{where}: this is no host, with or without a port. Check ARVADOS_API_HOST."
-
-
-def _check_token(token: str) -> None:
-    """Refuses what is no token before it comes near a message: HTTP clients quote a header that they cannot send."""
-    if not _TOKEN.fullmatch(token):
-        raise BadSettings("the token in ARVADOS_API_TOKEN holds blanks, line ends or others that no token has.")
-
-
-def _unsigned(text: str) -> str:
-    """An error's text without the signatures of locators, which let their reader read the blocks."""
-    return _SIGNATURE.sub("+A…", text)
-
-
-def _translated(call: Callable[[], Any], what: str) -> Any:
-    """What ``call`` returns, with the SDK's errors turned into ours."""
-    import googleapiclient.errors
-    import httplib2
-
-    try:
-        return call()
-    except googleapiclient.errors.HttpError as error:
-        status = int(error.resp.status)
-        raise ClusterError(f"{what}: {_advice(status)}", detail=str(error), status=status) from error
-    except ssl.SSLCertVerificationError as error:
-        raise ClusterError(
-            f"{what}: its certificate cannot be verified. Let SSL_CERT_FILE name a file with the certificate of its "
-            "authority (of several clusters one file with all of them).",
-            detail=str(error),
-        ) from error
-    except http.client.InvalidURL:
-        raise
-    except (
-        googleapiclient.errors.InvalidJsonError,
-        googleapiclient.errors.UnknownApiNameOrVersion,
-        json.JSONDecodeError,
-        http.client.IncompleteRead,
-        http.client.BadStatusLine,
-    ) as error:
-        raise ClusterError(
-            f"{what}: what answered is no Arvados API server, or its answer was cut short. Check ARVADOS_API_HOST, and "
-            "try again.",
-            detail=str(error),
-        ) from error
-    except (OSError, httplib2.HttpLib2Error, http.client.HTTPException, googleapiclient.errors.Error) as error:
-        raise ClusterError(
-            f"{what}: the server cannot be reached. Check ARVADOS_API_HOST and the network.", detail=str(error)
-        ) from error
-
-
-def _advice(status: int) -> str:
-    return {
-        401: "the server does not know this token. Check ARVADOS_API_TOKEN; it may have expired.",
-        403: "the server does not allow it to this user.",
-        404: "the server knows no such thing, or does not show it to this user.",
-        422: "the server refuses the request.",
-    }.get(status, f"the server answered with status {status}.")
 
 
 def _block_message(verb: str, locator: str) -> str:
