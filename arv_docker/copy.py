@@ -205,9 +205,8 @@ class Opened:
 
 
 def _candidate(source: Cluster, collection: CollectionRecord) -> Candidate:
-    linked = [link for link in catalogue.names_of(source, [collection.uuid]) if link.link_class == REPO_TAG]
-    ranked = sorted(linked, key=catalogue.sort_key, reverse=True)
-    names = dict.fromkeys(name for link in ranked if (name := _name(link.name)) is not None)
+    linked = catalogue.names_of(source, [collection.uuid], [REPO_TAG])
+    names = dict.fromkeys(name for link in linked if (name := _name(link.name)) is not None)
     digests = _digests(source, [collection]).get(collection.uuid, ())
     return Candidate(collection, image_file(collection).image_id, tuple(names), digests)
 

@@ -19,8 +19,9 @@ from . import verify
 from .errors import ClusterError, ContentError, KeepError
 from .image import Digest
 from .keep import catalogue
-from .keep.catalogue import DIGEST, HASH, REPO_TAG, sort_key
+from .keep.catalogue import DIGEST, HASH, REPO_TAG
 from .keep.client import Cluster, CollectionRecord, Link
+from .keep.ranking import sort_key
 from .keep.stored import StoredImage, holds, image_file, may_be_ours
 from .keep.trust import Trust
 from .progress import Progress, size

@@ -27,7 +27,7 @@ from .engine import Engine
 from .engine.docker import Docker
 from .errors import ArvDockerError, ContentError, NoSuchImage
 from .image import json_object
-from .keep import catalogue
+from .keep import catalogue, ranking
 from .keep.client import Cluster, Link
 from .reference import DEFAULT_TAG, ImageId, Reference, name_as_id, name_from_arguments, parse_name
 from .transports.local import LocalFile
@@ -203,7 +203,7 @@ def make_link(api_client: Any, num_retries: int, link_class: str, link_name: str
 
 def docker_link_sort_key(link: Mapping[str, Any]) -> tuple[datetime.datetime, datetime.datetime]:
     """The rank of a link, as two datetimes in UTC without zone; the greatest is preferred. Raises for no link."""
-    made, created = catalogue.sort_key(Link.of(link))
+    made, created = ranking.sort_key(Link.of(link))
     return _naive(made), _naive(created)
 
 
@@ -240,7 +240,7 @@ def items_owned_by(owner_uuid: str, arv_items: Iterable[Mapping[str, Any]]) -> I
 
 
 def _listed(row: catalogue.Named) -> tuple[str, dict[str, Any]]:
-    made, created = catalogue.sort_key(row.link)
+    made, created = ranking.sort_key(row.link)
     return row.collection.uuid, {
         "_sort_key": (_naive(made), _naive(created)),
         "timestamp": _naive(row.timestamp),

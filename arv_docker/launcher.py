@@ -18,8 +18,9 @@ from .image import Digest, parsed_time
 from .ingest import Ingest
 from .ingested import Ingested, Options
 from .keep import catalogue
-from .keep.catalogue import DIGEST, HASH, TIMESTAMP
+from .keep.catalogue import DIGEST, HASH
 from .keep.client import RETRIES, Cluster, Link
+from .keep.ranking import TIMESTAMP
 from .keep.stored import image_file
 from .keep.trust import Trust
 from .progress import Progress, Silent

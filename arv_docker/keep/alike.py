@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from ..archive.canonical import Layout
 from ..errors import ContentError, KeepError
 from ..image import Config, Digest
-from .catalogue import REPO_TAG, collections_of, names_of, sort_key
+from .catalogue import REPO_TAG, collections_of, names_of
 from .client import Cluster, CollectionRecord, Link
 from .delta import KnownLayers
+from .ranking import sort_key
 from .stored import StoredImage, image_file, may_be_ours
 from .trust import Trust
 

@@ -2,9 +2,9 @@
 """Which images there are, and which one a name means.
 
 Links name images: ``docker_image_repo+tag`` by name, ``docker_image_hash`` by image ID.
-Where several collections answer to a name, links are ranked. Clients rank them by
-``sort_key`` (seed 004); the server has a rule of its own (spec/arvados-semantics §6.1),
-and it is the server that starts containers, so ``resolve`` follows the server.
+Where several collections answer to a name, links are ranked (``ranking``). Clients and the
+server do that by rules of their own, and it is the server that starts containers, so
+``resolve`` follows the server.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ..image import parsed_time
 from ..reference import DEFAULT_TAG, ImageId, Reference, parse_name
 from .client import PAGE, Cluster, CollectionRecord, Filter, Link, batches
 from .manifest import is_pdh
+from .ranking import NEVER, TIMESTAMP, newest_first, server_order, sort_key
 from .stored import image_file
 from .trust import Trust
 
@@ -27,10 +28,7 @@ HASH = "docker_image_hash"
 #: Further digests by which engines and registries call an image; the server and upstream do not look at them.
 DIGEST = "docker_image_digest"
 MIGRATION = "docker_image_migration"
-TIMESTAMP = "image_timestamp"
 
-_NEVER = datetime.datetime(1, 1, 1, tzinfo=datetime.timezone.utc)
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 #: Collections that are looked into for the layers of another image of their repository.
 _MOST_OF_REPOSITORY = 5
 _COLLECTION_UUID = re.compile(r"[0-9a-z]{5}-4zz18-[0-9a-z]{15}")
@@ -54,7 +52,7 @@ class Named:
     def timestamp(self) -> datetime.datetime:
         """When the image was made, as its link says; else when it was linked."""
         made = parsed_time(self.link.properties.get(TIMESTAMP))
-        return made or parsed_time(self.link.created_at) or _NEVER
+        return made or parsed_time(self.link.created_at) or NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,29 +66,6 @@ class Resolved:
     link: Link | None
     warnings: tuple[str, ...] = ()
     ranked: tuple[Link, ...] = ()
-
-
-def sort_key(link: Link) -> tuple[datetime.datetime, datetime.datetime]:
-    """The clients' rank of a link; the greatest is preferred. Never raises.
-
-    Newest ``image_timestamp``, then newest ``created_at``; offsets count, and an absent
-    or unreadable time ranks lowest.
-    """
-    return _time(link.properties.get(TIMESTAMP)), _time(link.created_at)
-
-
-def server_key(link: Link) -> tuple[int, int]:
-    """The server's rank of a link; the smallest is preferred. Whole seconds; an image made before 1970 ranks last."""
-    return -_epoch(link.properties.get(TIMESTAMP)), -_epoch(link.created_at)
-
-
-def server_order(links: Iterable[Link]) -> list[Link]:
-    """One link for each collection, the preferred first, as the server ranks them.
-
-    Several links to one collection count as its oldest (spec/arvados-semantics §6.1 step 5).
-    """
-    oldest = {link.head_uuid: link for link in sorted(links, key=_newest_first)}
-    return sorted(oldest.values(), key=server_key)
 
 
 def listing(
@@ -278,21 +253,7 @@ def _repository_and_tag(name: str) -> tuple[str, str]:
     return (repository, tag) if repository else (name, "<none>")
 
 
-def _time(text: object) -> datetime.datetime:
-    """``text`` as a time, the earliest there is where it is none; with its offset one may come out as earlier."""
-    return max(parsed_time(text) or _NEVER, _NEVER)
-
-
-# -- the server's rule ------------------------------------------------------------------
-
-
-def _epoch(text: object) -> int:
-    time = parsed_time(text)
-    return (time - _EPOCH) // datetime.timedelta(seconds=1) if time else 0  # rounded down, as Ruby's Time#to_i
-
-
-def _newest_first(link: Link) -> tuple[float, str]:
-    return -_time(link.created_at).timestamp(), link.uuid
+# -- the collection that is meant -------------------------------------------------------
 
 
 def _by_identity(cluster: Cluster, text: str) -> CollectionRecord:
@@ -312,7 +273,7 @@ def usable(cluster: Cluster, collection: CollectionRecord) -> CollectionRecord |
     trusted = [link for link in links if link.owner_uuid == cluster.system_user_uuid]
     if not trusted:
         return None
-    newest = min(trusted, key=_newest_first)
+    newest = newest_first(trusted)[0]
     found = cluster.collections([["portable_data_hash", "=", newest.head_uuid]], manifest=True)
     return next((target for target in found if _holds_version_2(target)), None)
 

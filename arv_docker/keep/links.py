@@ -13,9 +13,10 @@ from typing import Any
 from ..errors import ClusterError
 from ..image import Config, Digest, parsed_time
 from ..reference import Reference
-from .catalogue import DIGEST, HASH, REPO_TAG, TIMESTAMP
+from .catalogue import DIGEST, HASH, REPO_TAG
 from .client import Cluster, CollectionRecord, Link
 from .once import once
+from .ranking import TIMESTAMP
 from .trust import Trust
 
 
