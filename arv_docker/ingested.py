@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .image import Digest
-from .settings import CONFIG, MANIFEST
+from .settings import CONFIG, MANIFEST, settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,15 @@ class Options:
     keep_tarball: bool = False
     force_image_format: bool = False
     describe: bool = False
+
+    @classmethod
+    def configured(cls, project: str | None, image_id: str | None = None) -> Options:
+        """The usual options, with what the settings say of the digests that name files.
+
+        ``image_id`` is what the user says of them instead: CONFIG, MANIFEST or ``both``.
+        """
+        found = settings()
+        return cls(project=project, by_manifest=found.by_manifest, image_ids=found.image_ids(image_id))
 
     @property
     def named(self) -> str:

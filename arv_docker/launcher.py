@@ -25,7 +25,6 @@ from .keep.stored import image_file
 from .keep.trust import Trust
 from .progress import Progress, Silent
 from .reference import ImageId, Reference, parse_name
-from .settings import settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +74,8 @@ def get_image(
     """
     name = parse_name(reference)
     cluster = Cluster(api, retries=retries)
-    configured = settings()
     trust = Trust.configured(cluster, readable=trust_readable)
-    options = Options(project=project_uuid, by_manifest=configured.by_manifest, image_ids=configured.image_ids())
-    ingest = Ingest(cluster, options, progress or Silent(), trust)
+    ingest = Ingest(cluster, Options.configured(project_uuid), progress or Silent(), trust)
     if pull:
         return _record(cluster, name, _pulled(ingest, engine or Docker(), name), trust)
     if project_uuid is None and (found := _found(cluster, name, trust)) is not None:

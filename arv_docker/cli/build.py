@@ -127,10 +127,8 @@ def _context(path: str) -> Iterator[Path | IO[bytes]]:
 @contextmanager
 def _ingest(args: argparse.Namespace, shown: progress.Progress) -> Iterator[Ingest]:
     from ..ingest import Ingest, Options
-    from ..settings import settings
 
-    configured = settings()
-    options = Options(project=args.project_uuid, by_manifest=configured.by_manifest, image_ids=configured.image_ids())
+    options = Options.configured(args.project_uuid)
     with cli.cluster(args) as cluster:
         yield Ingest(cluster, options, shown, cli.trust(args, cluster, shown))
 

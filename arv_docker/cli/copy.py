@@ -230,10 +230,8 @@ def _choice(args: argparse.Namespace, shown: progress.Progress, text: str, other
 
 def _options(args: argparse.Namespace) -> Options:
     from ..ingest import Options
-    from ..settings import settings
 
-    configured = settings()
-    return Options(project=args.project_uuid, by_manifest=configured.by_manifest, image_ids=configured.image_ids())
+    return Options.configured(args.project_uuid)
 
 
 def _name(text: str) -> Reference:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -172,15 +173,11 @@ def _engine_s(text: str) -> Reference | ImageId | None:
 
 def _ingest(args: argparse.Namespace, cluster: Cluster, shown: progress.Progress) -> Ingest:
     from ..ingest import Ingest, Options
-    from ..settings import settings
 
-    configured = settings()
-    options = Options(
-        project=args.project_uuid,
+    options = replace(
+        Options.configured(args.project_uuid, args.image_id),
         name=args.name,
         force=args.force,
-        by_manifest=configured.by_manifest,
-        image_ids=configured.image_ids(args.image_id),
         use_cache=args.cache,
         keep_tarball=args.keep_tarball,
         force_image_format=args.force_image_format,

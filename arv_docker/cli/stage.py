@@ -198,14 +198,13 @@ def _fill_sif_cache(args: argparse.Namespace, shown: progress.Progress) -> int:
     from ..engine.apptainer import Apptainer
     from ..keep import catalogue, platforms
     from ..keep.trust import Trust
-    from ..settings import settings
 
     if args.dir or args.offline or args.origin or args.inject or args.naming:
         raise UsageError("--sif-cache is about images in Keep; of the other options --force and --platform fit.")
     apptainer = Apptainer()
     done = []
     with cli.cluster(args) as cluster:
-        trust = Trust.of(cluster.user_uuid, cluster.system_user_uuid, settings().trusted_writers)
+        trust = Trust.configured(cluster)
         for name in args.name:
             resolved = catalogue.resolve(cluster, name, trust)
             if args.platform:

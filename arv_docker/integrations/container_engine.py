@@ -26,14 +26,13 @@ from ..manifest import parse_platform
 from ..progress import Lines, Progress, Silent, printable, size
 from ..reference import DEFAULT_REGISTRY, Reference, parse_name
 from ..registry.credentials import Credentials
-from ..settings import settings
 
 if TYPE_CHECKING:
     from ..engine import EngineImage
     from ..engine.container import Container
     from ..engine.docker import Docker
     from ..engine.podman import Podman
-    from ..ingested import Ingested, Options
+    from ..ingested import Ingested
     from ..keep.client import Cluster
 
 Value = TypeVar("Value")
@@ -141,9 +140,10 @@ class ContainerEngine:
     def check(self) -> None:
         """Raises what would keep a push from beginning: no cluster, one that is not there, a project of others."""
         from ..cataloguing import Cataloguing
+        from ..ingested import Options
 
         with self._cluster() as cluster:
-            Cataloguing(cluster, self._options(), Silent()).check_cluster()
+            Cataloguing(cluster, Options.configured(self._project), Silent()).check_cluster()
 
     def push(self, image_spec: str) -> Generator[str, None, Ingested]:
         """Puts an image of the engine into Keep, if it is not there: gives lines on how it goes, returns what it is.
@@ -184,25 +184,19 @@ class ContainerEngine:
         return container.start(self._engine, wanted)
 
     def _push(self, image_spec: str, progress: Progress) -> Ingested:
-        from ..ingest import Ingest
+        from ..ingest import Ingest, Options
         from ..keep.trust import Trust
 
         name = parse_name(image_spec)
         image = self._engine.inspect(name)
         with self._cluster() as cluster:
-            trust = Trust.of(cluster.user_uuid, cluster.system_user_uuid, settings().trusted_writers)
-            stored = Ingest(cluster, self._options(), progress, trust).from_engine(self._engine, name, image)
+            ingest = Ingest(cluster, Options.configured(self._project), progress, Trust.configured(cluster))
+            stored = ingest.from_engine(self._engine, name, image)
             if self._labels_as_properties:
                 _described(cluster, stored.uuid, _labels_of(image), progress)
         state = "was in Keep already" if stored.already else f"is stored in Keep, {size(stored.bytes_sent)} sent"
         progress.say(f"{image_spec} {state}: {stored.uuid}, portable data hash {stored.pdh}")
         return stored
-
-    def _options(self) -> Options:
-        from ..ingested import Options
-
-        configured = settings()
-        return Options(project=self._project, by_manifest=configured.by_manifest, image_ids=configured.image_ids())
 
 
 def logins_of(found: object, where: str) -> dict[str, Credentials]:
