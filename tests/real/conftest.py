@@ -9,7 +9,7 @@ what it added.
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import pytest
 
@@ -18,6 +18,9 @@ from tests.real.containerd import ContainerdDocker
 from tests.real.engines import Docker, Image, Podman, Program
 from tests.real.environments import Environment
 from tests.real.trees import Apptainer, TreePodman
+
+Daemon = TypeVar("Daemon", bound=Docker)
+Made = TypeVar("Made")
 
 
 @pytest.fixture(scope="session")
@@ -30,12 +33,12 @@ def engine_scratch() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def docker(engine_scratch: Path) -> Iterator[Docker]:
     """A private daemon for the whole run."""
-    yield from _daemon(engine_scratch / "d1")
+    yield from _daemon(lambda: Docker(engine_scratch / "d1"))
 
 
 @pytest.fixture(scope="session")
 def _second_daemon(engine_scratch: Path) -> Iterator[Docker]:
-    yield from _daemon(engine_scratch / "d2")
+    yield from _daemon(lambda: Docker(engine_scratch / "d2"))
 
 
 @pytest.fixture
@@ -51,10 +54,7 @@ def trixie(engine_scratch: Path) -> Path:
     if ready := os.environ.get(trees.TRIXIE):
         return Path(ready)
     engines.require("debootstrap")
-    try:
-        return trees.made("trixie", engine_scratch / "trixie")
-    except engines.EngineFailed as failed:
-        engines.unavailable(str(failed))
+    return _made(lambda: trees.made("trixie", engine_scratch / "trixie"), engines.unavailable)
 
 
 @pytest.fixture(scope="session")
@@ -66,15 +66,12 @@ def sid(engine_scratch: Path, request: pytest.FixtureRequest) -> Path:
         pytest.skip(f"needs {trees.SID}, or --long to make a tree of the newest Debian")
     if missing := engines.missing("debootstrap"):
         pytest.skip(missing)
-    try:
-        return trees.made("sid", engine_scratch / "sid")
-    except engines.EngineFailed as failed:
-        pytest.skip(str(failed))
+    return _made(lambda: trees.made("sid", engine_scratch / "sid"), pytest.skip)
 
 
 @pytest.fixture(scope="session")
 def _containerd_daemon(engine_scratch: Path, trixie: Path) -> Iterator[ContainerdDocker]:
-    yield from _containerd(engine_scratch / "d3", trixie, engines.unavailable)
+    yield from _daemon(lambda: ContainerdDocker(engine_scratch / "d3", trixie))
 
 
 @pytest.fixture
@@ -86,7 +83,7 @@ def containerd_docker(_containerd_daemon: ContainerdDocker) -> ContainerdDocker:
 
 @pytest.fixture(scope="session")
 def _sid_daemon(engine_scratch: Path, sid: Path) -> Iterator[ContainerdDocker]:
-    yield from _containerd(engine_scratch / "d4", sid, pytest.skip)
+    yield from _daemon(lambda: ContainerdDocker(engine_scratch / "d4", sid), pytest.skip)
 
 
 @pytest.fixture
@@ -127,9 +124,7 @@ def apptainer(engine_scratch: Path, sid: Path) -> Iterator[Apptainer]:
     """Apptainer, as an ordinary user, with a folder of its own."""
     folder = engine_scratch / "a"
     try:
-        yield Apptainer(folder, sid)
-    except engines.EngineFailed as failed:
-        pytest.skip(str(failed))
+        yield _made(lambda: Apptainer(folder, sid), pytest.skip)
     finally:
         engines.remove_tree(folder)
 
@@ -182,31 +177,23 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     return environments.with_upgrades(tmp_path_factory.mktemp("environment"))
 
 
-def _containerd(folder: Path, root: Path, give_up: Callable[[str], NoReturn]) -> Iterator[ContainerdDocker]:
+def _daemon(start: Callable[[], Daemon], give_up: Callable[[str], NoReturn] = engines.unavailable) -> Iterator[Daemon]:
     engines.require("docker")
-    try:
-        daemon = ContainerdDocker(folder, root)
-    except engines.EngineFailed as failed:
-        give_up(str(failed))
+    daemon = _made(start, give_up)
     yield daemon
     daemon.close()
 
 
 def _tree_podman(folder: Path, root: Path, give_up: Callable[[str], NoReturn]) -> Iterator[TreePodman]:
-    try:
-        podman = TreePodman(folder, root)
-    except engines.EngineFailed as failed:
-        give_up(str(failed))
+    podman = _made(lambda: TreePodman(folder, root), give_up)
     yield podman
     podman.empty()
     engines.remove_tree(folder)
 
 
-def _daemon(folder: Path) -> Iterator[Docker]:
-    engines.require("docker")
+def _made(make: Callable[[], Made], give_up: Callable[[str], NoReturn]) -> Made:
+    """What `make` gives; what keeps an engine from being there is for `give_up` to say."""
     try:
-        daemon = Docker(folder)
+        return make()
     except engines.EngineFailed as failed:
-        engines.unavailable(str(failed))
-    yield daemon
-    daemon.close()
+        give_up(str(failed))

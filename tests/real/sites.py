@@ -47,10 +47,12 @@ def command(*words: str | Path, program: str = "arv_docker", prefix: Sequence[st
     return [*prefix, sys.executable, "-m", f"arv_docker.cli.{program}", *map(str, words)]
 
 
-def started(line: Sequence[str], environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """A command that runs now; `finished` waits for it."""
+def started(
+    line: Sequence[str], environment: Mapping[str, str] | None = None, folder: Path = TOP
+) -> subprocess.Popen[str]:
+    """A command that runs now, in a folder; `finished` waits for it."""
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(line, cwd=TOP, env=environment, text=True, **pipes)
+    return subprocess.Popen(line, cwd=folder, env=environment, text=True, **pipes)
 
 
 def finished(process: subprocess.Popen[str], timeout: float = 120) -> Done:

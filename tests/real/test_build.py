@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tarfile
 import textwrap
 import time
@@ -19,6 +18,7 @@ import pytest
 
 from tests.real import engines
 from tests.real.engines import Docker, Engine, Podman, tar_of
+from tests.real.shells import Shell
 from tests.real.sites import TOP, Site, command, finished
 
 pytestmark = pytest.mark.engine("docker", "podman", "busybox")
@@ -229,21 +229,11 @@ def test_every_example_of_the_page(second_docker: Docker, podman: Podman, tmp_pa
     commands = ("init -q", "add Dockerfile", "-c user.name=a -c user.email=a@b commit -q -m Begin")
     for words in (*commands, "archive -o context.tar HEAD"):
         subprocess.run(["git", *words.split()], cwd=here, check=True)
-    program = f'#!/bin/sh\nexec {sys.executable} {TOP}/bin/arv-docker "$@" --local={tmp_path}/site\n'
-    programs = folder_of({"arv-docker": program.encode()}, tmp_path / "bin")
-    (programs / "arv-docker").chmod(0o755)
-    environment = second_docker.environment | podman.environment | second_docker.environment
-    environment |= {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(TOP)}
+    shell = Shell(here, tmp_path / "site", podman, second_docker)
     for line in lines:
-        done = subprocess.run(line, shell=True, cwd=here, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        shell.printed(line)
     assert len(lines) == 5
-    code = textwrap.dedent(snippet)
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=here, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] in second_docker.image_ids()
+    assert shell.program(textwrap.dedent(snippet)).splitlines()[-1] in second_docker.image_ids()
 
 
 @pytest.mark.conforms("G19")

@@ -2,10 +2,7 @@
 """SIF files by the real Apptainer, as an ordinary user: built, run, refused, and put where a cluster's nodes look."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import arvados.collection
@@ -13,7 +10,8 @@ import pytest
 
 from tests.real.disks import assert_full, enlarge, files_in, small_disk
 from tests.real.engines import Docker, Image
-from tests.real.sites import TOP, Done, Site, finished, show, started
+from tests.real.shells import Shell
+from tests.real.sites import TOP, Site, finished, show, started
 from tests.real.trees import USER, Apptainer
 
 pytestmark = pytest.mark.engine("docker", "busybox")
@@ -24,35 +22,14 @@ PROGRAM = "\n".join(re.findall(r"^    ((?:from|\(image|built).*)$", PAGE, re.MUL
 CONTENT = 5
 
 
-class Here:
-    """A folder in which commands run, with a site that has the image as app:1."""
+class Here(Shell):
+    """A shell whose site has the image as app:1."""
 
     def __init__(self, folder: Path, docker: Docker, apptainer: Apptainer) -> None:
-        self.folder = folder
         self.site = Site(folder / "site", docker)
-        programs = folder / "programs"
-        programs.mkdir()
-        (programs / "arv-docker").write_text(
-            f'#!/bin/sh\nexec {sys.executable} {TOP}/bin/arv-docker "$@" --local={folder}/site\n'
-        )
-        (programs / "arv-docker").chmod(0o755)
         (folder / "cache/arvados/docker").mkdir(parents=True)  # Apptainer is another user here, and is to get through
-        self.environment = os.environ | apptainer.environment | docker.environment
-        path = apptainer.environment["PATH"]
-        self.environment |= {"PATH": f"{programs}:{path}", "HOME": str(folder), "XDG_CACHE_HOME": f"{folder}/cache"}
-
-    def run(self, line: str) -> Done:
-        """A line of a shell."""
-        process = subprocess.Popen(
-            ["sh", "-c", line],
-            cwd=self.folder,
-            env=self.environment,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        return finished(process)
+        own = {"HOME": str(folder), "XDG_CACHE_HOME": f"{folder}/cache"}
+        super().__init__(folder, self.site.folder, docker, apptainer, **own)
 
 
 @pytest.fixture
@@ -71,8 +48,7 @@ def test_every_example_of_its_page(
     here: Here, apptainer: Apptainer, small_image: Image, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for line in LINES:
-        done = here.run(line)
-        assert done.status == 0, f"{line}\n{done.told}"
+        here.printed(line)
     assert len(LINES) == 8
     made = [*sorted(here.folder.glob("*/*.sif")), here.folder / "for-nextflow/app-1.img"]
     assert [str(it.relative_to(here.folder)) for it in made] == [
@@ -88,9 +64,7 @@ def test_every_example_of_its_page(
     show(
         capsys, f"{apptainer.text('--version')}, user {USER}: {made[0].stat().st_size} bytes, {small_image.greeting!r}"
     )
-    (here.folder / "program.py").write_text(f"{PROGRAM}\nprint(image.paths[0], built)\n")
-    done = here.run(f"PYTHONPATH={TOP} {sys.executable} program.py")
-    assert (done.status, done.out) == (0, "sifs/app%3A1.sif []\n"), done.told
+    assert here.program(f"{PROGRAM}\nprint(image.paths[0], built)\n") == "sifs/app%3A1.sif []\n"
     assert list(here.folder.glob("*/.*")) == []  # neither locks nor unfinished work
 
 
