@@ -131,6 +131,13 @@ class Cataloguing:
         done, _ = self._noted(held, name, (image_id, *digests), held.source)
         return done
 
+    def also_called(self, done: Ingested, image_id: Digest, names: Iterable[Reference]) -> Ingested:
+        """An image that was put into Keep, linked by further names; ``image_id`` is what its source calls it."""
+        for name in names:
+            if (found := self.known(image_id, name)) is not None:
+                done = replace(done, links_written=done.links_written + found.links_written)
+        return done
+
     def held(self, image_id: Digest, diff_ids: Sequence[Digest] = ()) -> Held:
         """What ``known`` would find by the word of trusted users; nothing is read back or written."""
         if self.options.force:

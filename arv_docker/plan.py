@@ -21,6 +21,7 @@ from .keep.delta import KnownLayers
 from .keep.resume import SentBlocks
 from .progress import size
 from .reference import ImageId, Reference
+from .storing import bytes_of
 from .transports import OpenedImage, Source
 from .transports.docker_daemon import NamedSource
 
@@ -156,7 +157,7 @@ def planned(
         found,
         layers_held=len(parts.keys() | there_then.keys()),
         bytes_held=in_keep,
-        bytes_resumed=sum(int(block.partition("+")[2]) for block in resumed),
+        bytes_resumed=bytes_of(resumed),
         bytes_to_send=None if total is None else max(0, total - in_keep),
     )
 

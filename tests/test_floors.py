@@ -24,7 +24,7 @@ FLOORS: list[set[str]] = [
     {"archive", "keep.manifest"},
     {"engine", "registry", "keep"},
     {"transports", "cache", "entries", "filenames"},
-    {"cataloguing", "identities", "ingested", "verify", "plan"}.union(
+    {"cataloguing", "identities", "ingested", "labels", "piped", "plan", "storing", "together", "verify"}.union(
         {"ingest", "load", "naming", "copy", "staging", "folder", "sif"}, {"publish", "housekeeping", "waiting"}
     ),
     {"cli", "integrations", "keepdocker", "installation", "launcher", "substitute"},
