@@ -76,6 +76,25 @@ class _WrittenShort(argparse.Action):
         parser.error("write --local in full, with a folder as --local=FOLDER")
 
 
+def add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    summary: str,
+    epilog: str = "",
+    more: str = "",
+) -> argparse.ArgumentParser:
+    """A command below another: ``summary`` is in the list of them, ``more`` stands behind it in the command's own help,
+    and ``epilog`` below, both as they are written."""
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=summary + more,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:
     """``--local`` and ``--retries``. ``--local`` is taken out by ``without_local`` and stands here for ``--help``."""
     from ..keep.client import RETRIES

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from . import EXIT_CODES, finished, without_local
+from . import EXIT_CODES, add_command, finished, without_local
 
 #: The verbs and what each does. One verb's module is imported when it is asked for, so that the help is there at once.
 VERBS = {
@@ -61,13 +61,7 @@ def _parser(asked: str) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for name, summary in VERBS.items():
-        child = verbs.add_parser(
-            name,
-            help=summary,
-            description=summary,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+        child = add_command(verbs, name, summary)
         if name == asked:
             verb = importlib.import_module(f".{name.replace('-', '_')}", __package__)
             child.set_defaults(run=verb.run)

@@ -58,14 +58,7 @@ def _command(
     summary: str,
     more: str,
 ) -> argparse.ArgumentParser:
-    command = commands.add_parser(
-        name,
-        help=summary,
-        description=f"{summary}; {more}.",
-        epilog=f"example:\n  arv-docker cache {name}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    command = cli.add_command(commands, name, summary, f"example:\n  arv-docker cache {name}", f"; {more}.")
     cli.add_json_option(command)
     command.set_defaults(cache_function=function)
     return command

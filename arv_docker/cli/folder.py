@@ -96,14 +96,7 @@ def _command(
     *,
     json: bool = True,
 ) -> argparse.ArgumentParser:
-    command = commands.add_parser(
-        name,
-        help=summary,
-        description=summary,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    command = cli.add_command(commands, name, summary, epilog)
     command.add_argument("--dir", type=Path, metavar="DIR", help="the folder (the setting ARV_DOCKER_FOLDER)")
     if json:
         cli.add_json_option(command)

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which registry a command of ``arv-docker registry`` means: where it is, who asks, and what looks after it."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from ..publish import Registry
+    from ..registry.credentials import Provider
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """The registry itself and the options that go with it."""
+    command.add_argument("registry", metavar="REGISTRY", help="HOST[:PORT][/FOLDER]")
+    command.add_argument("--insecure", action="store_true", help="without TLS, for a registry on this machine alone")
+    command.add_argument("--username", default="", metavar="NAME", help="the name that goes with the secret")
+    command.add_argument("--password-env", metavar="VARIABLE", help="a variable of the environment has the secret")
+    command.add_argument(
+        "--password-command",
+        metavar="COMMAND",
+        help="a command prints the secret, or JSON with token, username and expires_in; run again when that is over",
+    )
+    command.add_argument("--credential-helper", metavar="NAME", help="docker-credential-NAME gives name and secret")
+    command.add_argument(
+        "--create-command", metavar="COMMAND", help="creates a repository that is missing; its name is put behind it"
+    )
+    command.add_argument(
+        "--service", metavar="URL", help="the REST interface that looks after the registry, as Rescale's does"
+    )
+    command.add_argument("--project", metavar="ID", help="with --service: the project that the registry belongs to")
+    command.add_argument("--service-token-env", metavar="VARIABLE", help="a variable has the service's API token")
+
+
+def registry_of(args: argparse.Namespace) -> Registry:
+    """The registry that the options mean, with what surrounds it. To be closed after use."""
+    from ..publish import Registry
+    from ..registry.credentials import environment
+    from ..registry.services import Plain, Project
+
+    credentials = _credentials(args)
+    if args.service is None:
+        if args.project is not None or args.service_token_env is not None:
+            raise UsageError("--project and --service-token-env go with --service.")
+        service = partial(Plain, command=_words(args.create_command, "--create-command"))
+        return Registry(args.registry, credentials, service=service, insecure=args.insecure)
+    if args.project is None or args.service_token_env is None:
+        raise UsageError("--service needs --project and --service-token-env.")
+    if args.create_command is not None:
+        raise UsageError("with --service the service creates repositories: leave out --create-command.")
+    project = Project(args.service, args.project, environment(args.service_token_env, ""))
+    return Registry(
+        args.registry, credentials or project.credentials, service=lambda *_: project, insecure=args.insecure
+    )
+
+
+def _credentials(args: argparse.Namespace) -> Provider | None:
+    """Where the options say that credentials come from; None for Docker's and Podman's configuration."""
+    from ..publish import place
+    from ..registry.credentials import command, environment, helper
+
+    given = [args.password_env, args.password_command, args.credential_helper]
+    if sum(it is not None for it in given) > 1:
+        raise UsageError("give one of --password-env, --password-command and --credential-helper.")
+    if args.credential_helper is not None:
+        return helper(args.credential_helper, place(args.registry)[0])
+    if args.password_env is not None:
+        return environment(args.password_env, args.username)
+    if args.password_command is not None:
+        return command(_words(args.password_command, "--password-command"), args.username)
+    if args.username:
+        raise UsageError("--username needs its secret: --password-env or --password-command.")
+    return None
+
+
+def _words(text: str | None, option: str) -> list[str]:
+    """A command's words, as a shell would split them; none if the option is not given."""
+    try:
+        words = shlex.split(text or "")
+    except ValueError as error:
+        raise UsageError(f"{option} {text!r} is not a command: {error}.") from None
+    if text is not None and not words:
+        raise UsageError(f"{option} names no command.")
+    return words
