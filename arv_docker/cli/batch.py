@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from ..engine import Engine, EngineImage
+    from ..image import Platform
     from ..ingest import Ingest
     from ..ingested import Ingested
     from ..keep.client import Cluster
@@ -92,7 +93,7 @@ class Batch:
         from ..transports import names
 
         texts = [text for text in asked if names.split(text)[0] is None]
-        if len(texts) < 2 or self._args.keep_tarball or self._args.pull:
+        if len(texts) < 2 or self._args.keep_tarball or self._args.pull or self._args.platform:
             return {}
         images: dict[str, tuple[Reference | ImageId, EngineImage]] = {}
         try:
@@ -134,6 +135,7 @@ class Batch:
         """Where an image is, what it is to be called, and what else it may be called."""
         from ..transports import names
         from ..transports.docker_archive import ArchiveFile
+        from ..transports.docker_daemon import NamedSource
 
         choice = names.Choice(self._args.platform, insecure=self._args.insecure, progress=self._shown)
         if self._args.from_archive is not None:
@@ -141,6 +143,8 @@ class Batch:
             return ArchiveFile(self._args.from_archive, name, choice), self._called or name, None
         transport, rest = names.split(text)
         source = names.source(text, choice)
+        if isinstance(source, NamedSource) and self._args.platform:
+            _check_platform(self._args, source.engine().inspect(source.name), text)
         otherwise = Reference.parse(rest.removeprefix("//")) if transport == "docker" else None
         return source, self._called, otherwise or getattr(source, "called", None)
 
@@ -216,9 +220,12 @@ class Batch:
     def _from_engine(self, name: Reference | ImageId) -> Ingested | Planned:
         if self._args.dry_run:
             try:
-                return self._ingest.plans.engine(cli.engine(self._args), name)
+                engine = cli.engine(self._args)
+                if self._args.platform:
+                    _check_platform(self._args, engine.inspect(name), name)
+                return self._ingest.plans.engine(engine, name)
             except _NOT_THERE:
-                if self._args.force or (found := self._ingest.plans.keep(name)) is None:
+                if self._args.force or self._args.platform or (found := self._ingest.plans.keep(name)) is None:
                     raise
                 return found
         return from_engine_or_keep(self._args, self._ingest, name, self._shown, self._inspected, called=self._called)
@@ -244,10 +251,12 @@ def from_engine_or_keep(
             image = engine.inspect(name)
     except _NOT_THERE as error:
         # No other failure: one of an engine that has the image must not end in an older build of the name.
-        if args.force or args.pull or called or (found := ingest.from_keep(name)) is None:
+        own = args.force or args.pull or called or _platform(args)
+        if own or (found := ingest.from_keep(name)) is None:
             raise
         shown.say(f"{error.message} Keep has it.")
         return found
+    _check_platform(args, image, name)
     return ingest.from_engine(engine, name, image, called)
 
 
@@ -268,6 +277,23 @@ def inspected(args: argparse.Namespace, name: Reference | ImageId | None) -> Fut
 
     threading.Thread(target=inspect, daemon=True).start()
     return result
+
+
+def _platform(args: argparse.Namespace) -> Platform | None:
+    """The platform that is asked for; ``arv-keepdocker`` has no such option."""
+    return getattr(args, "platform", None)
+
+
+def _check_platform(args: argparse.Namespace, image: EngineImage, name: Reference | ImageId | str) -> None:
+    """Raises NoSuchImage if an engine's image is for another platform than is asked for."""
+    from ..manifest import suits
+
+    wanted = _platform(args)
+    if wanted is not None and not suits(image.platform, wanted):
+        raise NoSuchImage(
+            f"the engine has {name} for {image.platform}, and not for {wanted}: it has one image of a name. A registry "
+            "may have others, docker://NAME."
+        )
 
 
 def tell(result: Ingested, shown: progress.Progress) -> None:

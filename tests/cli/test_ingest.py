@@ -280,6 +280,30 @@ def test_an_image_that_the_engine_does_not_have(api: FakeApi, engine: FakeEngine
     assert (collections(api), links(api)) == ([], [])
 
 
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+@pytest.mark.parametrize("names", [["app:1"], ["docker-daemon:app:1"], ["app:1", "app:1"]])
+def test_an_engine_s_image_for_another_platform_is_not_taken(
+    api: FakeApi, engine: FakeEngine, run: Run, monkeypatch: pytest.MonkeyPatch, names: list[str], options: list[str]
+) -> None:
+    monkeypatch.setattr("arv_docker.transports.docker_daemon.Docker", lambda: engine)
+    refused = run("ingest", *options, "--platform", "linux/arm64", *names)
+    assert (refused.code, refused.out) == (1, "")
+    assert "app:1 for linux/amd64, and not for linux/arm64" in refused.err
+    assert collections(api) == []
+    assert run("ingest", *options, "--platform", "linux/amd64", *names).code == 0
+
+
+@pytest.mark.usefixtures("engine")
+def test_what_keep_has_by_that_name_is_not_taken_for_another_platform_s(
+    api: FakeApi, engine: FakeEngine, run: Run
+) -> None:
+    assert run("ingest", "app:1").code == 0
+    engine.images.clear()
+    assert run("ingest", "app:1").code == 0
+    for options in ([], ["--dry-run"]):
+        assert run("ingest", *options, "--platform", "linux/arm64", "app:1").code == 1
+
+
 @pytest.mark.conforms("K7")
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("formats", [["v1"], [], None])
