@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ArvDockerError, DiskError, UsageError
@@ -202,7 +202,9 @@ def cluster(args: argparse.Namespace) -> Iterator[Cluster]:
         yield Cluster(args.api, retries=args.retries)
         return
     if local is None:
-        yield Cluster.configured(retries=args.retries)
+        with asking(args, "the cluster"):
+            configured = Cluster.configured(retries=args.retries)
+        yield configured
         return
     from pathlib import Path
 
@@ -210,6 +212,14 @@ def cluster(args: argparse.Namespace) -> Iterator[Cluster]:
 
     with site.LocalSite(Path(local) if local else site.default_folder()) as running:
         yield Cluster.at(running.url, running.token, retries=args.retries)
+
+
+def asking(args: argparse.Namespace, what: str) -> AbstractContextManager[object]:
+    """A step in which a cluster is asked ``what``: plain lines once it takes long; what draws bars is slow to load."""
+    from ..progress import Lines
+
+    shown: Progress = getattr(args, "shown", None) or Lines(sys.stderr)
+    return shown.step(f"asking {what}", None)
 
 
 def trust(args: argparse.Namespace, cluster: Cluster, shown: Progress) -> Trust:

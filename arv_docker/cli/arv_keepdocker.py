@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 from .. import __version__, cli, progress
@@ -51,26 +51,29 @@ def main(
 
 def _run(args: argparse.Namespace, out: TextIO, err: TextIO) -> int:
     if args.from_archive is None and (args.image is None or (args.image == "images" and args.tag is None)):
+        args.shown = _progress(args, err, progress.Lines)
         return _list(args, out)
+    args.shown = _progress(args, err, progress.on)
     name = None if args.image is None else name_from_arguments(args.image, args.tag)
     args.cache = args.cache and args.resume
-    print(ingest.ingested(args, name, _progress(args, err)).uuid, file=out)
+    print(ingest.ingested(args, name, args.shown).uuid, file=out)
     return 0
 
 
-def _progress(args: argparse.Namespace, err: TextIO) -> progress.Progress:
+def _progress(args: argparse.Namespace, err: TextIO, usual: Callable[[TextIO], progress.Progress]) -> progress.Progress:
     if args.silent:
         return progress.Silent()
     if args.progress == "--no-progress":
         return progress.Messages(err)
-    return progress.Batch(err) if args.progress == "--batch-progress" else progress.on(err)
+    return progress.Batch(err) if args.progress == "--batch-progress" else usual(err)
 
 
 def _list(args: argparse.Namespace, out: TextIO) -> int:
     from ..keep import catalogue
 
-    with cli.cluster(args) as cluster:
-        print(images.table(catalogue.listing(cluster, project=args.project_uuid)), file=out)
+    with cli.cluster(args) as cluster, cli.asking(args, "for the images"):
+        listing = catalogue.listing(cluster, project=args.project_uuid)
+    print(images.table(listing), file=out)
     return 0
 
 

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from ..keep import catalogue
 
     shown = progress.on()
-    with cli.cluster(args) as cluster:
+    with cli.cluster(args) as cluster, cli.asking(args, "for the images"):
         rows = catalogue.listing(cluster, args.name, args.project_uuid)
         trust = cli.trust(args, cluster, shown)
     foreign = {row.link.modified_by for row in rows if not trust.includes(row.link.modified_by)}

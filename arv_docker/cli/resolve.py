@@ -41,8 +41,9 @@ def run(args: argparse.Namespace) -> int:
 
     shown = progress.on()
     with cli.cluster(args) as cluster:
-        trust = cli.trust(args, cluster, shown)
-        found = catalogue.resolve(cluster, args.name, trust)
+        with cli.asking(args, f"for {args.name}"):
+            trust = cli.trust(args, cluster, shown)
+            found = catalogue.resolve(cluster, args.name, trust)
         if args.platform:
             found = platforms.for_platform(cluster, found, args.platform, shown)
     for warning in found.warnings:

@@ -7,6 +7,7 @@ import importlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -201,6 +202,20 @@ def test_no_cluster_and_no_local(arguments: list[str]) -> None:
     assert result.stdout == ""
     assert "ARVADOS_API_HOST" in result.stderr
     assert "--local" in result.stderr
+
+
+@pytest.mark.conforms("S19")
+@pytest.mark.parametrize("arguments", [["arv-docker", "images"], ["arv-keepdocker"]])
+def test_a_cluster_that_says_nothing_is_waited_for_aloud(arguments: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        host = f"127.0.0.1:{deaf.getsockname()[1]}"
+        environment = {**os.environ, "ARVADOS_API_HOST": host, "ARVADOS_API_TOKEN": "token"}
+        command = [*PROGRAMS[arguments[0]], *arguments[1:]]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+            assert process.stderr is not None
+            assert process.stderr.readline().startswith("asking the cluster: ")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130
 
 
 def test_no_engine_is_installed(tmp_path: Path) -> None:
