@@ -79,6 +79,9 @@ class Cache:
             for path in self._folder.glob("*.blocks"):  # what an interrupted run sent, of which the next would profit
                 if _age(path) > older_than:
                     self._remove_if_free(path, path.name.partition(".")[0])
+            for path in self._learned():
+                if _age(path) > older_than:
+                    path.unlink(missing_ok=True)
         return before - self._size() + sif.clear_leftovers(self._folder)
 
     def clear(self) -> int:
@@ -194,9 +197,14 @@ class Cache:
         entries.unlink(link for link, _ in entries.links() if link not in good)
         entries.drop_unnamed((*contents, *root.glob(f"*{METADATA_SUFFIX}")))
 
+    def _learned(self) -> Iterator[Path]:
+        """The files of what was learned of layers; whoever writes one makes it if it is not there."""
+        for pattern in ("table", "*.json"):
+            yield from (self._folder / "layers").glob(pattern)
+
     def _size(self) -> int:
         files = [it for pattern in ("*.tar*", "*.blocks") for it in self._folder.glob(pattern)]
-        files += [*self._entries.root.glob("*"), *self._entries.root.glob(".*")]
+        files += [*self._learned(), *self._entries.root.glob("*"), *self._entries.root.glob(".*")]
         return sum(map(_size, (it for it in files if it.is_file())))
 
 

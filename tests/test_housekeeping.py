@@ -13,7 +13,9 @@ from arv_docker import cache
 from arv_docker.disk import locked
 from arv_docker.entries import metadata_path, user_entries
 from arv_docker.housekeeping import IMAGE, TARBALL, Cache
+from arv_docker.image import OCI_LAYER, Descriptor, Digest
 from arv_docker.progress import Silent
+from arv_docker.registry.known import KnownBlobs, LayerTable
 from tests.archives import Image, classic, files_of, image
 from tests.test_entries import APP, OTHER, add
 
@@ -219,4 +221,16 @@ def test_what_an_interrupted_run_sent_is_forgotten_when_it_is_old() -> None:
     Cache(Silent()).gc(older_than=1000)
     assert path.exists()
     assert Cache(Silent()).clear() == len("a line\n")
+    assert left() == []
+
+
+def test_what_was_learned_of_layers_is_forgotten_when_it_is_old() -> None:
+    layer, there = Digest.of(b"layer"), "registry.example/app"
+    LayerTable(cache.cache_folder()).note(layer, 5)
+    KnownBlobs(cache.cache_folder()).note(layer, Descriptor(OCI_LAYER, layer, 5), there)
+    Cache(Silent()).gc()
+    Cache(Silent()).gc(older_than=1000)
+    assert LayerTable(cache.cache_folder()).size(layer) == 5
+    assert KnownBlobs(cache.cache_folder()).of(layer) is not None
+    assert Cache(Silent()).clear() > 200
     assert left() == []

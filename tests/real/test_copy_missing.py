@@ -66,3 +66,39 @@ def test_of_the_next_version_only_what_changed_is_fetched(
     back = Site(tmp_path / "back", engine)
     again = json.loads(back.printed("ingest", "--json", place(engine, "arvtest/copied:2"), "--as", following.reference))
     assert again["image_id"] == following.id
+
+
+@pytest.mark.long
+@pytest.mark.engine("docker", "busybox", "registry")
+@pytest.mark.parametrize("fixture", ["second_docker", "containerd_docker"])
+def test_an_engine_that_pulled_the_first_version_itself(
+    fixture: str,
+    docker: Docker,
+    registry: Distribution,
+    small_image: Image,
+    variant_of: Callable[[Image, str], Image],
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A classic store does with its layers once their sizes are known; one of containerd has them compressed, which it
+    takes and cannot save: all are fetched then."""
+    engine: Engine = request.getfixturevalue(fixture)
+    following = variant_of(small_image, "arvtest/small:2")
+    names = [pushed(docker, registry, it, f"app:{number}") for number, it in enumerate((small_image, following))]
+    engine.run("pull", names[0])
+    copies = Site(tmp_path / "none", engine)
+    copies.printed("copy", "--insecure", f"docker://{names[0]}", f"docker-archive:{tmp_path}/first.tar")
+    before = registry.served
+    done = copies.run("copy", "--insecure", f"docker://{names[1]}", "docker-daemon:arvtest/copied:2")
+    served = registry.served - before
+    assert done.status == 0, done.told
+    show(capsys, f"{fixture}: {served:,} bytes from the registry", *done.err.splitlines())
+    classic = fixture == "second_docker"
+    assert (served < BESIDE) == classic
+    assert ("loading all of them" in done.err) != classic
+    engine.run("rmi", "--force", names[0])
+    assert engine.text("run", "--rm", "--network", "none", "arvtest/copied:2") == following.greeting
+    back = Site(tmp_path / "back", engine)
+    again = json.loads(back.printed("ingest", "--json", "arvtest/copied:2", "--as", following.reference))
+    assert again["image_id"] == following.id
