@@ -22,6 +22,7 @@ from .errors import ArvDockerError, ContentError, NoSuchImage
 from .image import Digest
 from .ingested import Ingested, Options
 from .keep.client import Cluster
+from .keep.stored import StoredImage
 from .keep.trust import Trust
 from .plan import Planning
 from .progress import Progress
@@ -116,7 +117,7 @@ class Ingest:
         label = labels.of_source(image, name, otherwise)
         if label is not None:
             naming.check_free(self._cluster, label, config.digest)
-        size = image.known_size if isinstance(image, ArchivedImage) else None
+        size = image.known_size if isinstance(image, ArchivedImage | StoredImage) else None
         expected = Expected((config.digest,), config.diff_ids, size)
 
         def store(spare: bool) -> Ingested:

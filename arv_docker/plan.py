@@ -19,6 +19,7 @@ from .ingested import Beside
 from .keep.client import Cluster
 from .keep.delta import KnownLayers
 from .keep.resume import SentBlocks
+from .keep.stored import StoredImage
 from .progress import size
 from .reference import ImageId, Reference
 from .storing import bytes_of
@@ -98,7 +99,7 @@ class Planning:
     def image(self, image: OpenedImage, called: str) -> Planned:
         """What ``Ingest.from_image`` would do with an image that is ``called`` so."""
         config = image.config
-        total = image.known_size if isinstance(image, ArchivedImage) else None
+        total = image.known_size if isinstance(image, ArchivedImage | StoredImage) else None
         return planned(self._cluster, self._records, called, config.digest, diff_ids=config.diff_ids, total=total)
 
     def keep(self, name: Reference | ImageId) -> Planned | None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -19,7 +20,7 @@ from arv_docker.keep import manifest
 from arv_docker.keep.catalogue import DIGEST, HASH, REPO_TAG, resolve
 from arv_docker.keep.client import Cluster
 from arv_docker.keep.stored import image_file
-from arv_docker.progress import Silent
+from arv_docker.progress import Silent, Storing
 from arv_docker.reference import Reference
 from tests.archives import Image, classic, files_of, image
 from tests.keep.fake_api import OTHER, PROJECT, FakeApi, http_error
@@ -186,6 +187,19 @@ def test_a_cluster_that_takes_no_such_images_is_found_before_anything_is_sent(th
     with pytest.raises(ArvDockerError, match="v2"):
         copied(there, here, "app:1")
     assert here.keep.blocks == {}
+
+
+def test_how_much_there_is_to_copy_is_told(there: FakeApi, here: FakeApi, tmp_path: Path) -> None:
+    ingested(there, ONE, tmp_path, "app:1")
+    totals = []
+
+    class Told(Silent):
+        def storing(self, title: str, total: int | None) -> AbstractContextManager[Storing]:
+            totals.append(total)
+            return super().storing(title, total)
+
+    Copying(Cluster(there), Cluster(here), Options(), Told()).run(one(Cluster(there), "app:1"))
+    assert totals == [sum(ONE.sizes.values())]
 
 
 def test_two_at_once_copy_once(there: FakeApi, here: FakeApi) -> None:

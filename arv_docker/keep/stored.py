@@ -120,6 +120,11 @@ class StoredImage:
         return self.archived.sizes
 
     @property
+    def known_size(self) -> int:
+        """The uncompressed bytes of all distinct layers."""
+        return sum(self.sizes.values())
+
+    @property
     def is_ours(self) -> bool:
         """Whether the collection's blocks are those into which we cut the image's canonical archive."""
         whole = all((it.offset, it.length) == (0, it.locator.size) for it in self.file.segments)
