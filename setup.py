@@ -26,7 +26,8 @@ setup(
     packages=find_packages(include=["arv_docker", "arv_docker.*"]),
     package_data={"arv_docker": ["py.typed"]},
     python_requires=">=3.10",
-    install_requires=["arvados-python-client>=3.0", "ciso8601>=2.0", "rich>=13", "urllib3>=2.2"],
+    # One step may be part of another, which rich shows from 14.1 on, and refuses before.
+    install_requires=["arvados-python-client>=3.0", "ciso8601>=2.0", "rich>=14.1", "urllib3>=2.2"],
     extras_require={"site": SITE, "zstd": ZSTD, "fast": FAST, "test": SITE + ZSTD + FAST + TESTS},
     entry_points={
         "console_scripts": [
