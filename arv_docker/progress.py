@@ -77,7 +77,8 @@ class Lines(Silent):
     def say(self, message: str) -> None:
         """A line; if nobody reads it any more, the work goes on."""
         with suppress(BrokenPipeError):
-            print(printable(message), file=self._stream, flush=True)
+            self._stream.write(f"{printable(message)}\n")  # at once, for another thread may have something to say
+            self._stream.flush()
 
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
         """A line when the step has taken two seconds, then one every ten, and one at its end."""
@@ -230,11 +231,13 @@ def _during(counter: _Counter | _BatchCounter) -> Iterator[Storing]:
         while not ended.wait(1):
             counter.tell_if_due()
 
-    threading.Thread(target=tick, daemon=True).start()
+    ticking = threading.Thread(target=tick, daemon=True)
+    ticking.start()
     try:
         yield counter
     finally:
         ended.set()
+    ticking.join()  # which may be at a line of its own
     counter.end()
 
 

@@ -183,6 +183,26 @@ def test_programs_are_told_while_bytes_come(count: int, line: str) -> None:
         assert told.wait(20), stream.getvalue()
 
 
+def test_the_last_line_is_that_of_the_end() -> None:
+    """Though another thread is just about to write one; and no line is written in two parts, or both would mix."""
+    begun = threading.Event()
+    written = []
+
+    class Slow(io.StringIO):
+        def write(self, text: str, /) -> int:
+            if threading.current_thread() is not threading.main_thread():
+                begun.set()
+                time.sleep(0.2)
+            written.append(text)
+            return len(text)
+
+    with progress.Batch(Slow()).storing("storing", 100) as storing:
+        storing(40)
+        assert begun.wait(20)
+    assert written[-1].endswith(": 40 written 40 total\n")
+    assert all(text.count("\n") == 1 and text.endswith("\n") for text in written)
+
+
 @pytest.mark.parametrize("total", [None, 0])
 def test_a_step_of_unknown_length(clock: Clock, total: int | None) -> None:
     stream = io.StringIO()
