@@ -228,4 +228,6 @@ def _made(folder: Path) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise DiskError(f"the cache folder {folder} cannot be made: {error.strerror}.") from error
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise DiskError(f"the cache folder {folder} is not this user's to read. Set XDG_CACHE_HOME to another one.")
     return folder

@@ -221,5 +221,8 @@ def _hashed(file: IO[bytes], advance: Advance) -> Digest:
 
 
 def _full(folder: Path, needed: int, advice: str) -> str:
+    files = os.statvfs(folder)
+    if files.f_files and not files.f_favail:
+        return f"no room in {folder}: its file system can have no more files. Remove some, or {advice}."
     wanted = f"{about(needed)} are needed, " if needed else ""
     return f"no room in {folder}: {wanted}{room_in(folder)} are free. Make room, or {advice}."

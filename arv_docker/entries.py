@@ -15,6 +15,7 @@ about it agrees; the bytes are hashed before they are handed out.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +26,7 @@ from urllib.parse import quote
 
 from .cache import cache_folder
 from .disk import hash_of, locked, locked_if_free, partial_of, place, read, replacing, sync, write, writing
-from .errors import ContentError, DigestMismatch, NotAnImage
+from .errors import ContentError, DigestMismatch, DiskError, NotAnImage
 from .filenames import METADATA_SUFFIX, plain
 from .image import MAX_JSON_SIZE, Digest, Platform
 from .inspection import Form, Metadata, Sealed, digest_of, signature_of
@@ -151,7 +152,11 @@ class Entries:
         with self.changing():
             new.rename(path)
             write(metadata_path(path), self._form.dump(metadata))
-            self._link(name, path)
+            try:
+                self._link(name, path)
+            except DiskError:
+                self.drop_unnamed((path, metadata_path(path)))
+                raise
         return Entry(path, metadata)
 
     def adopt(self, name: str, entry: Entry) -> Entry:
@@ -296,11 +301,24 @@ class Entries:
             for link, target in zip(self._pair(it), (path, metadata_path(path)), strict=True):
                 temporary = partial_of(link)
                 temporary.unlink(missing_ok=True)
-                temporary.symlink_to(f"../{target.name}")
+                with self._linking():
+                    temporary.symlink_to(f"../{target.name}")
                 temporary.rename(link)
         sync(self._group)
         mine = [link for it in self._names(name) for link in self._pair(it)]
         self.drop_unnamed(self.root / before[link] for link in mine if link in before)
+
+    @contextmanager
+    def _linking(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            raise DiskError(
+                f"the file system of {self.root} has no symbolic links, which images have their names by there. "
+                "Choose a folder on another one; for the cache, by XDG_CACHE_HOME."
+            ) from error
 
     def _waiting(self, image_id: Digest) -> Iterator[None]:
         self._progress.say(f"another process fetches image {image_id.short}; waiting for it")

@@ -317,6 +317,12 @@ def test_a_folder_that_cannot_be_made(home: Path, monkeypatch: pytest.MonkeyPatc
 # -- the lock ---------------------------------------------------------------------------
 
 
+def test_a_folder_of_another_user(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(DiskError, match=r"docker is not this user's to read\. Set XDG_CACHE_HOME"):
+        cache.cache_folder()
+
+
 def test_the_lock_goes_with_its_file(tmp_path: Path) -> None:
     with locked(tmp_path, ID) as file:
         assert file == tmp_path / f"{ID}.tar"

@@ -7,6 +7,7 @@ import errno
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -40,6 +41,12 @@ def test_a_full_disk_is_told_with_its_numbers(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert "XDG_CACHE_HOME" not in caught.value.message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_can_have_no_more_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_files=100, f_favail=0))
+    with pytest.raises(DiskError, match="no more files"), replacing(tmp_path / "file", 1000):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_the_names_of_partial_files(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -15,7 +16,7 @@ import pytest
 
 from arv_docker import disk
 from arv_docker.entries import Entries, Entry, metadata_path
-from arv_docker.errors import DigestMismatch
+from arv_docker.errors import DigestMismatch, DiskError
 from arv_docker.filenames import cwl, nextflow
 from arv_docker.image import Digest
 from arv_docker.inspection import Metadata, record_of, signature_of
@@ -142,6 +143,16 @@ def test_without_hard_links_it_is_a_copy(entries: Entries, tmp_path: Path, monke
     assert path.read_bytes() == canonical_archive(APP)
     assert path.stat().st_ino != entry.path.stat().st_ino
     assert [it.name for it in path.parent.iterdir()] == ["x"]
+
+
+def test_without_symbolic_links_there_is_no_cache(entries: Entries, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(Path, "symlink_to", refused)
+    with pytest.raises(DiskError, match="no symbolic links"):
+        add(entries, "app:1")
+    assert [it.name for it in entries.root.iterdir() if it.is_file()] == []
 
 
 def test_a_copy_that_changes_meanwhile_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,7 @@ def deploy(
     found = verified(copies, directory, progress)
     engine = engine or Docker()
     if isinstance(engine, Apptainer):
+        _tell_of_others(found, engine.name, engine.platform(), progress)
         return tuple(_built(found, copies, SifFolder(Path(directory), progress=progress, apptainer=engine)))
     taken = [it for it in found if accepts(engine.name, [it.kind])]
     _tell_left_out(found, taken, engine.name, progress)

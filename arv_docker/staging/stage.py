@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from ..errors import (
     ArvDockerError,
     BadSettings,
     DigestMismatch,
+    DiskError,
     EngineNotRunning,
     EnginePermissionDenied,
     NoCluster,
@@ -102,7 +104,8 @@ class _Staging:
     def run(self, images: Sequence[Wanted]) -> tuple[Container, ...]:
         for it in images:
             self._folder.paths(it, _ANY)  # raises for what cannot be a file's name, before anything is fetched
-        self._folder.tidy()
+        with suppress(DiskError, OSError):  # of a folder that is only read all that is wanted may be there
+            self._folder.tidy()
         self._there = [copy for copy in self._folder.copies() if copy.path.exists()]
         missing: dict[Wanted, list[ArvDockerError]] = {}
         ways = [way for it in images if (way := self._way(it, missing))]

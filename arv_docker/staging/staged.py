@@ -231,10 +231,13 @@ def check_bytes(container: Container, progress: Progress) -> None:
             continue
         read.add((found.st_dev, found.st_ino))
         with progress.step(f"verifying {path.name}", found.st_size) as advance:
-            if hash_of(path, advance) != container.archive:
-                raise DigestMismatch(
-                    f"{path} is not as it was staged; nothing of it is used. Stage the image again, with --force."
-                )
+            content = hash_of(path, advance)
+        if content is None:
+            raise DigestMismatch(f"{path} is not this user's to read, or its disk fails; nothing of it is used.")
+        if content != container.archive:
+            raise DigestMismatch(
+                f"{path} is not as it was staged; nothing of it is used. Stage the image again, with --force."
+            )
 
 
 def check_image(container: Container, progress: Progress) -> None:

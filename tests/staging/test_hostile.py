@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -14,8 +15,9 @@ from typing import Any
 import pytest
 
 import arv_docker
+from arv_docker import disk
 from arv_docker.entries import user_entries
-from arv_docker.errors import ArvDockerError, ContentError, NotAnImage, NotVerified, OtherImage
+from arv_docker.errors import ArvDockerError, ContentError, DiskError, NotAnImage, NotVerified, OtherImage
 from arv_docker.filenames import naming
 from arv_docker.housekeeping import Cache
 from arv_docker.image import Digest
@@ -95,6 +97,34 @@ def test_a_file_that_is_called_like_metadata_of_nothing(place: Place, folder: Pa
     (folder / "_meta.json").write_text("{}")
     place.stage("app:1")
     assert len(arv_docker.deploy(folder, FakeEngine())) == 1
+
+
+# -- who may read and write ----------------------------------------------------------------
+
+
+def test_a_folder_that_is_only_read(place: Place, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what a killed process left."""
+    (first,) = place.stage("app:1")
+    (folder / ".lock").touch()
+
+    def refused(path: Path) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(disk, "_lock_file", refused)
+    (again,) = place.stage("app:1")
+    assert (again.paths, again.origin) == (first.paths, "staged")
+    with pytest.raises(DiskError, match="cannot be written"):
+        place.stage("app:1", force=True)
+
+
+def test_an_archive_of_another_user_is_not_called_damaged(
+    place: Place, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.stage("app:1")
+    monkeypatch.setattr("arv_docker.staging.staged.hash_of", lambda *_: None)
+    with pytest.raises(NotVerified) as raised:
+        arv_docker.deploy(folder, FakeEngine())
+    assert "not this user's to read" in raised.value.detail
 
 
 # -- metadata ------------------------------------------------------------------------------
