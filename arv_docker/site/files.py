@@ -7,6 +7,8 @@ import os
 import secrets
 from pathlib import Path
 
+from ..disk import sync
+
 
 def write_private(path: Path, data: bytes) -> None:
     """Put ``data`` into ``path``, mode 0600, whole or not at all, and on disk on return."""
@@ -21,13 +23,4 @@ def write_private(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path.parent)

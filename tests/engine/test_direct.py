@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -33,20 +34,40 @@ class Daemon:
     def _serve(self) -> None:
         connection, _ = self._socket.accept()
         with connection, self._socket:
-            while b"\r\n\r\n" not in self.request:
-                self.request += connection.recv(4096)
+            while not self.heard:
+                if not (piece := connection.recv(4096)):
+                    return
+                self.request += piece
             for piece in self._pieces:
                 connection.sendall(piece)
 
+    @property
+    def heard(self) -> bool:
+        """Whether it answers now."""
+        return b"\r\n\r\n" in self.request
+
+
+Server = TypeVar("Server", bound=Daemon)
+
 
 @pytest.fixture
-def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Daemon]]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where Docker is looked for."""
     path = tmp_path / "docker.sock"
     monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
+    return path
+
+
+@pytest.fixture
+def daemon(place: Path) -> Iterator[Callable[..., Daemon]]:
+    yield from served(Daemon, place)
+
+
+def served(kind: Callable[..., Server], place: Path) -> Iterator[Callable[..., Server]]:
     made = []
 
-    def make(*pieces: bytes) -> Daemon:
-        made.append(Daemon(path, list(pieces)))
+    def make(*pieces: bytes, **options: int) -> Server:
+        made.append(kind(place, list(pieces), **options))
         return made[-1]
 
     yield make
@@ -148,7 +169,7 @@ def _read_half(docker: Docker) -> None:
 class Loading(Daemon):
     """Reads a request to its end, or as much as it cares for, and answers."""
 
-    def __init__(self, path: Path, pieces: list[bytes], patience: int) -> None:
+    def __init__(self, path: Path, pieces: list[bytes], patience: int = 1 << 30) -> None:
         self._patience = patience
         super().__init__(path, pieces)
 
@@ -168,30 +189,14 @@ class Loading(Daemon):
     def ended(self) -> bool:
         return self.request.endswith(b"\r\n0\r\n\r\n")
 
-    def _serve(self) -> None:
-        connection, _ = self._socket.accept()
-        with connection, self._socket:
-            while not self.ended and len(self.request) < self._patience:
-                if not (piece := connection.recv(4096)):
-                    return
-                self.request += piece
-            for piece in self._pieces:
-                connection.sendall(piece)
+    @property
+    def heard(self) -> bool:
+        return self.ended or len(self.request) >= self._patience
 
 
 @pytest.fixture
-def loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Loading]]:
-    path = tmp_path / "docker.sock"
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
-    made = []
-
-    def make(*pieces: bytes, patience: int = 1 << 30) -> Loading:
-        made.append(Loading(path, list(pieces), patience))
-        return made[-1]
-
-    yield make
-    for it in made:
-        it.thread.join(5)
+def loading(place: Path) -> Iterator[Callable[..., Loading]]:
+    yield from served(Loading, place)
 
 
 def answered(*lines: str, status: str = "200 OK") -> bytes:

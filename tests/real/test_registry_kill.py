@@ -5,23 +5,18 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.archives import classic, image
 from tests.real.sites import command, finished, started
-from tests.registry.scripted import Conversation, Registry, running, sha256
+from tests.registry.conftest import registry
+from tests.registry.scripted import Conversation, Registry, sha256
+
+__all__ = ["registry"]
 
 IMAGE = image(b"first".ljust(4096), b"second".ljust(2048), os="linux")
-
-
-@pytest.fixture
-def registry() -> Iterator[Registry]:
-    server = Registry()
-    with running(server):
-        yield server
 
 
 @pytest.fixture
