@@ -63,8 +63,8 @@ class Ingest:
         self._records.check_cluster()
         label = called or labels.of_engine(name, image)
         with self._storing.locked(image.id) as image_file:
-            read = partial(self._read, engine, image, label, image_file)
-            result = self._storing.unless_known(image.id, label, read, diff_ids=image.diff_ids)
+            known = partial(self._records.known, image.id, label, diff_ids=image.diff_ids)
+            result = self._storing.unless_known(image.id, known, partial(self._read, engine, image, label, image_file))
             if self._options.keep_tarball:
                 cache.keep(image_file, engine.name)
             else:
@@ -119,12 +119,13 @@ class Ingest:
             naming.check_free(self._cluster, label, config.digest)
         size = image.known_size if isinstance(image, ArchivedImage | StoredImage) else None
         expected = Expected((config.digest,), config.diff_ids, size)
+        known = partial(self._records.known, config.digest, label, digests=digests_of(image))
 
         def store(spare: bool) -> Ingested:
             return self._storing.catalogue(self._storing.store(image, expected, spare=spare, called=label), label)
 
         with self._storing.locked(config.digest):
-            return self._storing.unless_known(config.digest, label, store, digests=digests_of(image))
+            return self._storing.unless_known(config.digest, known, store)
 
     def under_its_names(self, image: OpenedImage) -> Ingested:
         """The same, linked by every name that its archive gives it; the result has the first of them."""

@@ -47,5 +47,7 @@ def _recorded(storing: Storing, written: Written, names: Sequence[Reference]) ->
     image_id = written.stored.layout.config.digest
     first = next(iter(names), None)
     with storing.locked(image_id):
-        known = storing.known(image_id, first, digests=written.digests)
+        known = None
+        if not storing.options.force:
+            known = storing.records.known(image_id, first, digests=written.digests)
         return storing.records.also_called(known or storing.catalogue(written, first), image_id, names[1:])

@@ -78,30 +78,12 @@ class Storing:
         """Where the image's tarball belongs, while no other process works on that image."""
         return cache.locked(cache.cache_folder(), image_id, self._waiting(image_id))
 
-    def known(
-        self,
-        image_id: Digest,
-        name: Reference | None,
-        *,
-        digests: Sequence[Digest] = (),
-        diff_ids: Sequence[Digest] = (),
-    ) -> Ingested | None:
-        """The image, if Keep has it and it is not to be stored all the same; as ``Cataloguing.known`` finds it."""
-        if self.options.force:
-            return None
-        return self.records.known(image_id, name, digests=digests, diff_ids=diff_ids)
-
     def unless_known(
-        self,
-        image_id: Digest,
-        name: Reference | None,
-        store: Callable[[bool], Ingested],
-        *,
-        digests: Sequence[Digest] = (),
-        diff_ids: Sequence[Digest] = (),
+        self, image_id: Digest, known: Callable[[], Ingested | None], store: Callable[[bool], Ingested]
     ) -> Ingested:
-        """The image, if it is ``known``; else what ``store`` makes of it, called as by ``anew_if_refused``."""
-        result = self.known(image_id, name, digests=digests, diff_ids=diff_ids)
+        """The image, if it is ``known`` and not to be stored all the same; else what ``store`` makes of it, which is
+        called as by ``anew_if_refused``."""
+        result = None if self.options.force else known()
         if result is None:
             result = self.anew_if_refused(store)
         self.forget(image_id)
