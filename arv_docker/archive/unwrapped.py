@@ -23,8 +23,6 @@ from .zipped import ZippedMember
 _ZIP = b"PK\x03\x04"
 #: What is kept of all small files together.
 _ROOM = 64 << 20
-#: The largest part of a file that is read at once; the directory of a ZIP file is no larger.
-_MOST = 64 << 20
 
 
 def unwrapped(source: RandomAccess, progress: Progress | None = None) -> tuple[RandomAccess, list[Member] | None]:
@@ -158,8 +156,6 @@ class _File(io.RawIOBase):
 
     def read(self, length: int = -1, /) -> bytes:
         length = self._source.size - self._position if length < 0 else length
-        if length > _MOST:
-            raise BadArchive(f"the ZIP file has a directory of {length} bytes; at most {_MOST} are read.")
         content = self._source.read_at(self._position, length)
         self._position += len(content)
         return content

@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from threading import Lock
-from typing import IO
+from typing import IO, cast
 
 from ..errors import BadArchive, DigestMismatch
 from ..progress import UNHEARD, Advance
@@ -28,6 +28,10 @@ _TIME = (1980, 1, 1, 0, 0, 0)
 #: Of the other methods zipfile decompresses as much at once as a bomb holds.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
+#: The largest part of a file that zipfile may read at once. The directory is read so, which takes eight times its size
+#: and a second for each 8 MiB; that of one member is small, and of the member no more than this is ever asked for.
+_MOST = 8 << 20
+
 #: What zipfile raises for files that are none, or are damaged.
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 
@@ -41,7 +45,7 @@ class ZippedMember:
     def __init__(self, file: IO[bytes]) -> None:
         """Reads the directory; raises BadArchive where that cannot be done or does not list one file."""
         try:
-            self._zip = zipfile.ZipFile(file)
+            self._zip = zipfile.ZipFile(cast(IO[bytes], _Bounded(file)))
             members = self._zip.infolist()
             if len(members) != 1 or members[0].is_dir():
                 raise BadArchive(f"the ZIP file holds {len(members)} members; an image archive is exactly one file.")
@@ -75,6 +79,20 @@ class ZippedMember:
                 raise DigestMismatch("the end of the ZIP file is not what was written there.")
             if comment and comment != _seal(self._file, start, advance):
                 raise DigestMismatch("the ZIP file is not as it was written: its bytes do not hash to its seal.")
+
+
+class _Bounded:
+    """As much of a file as zipfile needs to read one, with a bound to what it reads at once."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, length: int = -1) -> bytes:
+        content = self._file.read(length if 0 <= length <= _MOST else _MOST + 1)
+        if len(content) > _MOST:
+            raise BadArchive(f"the ZIP file has a directory of more than {_MOST} bytes; it holds more than an image.")
+        return content
 
 
 def write(file: IO[bytes], name: str, size: int, content: Iterable[bytes]) -> None:

@@ -163,7 +163,7 @@ def test_zip_files_that_hold_no_archive(content: bytes) -> None:
 
 
 def test_a_directory_of_a_gigabyte_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unwrapped, "_MOST", 10_000)
+    monkeypatch.setattr("arv_docker.archive.zipped._MOST", 10_000)
     with pytest.raises(BadArchive, match="directory of"):
         read(zipped(b"", *("n" * 100 + str(it) for it in range(200))))
 

@@ -47,6 +47,17 @@ def test_reading_anywhere() -> None:
         assert member.read_at(offset, length) == CONTENT[offset : offset + length]
 
 
+def test_a_directory_that_takes_hundreds_of_megabytes_is_not_read() -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("web.docker", CONTENT)
+        archive.infolist()[0].comment = bytes(60_000)
+        archive.filelist *= 140
+    assert len(file.getvalue()) > 8 << 20
+    with pytest.raises(BadArchive, match="directory of more than"):
+        ZippedMember(file)
+
+
 def test_a_flipped_bit_is_found_wherever_it_is() -> None:
     """Also where readers of ZIP files do not look: times, modes, what the first header repeats, the comment."""
     whole = zipped(CONTENT[:300])
