@@ -47,7 +47,8 @@ exit codes:
   5    the content: not an image, a damaged archive, bytes that do not match their digest
   6    settings: no cluster configured and no --local
   7    this machine's disk: full, or a folder that cannot be written
-  8    the name: to the cluster it means another image (link, tag, untag, status, ingest --unique)
+  8    the name: to the cluster it means another image, or it is another one's alone (link, tag, untag, status,
+       ingest, copy)
   9    a registry: not reachable, refuses, or does not offer what was asked for
   10   an image that is not ready for use (registry status, registry wait, --wait)
   11   a build that failed (build)
