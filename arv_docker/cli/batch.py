@@ -4,30 +4,20 @@
 from __future__ import annotations
 
 import argparse
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING
 
 from .. import cli, progress
-from ..errors import (
-    ArvDockerError,
-    BadReference,
-    ClusterError,
-    EngineNotRunning,
-    EnginePermissionDenied,
-    NoEngine,
-    NoSuchImage,
-    UsageError,
-)
+from ..errors import ArvDockerError, BadReference, ClusterError, NoSuchImage, UsageError
 from ..reference import ImageId, Reference, parse_name
+from . import engine_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
     from ..engine import Engine, EngineImage
-    from ..image import Platform
     from ..ingest import Ingest
     from ..ingested import Ingested
     from ..keep.client import Cluster
@@ -35,10 +25,6 @@ if TYPE_CHECKING:
     from ..transports import Openable, OpenedImage, Source
 
     Outcome = Ingested | Planned | ArvDockerError
-
-
-#: Why an engine may not have an image, so that Keep is asked for it.
-_NOT_THERE = (NoSuchImage, NoEngine, EngineNotRunning, EnginePermissionDenied)
 
 
 class Batch:
@@ -141,12 +127,10 @@ class Batch:
         if self._args.from_archive is not None:
             name = parse_name(text) if text else None
             return ArchiveFile(self._args.from_archive, name, choice), self._called or name, None
-        transport, rest = names.split(text)
         source = names.source(text, choice)
         if isinstance(source, NamedSource) and self._args.platform:
-            _check_platform(self._args, source.engine().inspect(source.name), text)
-        otherwise = Reference.parse(rest.removeprefix("//")) if transport == "docker" else None
-        return source, self._called, otherwise or getattr(source, "called", None)
+            engine_images.check_platform(self._args, source.engine().inspect(source.name), text)
+        return source, self._called, getattr(source, "called", None)
 
     # -- several images of one source ----------------------------------------------------
 
@@ -219,81 +203,8 @@ class Batch:
 
     def _from_engine(self, name: Reference | ImageId) -> Ingested | Planned:
         if self._args.dry_run:
-            try:
-                engine = cli.engine(self._args)
-                if self._args.platform:
-                    _check_platform(self._args, engine.inspect(name), name)
-                return self._ingest.plans.engine(engine, name)
-            except _NOT_THERE:
-                if self._args.force or self._args.platform or (found := self._ingest.plans.keep(name)) is None:
-                    raise
-                return found
-        return from_engine_or_keep(self._args, self._ingest, name, self._shown, self._inspected, called=self._called)
-
-
-def from_engine_or_keep(
-    args: argparse.Namespace,
-    ingest: Ingest,
-    name: Reference | ImageId,
-    shown: progress.Progress,
-    inspected: Future[tuple[Engine, EngineImage]] | None,
-    *,
-    called: Reference | None = None,
-) -> Ingested:
-    """The image from the engine; where it has none, or there is no engine, one that Keep has already."""
-    try:
-        if inspected is not None:
-            engine, image = inspected.result()
-        else:
-            engine = cli.engine(args)
-            if args.pull:
-                _pull(engine, name, shown)
-            image = engine.inspect(name)
-    except _NOT_THERE as error:
-        # No other failure: one of an engine that has the image must not end in an older build of the name.
-        own = args.force or args.pull or called or _platform(args)
-        if own or (found := ingest.from_keep(name)) is None:
-            raise
-        shown.say(f"{error.message} Keep has it.")
-        return found
-    _check_platform(args, image, name)
-    return ingest.from_engine(engine, name, image, called)
-
-
-def inspected(args: argparse.Namespace, name: Reference | ImageId | None) -> Future[tuple[Engine, EngineImage]] | None:
-    """The engine and what it says of an image, asked while the SDK is loaded, which takes longer; None if not to be."""
-    from concurrent.futures import Future
-
-    if name is None or args.pull or args.from_archive is not None:
-        return None
-    result: Future[tuple[Engine, EngineImage]] = Future()
-
-    def inspect() -> None:
-        try:
-            engine = cli.engine(args)
-            result.set_result((engine, engine.inspect(name)))
-        except BaseException as error:  # noqa: BLE001 -- it goes on to whoever asks for the result
-            result.set_exception(error)
-
-    threading.Thread(target=inspect, daemon=True).start()
-    return result
-
-
-def _platform(args: argparse.Namespace) -> Platform | None:
-    """The platform that is asked for; ``arv-keepdocker`` has no such option."""
-    return getattr(args, "platform", None)
-
-
-def _check_platform(args: argparse.Namespace, image: EngineImage, name: Reference | ImageId | str) -> None:
-    """Raises NoSuchImage if an engine's image is for another platform than is asked for."""
-    from ..manifest import suits
-
-    wanted = _platform(args)
-    if wanted is not None and not suits(image.platform, wanted):
-        raise NoSuchImage(
-            f"the engine has {name} for {image.platform}, and not for {wanted}: it has one image of a name. A registry "
-            "may have others, docker://NAME."
-        )
+            return engine_images.planned(self._args, self._ingest, name)
+        return engine_images.stored(self._args, self._ingest, name, self._shown, self._inspected, called=self._called)
 
 
 def tell(result: Ingested, shown: progress.Progress) -> None:
@@ -305,9 +216,3 @@ def tell(result: Ingested, shown: progress.Progress) -> None:
         shown.say(f"under {result.beside.image_id} too, of the same blocks: {result.beside.uuid}")
     if result.unique:
         shown.say(f"{result.unique}: means this image and can never mean another one")
-
-
-def _pull(engine: Engine, name: Reference | ImageId, shown: progress.Progress) -> None:
-    if not isinstance(name, Reference):
-        raise UsageError("--pull needs a name; an image ID says of no registry where the image is.")
-    engine.pull(name, shown.say)

@@ -208,9 +208,8 @@ def _source(
     from ..transports import names
 
     if not place.keep:
-        transport, rest = names.split(place.text)
-        otherwise = Reference.parse(rest.removeprefix("//")) if transport == "docker" else None
-        yield names.source(place.text, _choice(args, shown, args.source, args.destination)), otherwise
+        source = names.source(place.text, _choice(args, shown, args.source, args.destination))
+        yield source, getattr(source, "called", None)
         return
     from .. import copy
     from ..keep.stored import StoredImage

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from .. import cli, progress
 from ..errors import ArvDockerError, UsageError
 from ..reference import ImageId, Reference, parse_name
-from . import batch
+from . import batch, engine_images
 
 if TYPE_CHECKING:
     from ..ingest import Ingest, Ingested
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     shown = progress.on()
     asked = args.image or [""]
     name = _engine_s(asked[0]) if len(asked) == 1 and not args.dry_run else None
-    inspected = batch.inspected(args, name)
+    inspected = engine_images.inspected(args, name)
     with cli.cluster(args) as cluster:
         ingest = _ingest(args, cluster, shown)
         outcomes = batch.Batch(args, cluster, shown, ingest, inspected).outcomes(asked)
@@ -149,14 +149,14 @@ def _check_several(args: argparse.Namespace) -> None:
 
 def ingested(args: argparse.Namespace, name: Reference | ImageId | None, shown: progress.Progress) -> Ingested:
     """One image of an engine or an archive, as ``arv-keepdocker`` has it; a line on what happened goes to ``shown``."""
-    inspected = batch.inspected(args, name)
+    inspected = engine_images.inspected(args, name)
     with cli.cluster(args) as cluster:
         ingest = _ingest(args, cluster, shown)
         if args.from_archive is not None:
             result = ingest.from_archive(args.from_archive, name)
         else:
             assert name is not None
-            result = batch.from_engine_or_keep(args, ingest, name, shown, inspected)
+            result = engine_images.stored(args, ingest, name, shown, inspected)
     batch.tell(result, shown)
     return result
 

@@ -164,19 +164,17 @@ def _opened(
     from ..transports.local import seekable
     from ..transports.saved import SavedSource
 
-    transport, rest = names.split(args.image)
-    if transport is not None:
+    if names.split(args.image)[0] is not None:
         insecure = args.insecure and names.is_here(args.image)
         choice = names.Choice(args.platform, insecure=insecure, progress=shown)
         source = names.source(args.image, choice)
-        there = Reference.parse(rest.removeprefix("//")) if transport == "docker" else getattr(source, "called", None)
         with ExitStack() as stack:
             opened: OpenedImage = stack.enter_context(source.open())
             image = opened
             if args.name is None and isinstance(opened, StreamedImage):  # its ID, and so its name, shows at its end
                 with shown.step(f"reading {args.image}", None):
                     image = stack.enter_context(seekable(opened, cache.cache_folder()))
-            yield image, there, tuple(getattr(opened, "tags", ()))
+            yield image, getattr(source, "called", None), tuple(getattr(opened, "tags", ()))
         return
     if args.image.startswith(_KEEP):
         from .. import copy

@@ -114,6 +114,11 @@ class RegistrySource:
     patience: Patience | None = field(default=None, kw_only=True, repr=False)
     progress: Progress = field(default_factory=Silent, kw_only=True, repr=False)
 
+    @property
+    def called(self) -> Reference:
+        """The image's name there."""
+        return self.reference
+
     @contextmanager
     def open(self) -> Iterator[RegistryImage]:
         """The image.
