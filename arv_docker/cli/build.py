@@ -149,11 +149,11 @@ def _name(text: str) -> Reference:
         raise argparse.ArgumentTypeError(error.message) from None
 
 
-def _argument(text: str) -> tuple[str, str]:
+def _argument(text: str) -> tuple[str, str | None]:
     name, equals, value = text.partition("=")
     if not equals and name not in os.environ:
         raise argparse.ArgumentTypeError(f"the environment has no variable {name!r}; write {name}=VALUE")
-    return name, value if equals else os.environ[name]
+    return name, value if equals else None
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,8 @@ class Build:
 
     ``context`` is a folder, or an open file with a tar of one, which the engine unpacks (or with
     a Dockerfile alone). ``dockerfile`` is its path within the context, or in full for one of a
-    folder. ``memory``, ``memory_swap``, ``cpu_shares`` and ``cpuset_cpus`` limit the steps, in
+    folder. An argument of which the value is None has that of the environment, which then is in no command line.
+    ``memory``, ``memory_swap``, ``cpu_shares`` and ``cpuset_cpus`` limit the steps, in
     the engines' own words (``2g``, ``0-3``). ``cache_from`` are images whose layers may be used.
     ``logins`` are for the registries of the images that it is built from.
     """
@@ -29,7 +31,7 @@ class Build:
     context: Path | IO[bytes]
     tag: Reference | None = None
     dockerfile: str = ""
-    arguments: Mapping[str, str] = field(default_factory=dict)
+    arguments: Mapping[str, str | None] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     platform: Platform | None = None
     cache_from: Sequence[str] = ()
@@ -54,8 +56,15 @@ class Build:
         }
         pairs = {"--build-arg": self.arguments, "--label": self.labels}
         return [f"{option}={value}" for option, value in given.items() if value] + [
-            f"{option}={name}={value}" for option, values in pairs.items() for name, value in values.items()
+            f"{option}={name}" if value is None else f"{option}={name}={value}"
+            for option, values in pairs.items()
+            for name, value in values.items()
         ]
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the command has to find in its environment."""
+        return {name: os.environ.get(name, "") for name, value in self.arguments.items() if value is None}
 
     @property
     def source(self) -> str:

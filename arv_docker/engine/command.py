@@ -168,7 +168,7 @@ class CommandLine:
                 stdin=None if isinstance(wanted.context, Path) else wanted.context,
                 # Where a name of a Dockerfile means none of ours: Podman would look here before it looks into a tar.
                 folder=None if isinstance(wanted.context, Path) else folder,
-                variables=self.variables(folder, wanted.logins),
+                variables={**wanted.variables, **self.variables(folder, wanted.logins)},
                 answers=self._answers,
                 release=partial(self.end_steps, folder),
             )

@@ -67,7 +67,7 @@ def test_all_that_can_be_said(engine: FakeEngine, run: Run, tmp_path: Path, monk
         Build(
             Path("app"),
             dockerfile=str(tmp_path / "other/Dockerfile"),
-            arguments={"A": "b=c", "FROM_HERE": "here"},
+            arguments={"A": "b=c", "FROM_HERE": None},
             labels={"l": "1"},
             platform=Platform("linux", "arm64"),
             cache_from=["x:1", "y"],

@@ -105,6 +105,20 @@ def test_all_that_can_be_said_reaches_the_command(engine: Made, tmp_path: Path, 
     ]
 
 
+def test_what_the_environment_has_is_in_no_command_line(
+    engine: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what commands otherwise do not find there."""
+    for name in ("PASSWORD", "ARVADOS_API_TOKEN"):
+        monkeypatch.setenv(name, "secret")
+    told(engine().build(Build(tmp_path, arguments={"PASSWORD": None, "ARVADOS_API_TOKEN": None})))
+    command = calls_of(tmp_path / "bin")[0]
+    assert {"--build-arg=PASSWORD", "--build-arg=ARVADOS_API_TOKEN"} < set(command)
+    assert "secret" not in " ".join(command)
+    variables = built_by(tmp_path / "bin")["environment"]
+    assert (variables["PASSWORD"], variables["ARVADOS_API_TOKEN"]) == ("secret", "secret")
+
+
 def test_nothing_is_said_that_was_not_asked_for(engine: Made, tmp_path: Path) -> None:
     told(engine().build(Build(tmp_path)))
     assert [word for word in calls_of(tmp_path / "bin")[0] if not word.startswith("--iidfile=")] == [

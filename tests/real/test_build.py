@@ -117,11 +117,12 @@ def test_a_folder(site: Site, builder: Builder, tmp_path: Path) -> None:
     run = ("run", "--rm", "--network", "none", "made/app:1")
     assert builder.engine.text(*run) == "hello from here\nann"
     assert builder.engine.text(*run, "ls", "/srv").split() == ["Dockerfile", "busybox.tar", "greeting", "who"]
-    # The same again is no work, also within limits, and goes into Keep.
+    # The same again is no work, also within limits and with an argument of the environment, and goes into Keep.
     limits = ("--memory=1g", "--memory-swap=2g", "--cpu-shares=512", "--cpuset-cpus=0", "--cache-from=made/app:1")
     system = "{{.Server.OsArch}}" if builder.name == "podman" else "{{.Server.Os}}/{{.Server.Arch}}"
     platform = f"--platform={builder.engine.text('version', '--format', system)}"
-    document = json.loads(built(site, builder, "--ingest", "--json", *limits, platform, *words))
+    inherited = [word.removesuffix("=ann") if isinstance(word, str) else word for word in words]
+    document = json.loads(built(site, builder, "--ingest", "--json", *limits, platform, *inherited, WHO="ann"))
     assert (document["engine_id"], document["already"]) == (image_id, False)
     with site.opened() as records:
         (collection,) = records.collections()
