@@ -27,6 +27,7 @@ from .progress import UNHEARD, Advance
 #: The form of our element of a ``.stat`` file.
 STAT_VERSION = 1
 
+_LONGEST_RECORD = 1 << 16
 _SIZE, _INODE, _DEVICE, _MTIME = 6, 1, 2, 8  # places in the list of os.fstat
 
 
@@ -54,6 +55,8 @@ def prep_image_file(image_file: Path) -> tuple[IO[bytes] | None, bool]:
     It serves again if it is the same file, unchanged since its save was complete: size,
     mtime, inode and device are those on record.
     """
+    if not image_file.is_file():  # a pipe would be waited for
+        return None, True
     try:
         file = image_file.open("rb")
     except FileNotFoundError:
@@ -190,7 +193,7 @@ def _partial(path: Path) -> Path:
 
 def _record(image_file: Path) -> list[Any]:
     try:
-        record = json.loads(stat_cache_name(image_file).read_text())
+        record = json.loads(disk.read(stat_cache_name(image_file), _LONGEST_RECORD))
     except (OSError, ValueError, RecursionError):
         return []
     return record if isinstance(record, list) else []

@@ -14,7 +14,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -282,6 +282,15 @@ def test_a_record_of_garbage(file: Path, garbage: bytes) -> None:
 def test_an_element_of_ours_that_is_incomplete(file: Path, ours: object) -> None:
     stat_cache_name(file).write_text(json.dumps([*record(file)[:10], ours]))
     assert not serves(file)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize("which", ["tarball", "record"])
+def test_what_is_no_file_does_not_serve(file: Path, which: str, make: Callable[[Path], None]) -> None:
+    path = file if which == "tarball" else stat_cache_name(file)
+    path.unlink()
+    make(path)
+    assert prep_image_file(file) == (None, True)
 
 
 def test_a_record_that_is_missing(file: Path) -> None:
