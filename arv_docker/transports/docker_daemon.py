@@ -73,7 +73,7 @@ class NamedDestination:
         says the sizes of all.
         """
         engine = self._engine()
-        with seekable(image, cache.cache_folder(), learned()) as found:
+        with seekable(image, cache.cache_folder(), learned(), self._progress) as found:
             return held(engine, found, self._name, lambda _: nullcontext(advance), self._progress.say).engine_id
 
 

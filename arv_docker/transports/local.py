@@ -19,7 +19,7 @@ from ..archive.stream import StreamedImage
 from ..disk import writing
 from ..errors import BadArchive, DiskError
 from ..image import Config, Digest
-from ..progress import Advance
+from ..progress import Advance, Progress, Silent
 from ..registry.known import LayerTable
 from . import OpenedImage, ReadsAhead, SeekableImage, can_seek, known_layers
 
@@ -45,10 +45,11 @@ class SpooledImage:
     One is read from the source when it is first asked for, or its size is, unless that is known.
     """
 
-    def __init__(self, image: OpenedImage, file: IO[bytes], table: LayerTable) -> None:
+    def __init__(self, image: OpenedImage, file: IO[bytes], table: LayerTable, progress: Progress) -> None:
         self._image = image
         self._file = file
         self._table = table
+        self._progress = progress
         self._places: dict[Digest, tuple[int, int]] = {}
 
     @property
@@ -89,28 +90,33 @@ class SpooledImage:
 
     def read(self, skip: Container[Digest] = ()) -> None:
         """Reads every layer that the source has but those in ``skip``, and remembers their sizes."""
-        for layer in self._image.layers(skip):
-            start = self._file.tell()
-            while content := layer.read(CHUNK):
-                self._file.write(content)
-            self._places[layer.diff_id] = start, layer.position
-            self._table.note(layer.diff_id, layer.position)
+        with self._progress.step("reading layers", None) as advance:
+            for layer in self._image.layers(skip):
+                start = self._file.tell()
+                while content := layer.read(CHUNK):
+                    self._file.write(content)
+                    advance(len(content))
+                self._places[layer.diff_id] = start, layer.position
+                self._table.note(layer.diff_id, layer.position)
         self._file.flush()
 
 
 @contextmanager
-def seekable(image: OpenedImage, folder: Path, table: LayerTable | None = None) -> Iterator[SeekableImage]:
+def seekable(
+    image: OpenedImage, folder: Path, table: LayerTable | None = None, progress: Progress | None = None
+) -> Iterator[SeekableImage]:
     """The image itself if its layers can be had in any order; else with them in a file without a name in ``folder``.
 
     Of a stream all are read at once, else those that are asked for. The sizes of the others are those in ``table``;
-    without it all are read. Raises what reading the layers raises, DiskError, and BadArchive if one never came.
+    without it all are read. ``progress`` is told of what is read. Raises what reading the layers raises, DiskError,
+    and BadArchive if one never came.
     """
     if can_seek(image):
         yield image
         return
     needed = image.size if isinstance(image, StreamedImage) else 0
     with writing(folder, needed, advice="choose a folder on a larger disk"), tempfile.TemporaryFile(dir=folder) as file:
-        spooled = SpooledImage(image, file, table or LayerTable())
+        spooled = SpooledImage(image, file, table or LayerTable(), progress or Silent())
         if not known_layers(image):
             spooled.read()
         if table is None:

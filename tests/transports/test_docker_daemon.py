@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,7 @@ from arv_docker.errors import (
     UsageError,
 )
 from arv_docker.image import Digest
-from arv_docker.progress import Silent
+from arv_docker.progress import Advance, Silent
 from arv_docker.reference import ImageId, Reference
 from arv_docker.registry.known import LayerTable
 from arv_docker.transports import OpenedImage, names
@@ -284,6 +284,24 @@ def test_a_size_that_was_noted_wrong_costs_time_alone() -> None:
     assert set(copied(engine, APP)) == {low, high}
     LayerTable(cache_folder()).note(low, 512)
     copied(engine, NEXT)
+
+
+def test_how_much_is_fetched_is_told() -> None:
+    steps: dict[str, int] = {}
+
+    class Told(Silent):
+        @contextmanager
+        def step(self, title: str, total: int | None) -> Iterator[Advance]:
+            def advance(count: int) -> None:
+                steps[title] = steps.get(title, 0) + count
+
+            yield advance
+
+    engine = FakeEngine()
+    for made in (APP, NEXT):
+        steps.clear()
+        NamedDestination(lambda: engine, Reference.parse("app:1"), Told()).write(Far(made), lambda _: None)
+    assert steps == {"reading layers": len(NEXT.layers[1])}
 
 
 def test_a_source_that_lies_loads_nothing() -> None:
