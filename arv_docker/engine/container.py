@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from .output import Ending
 
 #: What Podman calls a state for which Docker has another word.
 _STATES = {"configured": "created", "initialized": "created", "stopped": "exited", "stopping": "running"}
+
+_RUNNING = {"Status": "running", "ExitCode": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +42,36 @@ class Run:
 
 
 def start(engine: CommandLine, wanted: Run) -> Container:
-    """Starts a container of an image that the engine has; raises NoSuchImage, or EngineError if it cannot start."""
+    """Starts a container of an image that the engine has; raises NoSuchImage, or EngineError if it cannot start.
+
+    Of one that does not start nothing is left.
+    """
     image = engine.inspect(parse_name(wanted.image))
     options = [f"--publish={_port(inside, outside)}" for inside, outside in wanted.ports.items()]
     options += [f"--volume={_volume(path, *place)}" for path, place in wanted.volumes.items()]
     options += ["--publish-all"] * wanted.publish_all_ports + ["--rm"] * wanted.remove
-    with _variables(wanted.environment) as from_file:
-        line = ("run", "--detach", *options, *from_file, str(image.id), *wanted.command)
-        started = engine.run(*line, patient=True)  # some stores copy the whole image
-    return Container(engine, started.stdout.decode().strip())
+    with _variables(wanted.environment) as from_file, tempfile.TemporaryDirectory(prefix="arv-docker-") as folder:
+        noted = Path(folder) / "id"
+        line = ("run", "--detach", f"--cidfile={noted}", *options, *from_file, str(image.id), *wanted.command)
+        try:
+            started = engine.run(*line, patient=True)  # some stores copy the whole image
+        except BaseException:
+            with suppress(OSError, EngineError):
+                engine.run("rm", "--force", "--volumes", noted.read_text().strip())
+            raise
+    # One that the engine removes when it has ended may be gone by now.
+    return Container(engine, started.stdout.decode().strip(), _RUNNING if wanted.remove else None)
 
 
 class Container:
     """A container that was started; ``status`` and ``exitcode`` are of the last ``reload``."""
 
-    def __init__(self, engine: CommandLine, container_id: str) -> None:
+    def __init__(self, engine: CommandLine, container_id: str, state: Mapping[str, Any] | None = None) -> None:
         self.id = container_id
         self._engine = engine
-        self._state: Mapping[str, Any] = {}
-        self.reload()
+        self._state = state or {}
+        if state is None:
+            self.reload()
 
     def reload(self) -> None:
         """Looks at the container again."""

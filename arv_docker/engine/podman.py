@@ -82,12 +82,17 @@ class Podman(CommandLine):
 
     @contextmanager
     def save(self, images: Iterable[str]) -> Iterator[Stream]:
-        """``podman save`` of the images as a docker-archive, each by reference or ID."""
+        """``podman save`` of the images as a docker-archive, each by reference or ID.
+
+        Its temporary files would stay where it is killed, as those of ``load``.
+        """
         names = list(images)
         several = ["--multi-image-archive"] if len(names) > 1 else []
         line = self._line("save", "--format", "docker-archive", *several, *names)
-        with reading(line, self._check, answers=self._answers) as output:
-            yield output
+        with tempfile.TemporaryDirectory(prefix="arv-docker-", dir=self.temporary()) as name:
+            own = self.variables(Path(name), {})
+            with reading(line, self._check, variables=own, answers=self._answers) as output:
+                yield output
 
     def load(self, archive: Iterable[bytes]) -> str:
         """``podman load`` of the archive; what the command printed.

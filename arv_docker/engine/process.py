@@ -123,12 +123,18 @@ def pieces(
 
 
 @contextmanager
-def reading(command: Sequence[str], check: Check, *, answers: Answers | None = None) -> Iterator[Output]:
+def reading(
+    command: Sequence[str],
+    check: Check,
+    *,
+    variables: Mapping[str, str] | None = None,
+    answers: Answers | None = None,
+) -> Iterator[Output]:
     """A command whose output is read as a stream; ``check`` is called when the block ends without an error.
 
-    A block that ends early, or with an error, ends the command.
+    ``variables`` are set in its environment, beside ours. A block that ends early, or with an error, ends the command.
     """
-    with _started(command, stdin=subprocess.DEVNULL, answers=answers) as (process, stderr, watch):
+    with _started(command, stdin=subprocess.DEVNULL, variables=variables, answers=answers) as (process, stderr, watch):
         assert process.stdout is not None
         output = Output(process.stdout, watch)
         try:

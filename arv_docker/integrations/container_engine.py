@@ -7,12 +7,9 @@ remembered between two calls, so that as many objects as a program likes do as o
 
 from __future__ import annotations
 
-import queue
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +20,10 @@ from ..engine.building import Build
 from ..engine.output import settled
 from ..errors import ClusterError, NoSuchImage, UsageError
 from ..manifest import parse_platform
-from ..progress import Lines, Progress, Silent, printable, size
+from ..progress import Progress, Silent, size
 from ..reference import DEFAULT_REGISTRY, Reference, parse_name
 from ..registry.credentials import Credentials
+from .told import told
 
 if TYPE_CHECKING:
     from ..engine import EngineImage
@@ -148,9 +146,10 @@ class ContainerEngine:
     def push(self, image_spec: str) -> Generator[str, None, Ingested]:
         """Puts an image of the engine into Keep, if it is not there: gives lines on how it goes, returns what it is.
 
-        The last line names the collection and its portable data hash.
+        The last line names the collection and its portable data hash. A generator that is closed ends the push, and
+        the next one goes on with what was sent.
         """
-        return (yield from _told(lambda progress: self._push(image_spec, progress)))
+        return (yield from told(lambda progress: self._push(image_spec, progress)))
 
     def run(
         self,
@@ -214,35 +213,6 @@ def logins_of(found: object, where: str) -> dict[str, Credentials]:
     host = registry.partition("://")[2] or registry
     name, password = map(str, values)
     return {_HUB.get(host.partition("/")[0], host.partition("/")[0]): Credentials(name, password)}
-
-
-def _told(work: Callable[[Progress], Value]) -> Generator[str, None, Value]:
-    """What is said of some work, line by line while it goes on in a thread, and what comes out of it."""
-    said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    result: Future[Value] = Future()
-
-    def run() -> None:
-        try:
-            result.set_result(work(_Said(said)))
-        except BaseException as error:  # noqa: BLE001 -- it goes on to whoever asks for the result
-            result.set_exception(error)
-        finally:
-            said.put(None)
-
-    threading.Thread(target=run, daemon=True).start()
-    yield from iter(said.get, None)
-    return result.result()
-
-
-class _Said(Lines):
-    """Progress as lines in a queue."""
-
-    def __init__(self, said: queue.SimpleQueue[str | None]) -> None:
-        self._said = said
-
-    def say(self, message: str) -> None:
-        """A line for whoever empties the queue."""
-        self._said.put(f"{printable(message)}\n")
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def test_all_that_can_be_said_reaches_the_command(
     )
     assert (container.id, container.status, container.exitcode) == (ID, "running", None)
     (words,) = (call for call in calls_of(tmp_path / "bin") if call[0] == "run")
-    assert [word for word in words if not word.startswith("--env-file=")] == [
+    assert [word for word in words if not word.startswith(("--env-file=", "--cidfile="))] == [
         "run",
         "--detach",
         "--publish=127.0.0.1:8888:8888/tcp",
@@ -81,6 +81,38 @@ def test_all_that_can_be_said_reaches_the_command(
         "true",
     ]
     assert seen == ["TOKEN=a-secret\nHOME\n"]
+
+
+def test_a_container_that_does_not_start_is_taken_away(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Engines leave it behind, and whoever asked for it does not know its ID."""
+    docker = engine({"run": (127, f"{ID}\n", "docker: no such program\n"), "rm": (0, "", "")})
+    real = docker.run
+
+    def run(*arguments: str, patient: bool = False) -> object:
+        for noted in (word.partition("=")[2] for word in arguments if word.startswith("--cidfile=")):
+            Path(noted).write_text(ID)
+        return real(*arguments, patient=patient)
+
+    monkeypatch.setattr(docker, "run", run)
+    with pytest.raises(EngineError, match="failed with status 127"):
+        start(docker, Run("app:1", command=["nosuch"]))
+    assert calls_of(tmp_path / "bin")[-1] == ["rm", "--force", "--volumes", ID]
+
+
+def test_a_container_that_was_not_even_made(engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="failed with status 125"):
+        start(engine({"run": (125, "", "docker: no network\n")}), Run("app:1"))
+    assert calls_of(tmp_path / "bin")[-1][0] == "run"
+
+
+def test_one_that_the_engine_removes_may_be_gone_at_once(engine: Engine) -> None:
+    gone = (1, "\n", "Error: No such container: c0\n")
+    container = start(engine({"container inspect": gone}), Run("app:1", remove=True))
+    assert (container.id, container.status, container.exitcode) == (ID, "running", None)
+    with pytest.raises(EngineError, match="No such container"):
+        container.reload()
 
 
 def test_an_image_that_is_not_there(engine: Engine) -> None:

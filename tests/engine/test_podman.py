@@ -138,6 +138,26 @@ def test_what_is_loaded_leaves_no_file(engine: Engine, tmp_path: Path, monkeypat
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+def test_a_save_that_is_given_up_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Podman saves to a pipe by files of its own, which stay where it is killed."""
+    for name in ("tmp", "bin"):
+        (tmp_path / name).mkdir()
+    script = tmp_path / "bin" / "podman"
+    script.write_text('#!/bin/sh\ntouch "$TMPDIR/pipeDir1"\necho archive\nexec sleep 60\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+
+    def interrupted() -> None:
+        with Podman(command=str(script)).save(["app:1"]) as output:
+            assert output.read(8) == b"archive\n"
+            assert list((tmp_path / "tmp").rglob("pipeDir1"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
 @pytest.mark.conforms("K27")
 @pytest.mark.parametrize(
     ("words", "error"),

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from arv_docker import progress
 from arv_docker.engine.docker import Docker
 from arv_docker.engine.podman import Podman
 from arv_docker.errors import ArvDockerError, BuildFailed, ClusterError, NoSuchImage, UsageError
@@ -20,7 +22,7 @@ from arv_docker.keep.client import Cluster
 from tests.archives import files_of, image
 from tests.engine.scripts import ONE, TWO, Answer, built_by, calls_of, inspected, listing, scripted
 from tests.keep.fake_api import FakeApi, http_error
-from tests.transports.fake_engine import FakeEngine
+from tests.transports.fake_engine import FakeEngine, Pipe
 
 Made = Callable[..., ContainerEngine]
 
@@ -201,6 +203,46 @@ def test_a_cluster_that_refuses_the_properties(pushing: Callable[..., ContainerE
     assert "vocabulary" in warning
     assert "was in Keep already" in last
     assert the_collection(api)["properties"] == {"docker-image-repo-tag": "app:1"}
+
+
+def test_a_push_that_is_given_up_leaves_nothing(api: FakeApi, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by Ctrl-C: the engine's command ends, and what was written of its output goes."""
+    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
+    go_on, ended = threading.Event(), threading.Event()
+
+    class Slow(Pipe):
+        """Stops after the first 20 MiB until it may go on."""
+
+        left = 20 << 20
+
+        def read(self, length: int) -> bytes:
+            self.left -= length
+            if self.left < 0:
+                go_on.wait(60)
+            return super().read(length)
+
+    class Engine(FakeEngine):
+        @contextmanager
+        def save(self, images: Iterable[str]) -> Iterator[Any]:
+            with super().save(images) as pipe:
+                try:
+                    yield Slow(pipe.read(1 << 30))
+                finally:
+                    ended.set()
+
+    @contextmanager
+    def cluster() -> Iterator[Cluster]:
+        yield Cluster(api, retries=0)
+
+    made = image(bytes(17 << 20), bytes(18 << 20))
+    lines = ContainerEngine(Engine(made), cluster).push("app:1")  # type: ignore[arg-type]
+    assert next(lines).startswith("storing in Keep: ")
+    assert list(home.rglob("*.partial"))
+    threading.Timer(0.1, go_on.set).start()
+    lines.close()
+    assert ended.is_set()
+    assert not list(home.rglob("*.tar")) + list(home.rglob("*.partial"))
+    assert not api.records["collections"]
 
 
 def test_an_image_that_nobody_has(pushing: Callable[..., ContainerEngine], api: FakeApi) -> None:
