@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import codecs
 import gc
+import io
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ArvDockerError, DiskError, UsageError
@@ -144,6 +147,13 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--insecure", action="store_true", help="talk to a registry on this machine without TLS")
 
 
+def folder(text: str) -> Path:
+    """A folder, as the type of an argument. An empty text, of an unset variable, is not the current one."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; . is the current folder")
+    return Path(text)
+
+
 def _platform(text: str) -> Platform:
     from ..manifest import parse_platform
 
@@ -207,8 +217,6 @@ def cluster(args: argparse.Namespace) -> Iterator[Cluster]:
             configured = Cluster.configured(retries=args.retries)
         yield configured
         return
-    from pathlib import Path
-
     from .. import site
 
     with site.LocalSite(Path(local) if local else site.default_folder()) as running:
@@ -283,10 +291,9 @@ def print_json(document: object) -> None:
     """``document`` on standard output, indented, keys as given; digests and paths as text."""
     import json
 
-    try:
-        print(json.dumps(document, indent=2, default=str, ensure_ascii=False))
-    except UnicodeEncodeError:  # half characters in a file's name, or a terminal without such characters
-        print(json.dumps(document, indent=2, default=str))
+    # Half characters, as a file's name may have them, are written as JSON escapes by ``finished``.
+    every_character = codecs.lookup(getattr(sys.stdout, "encoding", None) or "utf-8").name == "utf-8"
+    print(json.dumps(document, indent=2, default=str, ensure_ascii=not every_character))
 
 
 def finished(
@@ -295,14 +302,11 @@ def finished(
     """The exit code of ``run``: its own, or that of the error that ended it, told on standard error."""
     out, err = out or sys.stdout, err or sys.stderr
     if signals:
-        # At exit Python would look for garbage in all that the SDK is made of: a tenth of a short command's time.
-        atexit.register(gc.freeze)
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
-                signal.signal(number, _terminate)
+        _make_ready(out, err)
     try:
         code = run()
-        out.flush()
+        if out is not None:  # as where it was closed
+            out.flush()
         return code
     except ArvDockerError as error:
         from ..progress import printable
@@ -327,6 +331,18 @@ def finished(
     except OSError as error:
         print(f"{program}: {error}", file=err)
         return DiskError.exit_code
+
+
+def _make_ready(*streams: TextIO) -> None:
+    """What suits a command, and is no business of ours in a program that calls us."""
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):  # names come from strangers, and few locales have all characters
+            stream.reconfigure(errors="backslashreplace")
+    # At exit Python would look for garbage in all that the SDK is made of: a tenth of a short command's time.
+    atexit.register(gc.freeze)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, _terminate)
 
 
 class _Terminated(BaseException):

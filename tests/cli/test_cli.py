@@ -158,6 +158,11 @@ def test_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "arv-docker: interrupted\n"
 
 
+def test_without_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert finished(lambda: 8, "arv-docker") == 8
+
+
 def test_a_command_s_own_code() -> None:
     assert finished(lambda: 0, "x") == 0
     assert finished(lambda: 8, "x") == 8

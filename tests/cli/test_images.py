@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import locale
+import sys
 
 import pytest
 
@@ -75,6 +77,26 @@ def test_json(run: Run) -> None:
     }
     assert expected.items() <= rows[0].items()
     assert {"pdh", "link_uuid"} <= set(rows[0])
+
+
+@pytest.mark.conforms("K16")
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_a_name_that_the_locale_cannot_write(
+    stocked: FakeApi, run: Run, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    """Anybody may write such a link; the listing of everybody else goes on."""
+    for name in ("é:1", "\x1b[31m:2", "\u2603:3"):
+        stocked.link({"uuid": "zzzzz-4zz18-000000000000001"}, REPO_TAG, name)
+
+    def printed(*arguments: str) -> str:
+        written = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding))
+        assert run(*arguments).code == 0
+        return written.getvalue().decode(encoding)
+
+    assert len(printed("arv-keepdocker").splitlines()) == len(printed("images").splitlines()) == 6
+    names = [row["repository"] for row in json.loads(printed("images", "--json"))]
+    assert {"é", "\x1b[31m", "\u2603"} < set(names)
 
 
 @pytest.mark.usefixtures("stocked")
