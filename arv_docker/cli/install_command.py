@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from .. import installation
+from .. import cli, installation
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +17,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "  arv-docker install-command --module --prefix /opt/arvados\n"
         "  arv-docker install-command --undo"
     )
-    parser.add_argument("--prefix", type=Path, metavar="DIR", help="the Python environment (the one that runs this)")
+    parser.add_argument(
+        "--prefix", type=cli.folder, metavar="DIR", help="the Python environment (the one that runs this)"
+    )
     parser.add_argument(
         "--module",
         action="store_true",

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from .. import site
+from .. import cli, site
 from ..errors import ContentError, UsageError
 
 _EPILOG = """\
@@ -213,7 +213,7 @@ def _folder(args: argparse.Namespace) -> Path:
 def _add_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dir",
-        type=Path,
+        type=cli.folder,
         metavar="FOLDER",
         help="the site's folder (default: $ARV_DOCKER_SITE, else arv-docker/site in $XDG_DATA_HOME or ~/.local/share)",
     )

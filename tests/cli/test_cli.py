@@ -178,6 +178,8 @@ def test_a_command_s_own_code() -> None:
         (["ingest"], 2),
         (["ingest", "Bad/NAME:"], 2),
         (["resolve"], 2),
+        (["site", "serve", "--dir", ""], 2),
+        (["install-command", "--prefix", ""], 2),
         (["resolve", "sha256:xyz"], 2),
         (["ingest", "--image-id", "x", "app"], 2),
         (["ingest", "--retries", "x", "app"], 2),
