@@ -147,7 +147,7 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--insecure", action="store_true", help="talk to a registry on this machine without TLS")
 
 
-def folder(text: str) -> Path:
+def as_folder(text: str) -> Path:
     """A folder, as the type of an argument. An empty text, of an unset variable, is not the current one."""
     if not text:
         raise argparse.ArgumentTypeError("it is empty; . is the current folder")

@@ -213,7 +213,7 @@ def _folder(args: argparse.Namespace) -> Path:
 def _add_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dir",
-        type=cli.folder,
+        type=cli.as_folder,
         metavar="FOLDER",
         help="the site's folder (default: $ARV_DOCKER_SITE, else arv-docker/site in $XDG_DATA_HOME or ~/.local/share)",
     )
