@@ -17,12 +17,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ArvDockerError, DiskError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import FrameType
     from typing import TextIO
 
@@ -151,6 +151,8 @@ def as_folder(text: str) -> Path:
     """A folder, as the type of an argument. An empty text, of an unset variable, is not the current one."""
     if not text:
         raise argparse.ArgumentTypeError("it is empty; . is the current folder")
+    from pathlib import Path
+
     return Path(text)
 
 
@@ -217,6 +219,8 @@ def cluster(args: argparse.Namespace) -> Iterator[Cluster]:
             configured = Cluster.configured(retries=args.retries)
         yield configured
         return
+    from pathlib import Path
+
     from .. import site
 
     with site.LocalSite(Path(local) if local else site.default_folder()) as running:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import cli, progress
@@ -97,7 +96,7 @@ def _command(
     json: bool = True,
 ) -> argparse.ArgumentParser:
     command = cli.add_command(commands, name, summary, epilog)
-    command.add_argument("--dir", type=Path, metavar="DIR", help="the folder (the setting ARV_DOCKER_FOLDER)")
+    command.add_argument("--dir", type=cli.as_folder, metavar="DIR", help="the folder (the setting ARV_DOCKER_FOLDER)")
     if json:
         cli.add_json_option(command)
     command.set_defaults(folder_function=function)

@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "  arv-docker stage --sif-cache quay.io/tools/bwa:0.7\n"
     )
     parser.add_argument("name", nargs="+", metavar="NAME", help="the name or whole ID of an image")
-    parser.add_argument("--dir", type=Path, metavar="D", help="the folder; made if it is not there")
+    parser.add_argument("--dir", type=cli.as_folder, metavar="D", help="the folder; made if it is not there")
     parser.add_argument(
         "--sif-cache",
         action="store_true",
@@ -81,7 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--inject",
         action="append",
         default=[],
-        type=Path,
+        type=cli.as_folder,
         metavar="D",
         help="take images of these names from the staged folder D, wherever else they are",
     )

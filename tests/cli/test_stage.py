@@ -256,6 +256,10 @@ def test_which_is_meant_a_folder_or_an_image(api: FakeApi, engine: FakeEngine, r
         ("stage", "keep:app:1", "--dir", "d"),
         ("stage", "app:1", "--dir", "d", "--from", "nowhere"),
         ("stage", "app:1", "--dir", "d", "--platform", "arm64"),
+        ("stage", "app:1", "--dir", ""),
+        ("stage", "app:1", "--dir", "d", "--inject", ""),
+        ("deploy", "", "--engine", "none"),
+        ("folder", "list", "--dir", ""),
         ("deploy",),
     ],
 )

@@ -13,6 +13,9 @@ import arv_docker
 from arv_docker.engine import docker as docker_command
 from arv_docker.engine import podman as podman_command
 from arv_docker.staging.origins import FromEngine
+from arv_docker.transports.docker_archive import ArchiveFile
+from tests.archives import Image as Made
+from tests.archives import classic
 from tests.real import registries
 from tests.real.containerd import ContainerdDocker
 from tests.real.engines import Docker, Engine, Image, Podman, Program
@@ -99,6 +102,36 @@ def test_offline_from_the_cache_into_an_empty_podman(
         assert run(podman, image.reference) == image.greeting
     again = alone("deploy", tmp_path / "carried", "--engine", "podman", engine=podman)
     assert [line.split()[1] for line in again.out.splitlines()] == ["there", "there"], again.told
+
+
+@pytest.mark.engine("docker", "podman", "busybox")
+def test_the_image_for_a_platform(
+    site: Site, docker: Docker, second_docker: Docker, podman: Podman, small_image: Image, tmp_path: Path
+) -> None:
+    """Two images by one name in Keep: each into a folder of its own, and from there into engines."""
+    native = docker.text("image", "inspect", "--format", "{{.Os}}/{{.Architecture}}", small_image.id)
+    other = "linux/riscv64"
+    (tmp_path / "native.tar").write_bytes(docker.run("save", small_image.id).stdout)
+    with ArchiveFile(tmp_path / "native.tar").open() as image:
+        config = {**json.loads(image.config.raw), "architecture": "riscv64", "variant": ""}
+        made = Made(json.dumps(config).encode(), tuple(image.layer(it).read(1 << 30) for it in image.config.diff_ids))
+    (tmp_path / "other.tar").write_bytes(classic(made))
+    for name in ("native", "other"):
+        site.printed("ingest", f"docker-archive:{tmp_path}/{name}.tar", "--as", "app:1")
+    for platform in (native, other):
+        folder = tmp_path / platform.replace("/", "-")
+        (found,) = json.loads(site.printed("stage", "--platform", platform, "--json", "app:1", "--dir", folder))
+        assert f"{found['os']}/{found['architecture']}" == platform
+        for name, engine in (("docker", second_docker), ("podman", podman)):
+            for _ in range(2):
+                done = Site(site.folder, engine).run("deploy", folder, "--engine", name)
+                assert done.status == 0, done.told
+                assert ("warning" in done.err) == (platform == other)
+            assert done.out == f"{found['image_id']} there docker.io/library/app:1\n"
+        offline = alone("stage", "--offline", "--platform", platform, "app:1", "--dir", f"{folder}-again")
+        assert offline.status == 0, offline.told
+    refused = site.run("stage", "--platform", native, "app:1", "--dir", tmp_path / other.replace("/", "-"))
+    assert (refused.status, "a folder has one image of a name" in refused.err) == (1, True), refused.told
 
 
 @pytest.mark.engine("docker", "podman", "busybox")
