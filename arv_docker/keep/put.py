@@ -21,7 +21,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import KeepError
+from ..errors import BadManifestText, KeepError
+from .manifest import Locator
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager
@@ -259,7 +260,7 @@ def _answer(response: BaseHTTPResponse, body: bytes, name: str) -> _Answer:
         words += f": {said}" if said else ""
         return _Answer(words, final=response.status not in _TRIED_AGAIN)
     locator = body.decode("latin-1").strip()
-    if locator != name and not locator.startswith(f"{name}+"):
+    if not _is_of(locator, name):
         return _Answer(f"{words}, with another block's locator")
     try:
         copies = max(0, int(response.headers.get("X-Keep-Replicas-Stored", 1)))
@@ -267,6 +268,14 @@ def _answer(response: BaseHTTPResponse, body: bytes, name: str) -> _Answer:
         copies = 1
     words += f", {copies} {'copy' if copies == 1 else 'copies'}"
     return _Answer(words, copies, _classes(response.headers.get("X-Keep-Storage-Classes-Confirmed")), locator)
+
+
+def _is_of(text: str, name: str) -> bool:
+    """Whether it is a locator, and nothing else, of that block."""
+    try:
+        return Locator.parse(text).stripped == name
+    except BadManifestText:
+        return False
 
 
 def _classes(header: str | None) -> Mapping[str, int] | None:

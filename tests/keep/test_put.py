@@ -316,11 +316,15 @@ def test_a_folder_in_place_of_services(put: Put, monkeypatch: pytest.MonkeyPatch
     assert (tmp_path / MD5).read_bytes() == BLOCK
 
 
+@pytest.mark.parametrize(
+    "words", [f"{'a' * 32}+7", "", "<html>", MD5, f"{LOCATOR} {LOCATOR}", f"{LOCATOR}\n. x", f"{MD5}+{len(BLOCK)}+a:b"]
+)
 def test_an_answer_about_another_block_counts_as_none(
-    service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+    words: str, service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor one that would say something else in a manifest text."""
     monkeypatch.setattr("time.sleep", lambda _: None)
-    one = service((200, {}, f"{'a' * 32}+7"))
+    one = service((200, {}, words))
     with pytest.raises(KeepError) as caught:
         by_ours(api(one), 1, 0)
     assert "another block" in caught.value.detail
