@@ -4,10 +4,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from .. import cli, progress
-from ..naming import Named
 from ..reference import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..naming import Named
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,18 +37,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the links that are missing and prints the collection's UUID."""
     from .. import naming
+
+    return name(args, args.collection, naming.link)
+
+
+def name(args: argparse.Namespace, image: str, give: Callable[..., Named]) -> int:
+    """Gives an image in Keep the name, by ``naming.link`` or ``naming.move``, and prints the collection's UUID.
+
+    The exit code says whether the cluster takes the name for this image.
+    """
     from ..keep import catalogue
 
     shown = progress.on()
     with cli.cluster(args) as cluster:
         trust = cli.trust(args, cluster, shown)
-        collection = catalogue.owned(cluster, catalogue.resolve(cluster, args.collection).collection)
-        named = naming.link(cluster, collection, Reference.parse(args.name), trust, shown)
-    return told(args, named, shown)
-
-
-def told(args: argparse.Namespace, named: Named, shown: progress.Progress) -> int:
-    """Prints what became of the name; the exit code says whether the cluster takes the name for this image."""
+        collection = catalogue.owned(cluster, catalogue.resolve(cluster, image).collection)
+        named = give(cluster, collection, Reference.parse(args.name), trust, shown)
     shown.say(f"{named.name}: {named.written} links written, {named.deleted} deleted")
     if named.shadowed_by is not None:
         shown.say(

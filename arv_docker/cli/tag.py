@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import argparse
 
-from .. import cli, progress
-from ..reference import Reference
 from . import link
 
 
@@ -24,11 +22,5 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Moves the name and prints the collection's UUID."""
     from .. import naming
-    from ..keep import catalogue
 
-    shown = progress.on()
-    with cli.cluster(args) as cluster:
-        trust = cli.trust(args, cluster, shown)
-        collection = catalogue.owned(cluster, catalogue.resolve(cluster, args.image).collection)
-        named = naming.move(cluster, collection, Reference.parse(args.name), trust, shown)
-    return link.told(args, named, shown)
+    return link.name(args, args.image, naming.move)
