@@ -9,10 +9,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import textwrap
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,6 +214,38 @@ def test_a_build_that_fails(repo2docker: Repo2docker, site: Site) -> None:
     assert site.records() == ([], [])
 
 
+@LONG
+@pytest.mark.conforms("R7")
+@pytest.mark.parametrize("repo2docker", [(TODAY, "podman"), (BEFORE, "docker")], indirect=True)
+def test_a_push_that_is_interrupted(repo2docker: Repo2docker, site: Site, tmp_path: Path) -> None:
+    (repo2docker.folder / "repository" / "large").write_bytes(os.urandom(300 << 20))
+    (repo2docker.folder / "repository" / "Dockerfile").write_text("FROM scratch\nCOPY large /\n")
+    assert repo2docker.run("--no-run", f"--image-name={NAME}").returncode == 0
+    assert site.run("images").status == 0
+    (tmp_path / "temporary").mkdir()
+    environment = repo2docker.engine.environment | {"TMPDIR": str(tmp_path / "temporary")}
+    options = ("--no-run", "--push", f"--image-name={NAME}", "--KeepEngine.local=site")
+    program = repo2docker.environment.folder / "bin" / "repo2docker"
+    process = subprocess.Popen(
+        [program, "--engine=keep", "--user-id=1000", *repo2docker.options, *options, "repository"],
+        env={name: value for name, value in environment.items() if name != "PYTHONPATH"},
+        cwd=repo2docker.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(site.blocks()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[0].decode()
+    assert process.returncode != 0, said
+    assert list((tmp_path / "temporary").iterdir()) == []
+    assert not list(Path(environment["HOME"]).rglob("*.partial"))
+    assert site.records() == ([], [])
+    assert "is stored in Keep" in repo2docker.pushed()
+
+
 @with_every_engine
 @pytest.mark.conforms("R12", "R15")
 def test_pushed_and_run(repo2docker: Repo2docker, site: Site) -> None:
@@ -226,6 +260,11 @@ def test_pushed_and_run(repo2docker: Repo2docker, site: Site) -> None:
     assert "hello from here\n" in said
     assert repo2docker.engine.text("ps", "--all", "--quiet") == ""
     assert len(site.records()[0]) == 1
+    # One that cannot be started leaves no container.
+    done = repo2docker.run(f"--image-name={NAME}", "--", "no-such-program")
+    assert done.returncode == 1
+    assert "no-such-program" in done.stdout + done.stderr
+    assert repo2docker.engine.text("ps", "--all", "--quiet") == ""
 
 
 @with_docker
