@@ -27,12 +27,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the listing; an empty one is a table without lines."""
+    """Prints the listing; an empty one is a table without lines, but of a project that is not there an error."""
     from ..keep import catalogue
 
     shown = progress.on()
     with cli.cluster(args) as cluster, cli.asking(args, "for the images"):
         rows = catalogue.listing(cluster, args.name, args.project_uuid)
+        if args.project_uuid and not rows:
+            cluster.check_readable(args.project_uuid)
         trust = cli.trust(args, cluster, shown)
     foreign = {row.link.modified_by for row in rows if not trust.includes(row.link.modified_by)}
     if args.json:

@@ -183,10 +183,12 @@ class Cluster:
         """Raises ClusterError unless ``owner`` is this user, or a project that this user may write to."""
         if owner == self.user_uuid:
             return
-        kind = self._api.users() if "-tpzed-" in owner else self._api.groups()
-        record = self._call(kind.get(uuid=owner), f"project {owner}")
-        if record.get("can_write") is False:
+        if self._owner(owner).get("can_write") is False:
             raise ClusterError(f"project {owner}: the server does not allow this user to write to it.", status=403)
+
+    def check_readable(self, owner: str) -> None:
+        """Raises ClusterError unless ``owner`` is a user or project that this user can see."""
+        self._owner(owner)
 
     # -- records -------------------------------------------------------------------------
 
@@ -278,6 +280,10 @@ class Cluster:
             raise KeepError(_block_message("did not answer for", locator), detail=sdk.unsigned(str(error))) from error
 
     # -- private -------------------------------------------------------------------------
+
+    def _owner(self, uuid: str) -> Record:
+        kind = self._api.users() if "-tpzed-" in uuid else self._api.groups()
+        return self._call(kind.get(uuid=uuid), f"project {uuid}")
 
     def _discovery(self, key: str, otherwise: Value) -> Value:
         value = self._api._rootDesc.get(key)

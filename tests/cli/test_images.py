@@ -12,7 +12,7 @@ import pytest
 
 from arv_docker.keep.catalogue import HASH, REPO_TAG
 from tests.cli.conftest import Run
-from tests.keep.fake_api import ME, FakeApi
+from tests.keep.fake_api import ME, PROJECT, FakeApi, http_error
 
 ID = "sha256:" + "0123456789ab" + "c" * 52
 
@@ -60,6 +60,14 @@ def test_the_table(run: Run, arguments: list[str]) -> None:
 def test_an_empty_table_is_its_head(run: Run) -> None:
     outcome = run("images")
     assert (outcome.code, outcome.out.split()[0], len(outcome.out.splitlines())) == (0, "REPOSITORY", 1)
+
+
+def test_a_project_that_is_not_there(stocked: FakeApi, run: Run) -> None:
+    assert run("images", "--project-uuid", PROJECT).code == 0
+    stocked.faults["groups.get"] = [http_error(404)]
+    outcome = run("images", "--project-uuid", PROJECT)
+    assert (outcome.code, outcome.out) == (4, "")
+    assert f"project {PROJECT}: the server knows no such thing" in outcome.err
 
 
 @pytest.mark.conforms("S22")

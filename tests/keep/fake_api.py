@@ -139,7 +139,7 @@ class FakeApi:
         return self
 
     def get(self, uuid: str) -> Request:
-        return Request(lambda: {"uuid": uuid, "can_write": True})
+        return Request(lambda: self.answer("groups.get", lambda: {"uuid": uuid, "can_write": True}))
 
     def current(self) -> Request:
         return Request(lambda: self.answer("users.current", lambda: {"uuid": self.user}))
