@@ -11,8 +11,9 @@ from .image import Digest
 from .progress import Advance
 from .reference import NAMELESS, ImageId, Reference, references_in
 from .registry.client import Client
-from .registry.credentials import Provider, configured
+from .registry.credentials import Credentials, Provider, configured
 from .registry.http import Patience
+from .registry.mirrors import repository_of
 from .registry.services import Plain, Service, State
 from .transports import OpenedImage
 from .transports.pushing import Pushed, push
@@ -41,9 +42,8 @@ class Registry:
         Raises BadReference for what is no registry.
         """
         self.host, self._folder = place(url)
-        self._client = Client(
-            self.host, credentials or configured(self.host, self._folder), insecure=insecure, patience=patience
-        )
+        self._named = self._folder
+        self._client = Client(self.host, credentials or self._configured, insecure=insecure, patience=patience)
         self._service = service(self._client, self._folder)
         self._sleep = self._client.http.patience.sleep
 
@@ -103,11 +103,16 @@ class Registry:
         """Closes the connections."""
         self._client.close()
 
+    def _configured(self) -> Credentials | None:
+        """Those of the configuration for the repository that was named last, which may have some of its own."""
+        return configured(self.host, self._named)()
+
     def _reference(self, name: str) -> Reference:
         beginning = f"{self._folder}/" if self._folder else ""
         reference = Reference.parse(f"{self.host}/{beginning}{name}")
         if reference.registry != self.host or reference.digest is not None:
             raise UsageError(f"{name!r} is not REPOSITORY:TAG, without the registry.")
+        self._named = repository_of(reference)
         return reference
 
     def _checked(self, name: str) -> str:

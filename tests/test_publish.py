@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from arv_docker.errors import (
 from arv_docker.image import Digest
 from arv_docker.publish import Registry
 from arv_docker.reference import parse_name
+from arv_docker.registry import client
 from arv_docker.registry.credentials import Credentials, static
 from arv_docker.registry.services import Plain, Project
 from tests import archives
@@ -143,6 +145,25 @@ def test_a_folder_of_a_registry(registry: scripted.Registry) -> None:
 # -- a plain registry ---------------------------------------------------------------------------
 
 
+def test_credentials_for_one_repository_alone(registry: scripted.Registry, home: Path) -> None:
+    """As `podman login HOST/REPOSITORY` leaves them."""
+    registry.users = {"ann": "the password"}
+    right, wrong = (base64.b64encode(text).decode() for text in (b"ann:the password", b"bob:other"))
+    auths = {registry.host: {"auth": wrong}, f"{registry.host}/team/tools/app": {"auth": right}}
+    (home / ".docker").mkdir()
+    (home / ".docker" / "config.json").write_text(json.dumps({"auths": auths}))
+    ours = publisher(registry, "/team")
+    push(ours, IMAGE, "tools/app:1")
+    assert publisher(registry).status("team/tools/app:1") == "ready"
+    for name in ("team/tools/other:1", "other:1"):
+        with pytest.raises(RegistryDenied):
+            publisher(registry).status(name)
+    mixed = publisher(registry)
+    with pytest.raises(RegistryDenied):
+        mixed.status("other:1")
+    assert mixed.status("team/tools/app:1") == "ready"
+
+
 @pytest.mark.conforms("H12")
 def test_lists_over_several_pages(registry: scripted.Registry) -> None:
     registry.page = 2
@@ -184,6 +205,19 @@ def test_a_registry_that_gives_fewer_names_at_once(registry: scripted.Registry) 
     registry.fault = lambda it: it.refuse(400, "NAME_INVALID")
     with pytest.raises(RegistryError, match="listing repositories: the registry answers 400"):
         list(publisher(registry).images())
+
+
+def test_a_list_without_end(registry: scripted.Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_MAX_PAGES", 20)
+
+    def fault(conversation: Conversation) -> bool:
+        more = f'</v2/_catalog?last={len(registry.seen)}>; rel="next"'
+        return conversation.answer(200, b'{"repositories": ["a"]}', Link=more)
+
+    registry.fault = fault
+    with pytest.raises(RegistryError, match="more than 20 pages"):
+        list(publisher(registry).repositories())
+    assert len(registry.seen) <= 21
 
 
 def test_a_repository_without_tags(registry: scripted.Registry) -> None:

@@ -36,6 +36,7 @@ DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 _SCHEMA_ONE = "application/vnd.docker.distribution.manifest.v1+"
 
 _PAGE = 1000
+_MAX_PAGES = 10_000
 _NEXT = re.compile(r'<([^>]*)>[^,]*rel="?next"?')
 
 #: Docker Hub's API has a host of its own.
@@ -239,6 +240,10 @@ class Client:
         url: str | None = (first := f"{path}?n={_PAGE}")
         while url is not None and url not in seen:
             seen.add(url)
+            if len(seen) > _MAX_PAGES:
+                raise RegistryError(
+                    f"{self.host}: {step}: the list has more than {_MAX_PAGES} pages; it may never end."
+                )
 
             def once(url: str = url) -> tuple[list[str], str | None]:
                 with self.send("GET", url, scopes=scopes, step=step) as response:
