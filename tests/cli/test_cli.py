@@ -220,9 +220,12 @@ def test_a_cluster_that_says_nothing_is_waited_for_aloud(arguments: list[str]) -
         command = [*PROGRAMS[arguments[0]], *arguments[1:]]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
             assert process.stderr is not None
-            assert process.stderr.readline().startswith("asking the cluster: ")
-            process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 130
+            try:
+                assert process.stderr.readline().startswith("asking the cluster: ")
+                process.send_signal(signal.SIGINT)
+                assert process.wait(20) == 130
+            finally:
+                process.kill()
 
 
 def test_no_engine_is_installed(tmp_path: Path) -> None:
@@ -262,7 +265,7 @@ def test_a_reader_that_has_gone() -> None:
 def test_signals_end_a_command_with_their_code(number: signal.Signals, code: int) -> None:
     # What starts the tests may have signals ignored, as nohup does.
     waits = "import signal, sys, time\nfrom arv_docker.cli import finished\n"
-    waits += "signal.signal(signal.SIGHUP, signal.SIG_DFL)\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    waits += "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
     waits += "def run():\n    print('up', flush=True)\n    time.sleep(600)\nsys.exit(finished(run, 'arv-docker'))"
     with subprocess.Popen([sys.executable, "-c", waits], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
