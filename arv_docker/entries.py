@@ -149,14 +149,10 @@ class Entries:
         new.chmod(0o444)  # what is staged may be hard links to it
         metadata = describe(Digest("sha256", digest.hexdigest()))
         path = self.root / signature_of(metadata.archive).translate(_TO_FILE)
-        with self.changing():
+        with self.changing(), self._naming(path):
             new.rename(path)
             write(metadata_path(path), self._form.dump(metadata))
-            try:
-                self._link(name, path)
-            except DiskError:
-                self.drop_unnamed((path, metadata_path(path)))
-                raise
+            self._link(name, path)
         return Entry(path, metadata)
 
     def adopt(self, name: str, entry: Entry) -> Entry:
@@ -164,7 +160,7 @@ class Entries:
         metadata."""
         path = self.root / entry.path.name
         self._make()
-        with self.changing():
+        with self.changing(), self._naming(path):
             if path != entry.path:
                 place(entry.path, path, entry.metadata.archive)
             if self.entry(path) != Entry(path, entry.metadata):
@@ -264,6 +260,15 @@ class Entries:
                 path.unlink(missing_ok=True)
 
     # -- files -----------------------------------------------------------------------------
+
+    @contextmanager
+    def _naming(self, path: Path) -> Iterator[None]:
+        """Content that does not come to its name, as on a disk that is full now, goes again."""
+        try:
+            yield
+        except BaseException:
+            self.drop_unnamed((path, metadata_path(path)))
+            raise
 
     def _check_size(self, describe: Callable[[Digest], Metadata]) -> None:
         try:

@@ -155,6 +155,23 @@ def test_without_symbolic_links_there_is_no_cache(entries: Entries, monkeypatch:
     assert [it.name for it in entries.root.iterdir() if it.is_file()] == []
 
 
+def test_a_disk_that_is_full_when_only_metadata_are_missing(
+    entries: Entries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "second").mkdir()
+    entry = add(Entries(tmp_path / "second", "names", both), "app:1")
+
+    def full(*_: object) -> None:
+        raise DiskError("no room")
+
+    monkeypatch.setattr("arv_docker.entries.write", full)
+    with pytest.raises(DiskError):
+        add(entries, "app:1")
+    with pytest.raises(DiskError):
+        entries.adopt("app:1", entry)
+    assert [it.name for it in entries.root.iterdir() if it.is_file()] == []
+
+
 def test_a_copy_that_changes_meanwhile_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def link(source: Path, target: Path) -> None:
         raise OSError(18, "Invalid cross-device link")

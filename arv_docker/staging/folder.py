@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..disk import hash_of, locked, locked_if_free, partial_of, read, write
 from ..entries import Entries, Entry, inside, metadata_path
-from ..errors import ContentError, NoSuchImage, OtherImage
+from ..errors import ContentError, DiskError, NoSuchImage, OtherImage
 from ..filenames import METADATA_SUFFIX, Naming, naming
 from ..image import MAX_JSON_SIZE, Digest
 from ..inspection import Metadata, Sealed
@@ -60,11 +60,17 @@ class PlainFolder:
         @contextmanager
         def around(path: Path) -> Iterator[None]:
             self._check_names([path], metadata)
-            if path.exists() and not force:
+            there = path.exists()
+            if there and not force:
                 self._check_there(path, entry, metadata)
             yield
             if self._copy(metadata_path(path)).metadata != metadata:
-                write(metadata_path(path), FORM.dump(metadata))
+                try:
+                    write(metadata_path(path), FORM.dump(metadata))
+                except DiskError:
+                    if not there:
+                        path.unlink()
+                    raise
 
         names = [it.name for it in paths]
         if entries.transfer(wanted.canonical, self.path, names=names, force=force, around=around) is None:

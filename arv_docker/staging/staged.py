@@ -156,7 +156,7 @@ def wanted(references: Iterable[str | Container], platform: Platform | str | Non
     """Each image once, however often and in whatever spellings it is asked for; raises BadReference and UsageError."""
     found: dict[str, Wanted] = {}
     chosen = parse_platform(platform) if isinstance(platform, str) else platform
-    for it in references:
+    for it in [references] if isinstance(references, str) else references:
         text, known, before = (it, None, None) if isinstance(it, str) else (it.name, it.repo_digest, it.platform)
         before = None if before is None or "unknown" in (before.os, before.architecture) else before
         name = parse_name(text)

@@ -117,6 +117,26 @@ def test_a_folder_that_is_only_read(place: Place, folder: Path, monkeypatch: pyt
         place.stage("app:1", force=True)
 
 
+def test_a_disk_that_is_full_when_only_metadata_are_missing(
+    place: Place, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise DiskError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("arv_docker.staging.folder.write", full)
+        with pytest.raises(DiskError):
+            place.stage("app:1")
+    assert list(folder.iterdir()) == []
+    place.stage("app:1")
+    (folder / METADATA).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("arv_docker.staging.folder.write", full)
+        with pytest.raises(DiskError):
+            place.stage("app:1")
+    assert place.files() == [ARCHIVE]  # it was there before
+
+
 def test_an_archive_of_another_user_is_not_called_damaged(
     place: Place, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

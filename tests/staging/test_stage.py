@@ -611,6 +611,12 @@ def test_the_usual_origins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert why in raised.value.detail
 
 
+def test_one_name_need_not_be_in_a_list(place: Place) -> None:
+    place.engine = Recorder(APP)
+    (found,) = arv_docker.materialize("app:1", place.folder / "staged", origins=place.origins("engine"))
+    assert found.name == NAME
+
+
 def test_links_by_name_are_enough(place: Place) -> None:
     """As the original writes them for an image of before there were hash links."""
     place.store(APP, "app:1")
