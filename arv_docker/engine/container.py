@@ -151,7 +151,10 @@ def _variables(environment: Sequence[str]) -> Iterator[list[str]]:
 def _port(inside: str, outside: int | str | tuple[str, int | str] | None) -> str:
     if outside is None:
         return inside
-    return ":".join(map(str, (*outside, inside) if isinstance(outside, tuple) else (outside, inside)))
+    if not isinstance(outside, tuple):
+        return f"{outside}:{inside}"
+    host, port = outside
+    return f"{f'[{host}]' if ':' in host else host}:{port}:{inside}"
 
 
 def _volume(path: str, inside: str, mode: str) -> str:

@@ -22,7 +22,7 @@ from traitlets import Bool, Dict, Enum, Int, Unicode, default, validate
 from .. import cli
 from ..engine.docker import Docker
 from ..engine.podman import Podman
-from ..errors import ArvDockerError, BadSettings
+from ..errors import ArvDockerError, BadSettings, NoCluster
 from ..keep.client import RETRIES
 from ..progress import printable
 from .container_engine import ContainerEngine as Engine
@@ -169,4 +169,6 @@ def _raising(
         yield from work() or ()
     except ArvDockerError as error:
         yield f"{printable(str(error))}\n"
+        if type(error) is NoCluster:
+            yield "To repo2docker, --local is --KeepEngine.local=FOLDER.\n"
         raise failure(error.message) from error

@@ -200,6 +200,11 @@ def test_a_keep_that_fails(repo2docker: Repo2docker, site: Site) -> None:
     assert "cannot be reached" in done.stderr
     assert "Traceback" not in done.stderr
     assert "s" * 50 not in done.stdout + done.stderr
+    # None at all.
+    done = repo2docker.run("--no-run", "--push", f"--image-name={NAME}")
+    assert done.returncode == 1
+    assert "no cluster is configured" in done.stderr
+    assert "--KeepEngine.local=FOLDER" in done.stderr
 
 
 @with_docker
