@@ -8,10 +8,11 @@ and two runs at once end with one collection.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from . import naming
-from .errors import ArvDockerError, ClusterError, NoSuchImage, NotAnImage
+from .errors import AmbiguousImage, ArvDockerError, ClusterError, NoSuchImage, NotAnImage
 from .identities import Held, Holder, Holders
 from .image import Digest
 from .ingested import Beside, Ingested, Options
@@ -25,7 +26,7 @@ from .keep.stored import StoredImage, image_file
 from .keep.trust import Trust
 from .progress import Progress
 from .reference import ImageId, Reference
-from .settings import CONFIG, IMAGE_ID, MANIFEST
+from .settings import CONFIG, IMAGE_ID, MANIFEST, TRUSTED_WRITERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ class Cataloguing:
         try:
             found = catalogue.resolve(self._cluster, str(name), self.trust, trusted_only=isinstance(name, Reference))
         except (NoSuchImage, NotAnImage):
+            self._say_who_else(name)
             return None
         image_id = image_file(found.collection).image_id
         asked = name if isinstance(name, ImageId) else name.identity
@@ -178,6 +180,16 @@ class Cataloguing:
         return Ingested(collection.uuid, collection.pdh, image_id, _text(name), False, bytes_sent, 0, count)
 
     # -- private -------------------------------------------------------------------------
+
+    def _say_who_else(self, name: Reference | ImageId) -> None:
+        """That somebody whose word is not taken has stored an image by that name, if so."""
+        with suppress(NoSuchImage, NotAnImage, AmbiguousImage):
+            link = catalogue.resolve(self._cluster, str(name)).link
+            if link is not None and not self.trust.includes(link.modified_by):
+                self._progress.say(
+                    f"{name} is in Keep by the word of {link.modified_by} alone, who is not trusted: to take it, name that "
+                    f"user in the setting {TRUSTED_WRITERS}, or give --trust-readable"
+                )
 
     def _noted(
         self,

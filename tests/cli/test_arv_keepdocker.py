@@ -162,7 +162,11 @@ def test_what_a_stranger_calls_by_the_name_is_not_taken_for_it(api: FakeApi, eng
     for record in api.records["links"].values():
         record["modified_by_user_uuid"] = OTHER
     engine.images.clear()
-    assert run("arv-keepdocker", "app:1").code == 1
+    refused = run("arv-keepdocker", "app:1")
+    assert refused.code == 1
+    assert f"app:1 is in Keep by the word of {OTHER} alone" in refused.err
+    assert "ARV_DOCKER_TRUSTED_WRITERS" in refused.err
+    assert run("arv-keepdocker", "--trust-readable", "app:1").code == 0
 
 
 @pytest.mark.conforms("S13", "K5")
