@@ -187,8 +187,8 @@ class Cataloguing:
             link = catalogue.resolve(self._cluster, str(name)).link
             if link is not None and not self.trust.includes(link.modified_by):
                 self._progress.say(
-                    f"{name} is in Keep by the word of {link.modified_by} alone, who is not trusted: to take it, name that "
-                    f"user in the setting {TRUSTED_WRITERS}, or give --trust-readable"
+                    f"{name} is in Keep by the word of {link.modified_by} alone, who is not trusted: to take it, name "
+                    f"that user in the setting {TRUSTED_WRITERS}, or give --trust-readable"
                 )
 
     def _noted(
