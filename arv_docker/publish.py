@@ -124,9 +124,13 @@ class Registry:
 def place(url: str) -> tuple[str, str]:
     """Host and folder of a registry's URL; raises BadReference for what is none."""
     parts = urlsplit(url if "//" in url else f"//{url}")
+    if "@" in parts.netloc:
+        raise BadReference(
+            "the registry has a name or a password in its address: give those by --username and the like."
+        )
     folder = parts.path.strip("/")
     try:
-        if parts.scheme not in ("", "https", "http", "docker") or parts.query or parts.username:
+        if parts.scheme not in ("", "https", "http", "docker") or parts.query:
             raise BadReference("it is no address.")
         parsed = Reference.parse(f"{parts.netloc}/{f'{folder}/' if folder else ''}x")
     except BadReference as error:

@@ -120,10 +120,22 @@ def test_what_is_no_name(registry: scripted.Registry, name: str) -> None:
     assert registry.seen == []
 
 
-@pytest.mark.parametrize("url", ["", "x", "http://", "ftp://127.0.0.1/x", "https://u:p@127.0.0.1", "127.0.0.1:1/UP"])
+@pytest.mark.parametrize("url", ["", "x", "http://", "ftp://127.0.0.1/x", "127.0.0.1:1/UP"])
 def test_what_is_no_registry(url: str) -> None:
     with pytest.raises(BadReference, match="no registry"):
         Registry(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://ann:hidden@registry.example", "hidden@localhost:5000", "http://:hidden@[::1]"]
+)
+def test_an_address_with_a_secret_is_not_shown(url: str) -> None:
+    with pytest.raises(BadReference, match="a name or a password in its address") as caught:
+        Registry(url)
+    assert "hidden" not in str(caught.value)
+    with pytest.raises(UsageError) as refused:
+        Project(f"https://{url.rpartition('/')[2]}", "p1", static("", SECRET))
+    assert "hidden" not in str(refused.value)
 
 
 @pytest.mark.parametrize("url", ["https://reg.example/team/", "reg.example/team", "docker://reg.example/team"])
@@ -249,10 +261,11 @@ def test_asking_is_no_pull(registry: scripted.Registry) -> None:
     registry.fault = lambda it: it.command == "HEAD" and it.answer(405)
     assert publisher(registry).status("app:1") == "ready"
     assert publisher(registry).status("app:2") == "absent"
-    registry.fault = lambda it: it.command in ("HEAD", "GET") and it.refuse(403, "DENIED_FOR_A_TEST")
-    with pytest.raises(RegistryDenied) as caught:
-        publisher(registry).status("app:1")
-    assert caught.value.detail == "DENIED_FOR_A_TEST: denied for a test"
+    for status in (401, 403):
+        registry.fault = lambda it, status=status: it.refuse(status, "DENIED_FOR_A_TEST")  # type: ignore[misc]
+        with pytest.raises(RegistryDenied) as caught:
+            publisher(registry).status("app:1")
+        assert caught.value.detail == "DENIED_FOR_A_TEST: denied for a test"
 
 
 @pytest.mark.conforms("H15")

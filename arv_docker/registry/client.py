@@ -15,7 +15,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
-from ..errors import BadConfig, BadReference, DigestMismatch, NoSuchImage, RegistryError, Unsupported, UsageError
+from ..errors import (
+    BadConfig,
+    BadReference,
+    DigestMismatch,
+    NoSuchImage,
+    RegistryDenied,
+    RegistryError,
+    Unsupported,
+    UsageError,
+)
 from ..image import MAX_JSON_SIZE, OCI_INDEX, OCI_MANIFEST, Descriptor, Digest, json_object
 from ..manifest import HASHES, parse
 from ..reference import DEFAULT_REGISTRY
@@ -207,7 +216,10 @@ class Client:
             with self.send("HEAD", path, {"Accept": _ACCEPT}, scopes=pulling(repository), step=step) as response:
                 return response.status, _digest(response.headers.get("Docker-Content-Digest"))
 
-        status, found = self.http.patience.run(once)
+        try:
+            status, found = self.http.patience.run(once)
+        except RegistryDenied:
+            status, found = 401, None  # which an answer with words is to say
         if status == 404 or (status == 200 and found is not None):
             return found if status == 200 else None
         try:

@@ -156,6 +156,8 @@ class Project:
     def __init__(self, url: str, project: str, provider: Provider, *, patience: Patience | None = None) -> None:
         """``provider`` gives the secret for the REST interface. Raises UsageError for a URL that is not safe."""
         parts = urlsplit(url)
+        if "@" in parts.netloc:
+            raise UsageError("the service has a name or a password in its address: its token goes with a provider.")
         if parts.scheme != "https" and not (parts.scheme == "http" and is_local(parts.hostname or "")):
             raise UsageError(f"{url!r} is not the https:// address of a service.")
         if not project or "/" in project:
