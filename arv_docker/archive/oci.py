@@ -161,7 +161,8 @@ def _merged(before: Listed | None, listed: Listed) -> Listed:
         return listed
 
     def joined(key: str) -> tuple[Any, ...]:
-        return tuple(dict.fromkeys((*getattr(before, key), *getattr(listed, key))))
+        mine, theirs = getattr(before, key), getattr(listed, key)
+        return mine if mine == theirs else tuple(dict.fromkeys((*mine, *theirs)))
 
     return replace(
         before,
