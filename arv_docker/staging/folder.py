@@ -59,7 +59,7 @@ class PlainFolder:
 
         @contextmanager
         def around(path: Path) -> Iterator[None]:
-            self._check_names([path], metadata)
+            self._check_names([path], metadata, force=force)
             there = path.exists()
             if there and not force:
                 self._check_there(path, entry, metadata)
@@ -87,8 +87,15 @@ class PlainFolder:
         except (OSError, ContentError) as error:
             return Copy(path, None, f"{metadata} cannot be used: {error}")
 
-    def _check_names(self, paths: Sequence[Path], metadata: Metadata) -> None:
-        """Two images under one file name would each be taken for the other."""
+    def _check_names(self, paths: Sequence[Path], metadata: Metadata, *, force: bool) -> None:
+        """Two images under one file name would each be taken for the other, and two of one name in an engine."""
+        for copy in () if force else self.copies():  # another process may have staged it since we looked
+            other = copy.metadata if copy.path.exists() else None
+            if other is not None and other.name == metadata.name and other.image_id != metadata.image_id:
+                raise OtherImage(
+                    f"{copy.path} is {metadata.name} too, and another image. Use --force to replace it, or another "
+                    "--dir."
+                )
         for path in paths:
             there = self._copy(metadata_path(path)).metadata
             if there is not None and there.name != metadata.name:

@@ -54,7 +54,7 @@ class SifFolder(PlainFolder):
         """
         paths = self.paths(wanted, entry.metadata.image_id)
         metadata = replace(entry.metadata, name=wanted.canonical)
-        self._check_names(paths, metadata)
+        self._check_names(paths, metadata, force=force)
         with writing(self.path, advice="choose another folder"):
             self.path.mkdir(parents=True, exist_ok=True)
         with sif.building(paths[0], self._progress) as folder:

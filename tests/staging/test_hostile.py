@@ -24,7 +24,7 @@ from arv_docker.image import Digest
 from arv_docker.inspection import Sealed, record_signature, sealed, unsealed
 from arv_docker.progress import Silent
 from arv_docker.staging.folder import PlainFolder
-from arv_docker.staging.staged import verify
+from arv_docker.staging.staged import verify, wanted
 from tests.archives import canonical_archive, files_of, image
 from tests.staging.conftest import APP, OTHER, Place, Recorder, Said
 from tests.transports.fake_engine import FakeEngine
@@ -224,6 +224,22 @@ def test_records_of_whatever_content(place: Place, folder: Path, change: dict[st
     (done,) = arv_docker.deploy(folder, FakeEngine())
     assert (done.engine_id, done.container.repo_digest) == (ID, None)
     json.dumps(str(done.container))
+
+
+def test_two_images_of_one_name_at_the_same_time(place: Place, folder: Path) -> None:
+    """Each looks before the other has put its image there; the files have different names."""
+    names = PlainFolder(folder, naming("folder"))
+    entries = user_entries()
+    for made in (APP, OTHER):
+        place.engine = Recorder(made)
+        place.stage(str(made.parsed.digest), into=made.parsed.digest.short)
+    first, second = (entries.by_image(made.parsed.digest) for made in (APP, OTHER))
+    assert first is not None
+    assert second is not None
+    names.put(wanted(["app:1"])[0], entries.adopt("app:1", first), entries, force=False)
+    with pytest.raises(OtherImage, match="and another image"):
+        names.put(wanted(["app:1"])[0], entries.adopt("app:1", second), entries, force=False)
+    assert arv_docker.deploy(folder, FakeEngine())
 
 
 def test_one_name_for_two_images(place: Place, folder: Path) -> None:

@@ -193,7 +193,7 @@ def test_the_archive_of_the_cache_is_altered(stored: Place, program: Scripted) -
 def test_an_archive_of_another_image(stored: Place, program: Scripted) -> None:
     """Its layers are right and its image is not the one that its metadata name."""
     (archive,) = stored.stage("app:1")
-    folder = SifFolder(archive.paths[0].parent)
+    folder = SifFolder(archive.paths[0].parent / "other")
     (entry,) = (user_entries().entry(it) for it in user_entries().contents())
     assert entry is not None
     wrong = replace(entry, metadata=replace(entry.metadata, image_id=OTHER.parsed.digest))
