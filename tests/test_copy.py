@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -153,6 +154,10 @@ def test_an_interrupted_copy_is_taken_up(
         copied(there, here, "app:1")
     monkeypatch.setattr(here.keep, "put", put)
     before = dict(here.keep.blocks)
+    deadline = time.monotonic() + 20
+    while sum(path.read_text().count("\n") for path in cache_folder().glob("*.blocks")) < len(before):
+        assert time.monotonic() < deadline  # each is noted by the thread that sent it, a moment later
+        time.sleep(0.01)
     here.keep.blocks.clear()
     copied(there, here, "app:1")
     assert before
