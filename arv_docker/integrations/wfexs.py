@@ -14,6 +14,7 @@ under which WfExS looks for it in an engine that has loaded one.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -76,6 +77,9 @@ class WfexsCache:
     def put(self, wanted: Wanted, entry: Entry, entries: Entries, *, force: bool) -> list[Copy]:
         """Compressed once; the factories share the file where there are hard links."""
         entries.check(entry)
+        paths = self.paths(wanted, entry.metadata.image_id)
+        for path in () if force else (*paths, *map(metadata_path, paths)):
+            _check_free(path)
         written = None
         for engine in FACTORIES:
             for _, cache in self._caches(engine, wanted):
@@ -83,7 +87,6 @@ class WfexsCache:
                     _check_same(there, entry, wanted)
                     continue
                 written = cache.adopt(wanted.canonical, written) if written else self._write(cache, wanted, entry)
-        paths = self.paths(wanted, entry.metadata.image_id)
         return [copy for copy in self.copies() if copy.path in paths]
 
     def _caches(self, engine: str, wanted: Wanted) -> Iterator[tuple[str, Entries]]:
@@ -124,6 +127,14 @@ def _check_same(there: Entry, entry: Entry, wanted: Wanted) -> None:
         raise OtherImage(
             f"WfExS has {wanted} as image {there.metadata.image_id.short}, and it is {entry.metadata.image_id.short} "
             "now. Use --force to replace it, or another --dir."
+        )
+
+
+def _check_free(path: Path) -> None:
+    """A link into the cache may be what a killed process left; anything else is somebody's."""
+    if os.path.lexists(path) and not (path.is_symlink() and path.readlink().parent == Path("..")):
+        raise OtherImage(
+            f"{path} is there and is no link into this cache. Use --force to replace it, or another --dir."
         )
 
 

@@ -252,6 +252,24 @@ def test_what_wfexs_wrote_is_not_replaced_unless_forced(place: Place) -> None:
     assert found.image_id == ID
 
 
+@pytest.mark.parametrize("name", ["app:1.img", "app:1.img_meta.json"])
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_somebody_s_file_in_place_of_a_link_stays_unless_forced(place: Place, name: str, kind: str) -> None:
+    place.engine = Recorder(APP)
+    path = root(place, "Docker") / "CWLWorkflowEngine" / name
+    path.parent.mkdir(parents=True)
+    if kind == "file":
+        path.write_text("mine")
+    else:
+        path.symlink_to("../../../elsewhere")
+    with pytest.raises(OtherImage, match="no link into this cache"):
+        stage(place, "app:1")
+    assert [it.name for it in path.parent.iterdir()] == [name]
+    assert path.is_symlink() or path.read_text() == "mine"
+    stage(place, "app:1", force=True)
+    assert trusted(root(place, "Docker"), "CWLWorkflowEngine", ["app:1.img"])[0]
+
+
 def test_the_archive_is_readable_by_others(filled: Place) -> None:
     from arv_docker.archive.docker import DockerArchive
 
