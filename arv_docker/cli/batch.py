@@ -121,7 +121,7 @@ class Batch:
         """Where an image is, what it is to be called, and what else it may be called."""
         from ..transports import names
         from ..transports.docker_archive import ArchiveFile
-        from ..transports.docker_daemon import NamedSource
+        from ..transports.docker_daemon import NamedSource, check_platform
 
         choice = names.Choice(self._args.platform, insecure=self._args.insecure, progress=self._shown)
         if self._args.from_archive is not None:
@@ -129,7 +129,7 @@ class Batch:
             return ArchiveFile(self._args.from_archive, name, choice), self._called or name, None
         source = names.source(text, choice)
         if isinstance(source, NamedSource) and self._args.platform:
-            engine_images.check_platform(self._args, source.engine().inspect(source.name), text)
+            check_platform(source.engine().inspect(source.name), self._args.platform, source.name)
         return source, self._called, getattr(source, "called", None)
 
     # -- several images of one source ----------------------------------------------------

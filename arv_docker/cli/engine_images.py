@@ -71,33 +71,26 @@ def stored(
             raise
         shown.say(f"{error.message} Keep has it.")
         return found
-    check_platform(args, image, name)
+    if (platform := _platform(args)) is not None:
+        from ..transports.docker_daemon import check_platform
+
+        check_platform(image, platform, name)
     return ingest.from_engine(engine, name, image, called)
 
 
 def planned(args: argparse.Namespace, ingest: Ingest, name: Reference | ImageId) -> Planned:
     """What would be done with the image; where no engine has it, with the one that Keep has already."""
+    from ..transports.docker_daemon import check_platform
+
     try:
         engine = cli.engine(args)
         if args.platform:
-            check_platform(args, engine.inspect(name), name)
+            check_platform(engine.inspect(name), args.platform, name)
         return ingest.plans.engine(engine, name)
     except _NOT_THERE:
         if args.force or args.platform or (found := ingest.plans.keep(name)) is None:
             raise
         return found
-
-
-def check_platform(args: argparse.Namespace, image: EngineImage, name: Reference | ImageId | str) -> None:
-    """Raises NoSuchImage if an engine's image is for another platform than is asked for."""
-    from ..manifest import suits
-
-    wanted = _platform(args)
-    if wanted is not None and not suits(image.platform, wanted):
-        raise NoSuchImage(
-            f"the engine has {name} for {image.platform}, and not for {wanted}: it has one image of a name. A registry "
-            "may have others, docker://NAME."
-        )
 
 
 def _platform(args: argparse.Namespace) -> Platform | None:

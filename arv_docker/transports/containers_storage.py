@@ -18,10 +18,10 @@ _STORE = re.compile(
 )
 
 
-def source(rest: str, choice: Choice) -> NamedSource:  # noqa: ARG001 -- a store has one image of a name
+def source(rest: str, choice: Choice) -> NamedSource:
     """``[STORE]NAME``, or an ID as ``sha256:ID``."""
     store, name = _split(rest)
-    return NamedSource(partial(Podman, store), parse_name(name))
+    return NamedSource(partial(Podman, store), parse_name(name), choice.platform)
 
 
 def destination(rest: str, choice: Choice) -> NamedDestination:

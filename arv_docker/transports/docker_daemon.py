@@ -18,7 +18,8 @@ from ..disk import about
 from ..engine import Engine, EngineImage
 from ..engine.docker import Docker
 from ..errors import DiskError, EngineError, EngineFull, NoSuchImage, UsageError
-from ..image import Digest
+from ..image import Digest, Platform
+from ..manifest import suits
 from ..progress import Advance, Progress
 from ..reference import ImageId, Reference, parse_name
 from . import OpenedImage, SeekableImage
@@ -26,9 +27,9 @@ from .local import archive_of, expect, learned, named, seekable
 from .names import Choice
 
 
-def source(rest: str, choice: Choice) -> NamedSource:  # noqa: ARG001 -- an engine has one image of a name
+def source(rest: str, choice: Choice) -> NamedSource:
     """``NAME``, or ``sha256:ID``."""
-    return NamedSource(Docker, parse_name(rest))
+    return NamedSource(Docker, parse_name(rest), choice.platform)
 
 
 def destination(rest: str, choice: Choice) -> NamedDestination:
@@ -39,9 +40,12 @@ def destination(rest: str, choice: Choice) -> NamedDestination:
 class NamedSource:
     """The image that an engine has under a name. ``called`` is that name, None for an ID."""
 
-    def __init__(self, engine: Callable[[], Engine], name: Reference | ImageId) -> None:
-        """``engine`` is found when the image is opened."""
+    def __init__(
+        self, engine: Callable[[], Engine], name: Reference | ImageId, platform: Platform | None = None
+    ) -> None:
+        """``engine`` is found when the image is opened, which must be for ``platform``, if that is given."""
         self.engine = engine
+        self._platform = platform
         self.name = name
         self.called = name if isinstance(name, Reference) else None
 
@@ -49,8 +53,19 @@ class NamedSource:
     def open(self) -> Iterator[StreamedImage]:
         """The image, while the engine saves it. Raises EngineError, NoSuchImage, and what ``EngineSource`` raises."""
         engine = self.engine()
-        with EngineSource(engine, engine.inspect(self.name), None).open() as image:
+        found = engine.inspect(self.name)
+        check_platform(found, self._platform, self.name)
+        with EngineSource(engine, found, None).open() as image:
             yield image
+
+
+def check_platform(image: EngineImage, platform: Platform | None, name: Reference | ImageId) -> None:
+    """Raises NoSuchImage if an engine's image is for another platform than is asked for."""
+    if platform is not None and not suits(image.platform, platform):
+        raise NoSuchImage(
+            f"the engine has {name} for {image.platform}, and not for {platform}: it has one image of a name. A "
+            "registry may have others, docker://NAME."
+        )
 
 
 class NamedDestination:

@@ -25,7 +25,7 @@ from arv_docker.errors import (
     NoSuchImage,
     UsageError,
 )
-from arv_docker.image import Digest
+from arv_docker.image import Digest, Platform
 from arv_docker.progress import Advance, Silent
 from arv_docker.reference import ImageId, Reference
 from arv_docker.registry.known import LayerTable
@@ -204,6 +204,15 @@ def test_what_an_image_of_an_engine_is_called(text: str, called: str | None) -> 
     found = names.source(f"docker-daemon:{text}")
     assert isinstance(found, NamedSource)
     assert found.called == (Reference.parse(called) if called else None)
+
+
+def test_an_image_for_another_platform_is_none_of_that_name() -> None:
+    name = Reference.parse("app:1")
+    with NamedSource(lambda: FakeEngine(APP), name, Platform("linux", "amd64")).open():
+        pass
+    other = NamedSource(lambda: FakeEngine(APP), name, Platform("linux", "arm64"))
+    with pytest.raises(NoSuchImage, match="app:1 for linux/amd64, and not for linux/arm64"), other.open():
+        pass
 
 
 @pytest.mark.parametrize("text", [str(ID), f"app@{ID}"])
