@@ -26,7 +26,7 @@ from .keep.manifest import locators
 from .keep.resume import SentBlocks
 from .keep.stored import StoredImage, image_file
 from .keep.trust import Trust
-from .plan import Planned, planned
+from .plan import Planned, large, planned
 from .progress import Progress
 from .reference import ImageId, Reference
 
@@ -110,7 +110,7 @@ class Copying:
         about = (str(image), image.image_id)
         found = planned(self._target, records, *about, diff_ids=diff_ids, total=total, coming=self._coming)
         if stored.is_ours:
-            self._coming |= {span.diff_id: span.size for span in stored.layout.aligned}
+            self._coming |= large(stored.sizes)
         return found
 
     def run(self, image: Candidate) -> Copied:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from . import cache, labels, naming, piped, together
@@ -154,7 +154,7 @@ class Ingest:
         unique = naming.link_uniquely(self._cluster, collection, name, self._records.trust, self._progress)
         return replace(done, unique=unique)
 
-    @property
+    @cached_property
     def plans(self) -> Planning:
         """What would be done, and is not."""
         return Planning(self._cluster, self._records)

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from . import cache
 from .archive.archived import ArchivedImage
+from .archive.canonical import ALIGNED_SPAN, span_length
 from .archive.stream import StreamedImage
 from .cataloguing import Cataloguing
 from .engine import Engine
@@ -81,6 +82,7 @@ class Planning:
         """Of images that go into this cluster, whose records these are."""
         self._cluster = cluster
         self._records = records
+        self._coming: dict[Digest, int] = {}
 
     def engine(self, engine: Engine, name: Reference | ImageId) -> Planned:
         """What ``Ingest.from_engine`` would do."""
@@ -97,10 +99,17 @@ class Planning:
             return self.image(image, str(name or otherwise or image.config.digest))
 
     def image(self, image: OpenedImage, called: str) -> Planned:
-        """What ``Ingest.from_image`` would do with an image that is ``called`` so."""
-        config = image.config
-        total = image.known_size if isinstance(image, ArchivedImage | StoredImage) else None
-        return planned(self._cluster, self._records, called, config.digest, diff_ids=config.diff_ids, total=total)
+        """What ``Ingest.from_image`` would do with an image ``called`` so, after those that were planned before."""
+        config, total = image.config, None
+        coming: dict[Digest, int] = {}
+        if isinstance(image, ArchivedImage | StoredImage) and (total := image.known_size) is not None:
+            coming = large(image.sizes)
+        about = (called, config.digest)
+        found = planned(
+            self._cluster, self._records, *about, diff_ids=config.diff_ids, total=total, coming=self._coming
+        )
+        self._coming |= coming
+        return found
 
     def keep(self, name: Reference | ImageId) -> Planned | None:
         """What ``Ingest.from_keep`` would do; None if there is no such image."""
@@ -161,6 +170,11 @@ def planned(
         bytes_resumed=bytes_of(resumed),
         bytes_to_send=None if total is None else max(0, total - in_keep),
     )
+
+
+def large(sizes: Mapping[Digest, int]) -> dict[Digest, int]:
+    """Those of some layers that make blocks of their own, the same in every image; by their bytes."""
+    return {diff_id: size for diff_id, size in sizes.items() if span_length(size) >= ALIGNED_SPAN}
 
 
 def _beside(held: Held, kind: str) -> Beside:

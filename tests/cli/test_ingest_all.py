@@ -150,6 +150,17 @@ def test_a_plan_of_all(api: FakeApi, run: Run, archive: Path) -> None:
     assert api.records["links"] == before
 
 
+def test_a_plan_counts_once_what_the_images_share(api: FakeApi, run: Run, tmp_path: Path) -> None:
+    large = files_of(b"large" * 4_000_000)
+    both = [(image(large, files_of(b"%d" % number)), [f"app:{number}"]) for number in range(2)]
+    (tmp_path / "both.tar").write_bytes(several(*both))
+    words = ["ingest", "--all", "--json", f"docker-archive:{tmp_path / 'both.tar'}"]
+    plans, done = (json.loads(run(*words, *more).out) for more in (["--dry-run"], []))
+    assert [it["layers_held"] for it in plans] == [0, 1]
+    for planned, stored in zip(plans, done, strict=True):
+        assert abs(planned["bytes_to_send"] - stored["bytes_sent"]) < 16384  # what is around the layers
+
+
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize(
     "words",
