@@ -70,13 +70,23 @@ class Settings:
 
 
 def settings() -> Settings:
-    """The settings in force now; raises BadSettings, which names the file and the key."""
+    """The settings in force now; raises BadSettings, which names the key, and the file if it stands there."""
     found = _file()
-    values = {key: value for key, value in os.environ.items() if key in _KEYS}
-    merged = {**_parsed(found), **values} if found else values
-    image_id, *other = _image_ids(merged)
+    own = {key: value for key, value in os.environ.items() if key in _KEYS}
+    if found is None:
+        return _of(own)
+    written = _parsed(found)
+    try:
+        return _of({**written, **own})
+    except BadSettings as error:
+        key = error.message.partition(":")[0]
+        raise error if key in own else BadSettings(f"{found}: {error.message}") from None
+
+
+def _of(values: Mapping[str, str]) -> Settings:
+    image_id, *other = _image_ids(values)
     return Settings(
-        _writers(merged), image_id, _folder(merged), _mirrors(merged), engine_timeout=_timeout(merged), both=bool(other)
+        _writers(values), image_id, _folder(values), _mirrors(values), engine_timeout=_timeout(values), both=bool(other)
     )
 
 

@@ -120,3 +120,13 @@ def test_what_is_no_mirror(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARV_DOCKER_REGISTRY_MIRRORS", text)
     with pytest.raises(BadSettings, match="ARV_DOCKER_REGISTRY_MIRRORS"):
         settings()
+
+
+def test_where_a_bad_value_stands(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(home / ".config" / "arvados", "ARV_DOCKER_IMAGE_ID=nonsense\n")
+    with pytest.raises(BadSettings) as caught:
+        settings()
+    assert caught.value.message.startswith(f"{path}: ARV_DOCKER_IMAGE_ID: 'nonsense' is none of")
+    monkeypatch.setenv("ARV_DOCKER_IMAGE_ID", "other")
+    with pytest.raises(BadSettings, match=r"^ARV_DOCKER_IMAGE_ID: 'other'"):
+        settings()
