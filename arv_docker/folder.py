@@ -17,7 +17,7 @@ from .archive import canonical
 from .archive.layer import CHUNK
 from .disk import hash_of
 from .engine import Engine
-from .errors import BadArchive, ContentError, UsageError
+from .errors import BadArchive, ContentError, NotVerified, UsageError
 from .image import Digest
 from .progress import Progress, Silent
 from .reference import Reference
@@ -147,7 +147,7 @@ class ArchiveFolder:
             except ContentError as error:
                 if not archive.path.exists():
                     continue  # an update with ``clean`` removed it meanwhile
-                problem = error.message
+                problem = _told(archive, error)
             yield Checked(archive, problem)
 
     def config(self, base_url: str) -> list[Published]:
@@ -168,7 +168,7 @@ class ArchiveFolder:
                     if image.config.digest == image_id:
                         return archive
             except ContentError as error:
-                self._progress.say(f"saving the image again: {error.message}")
+                self._progress.say(f"saving the image again: {_told(archive, error)}")
         return None
 
     def _written(self, destination: FolderDestination, image: SeekableImage) -> FolderArchive:
@@ -192,9 +192,11 @@ class ArchiveFolder:
         try:
             image_id = str(self._read(archive))
             size = path.stat().st_size
-        except (ContentError, FileNotFoundError):
+        except FileNotFoundError:
+            return None
+        except ContentError as error:
             if path.exists():
-                raise
+                raise NotVerified(_told(archive, error), detail=error.detail) from error
             return None
         with self._progress.step(f"reading {path.name}", size) as advance:
             digest = hash_of(path, advance)
@@ -204,6 +206,11 @@ class ArchiveFolder:
     def _waiting(self, image: str) -> Iterator[None]:
         self._progress.say(f"another process updates {image}; waiting for it")
         yield
+
+
+def _told(archive: FolderArchive, error: ContentError) -> str:
+    """What is wrong with which archive."""
+    return error.message if str(archive.path) in error.message else f"{archive.path}: {error.message}"
 
 
 def _check_formats(ours: list[FolderArchive]) -> None:

@@ -202,6 +202,7 @@ def test_verify_finds_what_is_not_what_its_name_says(tmp_path: Path) -> None:
     assert found["good"] == ""
     assert "should hold image 0123456789ab" in found["renamed"]
     assert "holds other bytes" in found["flipped"]
+    assert str(flipped) in found["flipped"]
 
 
 @pytest.mark.conforms("G20")
@@ -265,7 +266,10 @@ def test_what_is_damaged_is_not_offered(tmp_path: Path, compress: bool) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ContentError):
+    with pytest.raises(ContentError, match=path.name):
+        ArchiveFolder(tmp_path).config("https://example.org/")
+    path.write_bytes(b"")
+    with pytest.raises(ContentError, match=path.name):
         ArchiveFolder(tmp_path).config("https://example.org/")
 
 

@@ -167,7 +167,8 @@ def _print(args: argparse.Namespace, archives: list[FolderArchive]) -> int:
     rows += [(it.name.image, it.name.version, it.name.short_id, it.name.format) for it in archives]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print(printable("  ".join(map(str.ljust, row, widths)).rstrip()))
+        line = "  ".join(map(str.ljust, row, widths)).rstrip()
+        print(printable(line.replace("\n", "\N{REPLACEMENT CHARACTER}")))
     return 0
 
 

@@ -110,3 +110,9 @@ def test_without_a_folder(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatc
         assert f"{folder} is no folder" in outcome.err
     folder.mkdir()
     assert run("folder", "list").code == 0
+
+
+def test_an_archive_is_a_line_whatever_its_name(folder: Path, engine: FakeEngine, run: Run) -> None:
+    run("folder", "update", "--dir", str(folder), "app:1")
+    (folder / f"app_1_{SHORT}.docker").rename(folder / f"a%0Ab_1%0A2_{SHORT}.docker")
+    assert [len(run("folder", verb, "--dir", str(folder)).out.splitlines()) for verb in ("list", "latest")] == [2, 2]
