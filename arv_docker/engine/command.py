@@ -296,8 +296,8 @@ def found(title: str, commands: Iterable[str]) -> str:
         if path := shutil.which(command):
             return path
     raise NoEngine(
-        f"no {title} command is on PATH ({', '.join(commands)}). Install {title}, or read the image from a file "
-        f"that {title.lower()} save wrote: --from-archive FILE."
+        f"no {title} command is on PATH ({', '.join(commands)}). Install {title}. An image can be stored without it, "
+        f"from a file that {title.lower()} save wrote: ingest --from-archive FILE."
     )
 
 
