@@ -23,6 +23,7 @@ from .engine import Engine
 from .errors import ClusterError, DigestMismatch, DiskError
 from .image import Digest
 from .progress import UNHEARD, Advance
+from .settings import user_folder
 
 #: The form of our element of a ``.stat`` file.
 STAT_VERSION = 1
@@ -40,8 +41,7 @@ def cache_folder() -> Path:
     for entry in os.environ.get("CACHE_DIRECTORY", "").split(":"):
         if entry.startswith("/"):
             return _made(Path(entry) / "docker")
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return _made((Path(base) if base.startswith("/") else Path.home() / ".cache") / "arvados" / "docker")
+    return _made(user_folder("XDG_CACHE_HOME", ".cache") / "arvados" / "docker")
 
 
 def stat_cache_name(image_file: Path) -> Path:

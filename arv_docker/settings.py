@@ -95,6 +95,28 @@ def for_commands() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in _SECRETS}
 
 
+def home() -> Path:
+    """The user's home folder; raises BadSettings where HOME is not set and the system knows no such user."""
+    return expanded(Path("~"))
+
+
+def user_folder(variable: str, otherwise: str) -> Path:
+    """The folder that one of XDG's variables names, or ``otherwise`` in the user's home: a relative path is none.
+
+    Raises BadSettings as ``home`` does.
+    """
+    named = os.environ.get(variable, "")
+    return Path(named) if named.startswith("/") else home() / otherwise
+
+
+def expanded(path: Path) -> Path:
+    """The path with the home folder that a ``~`` at its front means; raises BadSettings where nobody has one."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise BadSettings(f"{path}: no such home folder is known. Set HOME, or write the path in full.") from None
+
+
 def _file() -> Path | None:
     """The first settings file there is."""
     return next((path for path in _places() if path.is_file()), None)
@@ -104,8 +126,7 @@ def _places() -> Iterator[Path]:
     for entry in os.environ.get("CONFIGURATION_DIRECTORY", "").split(":"):
         if entry.startswith("/"):
             yield Path(entry) / FILE_NAME
-    home = os.environ.get("XDG_CONFIG_HOME", "")
-    yield (Path(home) if home.startswith("/") else Path.home() / ".config") / "arvados" / FILE_NAME
+    yield user_folder("XDG_CONFIG_HOME", ".config") / "arvados" / FILE_NAME
     for entry in (os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":"):
         if entry.startswith("/"):
             yield Path(entry) / "arvados" / FILE_NAME
@@ -149,7 +170,7 @@ def _image_ids(values: Mapping[str, str]) -> tuple[str, ...]:
 
 def _folder(values: Mapping[str, str]) -> Path | None:
     value = values.get(FOLDER)
-    return Path(value).expanduser() if value else None
+    return expanded(Path(value)) if value else None
 
 
 def _mirrors(values: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import pwd
 from pathlib import Path
 
 import pytest
 
+from arv_docker.cache import cache_folder
 from arv_docker.errors import BadSettings
+from arv_docker.keep.client import Cluster
 from arv_docker.settings import Settings, settings
+from arv_docker.site import default_folder
 
 ONE, TWO = "zzzzz-tpzed-000000000000001", "zzzzz-tpzed-000000000000002"
 
@@ -54,6 +58,25 @@ def test_the_first_file_counts(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
     write(home / "systemd", "")
     monkeypatch.setenv("CONFIGURATION_DIRECTORY", f"relative:{home / 'systemd'}")
     assert settings().trusted_writers == frozenset()
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs as a user whom its system does not know."""
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    for asked in (settings, cache_folder, default_folder, lambda: Cluster.configured(retries=0)):
+        with pytest.raises(BadSettings, match="Set HOME"):
+            asked()
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    with pytest.raises(BadSettings, match="Set HOME"):
+        cache_folder()
+
+
+def test_a_folder_in_the_home_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARV_DOCKER_FOLDER", "~no-such-user/images")
+    with pytest.raises(BadSettings, match="~no-such-user/images"):
+        settings()
 
 
 @pytest.mark.parametrize("text", [f"{ONE} {TWO}", f"{ONE},{TWO}", f" {ONE} ,\t{TWO}, "])

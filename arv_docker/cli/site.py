@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .. import cli, site
 from ..errors import ContentError, UsageError
+from ..settings import expanded
 
 _EPILOG = """\
 examples:
@@ -207,7 +208,7 @@ def _list_users(args: argparse.Namespace) -> int:
 
 def _folder(args: argparse.Namespace) -> Path:
     folder: Path | None = args.dir
-    return (folder or site.default_folder()).expanduser().absolute()
+    return expanded(folder or site.default_folder()).absolute()
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..reference import DEFAULT_REGISTRY
 from ..registry.credentials import HUB_KEY, Credentials, config_files, config_in
+from ..settings import home
 
 
 def for_docker(folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str]:
@@ -22,7 +23,7 @@ def for_docker(folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str
 
     Contexts, plug-ins and all else that the user's folder has are reached through links.
     """
-    users = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    users = Path(os.environ.get("DOCKER_CONFIG") or home() / ".docker")
     made = folder / "docker"
     made.mkdir(mode=0o700)
     for entry in users.iterdir() if users.is_dir() else ():

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadSettings, ClusterError, NoCluster
+from ..settings import home, user_folder
 from .manifest import BLOCK_SIZE
 
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
@@ -30,6 +31,7 @@ _FIRST_RETRIES = 2
 def configured(retries: int) -> Any:
     """A client object for the cluster of the Arvados settings (environment, ``settings.conf``); raises NoCluster
     without."""
+    home()  # where the SDK looks when it is loaded, whatever XDG's variables name
     import arvados.config
 
     try:
@@ -77,9 +79,8 @@ def settings_file(name: str) -> Path | None:
     (spec/arvados-semantics §1.1); None if there are none."""
     if not _CLUSTER_NAME.fullmatch(name):
         return None
-    own = os.environ.get("XDG_CONFIG_HOME", "")
     folders = [entry for entry in os.environ.get("CONFIGURATION_DIRECTORY", "").split(":") if entry]
-    folders.append(f"{own if own.startswith('/') else Path.home() / '.config'}/arvados")
+    folders.append(str(user_folder("XDG_CONFIG_HOME", ".config") / "arvados"))
     folders += [f"{entry}/arvados" for entry in os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":") if entry]
     found = (Path(folder) / f"{name}.conf" for folder in folders if folder.startswith("/"))
     return next((path for path in found if path.is_file()), None)

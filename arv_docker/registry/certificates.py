@@ -9,13 +9,13 @@ and Podman do; a client's certificate is for the host of its folder alone.
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import BadSettings
+from ..settings import user_folder
 
 
 def context(host: str, registry: str) -> ssl.SSLContext:
@@ -36,9 +36,7 @@ def context(host: str, registry: str) -> ssl.SSLContext:
 
 def folder_of(host: str) -> Path:
     """Where a user puts what belongs to a registry."""
-    base = os.environ.get("XDG_CONFIG_HOME", "")
-    config = Path(base) if base.startswith("/") else Path.home() / ".config"
-    return config / "containers" / "certs.d" / host
+    return user_folder("XDG_CONFIG_HOME", ".config") / "containers" / "certs.d" / host
 
 
 def _files(host: str, pattern: str) -> Iterator[Path]:

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from ..errors import BadSettings, RegistryDenied
 from ..image import parsed_time
 from ..reference import DEFAULT_REGISTRY
-from ..settings import for_commands
+from ..settings import for_commands, home, user_folder
 
 Kind = Literal["password", "identity", "bearer"]
 
@@ -225,9 +225,8 @@ def config_files() -> Iterator[Path]:
         if session.startswith("/")
         else _SESSIONS / f"{os.getuid()}/auth.json"
     )
-    config = os.environ.get("XDG_CONFIG_HOME", "")
-    yield (Path(config) if config.startswith("/") else Path.home() / ".config") / "containers" / "auth.json"
-    yield Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    yield user_folder("XDG_CONFIG_HOME", ".config") / "containers" / "auth.json"
+    yield Path(os.environ.get("DOCKER_CONFIG") or home() / ".docker") / "config.json"
 
 
 def config_in(file: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING
 
 from ..errors import BadSettings
+from ..settings import expanded, user_folder
 
 if TYPE_CHECKING:
     from . import server as server_module
@@ -25,11 +26,8 @@ def default_folder() -> Path:
     """Where the site is unless told otherwise: ARV_DOCKER_SITE, else ``arv-docker/site`` in XDG's data home."""
     named = os.environ.get("ARV_DOCKER_SITE")
     if named:
-        return Path(named).expanduser()
-    data = os.environ.get("XDG_DATA_HOME", "")
-    # XDG: a relative path counts as not set.
-    home = Path(data) if Path(data).is_absolute() else Path.home() / ".local" / "share"
-    return home / "arv-docker" / "site"
+        return expanded(Path(named))
+    return user_folder("XDG_DATA_HOME", ".local/share") / "arv-docker" / "site"
 
 
 class LocalSite:
