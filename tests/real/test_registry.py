@@ -105,6 +105,11 @@ def recording(folder: Path, program: str) -> Path:
     return folder
 
 
+def names_in(docker: Docker) -> set[str]:
+    """Its images with their names; it lists those that were made at the same time in any order."""
+    return set(docker.text("image", "ls", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}").splitlines())
+
+
 @pytest.mark.conforms("H6", "H10", "H16", "H17")
 @pytest.mark.engine("docker", "busybox", "registry", "skopeo")
 def test_a_push_from_docker_is_what_others_pull(
@@ -116,13 +121,13 @@ def test_a_push_from_docker_is_what_others_pull(
     tmp_path: Path,
     home: Path,
 ) -> None:
-    before = docker.text("image", "ls", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}")
+    before = names_in(docker)
     programs = recording(tmp_path / "programs", "docker")
     done = pushed(docker, registry, small_image.reference, PATH=f"{programs}:{os.environ['PATH']}")
     assert done.status == 0, done.told
     name = done.out.strip()
     assert name == f"arvtest/small:1-{small_image.id.removeprefix('sha256:')[:10]}"
-    assert docker.text("image", "ls", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}") == before
+    assert names_in(docker) == before
     found = inspected(skopeo, registry, name)
     assert (str(found["id"]), found["diff_ids"]) == (small_image.id, small_image.diff_ids)
     log_in(second_docker, registry)
