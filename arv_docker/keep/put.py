@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import threading
 import time
 import urllib.parse
@@ -34,6 +35,8 @@ _PATIENCE = 256
 _CONNECT, _CONNECT_PROXY = 2, 20
 _FIRST_WAIT, _LONGEST_WAIT = 2.0, 60.0
 _LONGEST_ANSWER = 4096
+#: A number of copies; Python refuses to read one of thousands of digits.
+_COUNT = re.compile(r"\s*\d{1,9}\s*", re.ASCII)
 _TRIED_AGAIN = frozenset((408, 409, 423, 429, 500, 502, 503, 504))
 
 Value = TypeVar("Value")
@@ -285,7 +288,7 @@ def _classes(header: str | None) -> Mapping[str, int] | None:
     found: Counter[str] = Counter()
     for pair in header.split(","):
         name, _, count = pair.partition("=")
-        found[name.strip()] += int(count) if count.strip().isdecimal() else 0
+        found[name.strip()] += int(count) if _COUNT.fullmatch(count) else 0
     return found
 
 

@@ -245,6 +245,15 @@ def test_copies_count_for_the_storage_class_that_they_are_in(put: Put, service: 
     assert [len(it.requests) for it in in_order(services)] == [1, 1, 0]
 
 
+@pytest.mark.parametrize("count", ["9" * 5000, "-1", "one", "", "\u0661"])
+def test_a_count_that_is_none_confirms_nothing(count: str, service: Callable[..., Service]) -> None:
+    """The SDK takes such an answer for one of a server that knows no classes."""
+    confirmed = f"default={count}".encode().decode("latin-1")
+    liar = service((200, {"X-Keep-Replicas-Stored": "1", "X-Keep-Storage-Classes-Confirmed": confirmed}, LOCATOR))
+    with pytest.raises(KeepError, match="1 of 1 copies"):
+        by_ours(api(liar, classes=("default",)), 1, 0)
+
+
 def test_a_storage_class_that_nobody_confirms_is_an_error(put: Put, service: Callable[..., Service]) -> None:
     one = service()
     with pytest.raises(KeepError):
