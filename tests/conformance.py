@@ -200,7 +200,7 @@ def page() -> str:
         for number, statement in statements.items():
             tests = [f"`{test}`" for test in shown.get(number, [])]
             still = [f"*open: {OPEN[number]}*"] if number in OPEN else []
-            lines.append(f"| {number} | {statement} | {'<br>'.join(tests + still)} |")
+            lines.append(f'| <a id="{number.lower()}"></a>{number} | {statement} | {"<br>".join(tests + still)} |')
         lines.append("")
     return "\n".join(lines)
 
