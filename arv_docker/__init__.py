@@ -15,15 +15,15 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .launcher import ImageRecord, get_image
+    from .api import ImageRecord, get_image, open_cluster
     from .staging import Container, Deployed, deploy, materialize
 
 __version__ = "0.1.0"
 
-__all__ = ["Container", "Deployed", "ImageRecord", "__version__", "deploy", "get_image", "materialize"]
+__all__ = ["Container", "Deployed", "ImageRecord", "__version__", "deploy", "get_image", "materialize", "open_cluster"]
 
 _ROOMS = {
-    "launcher": ("ImageRecord", "get_image"),
+    "api": ("ImageRecord", "get_image", "open_cluster"),
     "staging": ("Container", "Deployed", "deploy", "materialize"),
 }
 

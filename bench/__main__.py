@@ -14,13 +14,12 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+from bench import report
+from bench.family import FULL, QUICK
+from bench.figures import FIGURES, Figure, Runs, figure_lines, table
+from bench.measure import Failed, Run, runs_in
+from bench.scenarios import SCENARIOS, Bench, Programs
 from tests.real.engines import Docker, EngineFailed, Program, end_processes, missing, remove_tree
-
-from . import report
-from .family import FULL, QUICK
-from .figures import FIGURES, Figure, Runs, figure_lines, table
-from .measure import Failed, Run, runs_in
-from .scenarios import SCENARIOS, Bench, Programs
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"

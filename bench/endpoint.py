@@ -26,9 +26,11 @@ import uvicorn
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from arv_docker.site import certificates, discovery, folder, server
-from arv_docker.site.api import token_of
-from arv_docker.site.signatures import Signer
+from arv_docker.site import folder
+from arv_docker.site.api import discovery
+from arv_docker.site.api.endpoint import token_of
+from arv_docker.site.http import certificates, server
+from arv_docker.site.store.signatures import Signer
 
 _PIECE = 1 << 20
 _BLOCK = re.compile(r"/([0-9a-f]{32})")

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from .family import FULL, QUICK, Family
-from .measure import Run
+from bench.family import FULL, QUICK, Family
+from bench.measure import Run
 
 MB = 10**6
 _BLOCK = 64 << 20

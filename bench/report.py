@@ -10,8 +10,8 @@ from html import escape
 from pathlib import Path
 from statistics import median
 
-from .figures import FIGURES, MB, Runs, figure_lines, table
-from .measure import Run, line
+from bench.figures import FIGURES, MB, Runs, figure_lines, table
+from bench.measure import Run, line
 
 #: The colours of the bars, which differ in lightness too.
 _COLOURS = {"save": "#9aa5b1", "docker load": "#9aa5b1", "ours": "#1f6f8b", "upstream": "#e0a458"}

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from arv_docker.archive.canonical import ALIGNED_SPAN
+from bench import family as families
+from bench.endpoint import Counts, Endpoint
+from bench.family import Contents, Family, Say
+from bench.measure import Failed, Run, line, measured
 from tests.real.engines import CLIENT_VARIABLES, Docker, Engine, Podman, Program, remove_tree
-
-from . import family as families
-from .endpoint import Counts, Endpoint
-from .family import Contents, Family, Say
-from .measure import Failed, Run, line, measured
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from arv_docker.archive import canonical
 from arv_docker.archive.layer import Layer
-from arv_docker.image import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Config, Digest
+from arv_docker.model.image import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Config, Digest
 
 END = bytes(1024)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`docs/conformance.md` says which test shows which statement, and none is forgotten."""
 
-from tests.conformance import OPEN, PAGE, SECTIONS, known, page, shown_by
+from .conformance import OPEN, PAGE, SECTIONS, known, page, shown_by
 
 
 def test_the_page_is_current() -> None:

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -18,28 +20,50 @@ MODULES = sorted(
     for path in ROOT.rglob("*.py")
 )
 
-#: From the ground up. A module may import those of its own floor and of floors below it.
-FLOORS: list[set[str]] = [
-    {"errors", "reference", "image", "manifest", "progress", "disk", "settings", "version", "inspection"},
-    {"archive", "keep.manifest"},
-    {"engine", "registry", "keep"},
-    {"transports", "cache", "entries", "filenames"},
-    {"cataloguing", "identities", "ingested", "labels", "piped", "plan", "storing", "together", "verify"}.union(
-        {"ingest", "load", "naming", "copy", "staging", "folder", "sif"}, {"publish", "housekeeping", "waiting"}
-    ),
-    {"cli", "integrations", "keepdocker", "installation", "launcher", "substitute"},
-]
+#: The rooms from the ground up: a module imports its own room and those below it, never one above.
+FLOORS = (
+    "errors",
+    "model",
+    "local",
+    "archive",
+    "registry",
+    "arvados",
+    "engines",
+    "store",
+    "transports",
+    "images",
+    "ingest",
+    "publishing",
+    "staging",
+    "maintenance",
+    "api",
+    "integrations",
+    "cli",
+    "compat",
+)
+
+#: Names by which other programs import modules of ours, besides those of ``arv_docker`` itself.
+KEPT_NAMES = {
+    "arv_docker.keepdocker": "arv_docker.compat.keepdocker",
+    "arv_docker.substitute": "arv_docker.compat.import_hook",  # it stands in installed .pth files
+    "arv_docker.engine.podman": "arv_docker.engines.podman",
+    "arv_docker.engine.apptainer": "arv_docker.engines.apptainer",
+    "arv_docker.errors": "arv_docker.errors",
+    "arv_docker.transports": "arv_docker.transports",
+    "arv_docker.registry.credentials": "arv_docker.registry.credentials",
+}
+_ALIASES = {name for name, module in KEPT_NAMES.items() if name != module} | {"arv_docker.engine"}
+
+
+def room(module: str) -> str:
+    """The room of a module: the first part of its name below the package."""
+    return module.split(".")[1]
 
 
 def floor(module: str) -> int:
-    """The floor that a module is on, by its longest listed beginning."""
-    name = module.removeprefix("arv_docker.")
-    while name:
-        for number, rooms in enumerate(FLOORS):
-            if name in rooms:
-                return number
-        name = name.rpartition(".")[0]
-    raise AssertionError(f"{module} is on no floor: add it to FLOORS")
+    """The floor that a module is on: its room's place in FLOORS."""
+    assert room(module) in FLOORS, f"{module} is in no room: add {room(module)} to FLOORS"
+    return FLOORS.index(room(module))
 
 
 def imports(module: str) -> set[str]:
@@ -62,33 +86,71 @@ def site(module: str) -> bool:
     return module.startswith("arv_docker.site")
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module != "arv_docker" and not site(module)])
+def housed() -> list[str]:
+    """The modules that are in a room: neither the package itself, nor a kept name, nor the site."""
+    return [module for module in MODULES if module not in {"arv_docker", *_ALIASES} and not site(module)]
+
+
+@pytest.mark.parametrize("module", housed())
 def test_nothing_imports_upward(module: str) -> None:
-    own = floor(module)
     for imported in imports(module):
         if not site(imported):
-            assert floor(imported) <= own, f"{module} imports {imported}, which is above it"
+            assert imported not in _ALIASES, f"{module} imports {imported}, which is for other programs"
+            assert floor(imported) <= floor(module), f"{module} imports {imported}, which is above it"
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if not site(module)])
-def test_only_cli_knows_of_the_site(module: str) -> None:
+def test_only_cli_and_the_starter_of_local_know_of_the_site(module: str) -> None:
     if any(map(site, imports(module))):
-        assert module.startswith("arv_docker.cli")
+        assert module == "arv_docker.api" or module.startswith("arv_docker.cli")
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if site(module)])
-def test_the_site_shares_only_values_and_manifest_text(module: str) -> None:
+def test_the_site_shares_only_values_and_what_is_of_this_machine(module: str) -> None:
     for imported in imports(module):
-        assert site(imported) or floor(imported) == 0 or imported == "arv_docker.keep.manifest"
+        assert site(imported) or room(imported) in ("errors", "model", "local")
+
+
+#: The floors of the site: below HTTP the API, below that what is kept on disk. Loose modules hold these together.
+SITE_FLOORS = ("refusal", "store", "api", "http")
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.count(".") == 3 and site(module)])
+def test_nothing_in_the_site_imports_upward(module: str) -> None:
+    above = SITE_FLOORS[SITE_FLOORS.index(module.split(".")[2]) + 1 :]
+    for imported in filter(site, imports(module)):
+        assert not [name for name in above if imported.startswith(f"arv_docker.site.{name}")], f"{module}: {imported}"
+
+
+@pytest.mark.parametrize("name", KEPT_NAMES)
+def test_what_other_programs_name_stays_importable(name: str) -> None:
+    code = f"import importlib; print(importlib.import_module({name!r}).__name__)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == f"{KEPT_NAMES[name]}\n"
+
+
+def test_what_the_package_offers_is_importable() -> None:
+    code = "import arv_docker; print(*[getattr(arv_docker, name).__module__ for name in ('get_image', 'open_cluster')])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "arv_docker.api arv_docker.api\n"
+
+
+def test_the_entry_points_lead_to_what_they_name() -> None:
+    for group, names in {"console_scripts": ("arv-docker", "arv-keepdocker"), "repo2docker.engines": ("keep",)}.items():
+        points = {point.name: point for point in metadata.entry_points(group=group)}
+        for name in names:
+            module, _, attribute = points[name].value.partition(":")
+            source = ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py").read_text()
+            assert re.search(rf"^(def|class) {attribute}\b", source, re.MULTILINE), points[name]
 
 
 def test_the_checks_find_imports() -> None:
     """They would pass with no imports found, so here are some that are known."""
-    assert "arv_docker.errors" in imports("arv_docker.reference")
-    assert "arv_docker.cache" in imports("arv_docker.transports.docker_daemon")
-    assert "arv_docker.site" in imports("arv_docker.cli")
-    assert "arv_docker.engine.docker" in imports("arv_docker.cli")
-    assert floor("arv_docker.keep.manifest") < floor("arv_docker.keep.catalogue")
+    assert "arv_docker.errors" in imports("arv_docker.model.reference")
+    assert "arv_docker.store.tarballs" in imports("arv_docker.transports.docker_daemon")
+    assert "arv_docker.site" in imports("arv_docker.api")
+    assert "arv_docker.engines.docker" in imports("arv_docker.cli")
+    assert floor("arv_docker.model.manifest_text") < floor("arv_docker.arvados.catalog.resolver")
 
 
 IMPORT_ALL = """

@@ -8,9 +8,9 @@ from pathlib import Path
 import arvados
 import pytest
 
-from arv_docker import keepdocker
-from arv_docker.keep import catalogue
-from arv_docker.keep.client import Cluster
+from arv_docker.arvados.catalog import resolver
+from arv_docker.arvados.client import Cluster
+from arv_docker.compat import keepdocker
 from arv_docker.site import LocalSite
 from bench.many_links import Traffic, both, counted, fill
 
@@ -43,7 +43,7 @@ def test_five_thousand_links(tmp_path: Path) -> None:
             assert len(keepdocker.list_images_in_arv(api, 3, *words)) == (words[0] != "none")
             assert counts[-1].requests <= 4, words
         counts.append(Traffic())
-        assert len(catalogue.listing(Cluster(api), "app")) == 2500
+        assert len(resolver.listing(Cluster(api), "app")) == 2500
         assert_within_bounds(counts[-1], 5000)
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Protocol
 
 from ..errors import BadArchive, DigestMismatch
-from ..image import Digest
+from ..model.image import Digest
 
 
 class RandomAccess(Protocol):

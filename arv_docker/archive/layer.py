@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..errors import BadArchive, DigestMismatch
-from ..image import Digest
+from ..model.image import Digest
 
 #: Bytes that are read at once where nothing larger is asked for.
 CHUNK = 1 << 20

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from .. import manifest
 from ..errors import BadReference, NoSuchImage, SeveralImages
-from ..image import Descriptor, Digest, Platform
-from ..reference import ImageId, Reference, parse_name, references_in
+from ..model import manifest
+from ..model.image import Descriptor, Digest, Platform
+from ..model.reference import ImageId, Reference, parse_name, references_in
 
 #: What an image may be called by; a plain text is the name of an OCI layout, which need not be a reference.
 Name = Reference | ImageId | str

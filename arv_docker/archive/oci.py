@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .. import manifest
 from ..errors import BadReference, DigestMismatch, NotAnImage
-from ..image import MAX_JSON_SIZE, OCI_CONFIG, Descriptor, Digest, json_object
-from ..manifest import Index, Manifest
-from ..reference import Reference
+from ..model import manifest
+from ..model.image import MAX_JSON_SIZE, OCI_CONFIG, Descriptor, Digest, json_object
+from ..model.manifest import Index, Manifest
+from ..model.reference import Reference
 from .blob import Files
 from .listing import Listed
 

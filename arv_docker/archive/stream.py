@@ -17,13 +17,13 @@ from collections.abc import Container, Generator, Iterator
 from dataclasses import replace
 
 from ..errors import ArvDockerError, BadArchive, DigestMismatch
-from ..image import MAX_JSON_SIZE, Config, Digest, Platform
+from ..model.image import MAX_JSON_SIZE, Config, Digest, Platform
 from . import oci
 from .blob import Checked
-from .compression import MAGIC_LENGTH, Decompressed, kind_of
-from .docker import config_of, layer_paths, listing
+from .codecs.decompression import MAGIC_LENGTH, Decompressed, kind_of
 from .layer import CHUNK, Layer, Stream
 from .listing import Listed, Name, chosen, digest_in, each_once
+from .reader import config_of, layer_paths, listing
 from .tar import Index, Member, members
 
 #: Documents of all kinds together; a real archive has some hundred kilobytes.

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
     from _typeshed import DataclassInstance
 
-    from ..engine import Engine
-    from ..engine.apptainer import Apptainer
-    from ..image import Platform
-    from ..keep.client import Cluster
-    from ..keep.trust import Trust
-    from ..progress import Progress
+    from ..arvados.client import Cluster
+    from ..arvados.trust import Trust
+    from ..engines import Engine
+    from ..engines.apptainer import Apptainer
+    from ..local.progress import Progress
+    from ..model.image import Platform
 
 INTERRUPTED = 130
 
@@ -101,7 +101,7 @@ def add_command(
 
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:
     """``--local`` and ``--retries``. ``--local`` is taken out by ``without_local`` and stands here for ``--help``."""
-    from ..keep.client import RETRIES
+    from ..arvados.client import RETRIES
 
     parser.add_argument(
         "--local",
@@ -157,7 +157,7 @@ def as_folder(text: str) -> Path:
 
 
 def _platform(text: str) -> Platform:
-    from ..manifest import parse_platform
+    from ..model.manifest import parse_platform
 
     try:
         return parse_platform(text)
@@ -208,7 +208,7 @@ def without_local(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
 @contextmanager
 def cluster(args: argparse.Namespace) -> Iterator[Cluster]:
     """The cluster that the options mean: the local site while the block lasts, or the configured one."""
-    from ..keep.client import Cluster
+    from ..arvados.client import Cluster
 
     local: str | None = args.local
     if getattr(args, "api", None) is not None:
@@ -219,17 +219,15 @@ def cluster(args: argparse.Namespace) -> Iterator[Cluster]:
             configured = Cluster.configured(retries=args.retries)
         yield configured
         return
-    from pathlib import Path
+    from ..api import open_cluster
 
-    from .. import site
-
-    with site.LocalSite(Path(local) if local else site.default_folder()) as running:
-        yield Cluster.at(running.url, running.token, retries=args.retries)
+    with open_cluster(local, retries=args.retries) as site:
+        yield site
 
 
 def asking(args: argparse.Namespace, what: str) -> AbstractContextManager[object]:
     """A step in which a cluster is asked ``what``: plain lines once it takes long; what draws bars is slow to load."""
-    from ..progress import Lines
+    from ..local.progress import Lines
 
     shown: Progress = getattr(args, "shown", None) or Lines(sys.stderr)
     return shown.step(f"asking {what}", None)
@@ -237,7 +235,7 @@ def asking(args: argparse.Namespace, what: str) -> AbstractContextManager[object
 
 def trust(args: argparse.Namespace, cluster: Cluster, shown: Progress) -> Trust:
     """Whose links are taken at their word: this user's, the system's, and those of the settings."""
-    from ..keep.trust import Trust
+    from ..arvados.trust import Trust
 
     if args.trust_readable:
         shown.say("warning: --trust-readable: links are believed whoever wrote them; content is not read back")
@@ -246,10 +244,10 @@ def trust(args: argparse.Namespace, cluster: Cluster, shown: Progress) -> Trust:
 
 def engine(args: argparse.Namespace) -> Engine:
     """The engine that the options mean; raises NoEngine if it is not installed."""
-    from ..engine.auto import Auto
-    from ..engine.docker import Docker
-    from ..engine.podman import Podman
-    from ..progress import on
+    from ..engines.auto import Auto
+    from ..engines.docker import Docker
+    from ..engines.podman import Podman
+    from ..local.progress import on
 
     engines: dict[str, Callable[[], Engine]] = {"docker": Docker, "podman": Podman}
     if args.engine == "auto":
@@ -259,9 +257,9 @@ def engine(args: argparse.Namespace) -> Engine:
 
 def engine_or_apptainer(args: argparse.Namespace) -> Engine | Apptainer:
     """The engine that the options mean; Apptainer where they say so, and for ``auto`` where there is no other."""
-    from ..engine.apptainer import Apptainer
+    from ..engines.apptainer import Apptainer
     from ..errors import NoEngine
-    from ..progress import on
+    from ..local.progress import on
 
     if args.engine == APPTAINER:
         return Apptainer()
@@ -283,7 +281,7 @@ def as_json(outcome: DataclassInstance) -> dict[str, object]:
     """What became of an image, for ``print_json``: each field by its name."""
     import dataclasses
 
-    from ..image import Digest
+    from ..model.image import Digest
 
     def plain(value: Any) -> object:
         return as_json(value) if dataclasses.is_dataclass(value) and not isinstance(value, type | Digest) else value
@@ -313,7 +311,7 @@ def finished(
             out.flush()
         return code
     except ArvDockerError as error:
-        from ..progress import printable
+        from ..local.progress import printable
 
         print(printable(f"{program}: {error.message}"), file=err)
         for line in error.detail.splitlines():

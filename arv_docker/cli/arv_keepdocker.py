@@ -12,8 +12,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
-from .. import __version__, cli, progress
-from ..reference import name_from_arguments
+from .. import __version__, cli
+from ..local import progress
+from ..model.reference import name_from_arguments
 from . import finished, images, ingest, without_local
 
 #: Exit codes above this one say which signal ended the command.
@@ -69,10 +70,10 @@ def _progress(args: argparse.Namespace, err: TextIO, usual: Callable[[TextIO], p
 
 
 def _list(args: argparse.Namespace, out: TextIO) -> int:
-    from ..keep import catalogue
+    from ..arvados.catalog import resolver
 
     with cli.cluster(args) as cluster, cli.asking(args, "for the images"):
-        listing = catalogue.listing(cluster, project=args.project_uuid)
+        listing = resolver.listing(cluster, project=args.project_uuid)
     print(images.table(listing), file=out)
     return 0
 

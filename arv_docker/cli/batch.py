@@ -8,20 +8,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING
 
-from .. import cli, progress
+from .. import cli
 from ..errors import ArvDockerError, BadReference, ClusterError, NoSuchImage, UsageError
-from ..reference import ImageId, Reference, parse_name
+from ..local import progress
+from ..model.reference import ImageId, Reference, parse_name
 from . import engine_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from ..engine import Engine, EngineImage
-    from ..ingest import Ingest
-    from ..ingested import Ingested
-    from ..keep.client import Cluster
-    from ..plan import Planned
+    from ..arvados.client import Cluster
+    from ..engines import Engine, EngineImage
+    from ..ingest.dry_run import Planned
+    from ..ingest.options import Ingested
+    from ..ingest.service import Ingest
     from ..transports import Openable, OpenedImage, Source
 
     Outcome = Ingested | Planned | ArvDockerError
@@ -61,7 +62,7 @@ class Batch:
 
     def _told(self, outcomes: Iterable[tuple[str, Outcome]], *, alone: bool) -> Iterator[tuple[str, Outcome]]:
         """The outcomes, each told of when it comes; not an error that is ``alone``, with which the command ends."""
-        from ..ingested import Ingested
+        from ..ingest.options import Ingested
 
         for text, found in outcomes:
             outcome = found
@@ -182,14 +183,14 @@ class Batch:
 
     def _say_what_names_mean(self, outcomes: list[tuple[str, Outcome]]) -> None:
         """Of several images by one name the cluster takes one, whatever the platform of its nodes."""
-        from ..ingested import Ingested
-        from ..keep import catalogue
+        from ..arvados.catalog import resolver
+        from ..ingest.options import Ingested
 
         stored = [(called, it) for called, it in outcomes if isinstance(it, Ingested) and it.name]
         for name in dict.fromkeys(it.name for _, it in stored if it.name):
             theirs = {it.uuid: called for called, it in stored if it.name == name}
             if len(theirs) > 1:
-                uuid = catalogue.resolve(self._cluster, name).collection.uuid
+                uuid = resolver.resolve(self._cluster, name).collection.uuid
                 self._shown.say(
                     f"{name}: to the cluster it means {theirs.get(uuid, uuid)}; for another one's portable data hash "
                     f"see arv-docker resolve --platform OS/ARCH {name}"

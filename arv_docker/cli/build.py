@@ -11,13 +11,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from .. import cli, progress
+from .. import cli
 from ..errors import UsageError
-from ..reference import ImageId, Reference
+from ..local import progress
+from ..model.reference import ImageId, Reference
 
 if TYPE_CHECKING:
-    from ..engine import Engine, EngineImage
-    from ..ingest import Ingest, Ingested
+    from ..engines import Engine, EngineImage
+    from ..ingest.service import Ingest, Ingested
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -84,8 +85,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _built(args: argparse.Namespace, engine: Engine, shown: progress.Progress) -> EngineImage:
-    from ..engine.building import Build
-    from ..engine.output import Ending, settled
+    from ..engines.building import Build
+    from ..engines.output import Ending, settled
 
     with _context(args.path) as context:
         wanted = Build(
@@ -126,7 +127,7 @@ def _context(path: str) -> Iterator[Path | IO[bytes]]:
 
 @contextmanager
 def _ingest(args: argparse.Namespace, shown: progress.Progress) -> Iterator[Ingest]:
-    from ..ingest import Ingest, Options
+    from ..ingest.service import Ingest, Options
 
     options = Options.configured(args.project_uuid)
     with cli.cluster(args) as cluster:

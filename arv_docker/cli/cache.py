@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from .. import cli, progress
+from .. import cli
 from ..errors import NotVerified
-from ..progress import printable, size
+from ..local import progress
+from ..local.progress import printable, size
 
 if TYPE_CHECKING:
-    from ..housekeeping import Cache, Kept
+    from ..maintenance import Cache, Kept
 
 _EPILOG = """\
 Tarballs that an engine saved stay here until their image is in Keep, or for good with --keep-tarball; those of a
@@ -66,7 +67,7 @@ def _command(
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command below ``cache``."""
-    from ..housekeeping import Cache
+    from ..maintenance import Cache
 
     return int(args.cache_function(args, Cache(progress.on())))
 

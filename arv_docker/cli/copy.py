@@ -9,16 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import cli, progress
+from .. import cli
 from ..errors import ArvDockerError, UsageError
-from ..reference import ImageId, Reference, parse_name
+from ..local import progress
+from ..model.reference import ImageId, Reference, parse_name
 
 if TYPE_CHECKING:
-    from ..copy import Candidate, Copied
-    from ..image import Digest
-    from ..ingest import Ingested, Options
-    from ..keep.client import Cluster
-    from ..plan import Planned
+    from ..arvados.client import Cluster
+    from ..ingest.between_clusters import Candidate, Copied
+    from ..ingest.dry_run import Planned
+    from ..ingest.service import Ingested, Options
+    from ..model.image import Digest
     from ..transports import Destination, Source
     from ..transports.names import Choice
 
@@ -82,7 +83,7 @@ class _Place:
 
     @classmethod
     def of(cls, text: str) -> _Place:
-        from ..keep.sdk import settings_file
+        from ..arvados.sdk import settings_file
 
         if not text.startswith(_KEEP):
             return cls(text, keep=False)
@@ -95,11 +96,11 @@ class _Place:
 
 def _between(args: argparse.Namespace, source: _Place, target: _Place, shown: progress.Progress) -> int:
     """From one cluster to another, names and all."""
-    from .. import copy
+    from ..ingest import between_clusters
 
     with _cluster(args, source) as there, _cluster(args, target) as here:
-        images = copy.every(there, args.project) if args.all else [copy.one(there, source.name)]
-        copying = copy.Copying(there, here, _options(args), shown)
+        images = between_clusters.every(there, args.project) if args.all else [between_clusters.one(there, source.name)]
+        copying = between_clusters.Copying(there, here, _options(args), shown)
         outcomes: list[Copied | Planned | ArvDockerError] = []
         for image in images:
             try:
@@ -126,7 +127,7 @@ def _between(args: argparse.Namespace, source: _Place, target: _Place, shown: pr
 
 def _into_keep(args: argparse.Namespace, source: _Place, target: _Place, shown: progress.Progress) -> int:
     """One image from anywhere, as ``ingest`` does it."""
-    from ..ingest import Ingest
+    from ..ingest.service import Ingest
 
     with _cluster(args, target) as here, _source(args, source, shown) as (opened, otherwise):
         ingest = Ingest(here, _options(args), shown)
@@ -195,7 +196,7 @@ def _cluster(args: argparse.Namespace, place: _Place) -> Iterator[Cluster]:
         with cli.cluster(args) as cluster:
             yield cluster
     else:
-        from ..keep.client import Cluster
+        from ..arvados.client import Cluster
 
         yield Cluster.named(place.cluster, retries=args.retries)
 
@@ -211,12 +212,12 @@ def _source(
         source = names.source(place.text, _choice(args, shown, args.source, args.destination))
         yield source, getattr(source, "called", None)
         return
-    from .. import copy
-    from ..keep.stored import StoredImage
+    from ..arvados.stored import StoredImage
+    from ..ingest import between_clusters
 
     with _cluster(args, place) as cluster:
-        image = copy.one(cluster, place.name)
-        yield copy.Opened(StoredImage(cluster, image.collection)), next(iter(image.names), None)
+        image = between_clusters.one(cluster, place.name)
+        yield between_clusters.Opened(StoredImage(cluster, image.collection)), next(iter(image.names), None)
 
 
 def _choice(args: argparse.Namespace, shown: progress.Progress, text: str, other: str) -> Choice:
@@ -228,7 +229,7 @@ def _choice(args: argparse.Namespace, shown: progress.Progress, text: str, other
 
 
 def _options(args: argparse.Namespace) -> Options:
-    from ..ingest import Options
+    from ..ingest.service import Options
 
     return Options.configured(args.project_uuid)
 
@@ -241,7 +242,7 @@ def _name(text: str) -> Reference:
 
 
 def _tell(image: Candidate, outcome: Copied | Planned, shown: progress.Progress) -> None:
-    from ..copy import Copied
+    from ..ingest.between_clusters import Copied
 
     if isinstance(outcome, Copied):
         state = "already there" if outcome.already else "copied"

@@ -6,12 +6,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .. import cli, progress
-from ..progress import printable
+from .. import cli
+from ..local import progress
+from ..local.progress import printable
 from .stage import document, present
 
 if TYPE_CHECKING:
-    from ..image import Digest
+    from ..model.image import Digest
     from ..staging import Container
 
 NONE = "none"

@@ -8,10 +8,12 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from .. import cache, cli, installation, progress
-from ..disk import writing
+from .. import cli
 from ..errors import ArvDockerError
-from ..progress import size
+from ..local import installation, progress
+from ..local.disk import writing
+from ..local.progress import size
+from ..store import tarballs
 
 #: A block that is stored and read to see that it can be done; the cluster collects it as garbage.
 _PROBE = b"arv-docker doctor\n"
@@ -80,7 +82,7 @@ def _command(_: argparse.Namespace) -> str:
 
 
 def _engine(args: argparse.Namespace) -> str:
-    from ..manifest import processor_of
+    from ..model.manifest import processor_of
 
     engine = cli.engine_or_apptainer(args)
     platform = engine.platform()
@@ -88,7 +90,7 @@ def _engine(args: argparse.Namespace) -> str:
 
 
 def _cache(_: argparse.Namespace) -> str:
-    folder = cache.cache_folder()
+    folder = tarballs.cache_folder()
     with writing(folder):
         probe = folder / ".probe"
         probe.touch()
@@ -97,8 +99,8 @@ def _cache(_: argparse.Namespace) -> str:
 
 
 def _cluster(args: argparse.Namespace) -> str:
-    from ..cataloguing import Cataloguing
-    from ..ingested import Options
+    from ..ingest.options import Options
+    from ..ingest.records import Cataloguing
 
     with cli.cluster(args) as cluster:
         Cataloguing(cluster, Options(), progress.Silent()).check_cluster()

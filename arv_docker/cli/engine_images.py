@@ -10,18 +10,19 @@ import argparse
 import threading
 from typing import TYPE_CHECKING
 
-from .. import cli, progress
+from .. import cli
 from ..errors import EngineNotRunning, EnginePermissionDenied, NoEngine, NoSuchImage, UsageError
-from ..reference import ImageId, Reference
+from ..local import progress
+from ..model.reference import ImageId, Reference
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from ..engine import Engine, EngineImage
-    from ..image import Platform
-    from ..ingest import Ingest
-    from ..ingested import Ingested
-    from ..plan import Planned
+    from ..engines import Engine, EngineImage
+    from ..ingest.dry_run import Planned
+    from ..ingest.options import Ingested
+    from ..ingest.service import Ingest
+    from ..model.image import Platform
 
 #: Why an engine may not have an image, so that Keep is asked for it.
 _NOT_THERE = (NoSuchImage, NoEngine, EngineNotRunning, EnginePermissionDenied)

@@ -8,12 +8,13 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .. import cli, progress
+from .. import cli
 from ..errors import NotVerified
-from ..progress import printable
+from ..local import progress
+from ..local.progress import printable
 
 if TYPE_CHECKING:
-    from ..folder import ArchiveFolder
+    from ..publishing.folder import ArchiveFolder
     from ..transports.folder import FolderArchive
 
 _EPILOG = """\
@@ -105,7 +106,7 @@ def _command(
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command below ``folder``."""
-    from ..folder import ArchiveFolder
+    from ..publishing.folder import ArchiveFolder
 
     return int(args.folder_function(args, ArchiveFolder(args.dir, progress.on())))
 

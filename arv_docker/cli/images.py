@@ -7,11 +7,12 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .. import cli, progress
-from ..progress import printable
+from .. import cli
+from ..local import progress
+from ..local.progress import printable
 
 if TYPE_CHECKING:
-    from ..keep.catalogue import Named
+    from ..arvados.catalog.resolver import Named
 
 _COLUMNS = ("REPOSITORY", "TAG", "IMAGE ID", "COLLECTION", "CREATED")
 
@@ -28,11 +29,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the listing; an empty one is a table without lines, but of a project that is not there an error."""
-    from ..keep import catalogue
+    from ..arvados.catalog import resolver
 
     shown = progress.on()
     with cli.cluster(args) as cluster, cli.asking(args, "for the images"):
-        rows = catalogue.listing(cluster, args.name, args.project_uuid)
+        rows = resolver.listing(cluster, args.name, args.project_uuid)
         if args.project_uuid and not rows:
             cluster.check_readable(args.project_uuid)
         trust = cli.trust(args, cluster, shown)

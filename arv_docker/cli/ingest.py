@@ -9,14 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import cli, progress
+from .. import cli
 from ..errors import ArvDockerError, UsageError
-from ..reference import ImageId, Reference, parse_name
+from ..local import progress
+from ..model.reference import ImageId, Reference, parse_name
 from . import batch, engine_images
 
 if TYPE_CHECKING:
-    from ..ingest import Ingest, Ingested
-    from ..keep.client import Cluster
+    from ..arvados.client import Cluster
+    from ..ingest.service import Ingest, Ingested
     from .batch import Outcome
 
 
@@ -172,7 +173,7 @@ def _engine_s(text: str) -> Reference | ImageId | None:
 
 
 def _ingest(args: argparse.Namespace, cluster: Cluster, shown: progress.Progress) -> Ingest:
-    from ..ingest import Ingest, Options
+    from ..ingest.service import Ingest, Options
 
     options = replace(
         Options.configured(args.project_uuid, args.image_id),

@@ -7,15 +7,16 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from .. import cli, progress
+from .. import cli
 from ..errors import BadSettings, ClusterError, NoCluster
-from ..progress import printable, size
-from ..reference import references_in
+from ..local import progress
+from ..local.progress import printable, size
+from ..model.reference import references_in
 
 if TYPE_CHECKING:
-    from ..image import Config, Descriptor, Digest
-    from ..keep.client import Cluster
-    from ..keep.stored import StoredImage
+    from ..arvados.client import Cluster
+    from ..arvados.stored import StoredImage
+    from ..model.image import Config, Descriptor, Digest
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -88,10 +89,10 @@ def _document_of_source(args: argparse.Namespace) -> dict[str, object]:
 
 def _same_layers(cluster: Cluster, config: Config, names: Sequence[str]) -> list[dict[str, object]]:
     """The other images in Keep with the same layers, as far as links of those layers or names lead to them."""
-    from ..keep.alike import alike
-    from ..keep.catalogue import REPO_TAG
-    from ..keep.delta import KnownLayers
-    from ..keep.trust import Trust
+    from ..arvados.catalog.resolver import REPO_TAG
+    from ..arvados.catalog.same_layers import alike
+    from ..arvados.dedup import KnownLayers
+    from ..arvados.trust import Trust
 
     trust = Trust.configured(cluster)
     layers = KnownLayers(cluster, config.diff_ids, trust)
@@ -105,24 +106,24 @@ def _stored(compressed: Descriptor | None) -> dict[str, object]:
 
 
 def _document_of_stored(args: argparse.Namespace) -> dict[str, object]:
-    from ..keep import catalogue, platforms
-    from ..keep.stored import StoredImage
+    from ..arvados.catalog import platforms, resolver
+    from ..arvados.stored import StoredImage
 
     with cli.cluster(args) as cluster:
-        found = catalogue.resolve(cluster, args.name)
+        found = resolver.resolve(cluster, args.name)
         if args.platform:
             found = platforms.for_platform(cluster, found, args.platform, progress.on())
         return _document(cluster, StoredImage(cluster, found.collection))
 
 
 def _document(cluster: Cluster, image: StoredImage) -> dict[str, object]:
-    from ..keep import catalogue
-    from ..keep.manifest import locators
+    from ..arvados.catalog import resolver
+    from ..model.manifest_text import locators
 
     pdh = image.collection.pdh
     copies = sorted(cluster.collections([["portable_data_hash", "=", pdh]]), key=lambda copy: copy.created_at)
-    classes = (catalogue.REPO_TAG, catalogue.HASH, catalogue.DIGEST)
-    names = catalogue.names_of(cluster, [copy.uuid for copy in copies], classes)
+    classes = (resolver.REPO_TAG, resolver.HASH, resolver.DIGEST)
+    names = resolver.names_of(cluster, [copy.uuid for copy in copies], classes)
     return {
         "image_id": str(image.config.digest),
         "manifest_digest": str(image.layout.manifest_digest),
@@ -149,7 +150,7 @@ def _document(cluster: Cluster, image: StoredImage) -> dict[str, object]:
             for link in names
         ],
         "same_layers": _same_layers(
-            cluster, image.config, [link.name for link in names if link.link_class == catalogue.REPO_TAG]
+            cluster, image.config, [link.name for link in names if link.link_class == resolver.REPO_TAG]
         ),
     }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import argparse
 
-from .. import cli, installation
+from .. import cli
+from ..local import installation
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

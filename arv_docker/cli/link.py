@@ -6,13 +6,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .. import cli, progress
-from ..reference import Reference
+from .. import cli
+from ..local import progress
+from ..model.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..naming import Named
+    from ..images.tags import Named
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,9 +37,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the links that are missing and prints the collection's UUID."""
-    from .. import naming
+    from ..images import tags
 
-    return name(args, args.collection, naming.link)
+    return name(args, args.collection, tags.link)
 
 
 def name(args: argparse.Namespace, image: str, give: Callable[..., Named]) -> int:
@@ -46,12 +47,12 @@ def name(args: argparse.Namespace, image: str, give: Callable[..., Named]) -> in
 
     The exit code says whether the cluster takes the name for this image.
     """
-    from ..keep import catalogue
+    from ..arvados.catalog import resolver
 
     shown = progress.on()
     with cli.cluster(args) as cluster:
         trust = cli.trust(args, cluster, shown)
-        collection = catalogue.owned(cluster, catalogue.resolve(cluster, image).collection)
+        collection = resolver.owned(cluster, resolver.resolve(cluster, image).collection)
         named = give(cluster, collection, Reference.parse(args.name), trust, shown)
     shown.say(f"{named.name}: {named.written} links written, {named.deleted} deleted")
     if named.shadowed_by is not None:

@@ -7,12 +7,13 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING
 
-from .. import cli, progress
+from .. import cli
 from ..errors import DigestMismatch
-from ..reference import ImageId, Reference, parse_name
+from ..local import progress
+from ..model.reference import ImageId, Reference, parse_name
 
 if TYPE_CHECKING:
-    from ..keep.catalogue import Resolved
+    from ..arvados.catalog.resolver import Resolved
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,17 +31,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Loads the image; asked for by a name, it gets that name in the engine too."""
-    from .. import load
-    from ..keep import catalogue
-    from ..keep.trust import Trust
+    from ..arvados.catalog import resolver
+    from ..arvados.trust import Trust
+    from ..images import load
 
     shown = progress.on()
     engine = cli.engine(args)
     with cli.cluster(args) as cluster:
-        resolved = catalogue.resolve(cluster, args.name, Trust.configured(cluster))
+        resolved = resolver.resolve(cluster, args.name, Trust.configured(cluster))
         for warning in resolved.warnings:
             shown.say(f"warning: {warning}")
-        name = _name(args.name) if resolved.link and resolved.link.link_class == catalogue.REPO_TAG else None
+        name = _name(args.name) if resolved.link and resolved.link.link_class == resolver.REPO_TAG else None
         _check_id(args.name, resolved)
         result = load.load(cluster, resolved.collection, engine, name, shown)
     what = "already there" if result.already else "loaded"
@@ -57,10 +58,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_id(text: str, resolved: Resolved) -> None:
     """Refuses what a link by the ID that was asked for leads to, if that is another image."""
-    from ..keep import catalogue
-    from ..keep.stored import image_file
+    from ..arvados.catalog import resolver
+    from ..arvados.stored import image_file
 
-    name = parse_name(text) if resolved.link and resolved.link.link_class == catalogue.HASH else None
+    name = parse_name(text) if resolved.link and resolved.link.link_class == resolver.HASH else None
     asked = name.identity if isinstance(name, Reference) else name
     if asked is not None and not asked.matches(image_file(resolved.collection).image_id):
         raise DigestMismatch(f"the link {text} leads to {resolved.collection.uuid}, which holds another image.")

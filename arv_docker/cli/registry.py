@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from .. import cli, progress
+from .. import cli
 from ..errors import NotReady, UsageError
-from ..progress import Progress, Silent, printable
-from ..reference import Reference, parse_name
+from ..local import progress
+from ..local.progress import Progress, Silent, printable
+from ..model.reference import Reference, parse_name
 from . import registry_options
 
 if TYPE_CHECKING:
-    from ..publish import Registry
+    from ..publishing.registry import Registry
     from ..transports import OpenedImage
 
 Value = TypeVar("Value")
@@ -158,8 +159,9 @@ def _opened(
     args: argparse.Namespace, shown: Progress
 ) -> Iterator[tuple[OpenedImage, Reference | None, tuple[str, ...]]]:
     """The image that is meant, what it was called by, and what else it is called."""
-    from .. import cache, labels
     from ..archive.stream import StreamedImage
+    from ..ingest import link_names
+    from ..store import tarballs
     from ..transports import names
     from ..transports.local import seekable
     from ..transports.saved import SavedSource
@@ -173,17 +175,17 @@ def _opened(
             image = opened
             if args.name is None and isinstance(opened, StreamedImage):  # its ID, and so its name, shows at its end
                 with shown.step(f"reading {args.image}", None):
-                    image = stack.enter_context(seekable(opened, cache.cache_folder()))
+                    image = stack.enter_context(seekable(opened, tarballs.cache_folder()))
             yield image, getattr(source, "called", None), tuple(getattr(opened, "tags", ()))
         return
     if args.image.startswith(_KEEP):
-        from .. import copy
-        from ..keep.stored import StoredImage
+        from ..arvados.stored import StoredImage
+        from ..ingest import between_clusters
 
         text = args.image.removeprefix(_KEEP)
         asked = parse_name(text)
         with cli.cluster(args) as cluster:
-            stored = copy.one(cluster, text)
+            stored = between_clusters.one(cluster, text)
             called = asked if isinstance(asked, Reference) and asked in stored.names else None
             yield StoredImage(cluster, stored.collection).archived, called, tuple(map(str, stored.names))
         return
@@ -193,7 +195,7 @@ def _opened(
     engine = cli.engine(args)
     found = engine.inspect(name)
     with SavedSource(engine, found, shown).open() as saved:
-        yield saved, labels.of_engine(name, found), found.tags
+        yield saved, link_names.of_engine(name, found), found.tags
 
 
 def _images(args: argparse.Namespace, registry: Registry) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import UsageError
 
 if TYPE_CHECKING:
-    from ..publish import Registry
+    from ..publishing.registry import Registry
     from ..registry.credentials import Provider
 
 
@@ -39,7 +39,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def registry_of(args: argparse.Namespace) -> Registry:
     """The registry that the options mean, with what surrounds it. To be closed after use."""
-    from ..publish import Registry
+    from ..publishing.registry import Registry
     from ..registry.credentials import environment
     from ..registry.services import Plain, Project
 
@@ -61,7 +61,7 @@ def registry_of(args: argparse.Namespace) -> Registry:
 
 def _credentials(args: argparse.Namespace) -> Provider | None:
     """Where the options say that credentials come from; None for Docker's and Podman's configuration."""
-    from ..publish import place
+    from ..publishing.registry import place
     from ..registry.credentials import command, environment, helper
 
     given = [args.password_env, args.password_command, args.credential_helper]

@@ -6,12 +6,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .. import cli, progress
+from .. import cli
+from ..local import progress
 
 if TYPE_CHECKING:
-    from ..keep.catalogue import Resolved
-    from ..keep.client import Link
-    from ..keep.trust import Trust
+    from ..arvados.catalog.resolver import Resolved
+    from ..arvados.client import Link
+    from ..arvados.trust import Trust
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -37,13 +38,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Resolves the name; warnings go to standard error."""
-    from ..keep import catalogue, platforms
+    from ..arvados.catalog import platforms, resolver
 
     shown = progress.on()
     with cli.cluster(args) as cluster:
         with cli.asking(args, f"for {args.name}"):
             trust = cli.trust(args, cluster, shown)
-            found = catalogue.resolve(cluster, args.name, trust)
+            found = resolver.resolve(cluster, args.name, trust)
         if args.platform:
             found = platforms.for_platform(cluster, found, args.platform, shown)
     for warning in found.warnings:

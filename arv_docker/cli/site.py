@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .. import cli, site
 from ..errors import ContentError, UsageError
-from ..settings import expanded
+from ..local.settings import expanded
 
 _EPILOG = """\
 examples:
@@ -175,7 +175,7 @@ def _gc(args: argparse.Namespace) -> int:
 
 
 def _create_user(args: argparse.Namespace) -> int:
-    from ..site import users
+    from ..site.api import users
     from ..site.status import existing
 
     with existing(_folder(args)) as opened:
@@ -184,7 +184,7 @@ def _create_user(args: argparse.Namespace) -> int:
 
 
 def _token(args: argparse.Namespace) -> int:
-    from ..site import users
+    from ..site.api import users
     from ..site.status import existing
 
     with existing(_folder(args)) as opened:
@@ -193,7 +193,7 @@ def _token(args: argparse.Namespace) -> int:
 
 
 def _list_users(args: argparse.Namespace) -> int:
-    from ..site import users
+    from ..site.api import users
     from ..site.status import existing
 
     with existing(_folder(args)) as opened:

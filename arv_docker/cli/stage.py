@@ -10,9 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import cli, progress
+from .. import cli
 from ..errors import ClusterError, UsageError
-from ..progress import printable
+from ..local import progress
+from ..local.progress import printable
 
 if TYPE_CHECKING:
     from ..staging import Container
@@ -163,15 +164,15 @@ def _check_names(texts: Sequence[str]) -> None:
 
 
 def _folder(args: argparse.Namespace, shown: progress.Progress) -> Folder:
-    from ..filenames import naming
     from ..integrations.wfexs import WfexsCache
     from ..staging.folder import PlainFolder
+    from ..store.filenames import naming
 
     if args.dir.exists() and not args.dir.is_dir():
         raise UsageError(f"{args.dir} is there and is no folder.")
     if args.format == "sif":
-        from ..filenames import SIF_SCHEMES
         from ..staging.sifs import SifFolder
+        from ..store.filenames import SIF_SCHEMES
 
         if args.layout != LAYOUTS[0]:
             raise UsageError("what is written for WfExS are archives: --format sif goes with --layout plain.")
@@ -194,10 +195,10 @@ def _origins(args: argparse.Namespace, stack: ExitStack, shown: progress.Progres
 
 def _fill_sif_cache(args: argparse.Namespace, shown: progress.Progress) -> int:
     """Converts images in Keep for the cluster's nodes."""
-    from .. import sif
-    from ..engine.apptainer import Apptainer
-    from ..keep import catalogue, platforms
-    from ..keep.trust import Trust
+    from ..arvados.catalog import platforms, resolver
+    from ..arvados.trust import Trust
+    from ..engines.apptainer import Apptainer
+    from ..staging import sif
 
     if args.dir or args.offline or args.origin or args.inject or args.naming:
         raise UsageError("--sif-cache is about images in Keep; of the other options --force and --platform fit.")
@@ -206,7 +207,7 @@ def _fill_sif_cache(args: argparse.Namespace, shown: progress.Progress) -> int:
     with cli.cluster(args) as cluster:
         trust = Trust.configured(cluster)
         for name in args.name:
-            resolved = catalogue.resolve(cluster, name, trust)
+            resolved = resolver.resolve(cluster, name, trust)
             if args.platform:
                 resolved = platforms.for_platform(cluster, resolved, args.platform, shown)
             for warning in resolved.warnings:

@@ -6,12 +6,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .. import cli, progress
+from .. import cli
 from ..errors import NoSuchImage
-from ..reference import Reference
+from ..local import progress
+from ..model.reference import Reference
 
 if TYPE_CHECKING:
-    from ..naming import Status
+    from ..images.tags import Status
 
 _ABSENT = 1
 
@@ -50,15 +51,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _found(args: argparse.Namespace, name: Reference, shown: progress.Progress) -> Status | None:
     """What the name means, None if nothing; with ``--wait`` once it is ready. Warnings go to ``shown``."""
-    from .. import naming
+    from ..images import tags
 
     step = f"waiting until {name.link_name} is ready" if args.wait else f"asking for {name.link_name}"
     with cli.cluster(args) as cluster, shown.step(step, None):
         trust = cli.trust(args, cluster, shown)
         try:
-            found = (
-                naming.wait(cluster, name, trust, args.timeout) if args.wait else naming.status(cluster, name, trust)
-            )
+            found = tags.wait(cluster, name, trust, args.timeout) if args.wait else tags.status(cluster, name, trust)
         except NoSuchImage:
             return None
     for warning in found.warnings:

@@ -21,6 +21,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Moves the name and prints the collection's UUID."""
-    from .. import naming
+    from ..images import tags
 
-    return link.name(args, args.image, naming.move)
+    return link.name(args, args.image, tags.move)

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import argparse
 
-from .. import cli, progress
-from ..reference import Reference
+from .. import cli
+from ..local import progress
+from ..model.reference import Reference
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,10 +23,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Deletes the links and prints what each pointed to."""
-    from .. import naming
+    from ..images import tags
 
     with cli.cluster(args) as cluster:
-        gone, stayed = naming.remove(cluster, Reference.parse(args.name))
+        gone, stayed = tags.remove(cluster, Reference.parse(args.name))
     for link in stayed:
         progress.on().say(f"warning: {link.uuid} to {link.head_uuid} stays: {link.modified_by} wrote it")
     if args.json:

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import cli, progress
+from .. import cli
 from ..errors import NoSuchImage, NotVerified, UsageError
-from ..progress import printable
+from ..local import progress
+from ..local.progress import printable
 
 if TYPE_CHECKING:
     from ..staging.staged import Copy
@@ -64,11 +65,11 @@ def _verify_folder(args: argparse.Namespace, copies: Sequence[Copy]) -> int:
 
 
 def _verify_stored(args: argparse.Namespace) -> int:
-    from .. import verify
-    from ..keep import catalogue
+    from ..arvados.catalog import resolver
+    from ..images import verify
 
     with cli.cluster(args) as cluster:
-        collection = catalogue.resolve(cluster, args.name).collection
+        collection = resolver.resolve(cluster, args.name).collection
         report = verify.verify(cluster, collection, quick=args.quick, progress=progress.on())
     if args.json:
         digests = ("image_id", "config_digest", "manifest_digest")

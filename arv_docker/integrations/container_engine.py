@@ -15,23 +15,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from ..engine import container
-from ..engine.building import Build
-from ..engine.output import settled
+from ..engines import container
+from ..engines.building import Build
+from ..engines.output import settled
 from ..errors import ClusterError, NoSuchImage, UsageError
-from ..manifest import parse_platform
-from ..progress import Progress, Silent, size
-from ..reference import DEFAULT_REGISTRY, Reference, parse_name
+from ..local.progress import Progress, Silent, size
+from ..model.manifest import parse_platform
+from ..model.reference import DEFAULT_REGISTRY, Reference, parse_name
 from ..registry.credentials import Credentials
-from .told import told
+from .stream_progress import told
 
 if TYPE_CHECKING:
-    from ..engine import EngineImage
-    from ..engine.container import Container
-    from ..engine.docker import Docker
-    from ..engine.podman import Podman
-    from ..ingested import Ingested
-    from ..keep.client import Cluster
+    from ..arvados.client import Cluster
+    from ..engines import EngineImage
+    from ..engines.container import Container
+    from ..engines.docker import Docker
+    from ..engines.podman import Podman
+    from ..ingest.options import Ingested
 
 Value = TypeVar("Value")
 
@@ -137,8 +137,8 @@ class ContainerEngine:
 
     def check(self) -> None:
         """Raises what would keep a push from beginning: no cluster, one that is not there, a project of others."""
-        from ..cataloguing import Cataloguing
-        from ..ingested import Options
+        from ..ingest.options import Options
+        from ..ingest.records import Cataloguing
 
         with self._cluster() as cluster:
             Cataloguing(cluster, Options.configured(self._project), Silent()).check_cluster()
@@ -183,8 +183,8 @@ class ContainerEngine:
         return container.start(self._engine, wanted)
 
     def _push(self, image_spec: str, progress: Progress) -> Ingested:
-        from ..ingest import Ingest, Options
-        from ..keep.trust import Trust
+        from ..arvados.trust import Trust
+        from ..ingest.service import Ingest, Options
 
         name = parse_name(image_spec)
         image = self._engine.inspect(name)
@@ -262,6 +262,6 @@ def _described(cluster: Cluster, uuid: str, properties: Mapping[str, str], progr
 
 @contextmanager
 def _configured() -> Iterator[Cluster]:
-    from ..keep.client import Cluster
+    from ..arvados.client import Cluster
 
     yield Cluster.configured()

@@ -8,7 +8,6 @@ for ``images`` and ``push``, and the one that has ``build`` push (docs/repo2dock
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -19,18 +18,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from repo2docker.engine import BuildError, Container, ContainerEngine, ContainerEngineException, Image, ImageLoadError
 from traitlets import Bool, Dict, Enum, Int, Unicode, default, validate
 
-from .. import cli
-from ..engine.docker import Docker
-from ..engine.podman import Podman
+from ..api import open_cluster
+from ..arvados.client import RETRIES
+from ..engines.docker import Docker
+from ..engines.podman import Podman
 from ..errors import ArvDockerError, BadSettings, NoCluster
-from ..keep.client import RETRIES
-from ..progress import printable
+from ..local.progress import printable
 from .container_engine import ContainerEngine as Engine
 from .container_engine import logins_of
 
 if TYPE_CHECKING:
-    from ..engine.container import Container as Started
-    from ..keep.client import Cluster
+    from ..arvados.client import Cluster
+    from ..engines.container import Container as Started
     from ..registry.credentials import Credentials
 
 Value = TypeVar("Value")
@@ -133,7 +132,7 @@ class KeepEngine(ContainerEngine):
         )
 
     def _cluster(self) -> AbstractContextManager[Cluster]:
-        return cli.cluster(argparse.Namespace(local=self.local, retries=self.retries))
+        return open_cluster(self.local, retries=self.retries)
 
     def _logins(self) -> dict[str, Credentials]:
         if self.registry_credentials:

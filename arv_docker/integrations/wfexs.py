@@ -20,16 +20,16 @@ from pathlib import Path
 
 from ..archive import canonical, oci
 from ..archive.canonical import Names
-from ..archive.gzipped import compressed
-from ..disk import read
-from ..entries import Entries, Entry, metadata_path
+from ..archive.codecs.gzip import compressed
 from ..errors import ContentError, OtherImage, UsageError
-from ..filenames import METADATA_SUFFIX, naming
-from ..image import MAX_JSON_SIZE, Digest
-from ..inspection import Metadata, Wfexs, record_of
-from ..progress import Progress, Silent
-from ..reference import ImageId
+from ..local.disk import read
+from ..local.progress import Progress, Silent
+from ..model.image import MAX_JSON_SIZE, Digest
+from ..model.reference import ImageId
 from ..staging.staged import Copy, Wanted
+from ..store.content_store import Entries, Entry, metadata_path
+from ..store.filenames import METADATA_SUFFIX, naming
+from ..store.metadata import Metadata, Wfexs, record_of
 from ..transports.docker_archive import ArchiveFile
 from ..transports.local import archive_of
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING
 
 from ..errors import DigestMismatch, NotAnImage, RegistryError
-from ..image import Descriptor
+from ..model.image import Descriptor
 from .http import Http
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import BadSettings
-from ..settings import user_folder
+from ..local.settings import user_folder
 
 
 def context(host: str, registry: str) -> ssl.SSLContext:

@@ -25,9 +25,9 @@ from ..errors import (
     Unsupported,
     UsageError,
 )
-from ..image import MAX_JSON_SIZE, OCI_INDEX, OCI_MANIFEST, Descriptor, Digest, json_object
-from ..manifest import HASHES, parse
-from ..reference import DEFAULT_REGISTRY
+from ..model.image import MAX_JSON_SIZE, OCI_INDEX, OCI_MANIFEST, Descriptor, Digest, json_object
+from ..model.manifest import HASHES, parse
+from ..model.reference import DEFAULT_REGISTRY
 from . import certificates
 from .authorization import Authorization, Scopes
 from .blob import BlobReader

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import BadSettings, RegistryDenied
-from ..image import parsed_time
-from ..reference import DEFAULT_REGISTRY
-from ..settings import for_commands, home, user_folder
+from ..local.settings import for_commands, home, user_folder
+from ..model.image import parsed_time
+from ..model.reference import DEFAULT_REGISTRY
 
 Kind = Literal["password", "identity", "bearer"]
 

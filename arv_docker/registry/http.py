@@ -22,6 +22,7 @@ from urllib.parse import urljoin, urlsplit
 
 from .. import __version__
 from ..errors import RegistryDenied, RegistryError
+from ..local.proxy import proxy_connections
 from . import certificates
 
 if TYPE_CHECKING:
@@ -217,15 +218,13 @@ class Http:
         """The connections for a URL: with the certificates for its host, through a proxy where one is set."""
         import urllib3
 
-        from ..keep.put import through
-
         parts = urlsplit(url)
         host = self.host if origin(url) == origin(self.base) else parts.netloc
         proxy = proxy_for(parts.scheme, parts.netloc)
         with self._lock:
             if (pool := self._pools.get((proxy, host))) is None:
                 many: dict[str, Any] = {"ssl_context": certificates.context(host, self.host), "maxsize": 8}
-                pool = through(proxy, many) if proxy else urllib3.PoolManager(**many)
+                pool = proxy_connections(proxy, many) if proxy else urllib3.PoolManager(**many)
                 self._pools[proxy, host] = pool
         return pool
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import BadReference, BadSettings
-from ..reference import DEFAULT_REGISTRY, Reference
-from ..settings import MIRRORS
+from ..local.settings import MIRRORS
+from ..model.reference import DEFAULT_REGISTRY, Reference
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from ..errors import NoSuchImage, RegistryError, Unsupported, UsageError
-from ..image import MAX_JSON_SIZE, json_object
-from ..reference import Reference
-from ..settings import for_commands
+from ..local.settings import for_commands
+from ..model.image import MAX_JSON_SIZE, json_object
+from ..model.reference import Reference
 from .client import Client
 from .credentials import Credentials, Provider, Wallet, good_until
 from .http import Http, Patience, is_local

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from ..errors import RegistryError
-from ..image import Descriptor, Digest
+from ..model.image import Descriptor, Digest
 from .authorization import Scopes
 from .http import done
 

@@ -14,10 +14,10 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING
 
 from ..errors import BadSettings
-from ..settings import expanded, user_folder
+from ..local.settings import expanded, user_folder
 
 if TYPE_CHECKING:
-    from . import server as server_module
+    from .http import server as server_module
 
 __all__ = ["LocalSite", "default_folder", "serve"]
 
@@ -79,7 +79,7 @@ def serve(folder: Path, host: str, port: int, ready: Callable[[str], None]) -> N
 
 def _server() -> ModuleType:
     try:
-        from . import server
+        from .http import server
     except ImportError as error:
         raise BadSettings(
             "The embedded site needs packages that are missing. Install them with: pip install 'arv-docker[site]'",

@@ -28,13 +28,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BadSettings, DiskError
-from . import clock, users
-from .blocks import BlockStore
-from .database import Database
-from .files import write_private
+from .api import users
 from .refusal import Json
-from .settings import Settings, new_settings, parsed
-from .vocabulary import Vocabulary
+from .store import clock
+from .store.blocks import BlockStore
+from .store.database import Database
+from .store.files import write_private
+from .store.settings import Settings, new_settings, parsed
+from .store.vocabulary import Vocabulary
 
 
 class SiteFolder:

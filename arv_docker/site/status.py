@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BadSettings, DiskError, NoCluster
-from .blocks import BlockStore
-from .database import Database, schema_version
 from .folder import Site, SiteFolder, existing_settings, opened
-from .resources import COLLECTIONS, GROUPS, LINKS, Resource
-from .settings import Settings
+from .store.blocks import BlockStore
+from .store.database import Database, schema_version
+from .store.resources import COLLECTIONS, GROUPS, LINKS, Resource
+from .store.settings import Settings
 
 #: Seconds within which a running site answers on loopback.
 ANSWER_SECONDS = 5

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 
-from ..keep import manifest
-from . import clock
-from .blocks import Damaged, Totals
-from .collections import BLOCK
+from ..model import manifest_text
+from .api.collections import BLOCK
 from .folder import Site
+from .store import clock
+from .store.blocks import Damaged, Totals
 
 #: How many blocks a quick check reads.
 SAMPLE = 100
 
-_EMPTY = manifest.EMPTY_BLOCK[:32]
+_EMPTY = manifest_text.EMPTY_BLOCK[:32]
 
 
 def collect_garbage(site: Site, *, dry_run: bool) -> Totals:
@@ -51,8 +51,8 @@ def problems(site: Site, *, quick: bool) -> Iterator[str]:
         yield from _database_problems(connection, quick=quick)
         rows = connection.execute("SELECT uuid, portable_data_hash, manifest_text FROM collections")
         for uuid, pdh, text in rows:
-            if manifest.pdh(text) != pdh:
-                yield f"collection {uuid}: its portable data hash is {pdh}, that of its text {manifest.pdh(text)}"
+            if manifest_text.pdh(text) != pdh:
+                yield f"collection {uuid}: its portable data hash is {pdh}, that of its text {manifest_text.pdh(text)}"
             for md5, size in sorted(set(BLOCK.findall(text))):
                 stored = site.blocks.size(md5)
                 if md5 != _EMPTY and (stored is None or (size and stored != int(size))):

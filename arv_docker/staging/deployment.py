@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ..engine import Engine
-from ..engine.apptainer import Apptainer
-from ..engine.docker import Docker
-from ..entries import Entry, user_entries
+from ..engines import Engine
+from ..engines.apptainer import Apptainer
+from ..engines.docker import Docker
 from ..errors import NoSuchImage
-from ..image import Digest, Platform
-from ..manifest import suits
-from ..progress import Progress, Silent
+from ..local.progress import Progress, Silent
+from ..model.image import Digest, Platform
+from ..model.manifest import suits
+from ..store.content_store import Entry, user_entries
 from ..transports.docker_daemon import held
 from .folder import PlainFolder
 from .sifs import SifFolder

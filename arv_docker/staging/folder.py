@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ..disk import hash_of, locked, locked_if_free, partial_of, read, write
-from ..entries import Entries, Entry, inside, metadata_path
 from ..errors import ContentError, DiskError, NoSuchImage, OtherImage
-from ..filenames import METADATA_SUFFIX, Naming, naming
-from ..image import MAX_JSON_SIZE, Digest
-from ..inspection import Metadata, Sealed
-from ..progress import Progress, Silent
+from ..local.disk import hash_of, locked, locked_if_free, partial_of, read, write
+from ..local.progress import Progress, Silent
+from ..model.image import MAX_JSON_SIZE, Digest
+from ..store.content_store import Entries, Entry, inside, metadata_path
+from ..store.filenames import METADATA_SUFFIX, Naming, naming
+from ..store.metadata import Metadata, Sealed
 from .staged import Copy, Wanted
 
 #: How metadata is written in such a folder.

@@ -12,19 +12,19 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from ..engine import Engine, EngineImage
-from ..engine.auto import Auto
-from ..engine.docker import Docker
-from ..engine.podman import Podman
+from ..arvados.catalog import platforms, resolver
+from ..arvados.client import Cluster, CollectionRecord
+from ..arvados.stored import StoredImage, image_file
+from ..arvados.trust import Trust
+from ..engines import Engine, EngineImage
+from ..engines.auto import Auto
+from ..engines.docker import Docker
+from ..engines.podman import Podman
 from ..errors import EngineError, NoSuchImage, RegistryError
-from ..image import Digest, Platform
-from ..keep import catalogue, platforms
-from ..keep.client import Cluster, CollectionRecord
-from ..keep.stored import StoredImage, image_file
-from ..keep.trust import Trust
-from ..progress import Progress
-from ..reference import ImageId, Reference
-from ..settings import settings
+from ..local.progress import Progress
+from ..local.settings import settings
+from ..model.image import Digest, Platform
+from ..model.reference import ImageId, Reference
 from ..transports import OpenedImage
 from ..transports.registry import RegistrySource
 from ..transports.saved import SavedSource
@@ -78,7 +78,7 @@ class FromKeep:
             self._progress.say(f"warning: {warning}")
         image_id = image_file(resolved.collection).image_id
         link = resolved.link
-        if digest and link is not None and link.link_class == catalogue.HASH and digest != image_id:
+        if digest and link is not None and link.link_class == resolver.HASH and digest != image_id:
             raise NoSuchImage(f"link {link.uuid} is about image {digest}, and its collection holds {image_id}.")
         return Found("keep", image_id, lambda: _stored(cluster, resolved.collection))
 
@@ -182,7 +182,7 @@ def usual(progress: Progress) -> Sequence[Origin]:
     )
 
 
-def _resolved(cluster: Cluster, wanted: Wanted, trust: Trust, progress: Progress) -> catalogue.Resolved:
+def _resolved(cluster: Cluster, wanted: Wanted, trust: Trust, progress: Progress) -> resolver.Resolved:
     """What Keep has under that digest, or the first of the spellings that it knows: links have names as written."""
     if wanted.digest is not None:
         return _for_platform(cluster, wanted, _by_digest(cluster, wanted.digest, trust), progress)
@@ -190,25 +190,23 @@ def _resolved(cluster: Cluster, wanted: Wanted, trust: Trust, progress: Progress
     missing = []
     for text in dict.fromkeys((*wanted.spellings, wanted.name.familiar, wanted.canonical)):
         try:
-            return _for_platform(cluster, wanted, catalogue.resolve(cluster, text, trust), progress)
+            return _for_platform(cluster, wanted, resolver.resolve(cluster, text, trust), progress)
         except NoSuchImage as error:
             missing.append(error)
     raise max(missing, key=lambda it: bool(it.detail))  # one that lists the images for other platforms says more
 
 
-def _for_platform(
-    cluster: Cluster, wanted: Wanted, found: catalogue.Resolved, progress: Progress
-) -> catalogue.Resolved:
+def _for_platform(cluster: Cluster, wanted: Wanted, found: resolver.Resolved, progress: Progress) -> resolver.Resolved:
     return platforms.for_platform(cluster, found, wanted.platform, progress) if wanted.platform else found
 
 
-def _by_digest(cluster: Cluster, digest: Digest, trust: Trust) -> catalogue.Resolved:
+def _by_digest(cluster: Cluster, digest: Digest, trust: Trust) -> resolver.Resolved:
     """What trusted users say; of others that an image has that ID, which its bytes then show."""
     try:
-        return catalogue.resolve(cluster, str(digest), trust, trusted_only=True)
+        return resolver.resolve(cluster, str(digest), trust, trusted_only=True)
     except NoSuchImage:
-        found = catalogue.resolve(cluster, str(digest), trust)
-        if found.link is not None and found.link.link_class == catalogue.DIGEST:
+        found = resolver.resolve(cluster, str(digest), trust)
+        if found.link is not None and found.link.link_class == resolver.DIGEST:
             raise
         return found
 

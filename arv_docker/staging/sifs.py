@@ -12,16 +12,16 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from .. import sif
-from ..disk import hash_of, locked, place, sync, write, writing
-from ..engine.apptainer import Apptainer, is_sif
-from ..entries import Entries, Entry, metadata_path
+from ..engines.apptainer import Apptainer, is_sif
 from ..errors import DigestMismatch, OtherImage
-from ..filenames import SIF_SCHEMES, Naming, naming
-from ..image import Digest
-from ..inspection import Metadata
-from ..progress import Progress
+from ..local.disk import hash_of, locked, place, sync, write, writing
+from ..local.progress import Progress
+from ..model.image import Digest
+from ..store.content_store import Entries, Entry, metadata_path
+from ..store.filenames import SIF_SCHEMES, Naming, naming
+from ..store.metadata import Metadata
 from ..transports.docker_archive import ArchiveFile
+from . import sif
 from .folder import FORM, PlainFolder
 from .staged import Copy, Wanted
 

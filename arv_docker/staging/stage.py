@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 from ..archive import canonical
-from ..entries import Entries, Entry, user_entries
 from ..errors import (
     ArvDockerError,
     BadSettings,
@@ -26,10 +25,11 @@ from ..errors import (
     RegistryDenied,
     RegistryError,
 )
-from ..image import Digest, Platform
-from ..inspection import Metadata, record_of
-from ..manifest import machine_platform
-from ..progress import Progress, Silent
+from ..local.progress import Progress, Silent
+from ..model.image import Digest, Platform
+from ..model.manifest import machine_platform
+from ..store.content_store import Entries, Entry, user_entries
+from ..store.metadata import Metadata, record_of
 from ..transports import Digested
 from ..transports.local import archive_of, seekable
 from .folder import PlainFolder

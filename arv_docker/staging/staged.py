@@ -10,17 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from ..archive.archived import ArchivedImage
+from ..archive.archived_image import ArchivedImage
 from ..archive.layer import CHUNK
-from ..disk import hash_of
-from ..engine.apptainer import is_sif
-from ..entries import Entries, Entry, metadata_path
+from ..engines.apptainer import is_sif
 from ..errors import BadReference, ContentError, DigestMismatch, NotAnImage, NotVerified
-from ..image import Digest, Platform
-from ..inspection import Metadata
-from ..manifest import parse_platform, suits
-from ..progress import Progress
-from ..reference import ImageId, Reference, parse_name, references_in
+from ..local.disk import hash_of
+from ..local.progress import Progress
+from ..model.image import Digest, Platform
+from ..model.manifest import parse_platform, suits
+from ..model.reference import ImageId, Reference, parse_name, references_in
+from ..store.content_store import Entries, Entry, metadata_path
+from ..store.metadata import Metadata
 from ..transports.docker_archive import ArchiveFile
 
 

@@ -15,8 +15,8 @@ from typing import Protocol, TypeGuard, TypeVar, runtime_checkable
 
 from ..archive.layer import Layer
 from ..errors import BadArchive
-from ..image import Config, Digest
-from ..progress import Advance
+from ..local.progress import Advance
+from ..model.image import Config, Digest
 
 Result_co = TypeVar("Result_co", covariant=True)
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import re
 from functools import partial
 
-from ..engine.podman import Podman, Store
+from ..engines.podman import Podman, Store
 from ..errors import UsageError
-from ..reference import parse_name
+from ..model.reference import parse_name
 from .docker_daemon import NamedDestination, NamedSource, name_for
 from .names import Choice
 

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import cast
 
 from ..archive import canonical, oci
-from ..archive.archived import ArchivedImage
+from ..archive.archived_image import ArchivedImage
 from ..archive.canonical import Layout, Names
-from ..archive.docker import DockerArchive, Openable
+from ..archive.codecs.whole_archive import unwrapped_stream
 from ..archive.layer import Stream
 from ..archive.listing import Name
+from ..archive.reader import DockerArchive, Openable
 from ..archive.stream import StreamedArchive, StreamedImage
-from ..archive.unwrapped import unwrapped_stream
-from ..disk import locked, replacing
 from ..errors import BadArchive, DiskError, NoSuchImage, UsageError
-from ..image import Digest
-from ..progress import Advance
-from ..reference import Reference, parse_name
+from ..local.disk import locked, replacing
+from ..local.progress import Advance
+from ..model.image import Digest
+from ..model.reference import Reference, parse_name
 from . import OpenedImage
 from .local import LocalFile, archive_of, seekable
 from .names import Choice

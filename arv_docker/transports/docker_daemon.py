@@ -11,17 +11,17 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import cache
 from ..archive import canonical
 from ..archive.stream import StreamedImage
-from ..disk import about
-from ..engine import Engine, EngineImage
-from ..engine.docker import Docker
+from ..engines import Engine, EngineImage
+from ..engines.docker import Docker
 from ..errors import DiskError, EngineError, EngineFull, NoSuchImage, UsageError
-from ..image import Digest, Platform
-from ..manifest import suits
-from ..progress import Advance, Progress
-from ..reference import ImageId, Reference, parse_name
+from ..local.disk import about
+from ..local.progress import Advance, Progress
+from ..model.image import Digest, Platform
+from ..model.manifest import suits
+from ..model.reference import ImageId, Reference, parse_name
+from ..store import tarballs
 from . import OpenedImage, SeekableImage
 from .local import archive_of, expect, learned, named, seekable
 from .names import Choice
@@ -88,7 +88,7 @@ class NamedDestination:
         says the sizes of all.
         """
         engine = self._engine()
-        with seekable(image, cache.cache_folder(), learned(), self._progress) as found:
+        with seekable(image, tarballs.cache_folder(), learned(), self._progress) as found:
             return held(engine, found, self._name, lambda _: nullcontext(advance), self._progress.say).engine_id
 
 
@@ -119,7 +119,7 @@ class EngineSource:
             with self._engine.save([str(self._image.id)]) as output:
                 yield StreamedImage(output, self._image.id, size=self._image.size)
         else:
-            with cache.saving(self._engine, self._image.id, self._file, self._image.size) as stream:
+            with tarballs.saving(self._engine, self._image.id, self._file, self._image.size) as stream:
                 yield StreamedImage(stream, self._image.id, size=self._image.size)
 
 

@@ -10,35 +10,30 @@ here is the canonical archive.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
-from ..archive import canonical, zipped
-from ..archive.archived import ArchivedImage
+from ..archive import canonical
+from ..archive.archived_image import ArchivedImage
 from ..archive.blob import RandomAccess
 from ..archive.canonical import Layout
-from ..archive.docker import DockerArchive
-from ..archive.recognised import CanonicalImage, recognised
-from ..disk import locked, locked_if_free, replacing, whole_of, writing
+from ..archive.canonical_image import CanonicalImage, recognised
+from ..archive.codecs import zip_file
+from ..archive.reader import DockerArchive
 from ..errors import BadArchive, ContentError, DigestMismatch, NoSuchImage, OtherImage, UsageError
-from ..image import Digest, parsed_time
-from ..progress import Advance, Progress, Silent
-from ..version import is_dirty
+from ..local.disk import locked, locked_if_free, replacing, whole_of, writing
+from ..local.progress import Advance, Progress, Silent
+from ..model.archive_name import PLAIN, ZIP, ArchiveName
+from ..model.build_version import is_dirty
+from ..model.image import Digest, parsed_time
 from . import OpenedImage, SeekableImage
 from .local import LocalFile, archive_of, seekable
 from .names import Choice
 
-PLAIN, ZIP = "docker", "zip"
-
-_NAME = re.compile(
-    r"(?P<image>[^/\x00-\x1f]+)_(?P<version>[^_/\x00-\x1f]+)_(?P<short_id>[0-9a-f]{12})\.(?P<format>[^./\x00-\x1f]+)"
-)
-_LONGEST_NAME = 255 - len("..partial")  # as it is called until it is whole
 _NEVER = datetime(1, 1, 1, tzinfo=timezone.utc)
 
 
@@ -52,51 +47,6 @@ def destination(rest: str, choice: Choice) -> FolderDestination:  # noqa: ARG001
     """``PATH:IMAGE[:VERSION]``, the version being ``latest`` where none is written."""
     folder, image, version = _split(rest)
     return FolderDestination(folder, image, version or "latest")
-
-
-@dataclass(frozen=True, slots=True)
-class ArchiveName:
-    """What a file name says: image, version, the first 12 digits of the image ID, and the format.
-
-    >>> ArchiveName("quay.io/tools/bwa_mem", "0.7.17", "0123456789ab").file_name
-    'quay.io%2Ftools%2Fbwa_mem_0.7.17_0123456789ab.docker'
-    """
-
-    image: str
-    version: str
-    short_id: str
-    format: str = PLAIN
-
-    @classmethod
-    def parse(cls, file_name: str) -> ArchiveName | None:
-        """What ``file_name`` says; None for a name of another form."""
-        match = _NAME.fullmatch(file_name)
-        if not match or file_name.startswith("."):
-            return None
-        try:
-            image, version = (unquote(match[part], errors="strict") for part in ("image", "version"))
-            image.encode()
-        except UnicodeError:
-            return None
-        return cls(image, version, match["short_id"], match["format"])
-
-    @property
-    def file_name(self) -> str:
-        """The name of the file; whatever else than letters, digits and ``_.-`` an image's name has is percent-encoded.
-
-        Raises UsageError for a version that no such name can hold.
-        """
-        if not self.image or not self.version or "_" in self.version:
-            raise UsageError(
-                f"{self.version!r} cannot be the version of an image archive: it is empty, or has an underscore, "
-                "which separates the parts of the file's name. Choose another version."
-            )
-        image = quote(self.image, safe="")
-        image = f"%2E{image[1:]}" if image.startswith(".") else image
-        name = f"{image}_{quote(self.version, safe='+')}_{self.short_id}.{self.format}"
-        if len(name) > _LONGEST_NAME:
-            raise UsageError(f"the name of the archive would be longer than {_LONGEST_NAME} characters: {name[:60]}…")
-        return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +64,7 @@ class FolderArchive:
         as it was written or holds another image than its name says.
         """
         with self._bytes() as content:
-            if isinstance(content, zipped.ZippedMember):
+            if isinstance(content, zip_file.ZippedMember):
                 with (progress or Silent()).step(f"checking {self.path.name}", content.compressed_size) as advance:
                     content.check_seal(advance)
             image = recognised(content)
@@ -159,7 +109,7 @@ class FolderArchive:
         except OSError as error:
             raise BadArchive(f"{self.path} cannot be read: {error.strerror}.") from None
         with file:
-            yield LocalFile(file.fileno()) if self.name.format == PLAIN else zipped.ZippedMember(file)
+            yield LocalFile(file.fileno()) if self.name.format == PLAIN else zip_file.ZippedMember(file)
 
     def _altered(self) -> DigestMismatch:
         return DigestMismatch(f"{self.path} is not as it was written; nothing of it is used. Save the image again.")
@@ -216,7 +166,7 @@ class FolderDestination:
         content = archive_of(image, layout, advance)
         with replacing(written.path, layout.size) as file:
             if name.format == ZIP:
-                zipped.write(file, replace(name, format=PLAIN).file_name, layout.size, content)
+                zip_file.write(file, replace(name, format=PLAIN).file_name, layout.size, content)
             else:
                 for chunk in content:
                     file.write(chunk)

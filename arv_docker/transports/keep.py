@@ -8,12 +8,12 @@ from contextlib import closing
 from pathlib import Path
 
 from ..archive.stream import StreamedArchive
+from ..arvados.blocks import ArchiveWriter, BlockStore, StoredArchive
+from ..arvados.client import Cluster
+from ..arvados.dedup import HeldLayer
 from ..errors import ArvDockerError, ContentError, KeepError
-from ..image import Digest
-from ..keep.blocks import ArchiveWriter, BlockStore, StoredArchive
-from ..keep.client import Cluster
-from ..keep.delta import HeldLayer
-from ..progress import UNHEARD, Advance
+from ..local.progress import UNHEARD, Advance
+from ..model.image import Digest
 from . import OpenedImage, known_layers
 from .local import named
 

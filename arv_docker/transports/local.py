@@ -10,17 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from .. import cache
 from ..archive import canonical
 from ..archive.blob import section
 from ..archive.canonical import Layout
 from ..archive.layer import CHUNK, Layer
 from ..archive.stream import StreamedImage
-from ..disk import writing
 from ..errors import BadArchive, DiskError
-from ..image import Config, Digest
-from ..progress import Advance, Progress, Silent
-from ..registry.known import LayerTable
+from ..local.disk import writing
+from ..local.progress import Advance, Progress, Silent
+from ..model.image import Config, Digest
+from ..store import tarballs
+from ..store.layer_index import LayerTable
 from . import OpenedImage, ReadsAhead, SeekableImage, can_seek, known_layers
 
 
@@ -133,7 +133,7 @@ def expect(image: SeekableImage, diff_ids: Sequence[Digest]) -> None:
 def learned() -> LayerTable:
     """What the user's runs learned of layers; nothing where there can be no cache."""
     try:
-        return LayerTable(cache.cache_folder())
+        return LayerTable(tarballs.cache_folder())
     except DiskError:
         return LayerTable()
 

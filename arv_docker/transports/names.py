@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from ..errors import ArvDockerError, UsageError
-from ..image import Platform
-from ..progress import Progress, Silent
-from ..reference import Reference
+from ..local.progress import Progress, Silent
+from ..model.image import Platform
+from ..model.reference import Reference
 from . import Destination, Source
 
 #: The entry points by which other packages add transports.

@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from ..archive import canonical, oci
-from ..archive.archived import ArchivedImage
+from ..archive.archived_image import ArchivedImage
 from ..archive.blob import Blob
 from ..archive.canonical import Layout, Names
-from ..archive.docker import Images, Openable
 from ..archive.layer import CHUNK, Layer
 from ..archive.listing import Name, digest_in
-from ..disk import locked, replacing, sync, writing
+from ..archive.reader import Images, Openable
 from ..errors import BadArchive, UsageError
-from ..image import MAX_JSON_SIZE, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Digest, json_object
-from ..progress import Advance
+from ..local.disk import locked, replacing, sync, writing
+from ..local.progress import Advance
+from ..model.image import MAX_JSON_SIZE, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Digest, json_object
 from . import OpenedImage, known_layers
 from .local import LocalFile, named
 from .names import Choice

@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import IO
 
-from .. import cache
 from ..archive import canonical
-from ..archive.gzipped import compressed
+from ..archive.codecs.gzip import compressed
 from ..archive.layer import CHUNK, Layer
-from ..disk import writing
 from ..errors import BadArchive, UsageError
-from ..image import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Digest
-from ..progress import Advance
-from ..reference import Reference
+from ..local.disk import writing
+from ..local.progress import Advance
+from ..model.image import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Digest
+from ..model.reference import Reference
 from ..registry.client import Client
-from ..registry.known import KnownBlobs
 from ..registry.mirrors import repository_of
 from ..registry.upload import Blob, Uploads
+from ..store import tarballs
+from ..store.layer_index import KnownBlobs
 from . import OpenedImage, can_seek, known_layers
 from .local import learned, named
 
@@ -56,7 +56,7 @@ class Repository:
         self.client = client
         self.name = repository_of(reference)
         self.compress = compress
-        self._known = KnownBlobs(cache.cache_folder())
+        self._known = KnownBlobs(tarballs.cache_folder())
 
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
         """Those of some layers that the repository has.
@@ -99,7 +99,7 @@ class _Push:
         self._repository = repository
         self._client = repository.client
         self._advance = advance
-        self._folder = cache.cache_folder()
+        self._folder = tarballs.cache_folder()
         self._table = learned()
         self._uploads = Uploads()
         self._layers: dict[Digest, Descriptor] = {}

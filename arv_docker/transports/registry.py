@@ -10,19 +10,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 
-from ..archive.compression import MAGIC_LENGTH, Decompressed, kind_of
+from ..archive.codecs.decompression import MAGIC_LENGTH, Decompressed, kind_of
 from ..archive.layer import Layer
 from ..errors import LayerCountMismatch, NoSuchImage, NotAnImage, RegistryError
-from ..image import Config, Descriptor, Digest, Platform
-from ..manifest import Index, Listed, Manifest, chosen, images_of, parse, suits
-from ..progress import Advance, Progress, Silent, size
-from ..reference import Reference
-from ..registry.ahead import ReadAhead
+from ..local.progress import Advance, Progress, Silent, size
+from ..local.settings import settings
+from ..model.image import Config, Descriptor, Digest, Platform
+from ..model.manifest import Index, Listed, Manifest, chosen, images_of, parse, suits
+from ..model.reference import Reference
 from ..registry.client import Client, Document
 from ..registry.credentials import Provider, configured
 from ..registry.http import Patience, host_name, is_local
 from ..registry.mirrors import Place, places, repository_of
-from ..settings import settings
+from ..registry.read_ahead import ReadAhead
 from . import Openable, OpenedImage
 from .local import learned
 from .names import Choice

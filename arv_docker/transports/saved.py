@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .. import cache
-from ..archive.archived import ArchivedImage
+from ..archive.archived_image import ArchivedImage
 from ..archive.layer import CHUNK
-from ..engine import Engine, EngineImage
+from ..engines import Engine, EngineImage
 from ..errors import ContentError, NoSuchImage
-from ..progress import Progress
-from ..reference import ImageId
+from ..local.progress import Progress
+from ..model.reference import ImageId
+from ..store import tarballs
 from .docker_archive import opened
 
 
@@ -33,13 +33,13 @@ class SavedSource:
 
         Raises EngineError, DiskError, and NoSuchImage or ContentError for an engine that saved something else.
         """
-        with cache.locked(cache.cache_folder(), self._image.id, self._waiting()) as tarball:
-            file, missing = cache.prep_image_file(tarball)
+        with tarballs.locked(tarballs.cache_folder(), self._image.id, self._waiting()) as tarball:
+            file, missing = tarballs.prep_image_file(tarball)
             if missing or file is None:
                 expected = self._image.size
                 with (
                     self._progress.step(f"saving from {self._engine.name}", expected or None) as advance,
-                    cache.saving(self._engine, self._image.id, tarball, expected, passing=True) as stream,
+                    tarballs.saving(self._engine, self._image.id, tarball, expected, passing=True) as stream,
                 ):
                     while content := stream.read(CHUNK):
                         advance(len(content))
@@ -48,9 +48,9 @@ class SavedSource:
                 with file:
                     yield opened(file.fileno(), ImageId(self._image.id.hex))
             except (ContentError, NoSuchImage):
-                cache.discard(tarball)
+                tarballs.discard(tarball)
                 raise
-            cache.discard(tarball)
+            tarballs.discard(tarball)
 
     def _waiting(self) -> Iterator[None]:
         self._progress.say(f"another process works on image {self._image.id.short}; waiting for it")

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from arv_docker.archive import canonical
 from arv_docker.archive.canonical import ALIGNED_SPAN, BLOCK_SIZE, Layout
-from arv_docker.archive.docker import DockerArchive
 from arv_docker.archive.layer import Layer
+from arv_docker.archive.reader import DockerArchive
 from arv_docker.errors import BadArchive, DigestMismatch
-from arv_docker.image import Config, Digest
-from arv_docker.keep import manifest
-from tests.archives import Bytes, canonical_archive, files_of, image, layer_of
+from arv_docker.model import manifest_text
+from arv_docker.model.image import Config, Digest
+
+from ..archives import Bytes, canonical_archive, files_of, image, layer_of
 
 ZEROS = bytes(1024)
 VECTOR = (
@@ -72,18 +73,18 @@ def test_vector_blocks_and_portable_data_hashes() -> None:
         "d31ad9bea4f2994c0e95ff4ce0d63536+1536",
         "0f343b0931126a20f133d67c2b018a3b+1024",
     ]
-    by_config = manifest.single_file(f"{layout.config.digest}.tar", layout.size, blocks)
-    by_manifest = manifest.single_file(f"{layout.manifest_digest}.tar", layout.size, blocks)
-    assert manifest.pdh(by_config) == "f986fd38ed501c5fe99db8da54c5a21b+202"
-    assert manifest.pdh(by_manifest) == "3efe9f86df6c8c74670c3138da8df4c3+202"
+    by_config = manifest_text.single_file(f"{layout.config.digest}.tar", layout.size, blocks)
+    by_manifest = manifest_text.single_file(f"{layout.manifest_digest}.tar", layout.size, blocks)
+    assert manifest_text.pdh(by_config) == "f986fd38ed501c5fe99db8da54c5a21b+202"
+    assert manifest_text.pdh(by_manifest) == "3efe9f86df6c8c74670c3138da8df4c3+202"
 
 
 def test_vector_of_the_empty_image() -> None:
     layout = layout_of(EMPTY)
     content = archive_of(layout)
     assert hashlib.sha256(content).hexdigest() == "1746443f527c3cb9e251f99997b1bdbe259d1ba1853d80136433d28214ee8018"
-    text = manifest.single_file(f"{layout.config.digest}.tar", layout.size, locators(layout))
-    assert manifest.pdh(text) == "1ddb0cb552d18a9c9eca0da19377ee39+164"
+    text = manifest_text.single_file(f"{layout.config.digest}.tar", layout.size, locators(layout))
+    assert manifest_text.pdh(text) == "1ddb0cb552d18a9c9eca0da19377ee39+164"
 
 
 # -- the archive ------------------------------------------------------------------------

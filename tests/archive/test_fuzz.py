@@ -25,12 +25,13 @@ import zstandard
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from arv_docker.archive.docker import DockerArchive
+from arv_docker.archive.codecs.whole_archive import unwrapped_stream
+from arv_docker.archive.reader import DockerArchive
 from arv_docker.archive.stream import StreamedImage
-from arv_docker.archive.unwrapped import unwrapped_stream
 from arv_docker.errors import ArvDockerError
-from arv_docker.image import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Digest
-from tests.archives import (
+from arv_docker.model.image import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Digest
+
+from ..archives import (
     Bytes,
     Image,
     canonical_archive,
@@ -367,10 +368,10 @@ def test_the_cases_reach_both_images_and_many_refusals() -> None:
 
 def test_a_hang_and_another_error_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[__name__], "HANG", 0.2)
-    monkeypatch.setattr("arv_docker.archive.docker.json.loads", lambda text: time.sleep(HANG))
+    monkeypatch.setattr("arv_docker.archive.reader.json.loads", lambda text: time.sleep(HANG))
     with pytest.raises(AssertionError, match="took over"):
         hold(gzip.compress(classic(APP)))
-    monkeypatch.setattr("arv_docker.archive.docker.json.loads", lambda text: 1 // 0)
+    monkeypatch.setattr("arv_docker.archive.reader.json.loads", lambda text: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         hold(gzip.compress(classic(APP)))
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from arv_docker.archive.layer import Layer
 from arv_docker.errors import BadArchive, DigestMismatch
-from arv_docker.image import Digest
-from tests.archives import layer_of
+from arv_docker.model.image import Digest
+
+from ..archives import layer_of
 
 
 @given(st.binary(max_size=100), st.integers(1, 40), st.booleans())

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import zstandard
 
-from arv_docker.archive.archived import ArchivedImage
-from arv_docker.archive.docker import DockerArchive
+from arv_docker.archive.archived_image import ArchivedImage
+from arv_docker.archive.reader import DockerArchive
 from arv_docker.errors import (
     AmbiguousImage,
     BadConfig,
@@ -25,10 +25,11 @@ from arv_docker.errors import (
     OciArtifact,
     SeveralImages,
 )
-from arv_docker.image import MAX_JSON_SIZE, OCI_INDEX, OCI_MANIFEST, Digest, Platform
-from arv_docker.manifest import machine_platform
-from arv_docker.reference import parse_name
-from tests.archives import (
+from arv_docker.model.image import MAX_JSON_SIZE, OCI_INDEX, OCI_MANIFEST, Digest, Platform
+from arv_docker.model.manifest import machine_platform
+from arv_docker.model.reference import parse_name
+
+from ..archives import (
     Bytes,
     Image,
     blobs_of,

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 from arv_docker.archive import sample
-from arv_docker.archive.docker import DockerArchive
-from tests.archives import Bytes
+from arv_docker.archive.reader import DockerArchive
+
+from ..archives import Bytes
 
 
 def test_the_sample_is_an_image(tmp_path: Path) -> None:

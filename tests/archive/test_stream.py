@@ -13,15 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arv_docker.archive import docker, stream
+from arv_docker.archive import reader, stream
 from arv_docker.archive.blob import Files
-from arv_docker.archive.docker import DockerArchive
 from arv_docker.archive.listing import Listed
+from arv_docker.archive.reader import DockerArchive
 from arv_docker.archive.stream import StreamedArchive, StreamedImage
 from arv_docker.errors import ArvDockerError, BadArchive, ContentError, DigestMismatch, NoSuchImage, SeveralImages
-from arv_docker.image import Config, Digest
-from arv_docker.reference import parse_name
-from tests.archives import (
+from arv_docker.model.image import Config, Digest
+from arv_docker.model.reference import parse_name
+
+from ..archives import (
     Bytes,
     Image,
     canonical_archive,
@@ -171,7 +172,7 @@ def test_a_config_that_many_images_are_said_to_have_is_read_once(monkeypatch: py
 
     def config_of(files: Files, listed: Listed) -> Config:
         read.append(listed)
-        return docker.config_of(files, listed)
+        return reader.config_of(files, listed)
 
     monkeypatch.setattr(stream, "config_of", config_of)
     streamed = StreamedImage(Pipe(several(*[(APP, ("app:1",))] * 500)))

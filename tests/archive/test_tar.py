@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from arv_docker.archive import tar as tar_module
 from arv_docker.archive.tar import Index, normal_name
 from arv_docker.errors import BadArchive, ContentError
-from tests.archives import END, Bytes, member, pax, pax_record, tar
+
+from ..archives import END, Bytes, member, pax, pax_record, tar
 
 FORMS = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)
 LONG = "folder/" + "x" * 300

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from arv_docker import cli
+from arv_docker.arvados.client import Cluster
 from arv_docker.cli import arv_docker, arv_keepdocker
-from arv_docker.keep.client import Cluster
-from tests.archives import Image, classic, files_of, image
-from tests.keep.fake_api import FakeApi
-from tests.transports.fake_engine import FakeEngine
+
+from ..archives import Image, classic, files_of, image
+from ..arvados.fake_api import FakeApi
+from ..transports.fake_engine import FakeEngine
 
 #: Two layers, one of them in two blocks of its own.
 APP = image(files_of(b"low" * 7_000_000), files_of(b"high"), os="linux", created="2024-01-02T03:04:05Z")

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from arv_docker.image import Digest
-from arv_docker.keep.catalogue import HASH, REPO_TAG
-from arv_docker.reference import name_as_id
-from tests.archives import files_of, image
-from tests.cli.conftest import APP, Run
-from tests.keep.fake_api import ME, OTHER, PROJECT, FakeApi
-from tests.transports.fake_engine import FakeEngine
+from arv_docker.arvados.catalog.resolver import HASH, REPO_TAG
+from arv_docker.model.image import Digest
+from arv_docker.model.reference import name_as_id
+
+from ..archives import files_of, image
+from ..arvados.fake_api import ME, OTHER, PROJECT, FakeApi
+from ..transports.fake_engine import FakeEngine
+from .conftest import APP, Run
 
 ID = str(APP.parsed.digest)
 HEX = APP.parsed.digest.hex

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from arv_docker.engine import EngineImage
-from arv_docker.engine.building import Build
+from arv_docker.arvados.catalog.resolver import REPO_TAG
+from arv_docker.engines import EngineImage
+from arv_docker.engines.building import Build
 from arv_docker.errors import BuildFailed
-from arv_docker.image import Platform
-from arv_docker.keep.catalogue import REPO_TAG
-from tests.cli.conftest import APP, Run
-from tests.keep.fake_api import PROJECT, FakeApi
-from tests.transports.fake_engine import FakeEngine
+from arv_docker.model.image import Platform
+
+from ..arvados.fake_api import PROJECT, FakeApi
+from ..transports.fake_engine import FakeEngine
+from .conftest import APP, Run
 
 ID = str(APP.parsed.digest)
 

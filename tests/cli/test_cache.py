@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import json
 
-from arv_docker.entries import user_entries
-from tests.cli.conftest import Run
-from tests.test_entries import APP, OTHER, add
-from tests.test_housekeeping import tarball
+from arv_docker.store.content_store import user_entries
+
+from ..store.test_content_store import APP, OTHER, add
+from ..test_maintenance import tarball
+from .conftest import Run
 
 
 def test_an_empty_cache(run: Run) -> None:

@@ -18,8 +18,9 @@ import pytest
 
 from arv_docker import cli, errors
 from arv_docker.cli import arv_docker, finished, without_local
-from tests.cli.conftest import Run
-from tests.test_errors import ALL
+
+from ..test_errors import ALL
+from .conftest import Run
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from arv_docker.transports import docker_daemon
-from tests.archives import canonical_archive, image
-from tests.cli.conftest import APP, Run, saved
-from tests.transports.fake_engine import FakeEngine
-from tests.transports.test_names import offered
+
+from ..archives import canonical_archive, image
+from ..transports.fake_engine import FakeEngine
+from ..transports.test_names import offered
+from .conftest import APP, Run, saved
 
 __all__ = ["offered"]
 

@@ -9,11 +9,12 @@ import pytest
 
 from arv_docker import cli
 from arv_docker.errors import NoEngine
-from arv_docker.image import Platform
-from arv_docker.manifest import processor_of
-from tests.cli.conftest import Run
-from tests.keep.fake_api import FakeApi
-from tests.transports.fake_engine import FakeEngine
+from arv_docker.model.image import Platform
+from arv_docker.model.manifest import processor_of
+
+from ..arvados.fake_api import FakeApi
+from ..transports.fake_engine import FakeEngine
+from .conftest import Run
 
 
 def found(run: Run) -> dict[str, dict[str, object]]:

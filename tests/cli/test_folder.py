@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from arv_docker import cli
-from tests.archives import canonical_archive
-from tests.cli.conftest import APP, Run
-from tests.transports.fake_engine import FakeEngine
+
+from ..archives import canonical_archive
+from ..transports.fake_engine import FakeEngine
+from .conftest import APP, Run
 
 SHORT = APP.parsed.digest.short
 

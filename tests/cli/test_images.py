@@ -10,9 +10,10 @@ import sys
 
 import pytest
 
-from arv_docker.keep.catalogue import HASH, REPO_TAG
-from tests.cli.conftest import Run
-from tests.keep.fake_api import ME, PROJECT, FakeApi, http_error
+from arv_docker.arvados.catalog.resolver import HASH, REPO_TAG
+
+from ..arvados.fake_api import ME, PROJECT, FakeApi, http_error
+from .conftest import Run
 
 ID = "sha256:" + "0123456789ab" + "c" * 52
 

@@ -11,17 +11,18 @@ from typing import Any
 import pytest
 
 from arv_docker.archive import canonical
-from arv_docker.archive.docker import DockerArchive
-from arv_docker.cache import cache_folder
+from arv_docker.archive.reader import DockerArchive
+from arv_docker.arvados.catalog.resolver import DIGEST, HASH, REPO_TAG
 from arv_docker.errors import EngineError
-from arv_docker.image import Digest
-from arv_docker.keep import manifest
-from arv_docker.keep.catalogue import DIGEST, HASH, REPO_TAG
-from arv_docker.reference import Reference
-from tests.archives import Bytes, canonical_archive, containerd, files_of, flat, hybrid, image, several
-from tests.cli.conftest import APP, Run, saved
-from tests.keep.fake_api import ME, OTHER, PROJECT, FakeApi, Request, http_error, lost
-from tests.transports.fake_engine import FakeEngine
+from arv_docker.model import manifest_text
+from arv_docker.model.image import Digest
+from arv_docker.model.reference import Reference
+from arv_docker.store.tarballs import cache_folder
+
+from ..archives import Bytes, canonical_archive, containerd, files_of, flat, hybrid, image, several
+from ..arvados.fake_api import ME, OTHER, PROJECT, FakeApi, Request, http_error, lost
+from ..transports.fake_engine import FakeEngine
+from .conftest import APP, Run, saved
 
 ID = str(APP.parsed.digest)
 
@@ -39,7 +40,7 @@ def links(api: FakeApi) -> list[tuple[str, str, str]]:
 
 
 def content_of(api: FakeApi, record: dict[str, Any]) -> bytes:
-    ((parts),) = manifest.files(manifest.parse(record["manifest_text"])).values()
+    ((parts),) = manifest_text.files(manifest_text.parse(record["manifest_text"])).values()
     return b"".join(api.keep.blocks[part.locator.stripped][part.offset :][: part.length] for part in parts)
 
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from arv_docker.image import OCI_INDEX, OCI_MANIFEST, Digest
-from arv_docker.keep.catalogue import DIGEST, HASH, REPO_TAG
-from tests.archives import (
+from arv_docker.arvados.catalog.resolver import DIGEST, HASH, REPO_TAG
+from arv_docker.model.image import OCI_INDEX, OCI_MANIFEST, Digest
+
+from ..archives import (
     Image,
     blobs_of,
     classic,
@@ -29,12 +30,12 @@ from tests.archives import (
     several,
     tar,
 )
-from tests.cli.conftest import APP, Run
-from tests.keep.fake_api import ME, PROJECT, FakeApi, Request, http_error
-from tests.registry import scripted
-from tests.registry.conftest import registry
-from tests.registry.scripted import Registry
-from tests.transports.fake_engine import FakeEngine
+from ..arvados.fake_api import ME, PROJECT, FakeApi, Request, http_error
+from ..registry import scripted
+from ..registry.conftest import registry
+from ..registry.scripted import Registry
+from ..transports.fake_engine import FakeEngine
+from .conftest import APP, Run
 
 __all__ = ["registry"]
 

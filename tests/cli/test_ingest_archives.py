@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 import zstandard
 
-from tests.archives import (
+from ..archives import (
     canonical_archive,
     classic,
     containerd,
@@ -27,8 +27,8 @@ from tests.archives import (
     layout_files,
     several,
 )
-from tests.cli.conftest import Run
-from tests.keep.fake_api import FakeApi
+from ..arvados.fake_api import FakeApi
+from .conftest import Run
 
 APP = image(files_of(b"low" * 10_000), files_of(b"high"), files_of(b"low" * 10_000), os="linux", architecture="amd64")
 OTHER = image(files_of(b"other"), os="linux", architecture="amd64")

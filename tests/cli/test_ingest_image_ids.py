@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 
 from arv_docker.archive import canonical
-from arv_docker.archive.docker import DockerArchive
-from arv_docker.image import Digest
-from arv_docker.keep import manifest
-from arv_docker.keep.catalogue import DIGEST, HASH, REPO_TAG
-from tests.archives import Bytes, Image, canonical_archive, classic, containerd, files_of, hybrid, image
-from tests.cli.conftest import Run, saved
-from tests.keep.fake_api import OTHER, PROJECT, FakeApi, http_error
-from tests.transports.fake_engine import FakeEngine
+from arv_docker.archive.reader import DockerArchive
+from arv_docker.arvados.catalog.resolver import DIGEST, HASH, REPO_TAG
+from arv_docker.model import manifest_text
+from arv_docker.model.image import Digest
+
+from ..archives import Bytes, Image, canonical_archive, classic, containerd, files_of, hybrid, image
+from ..arvados.fake_api import OTHER, PROJECT, FakeApi, http_error
+from ..transports.fake_engine import FakeEngine
+from .conftest import Run, saved
 
 APP = image(files_of(b"low" * 70_000), files_of(b"high"), os="linux", created="2024-01-02T03:04:05Z")
 CONFIG = str(APP.parsed.digest)
@@ -53,7 +54,7 @@ def files(api: FakeApi) -> dict[str, str]:
     """The digest by which each collection's file is named, and its UUID."""
     found = {}
     for record in api.records["collections"].values():
-        (name,) = manifest.files(manifest.parse(record["manifest_text"]))
+        (name,) = manifest_text.files(manifest_text.parse(record["manifest_text"]))
         found[name.removesuffix(".tar")] = record["uuid"]
     assert len(found) == len(api.records["collections"])
     return found
@@ -251,7 +252,9 @@ def test_in_a_project(api: FakeApi, run: Run) -> None:
 
 def by_upstream(api: FakeApi, content: bytes, image_id: str, **record: Any) -> dict[str, Any]:
     blocks = [api.keep.put(content[start : start + (8 << 20)], 1) for start in range(0, len(content), 8 << 20)]
-    collection = api.add("collections", manifest_text=manifest.single_file(f"{image_id}.tar", len(content), blocks))
+    collection = api.add(
+        "collections", manifest_text=manifest_text.single_file(f"{image_id}.tar", len(content), blocks)
+    )
     for link_class, name in ((HASH, image_id), (REPO_TAG, "app:1")):
         api.link(collection, link_class, name, tail_uuid="", **record)
     return collection

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from arv_docker.archive.docker import DockerArchive
-from arv_docker.cache import cache_folder
+from arv_docker.archive.reader import DockerArchive
+from arv_docker.arvados.dedup import LAYER
 from arv_docker.errors import KeepError
-from arv_docker.keep.delta import LAYER
-from tests.archives import Bytes, classic, files_of, hybrid, image
-from tests.cli.conftest import Run
-from tests.keep.fake_api import FakeApi, http_error
-from tests.transports import fake_engine
-from tests.transports.fake_engine import FakeEngine
+from arv_docker.store.tarballs import cache_folder
+
+from ..archives import Bytes, classic, files_of, hybrid, image
+from ..arvados.fake_api import FakeApi, http_error
+from ..transports import fake_engine
+from ..transports.fake_engine import FakeEngine
+from .conftest import Run
 
 LOW = files_of(b"low" * 5_700_000)
 IMAGES = [image(LOW, files_of(b"%d" % number * 1000 * number)) for number in (1, 2, 3)]

@@ -11,12 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from arv_docker.arvados.catalog.resolver import DIGEST, HASH, REPO_TAG
 from arv_docker.cli import arv_docker
-from arv_docker.image import Digest
-from arv_docker.keep.catalogue import DIGEST, HASH, REPO_TAG
-from tests.archives import classic, containerd, files_of, flat, gzipped, hex_of, image, layout, several
-from tests.cli.conftest import Run
-from tests.keep.fake_api import FakeApi
+from arv_docker.model.image import Digest
+
+from ..archives import classic, containerd, files_of, flat, gzipped, hex_of, image, layout, several
+from ..arvados.fake_api import FakeApi
+from .conftest import Run
 
 APP = image(files_of(b"low"), files_of(b"high"), os="linux", architecture="amd64", created="2026-01-02T03:04:05Z")
 OTHER = image(files_of(b"other"), os="linux", architecture="s390x")

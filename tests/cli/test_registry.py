@@ -17,20 +17,21 @@ import pytest
 
 from arv_docker.cli import registry as verb
 from arv_docker.errors import NoSuchImage
-from arv_docker.progress import size
+from arv_docker.local.progress import size
 from arv_docker.registry import http
 from arv_docker.registry.client import Client, Document
 from arv_docker.registry.http import Patience
 from arv_docker.transports import docker_daemon
 from arv_docker.transports import registry as source
-from tests.archives import classic, files_of, image
-from tests.cli.conftest import APP, Run
-from tests.cli.test_ingest_archives import pipe
-from tests.keep.fake_api import OTHER, FakeApi
-from tests.registry.conftest import registry, tokens, waited
-from tests.registry.scripted import Conversation, Registry, TokenServer, running, sha256
-from tests.registry.service import SECRET, ProjectService
-from tests.transports.fake_engine import FakeEngine
+
+from ..archives import classic, files_of, image
+from ..arvados.fake_api import OTHER, FakeApi
+from ..registry.conftest import registry, tokens, waited
+from ..registry.scripted import Conversation, Registry, TokenServer, running, sha256
+from ..registry.service import SECRET, ProjectService
+from ..transports.fake_engine import FakeEngine
+from .conftest import APP, Run
+from .test_ingest_archives import pipe
 
 __all__ = ["pipe", "registry", "tokens", "waited"]
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from arv_docker.archive import canonical
-from tests.archives import canonical_archive
-from tests.cli.conftest import APP, Run
-from tests.keep.fake_api import OTHER, FakeApi
-from tests.transports.fake_engine import FakeEngine
+
+from ..archives import canonical_archive
+from ..arvados.fake_api import OTHER, FakeApi
+from ..transports.fake_engine import FakeEngine
+from .conftest import APP, Run
 
 ID = str(APP.parsed.digest)
 

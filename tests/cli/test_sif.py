@@ -10,11 +10,12 @@ import pytest
 
 from arv_docker import cli
 from arv_docker.errors import NoEngine
-from tests.archives import canonical_archive
-from tests.cli.conftest import APP, Run
-from tests.engine.apptainer import Scripted, sif_of
-from tests.keep.fake_api import FakeApi
-from tests.transports.fake_engine import FakeEngine
+
+from ..archives import canonical_archive
+from ..arvados.fake_api import FakeApi
+from ..engines.apptainer import Scripted, sif_of
+from ..transports.fake_engine import FakeEngine
+from .conftest import APP, Run
 
 MADE = sif_of(canonical_archive(APP))
 

@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 
 from arv_docker import cli
-from arv_docker.entries import user_entries
 from arv_docker.errors import NoCluster, NoEngine
-from arv_docker.image import OCI_INDEX
-from tests.archives import canonical_archive, files_of, image
-from tests.cli.conftest import APP, Run
-from tests.keep.fake_api import FakeApi, http_error
-from tests.registry.conftest import registry
-from tests.registry.scripted import Registry, index
-from tests.transports.fake_engine import FakeEngine
+from arv_docker.model.image import OCI_INDEX
+from arv_docker.store.content_store import user_entries
+
+from ..archives import canonical_archive, files_of, image
+from ..arvados.fake_api import FakeApi, http_error
+from ..registry.conftest import registry
+from ..registry.scripted import Registry, index
+from ..transports.fake_engine import FakeEngine
+from .conftest import APP, Run
 
 __all__ = ["registry"]
 

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from tests.cli.conftest import APP, Run
-from tests.keep.fake_api import OTHER, FakeApi
-from tests.transports.fake_engine import FakeEngine
+from ..arvados.fake_api import OTHER, FakeApi
+from ..transports.fake_engine import FakeEngine
+from .conftest import APP, Run
 
 UNIQUE = f"app:1-{APP.parsed.digest.hex[:10]}"
 

@@ -13,16 +13,17 @@ from typing import Any
 
 import pytest
 
-from arv_docker import progress
-from arv_docker.engine.docker import Docker
-from arv_docker.engine.podman import Podman
+from arv_docker.arvados.client import Cluster
+from arv_docker.engines.docker import Docker
+from arv_docker.engines.podman import Podman
 from arv_docker.errors import ArvDockerError, BuildFailed, ClusterError, NoSuchImage, UsageError
 from arv_docker.integrations.container_engine import ContainerEngine, Image, logins_of
-from arv_docker.keep.client import Cluster
-from tests.archives import files_of, image
-from tests.engine.scripts import ONE, TWO, Answer, built_by, calls_of, inspected, listing, scripted
-from tests.keep.fake_api import FakeApi, http_error
-from tests.transports.fake_engine import FakeEngine, Pipe
+from arv_docker.local import progress
+
+from ..archives import files_of, image
+from ..arvados.fake_api import FakeApi, http_error
+from ..engines.scripts import ONE, TWO, Answer, built_by, calls_of, inspected, listing, scripted
+from ..transports.fake_engine import FakeEngine, Pipe
 
 Made = Callable[..., ContainerEngine]
 

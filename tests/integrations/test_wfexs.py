@@ -20,13 +20,14 @@ import pytest
 
 import arv_docker
 from arv_docker.errors import DigestMismatch, NotVerified, OtherImage, UsageError
-from arv_docker.image import Digest
 from arv_docker.integrations.wfexs import WfexsCache
-from arv_docker.progress import Silent
+from arv_docker.local.progress import Silent
+from arv_docker.model.image import Digest
 from arv_docker.staging.staged import verify
-from tests.archives import Bytes, canonical_archive
-from tests.staging.conftest import APP, OTHER, Place, Recorder, place, registry
-from tests.transports.fake_engine import FakeEngine
+
+from ..archives import Bytes, canonical_archive
+from ..staging.conftest import APP, OTHER, Place, Recorder, place, registry
+from ..transports.fake_engine import FakeEngine
 
 __all__ = ["place", "registry"]
 
@@ -271,7 +272,7 @@ def test_somebody_s_file_in_place_of_a_link_stays_unless_forced(place: Place, na
 
 
 def test_the_archive_is_readable_by_others(filled: Place) -> None:
-    from arv_docker.archive.docker import DockerArchive
+    from arv_docker.archive.reader import DockerArchive
 
     link = root(filled, "Docker") / "CWLWorkflowEngine" / "app:1.img"
     image = DockerArchive(Bytes(link.read_bytes())).image()

@@ -6,11 +6,11 @@ import os
 import arvados  # noqa: F401 - imported ahead
 import ciso8601  # noqa: F401 - imported ahead
 
-from arv_docker.engine.docker import Docker
-from arv_docker.ingest import Ingest, Options
-from arv_docker.keep.client import Cluster
-from arv_docker.progress import Silent
-from arv_docker.reference import parse_name
+from arv_docker.arvados.client import Cluster
+from arv_docker.engines.docker import Docker
+from arv_docker.ingest.service import Ingest, Options
+from arv_docker.local.progress import Silent
+from arv_docker.model.reference import parse_name
 
 
 def ingest(url: str, token: str, name: str, environment: dict[str, str]) -> None:

@@ -13,11 +13,11 @@ from typing import NoReturn, TypeVar
 
 import pytest
 
-from tests.real import engines, environments, trees
-from tests.real.containerd import ContainerdDocker
-from tests.real.engines import Docker, Image, Podman, Program
-from tests.real.environments import Environment
-from tests.real.trees import Apptainer, TreePodman
+from . import engines, environments, trees
+from .containerd import ContainerdDocker
+from .engines import Docker, Image, Podman, Program
+from .environments import Environment
+from .trees import Apptainer, TreePodman
 
 Daemon = TypeVar("Daemon", bound=Docker)
 Made = TypeVar("Made")

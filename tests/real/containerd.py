@@ -3,8 +3,8 @@
 
 from pathlib import Path
 
-from tests.real import trees
-from tests.real.engines import Docker
+from . import trees
+from .engines import Docker
 
 
 class ContainerdDocker(Docker):

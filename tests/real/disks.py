@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.real.sites import Done
+from .sites import Done
 
 DISK = 7
 _NUMBERS = re.compile(r": about .* \((\d+) bytes\) are needed, .*? \((\d+) bytes\)")

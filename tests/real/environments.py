@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from tests.real.engines import unavailable
-from tests.real.sites import TOP
+from .engines import unavailable
+from .sites import TOP
 
 #: A release of the SDK from before the one that arvados-cwl-runner asks for.
 OLDER_SDK = "arvados-python-client==3.1.2"

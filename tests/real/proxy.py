@@ -16,8 +16,9 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from arv_docker.site import LocalSite
-from tests.real import child
-from tests.real.engines import Image
+
+from . import child
+from .engines import Image
 
 P = TypeVar("P", bound="Proxy")
 

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 
-from tests.real import engines
-from tests.registry.scripted import TokenServer, running
+from ..registry.scripted import TokenServer, running
+from . import engines
 
 USER, PASSWORD = "ann", "the password"
 #: bcrypt of PASSWORD, which the registry alone can check.

@@ -6,8 +6,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from tests.real.engines import Program
-from tests.real.sites import TOP, Done, finished, started
+from .engines import Program
+from .sites import TOP, Done, finished, started
 
 
 class Shell:

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arv_docker import verify
-from arv_docker.keep.client import Cluster, CollectionRecord, Link
-from arv_docker.keep.stored import StoredImage
-from arv_docker.progress import Silent
+from arv_docker.arvados.client import Cluster, CollectionRecord, Link
+from arv_docker.arvados.stored import StoredImage
+from arv_docker.images import verify
+from arv_docker.local.progress import Silent
 from arv_docker.site import LocalSite
-from tests.real.engines import Image, Program
+
+from .engines import Image, Program
 
 if TYPE_CHECKING:
     import pytest

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.archives import image_archive
-from tests.real.engines import Docker, Image
-from tests.real.sites import Done, Records, Site, finished
+from .archives import image_archive
+from .engines import Docker, Image
+from .sites import Done, Records, Site, finished
 
 #: Of `EXIT_CODES`: Keep lost a block, or the content is not what it claims.
 CLUSTER, CONTENT = 4, 5

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from arv_docker.keep.catalogue import DIGEST
-from arv_docker.keep.delta import LAYER
+from arv_docker.arvados.catalog.resolver import DIGEST
+from arv_docker.arvados.dedup import LAYER
 from arv_docker.site import LocalSite
-from tests.real.engines import Docker, Image
-from tests.real.proxy import between, ingest
-from tests.real.sites import Records, Site, assert_stored_once, cached, finished
+
+from .engines import Docker, Image
+from .proxy import between, ingest
+from .sites import Records, Site, assert_stored_once, cached, finished
 
 Created = Callable[[Image], str]
 

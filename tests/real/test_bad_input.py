@@ -15,24 +15,17 @@ from pathlib import Path
 
 import pytest
 
+from arv_docker.arvados.client import Cluster
 from arv_docker.cli import EXIT_CODES
 from arv_docker.errors import ContentError
-from arv_docker.ingest import Ingest, Options
-from arv_docker.keep.client import Cluster
-from arv_docker.progress import Silent
+from arv_docker.ingest.service import Ingest, Options
+from arv_docker.local.progress import Silent
 from arv_docker.site import LocalSite
-from tests.real import engines
-from tests.real.archives import (
-    config_of,
-    digest,
-    image_archive,
-    link,
-    members_of,
-    with_sparse_member,
-    write,
-)
-from tests.real.engines import Docker, Image, Program
-from tests.real.sites import Done, Site, cached, command, finished, started
+
+from . import engines
+from .archives import config_of, digest, image_archive, link, members_of, with_sparse_member, write
+from .engines import Docker, Image, Program
+from .sites import Done, Site, cached, command, finished, started
 
 IMAGE, USAGE, ENGINE, CLUSTER, CONTENT, SETTINGS, DISK = range(1, 8)
 LAYERS = [b"first layer".ljust(2048, b"\0"), b"second layer".ljust(1024, b"\0")]

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.real import engines
-from tests.real.engines import Docker, Engine, Podman, tar_of
-from tests.real.shells import Shell
-from tests.real.sites import TOP, Site, command, finished
+from . import engines
+from .engines import Docker, Engine, Podman, tar_of
+from .shells import Shell
+from .sites import TOP, Site, command, finished
 
 pytestmark = pytest.mark.engine("docker", "podman", "busybox")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.containerd import ContainerdDocker
-from tests.real.engines import BASE_DATA, Docker, Image, Program
-from tests.real.sites import Site, show
+from .containerd import ContainerdDocker
+from .engines import BASE_DATA, Docker, Image, Program
+from .sites import Site, show
 
 pytestmark = pytest.mark.engine("docker", "busybox", "debootstrap")
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from arv_docker.engine.docker import Docker as DockerCommand
-from arv_docker.engine.podman import Podman as PodmanCommand
+from arv_docker.engines.docker import Docker as DockerCommand
+from arv_docker.engines.podman import Podman as PodmanCommand
 from arv_docker.integrations.container_engine import ContainerEngine
-from tests.real.engines import Docker, Engine, Image, Podman
+
+from .engines import Docker, Engine, Image, Podman
 
 pytestmark = pytest.mark.engine("docker", "podman", "busybox")
 

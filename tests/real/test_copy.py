@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from arv_docker.ingest import Ingest, Options
-from arv_docker.keep.client import Cluster
-from arv_docker.keep.manifest import locators, parse
-from arv_docker.progress import Silent
-from arv_docker.reference import Reference
+from arv_docker.arvados.client import Cluster
+from arv_docker.ingest.service import Ingest, Options
+from arv_docker.local.progress import Silent
+from arv_docker.model.manifest_text import locators, parse
+from arv_docker.model.reference import Reference
 from arv_docker.site import LocalSite
-from tests.archives import classic, files_of, image
-from tests.real.sites import Done, command, finished, served, show, started
+
+from ..archives import classic, files_of, image
+from .sites import Done, command, finished, served, show, started
 
 NAMES = 3
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.real import registries
-from tests.real.engines import Docker, Engine, Image, Podman
-from tests.real.registries import Distribution
-from tests.real.sites import Site, show
-from tests.real.test_every_source import pushed
+from . import registries
+from .engines import Docker, Engine, Image, Podman
+from .registries import Distribution
+from .sites import Site, show
+from .test_every_source import pushed
 
 #: What else comes: manifests, configs, heads of answers.
 BESIDE = 64 << 10

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.real import registries
-from tests.real.engines import Docker, Image, Podman
-from tests.real.shells import Shell
-from tests.real.sites import TOP
+from . import registries
+from .engines import Docker, Image, Podman
+from .shells import Shell
+from .sites import TOP
 
 LINES = re.findall(r"^    (.*arv-docker .*)$", (TOP / "docs/sources.md").read_text(), re.MULTILINE)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.engines import Docker, Image, Podman
-from tests.real.shells import Shell
-from tests.real.sites import TOP, Site
+from .engines import Docker, Image, Podman
+from .shells import Shell
+from .sites import TOP, Site
 
 PAGE = (TOP / "docs/staging.md").read_text()
 LINES = re.findall(r"^    (arv-docker .*)$", PAGE, re.MULTILINE)

@@ -10,9 +10,10 @@ import pytest
 
 import arv_docker
 from arv_docker.site import LocalSite
-from tests.real.engines import Docker, Image
-from tests.real.sites import Site, cached, finished, show, started
-from tests.real.test_at_once import the_only_collection
+
+from .engines import Docker, Image
+from .sites import Site, cached, finished, show, started
+from .test_at_once import the_only_collection
 
 MANY = 16
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from arv_docker import keepdocker
-from tests.real.engines import Docker, Image
-from tests.real.sites import Site, command
+from arv_docker.compat import keepdocker
+
+from .engines import Docker, Image
+from .sites import Site, command
 
 
 @pytest.fixture

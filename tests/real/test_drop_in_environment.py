@@ -3,8 +3,8 @@
 
 import pytest
 
-from tests.real.environments import Environment
-from tests.real.sites import show
+from .environments import Environment
+from .sites import show
 
 #: Step: whether the command, and whether the module, is this package's; what `arv-docker doctor` says.
 EXPECTED = {
@@ -23,7 +23,7 @@ def test_what_survives_an_upgrade_of_the_sdk(environment: Environment, capsys: p
     for step, (command, module, says) in EXPECTED.items():
         seen = environment.seen[step]
         assert ("(arv-docker)" in seen.version) is command, step
-        assert seen.module == ("arv_docker" if module else "arvados.commands") + ".keepdocker", step
+        assert seen.module == ("arv_docker.compat" if module else "arvados.commands") + ".keepdocker", step
         assert seen.well is command, step
         assert says in seen.says, step
 
@@ -33,7 +33,7 @@ def test_the_module_is_the_same_object_by_either_name(environment: Environment) 
     code = (
         "import arvados.commands.keepdocker, arv_docker.keepdocker, sys;"
         "assert arvados.commands.keepdocker is arv_docker.keepdocker;"
-        "assert sys.modules['arvados.commands.keepdocker'].__spec__.name == 'arv_docker.keepdocker';"
+        "assert sys.modules['arvados.commands.keepdocker'].__spec__.name == 'arv_docker.compat.keepdocker';"
         "from arvados.commands.keepdocker import main;"
         "assert main is arv_docker.keepdocker.main"
     )
@@ -43,7 +43,7 @@ def test_the_module_is_the_same_object_by_either_name(environment: Environment) 
 
 def test_nothing_is_loaded_in_programs_that_do_not_want_it(environment: Environment) -> None:
     loaded = environment.run("python", "-c", "import sys; print(*sys.modules)").stdout.split()
-    assert "arv_docker.keepdocker" not in loaded
+    assert not {"arv_docker.keepdocker", "arv_docker.compat.keepdocker"} & set(loaded)
     assert "arvados" not in loaded
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.real.engines import Docker, Image
-from tests.real.environments import Environment
-from tests.real.sites import TOP, Site, served, show
+from .engines import Docker, Image
+from .environments import Environment
+from .sites import TOP, Site, served, show
 
 HOST_5000 = "host.example:5000/lib/small"
 

@@ -11,15 +11,16 @@ from typing import Any
 import arvados
 import pytest
 
-from arv_docker.engine.docker import Docker as Engine
-from arv_docker.ingest import Ingest, Options
-from arv_docker.keep.catalogue import HASH, REPO_TAG
-from arv_docker.keep.client import Cluster, CollectionRecord
-from arv_docker.progress import Silent, size
-from arv_docker.reference import parse_name
+from arv_docker.arvados.catalog.resolver import HASH, REPO_TAG
+from arv_docker.arvados.client import Cluster, CollectionRecord
+from arv_docker.engines.docker import Docker as Engine
+from arv_docker.ingest.service import Ingest, Options
+from arv_docker.local.progress import Silent, size
+from arv_docker.model.reference import parse_name
 from arv_docker.site import LocalSite
-from tests.real.engines import Docker, Image
-from tests.real.sites import Done, Site, command, finished, show, started
+
+from .engines import Docker, Image
+from .sites import Done, Site, command, finished, show, started
 
 LATER = "2031-01-01T00:00:00Z"
 

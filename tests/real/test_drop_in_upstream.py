@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.engines import Docker, Image
-from tests.real.sites import Site, cached, finished, served, show, started
-from tests.real.test_at_once import the_only_collection
+from .engines import Docker, Image
+from .sites import Site, cached, finished, served, show, started
+from .test_at_once import the_only_collection
 
 #: The original's command, whoever has the script of that name.
 UPSTREAM = [sys.executable, "-c", "from arvados.commands.keepdocker import main; main()"]

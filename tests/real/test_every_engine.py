@@ -8,10 +8,10 @@ from pathlib import Path
 import arvados.collection
 import pytest
 
-from tests.real.containerd import ContainerdDocker
-from tests.real.engines import Docker, Engine, Image, Podman
-from tests.real.sites import Site, show
-from tests.real.trees import Apptainer
+from .containerd import ContainerdDocker
+from .engines import Docker, Engine, Image, Podman
+from .sites import Site, show
+from .trees import Apptainer
 
 pytestmark = pytest.mark.engine("docker", "busybox")
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from arv_docker.keep.client import Cluster
-from arv_docker.keep.delta import LAYER
-from tests.real import registries
-from tests.real.engines import Docker, Image, Podman, Program
-from tests.real.registries import Distribution
-from tests.real.sites import Site, show
-from tests.real.test_drop_in_poison import Stranger, altered, site, stranger
+from arv_docker.arvados.client import Cluster
+from arv_docker.arvados.dedup import LAYER
+
+from . import registries
+from .engines import Docker, Image, Podman, Program
+from .registries import Distribution
+from .sites import Site, show
+from .test_drop_in_poison import Stranger, altered, site, stranger
 
 __all__ = ["site", "stranger"]
 

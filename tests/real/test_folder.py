@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from arv_docker.transports.folder import ArchiveName
-from tests.real.disks import files_in
-from tests.real.engines import Docker, Engine, Image, Podman
-from tests.real.sites import Site, cached
+from arv_docker.model.archive_name import ArchiveName
+
+from .disks import files_in
+from .engines import Docker, Engine, Image, Podman
+from .sites import Site, cached
 
 NOT_THERE, CONTENT = 1, 5
 

@@ -10,25 +10,26 @@ from pathlib import Path
 
 import pytest
 
-from arv_docker.disk import hash_of
-from arv_docker.engine.docker import Docker as Command
+from arv_docker.arvados.client import Cluster
+from arv_docker.engines.docker import Docker as Command
 from arv_docker.errors import ContentError
-from arv_docker.folder import ArchiveFolder
-from arv_docker.image import Digest
-from arv_docker.ingest import Ingest, Options
-from arv_docker.keep.client import Cluster
-from arv_docker.progress import Silent
-from arv_docker.reference import Reference
+from arv_docker.ingest.service import Ingest, Options
+from arv_docker.local.disk import hash_of
+from arv_docker.local.progress import Silent
+from arv_docker.model.image import Digest
+from arv_docker.model.reference import Reference
+from arv_docker.publishing.folder import ArchiveFolder
 from arv_docker.site import LocalSite
 from arv_docker.transports import names
 from arv_docker.transports.docker_daemon import NamedDestination
-from tests.real import dying
-from tests.real.disks import assert_full, enlarge, files_in, small_disk
-from tests.real.engines import Docker, Image
-from tests.real.sites import Done, Site, cached, command, finished, show, started
-from tests.real.test_altered import flip
-from tests.real.test_drop_in_upstream import Saves
-from tests.real.watching import watching
+
+from . import dying
+from .disks import assert_full, enlarge, files_in, small_disk
+from .engines import Docker, Image
+from .sites import Done, Site, cached, command, finished, show, started
+from .test_altered import flip
+from .test_drop_in_upstream import Saves
+from .watching import watching
 
 TERMINATED = 143
 

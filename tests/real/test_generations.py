@@ -22,12 +22,13 @@ import pytest
 import zstandard
 
 from arv_docker.archive import canonical
-from arv_docker.archive.archived import ArchivedImage
-from arv_docker.image import Digest
+from arv_docker.archive.archived_image import ArchivedImage
+from arv_docker.model.image import Digest
 from arv_docker.transports import names
-from tests.real import engines, registries
-from tests.real.containerd import ContainerdDocker
-from tests.real.engines import Docker, Image, Podman, Program
+
+from . import engines, registries
+from .containerd import ContainerdDocker
+from .engines import Docker, Image, Podman, Program
 
 pytestmark = pytest.mark.engine("docker", "busybox", "skopeo")
 

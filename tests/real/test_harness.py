@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.real import engines
-from tests.real.engines import Docker, Image, Podman, Program
+from . import engines
+from .engines import Docker, Image, Podman, Program
 
 TOP = Path(__file__).resolve().parents[2]
 

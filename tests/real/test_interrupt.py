@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.engines import Docker, Image
-from tests.real.sites import Site, assert_stored_once, cached, finished
+from .engines import Docker, Image
+from .sites import Site, assert_stored_once, cached, finished
 
 INTERRUPTED, TERMINATED = 130, 143
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from arv_docker.site import LocalSite
-from tests.real.engines import Docker, Image
-from tests.real.proxy import between, ingest
-from tests.real.sites import Site, assert_stored_once, cached, show
+
+from .engines import Docker, Image
+from .proxy import between, ingest
+from .sites import Site, assert_stored_once, cached, show
 
 Created = Callable[[Image], str]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.engines import BASE_DATA, Docker, Image
-from tests.real.sites import Site, finished, show
+from .engines import BASE_DATA, Docker, Image
+from .sites import Site, finished, show
 
 VariantOf = Callable[[Image, str], Image]
 

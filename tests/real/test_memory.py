@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.archives import with_sparse_member
-from tests.real.sites import Site, finished, show
+from .archives import with_sparse_member
+from .sites import Site, finished, show
 
 GIB = 1 << 30
 BLOCK = 64 << 20

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.archives import Image, classic, files_of, image
-from tests.real.sites import Site, finished
+from ..archives import Image, classic, files_of, image
+from .sites import Site, finished
 
 
 def built(day: int) -> Image:

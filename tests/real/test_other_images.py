@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests import archives
-from tests.archives import descriptor, files_of, oci_index
-from tests.real import registries
-from tests.real.engines import Docker, Image, Podman, Program
-from tests.real.registries import Distribution
-from tests.real.sites import Site, show
+from .. import archives
+from ..archives import descriptor, files_of, oci_index
+from . import registries
+from .engines import Docker, Image, Podman, Program
+from .registries import Distribution
+from .sites import Site, show
 
 
 @pytest.mark.engine("docker", "podman", "busybox", "skopeo")

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from arv_docker.archive.docker import DockerArchive
-from arv_docker.engine.podman import Podman as Command
-from arv_docker.engine.podman import Store
-from arv_docker.image import Digest
-from arv_docker.reference import Reference
+from arv_docker.archive.reader import DockerArchive
+from arv_docker.engines.podman import Podman as Command
+from arv_docker.engines.podman import Store
+from arv_docker.model.image import Digest
+from arv_docker.model.reference import Reference
 from arv_docker.transports.local import LocalFile
-from tests.real.engines import BASE_DATA, Docker, Image, Podman
-from tests.real.sites import Site, assert_stored_once, show
+
+from .engines import BASE_DATA, Docker, Image, Podman
+from .sites import Site, assert_stored_once, show
 
 pytestmark = pytest.mark.engine("docker", "podman", "busybox")
 

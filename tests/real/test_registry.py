@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 
 from arv_docker.archive.layer import CHUNK
-from arv_docker.image import Digest
-from arv_docker.reference import Reference
+from arv_docker.model.image import Digest
+from arv_docker.model.reference import Reference
 from arv_docker.registry.credentials import Provider, static
 from arv_docker.transports.registry import RegistrySource
-from tests.real import registries
-from tests.real.engines import Docker, Image, Podman, Program
-from tests.real.registries import PASSWORD, USER, Distribution
-from tests.real.sites import Done, Site, command, finished, show, started
+
+from . import registries
+from .engines import Docker, Image, Podman, Program
+from .registries import PASSWORD, USER, Distribution
+from .sites import Done, Site, command, finished, show, started
 
 
 @pytest.fixture(params=registries.KINDS)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.archives import classic, image
-from tests.real.sites import command, finished, started
-from tests.registry.conftest import registry
-from tests.registry.scripted import Conversation, Registry, sha256
+from ..archives import classic, image
+from ..registry.conftest import registry
+from ..registry.scripted import Conversation, Registry, sha256
+from .sites import command, finished, started
 
 __all__ = ["registry"]
 

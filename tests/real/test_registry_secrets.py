@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.archives import classic, image
-from tests.real.engines import noise
-from tests.real.sites import command, finished, started
-from tests.registry.scripted import Conversation, Registry, TokenServer, running
+from ..archives import classic, image
+from ..registry.scripted import Conversation, Registry, TokenServer, running
+from .engines import noise
+from .sites import command, finished, started
 
 PASSWORD = "a pass phrase of ann's"
 CLUSTER = "v2/zzzzz-gj3su-000000000000000/the-cluster-s-secret"

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.real import environments, registries
-from tests.real.engines import Docker, Engine, Image, Podman
-from tests.real.environments import Environment
-from tests.real.sites import TOP, Site, served
+from . import environments, registries
+from .engines import Docker, Engine, Image, Podman
+from .environments import Environment
+from .sites import TOP, Site, served
 
 pytestmark = pytest.mark.engine("docker", "podman", "busybox")
 

@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from arv_docker.archive.canonical import BLOCK_SIZE
-from arv_docker.keep.blocks import BUFFERS
+from arv_docker.arvados.blocks import BUFFERS
 from arv_docker.site import LocalSite
-from tests.real.engines import Docker, build_noisy, require
-from tests.real.proxy import Proxy, ingest, serving
-from tests.real.sites import assert_stored_once, cached, show
-from tests.real.test_kill import Case
+
+from .engines import Docker, build_noisy, require
+from .proxy import Proxy, ingest, serving
+from .sites import assert_stored_once, cached, show
+from .test_kill import Case
 
 MIB = 1 << 20
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.engines import Docker, Image, Podman, Program
-from tests.real.sites import Site, assert_stored_once, cached, served, show
+from .engines import Docker, Image, Podman, Program
+from .sites import Site, assert_stored_once, cached, served, show
 
 Created = Callable[[Image], str]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import arvados.collection
 import pytest
 
-from tests.real.disks import assert_full, enlarge, files_in, small_disk
-from tests.real.engines import Docker, Image
-from tests.real.shells import Shell
-from tests.real.sites import TOP, Site, finished, show, started
-from tests.real.trees import USER, Apptainer
+from .disks import assert_full, enlarge, files_in, small_disk
+from .engines import Docker, Image
+from .shells import Shell
+from .sites import TOP, Site, finished, show, started
+from .trees import USER, Apptainer
 
 pytestmark = pytest.mark.engine("docker", "busybox")
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.engines import Docker, Image, unavailable
-from tests.real.sites import Done, command, finished, served, started
+from .engines import Docker, Image, unavailable
+from .sites import Done, command, finished, served, started
 
 SDK = "arvados-python-client==3.2.1"
 FUSE = "arvados_fuse==3.2.1"

@@ -10,17 +10,18 @@ from pathlib import Path
 import pytest
 
 import arv_docker
-from arv_docker.engine import docker as docker_command
-from arv_docker.engine import podman as podman_command
+from arv_docker.engines import docker as docker_command
+from arv_docker.engines import podman as podman_command
 from arv_docker.staging.origins import FromEngine
 from arv_docker.transports.docker_archive import ArchiveFile
-from tests.archives import Image as Made
-from tests.archives import classic
-from tests.real import registries
-from tests.real.containerd import ContainerdDocker
-from tests.real.engines import Docker, Engine, Image, Podman, Program
-from tests.real.sites import Done, Site, command, finished, started
-from tests.staging.conftest import Said
+
+from ..archives import Image as Made
+from ..archives import classic
+from ..staging.conftest import Said
+from . import registries
+from .containerd import ContainerdDocker
+from .engines import Docker, Engine, Image, Podman, Program
+from .sites import Done, Site, command, finished, started
 
 VariantOf = Callable[[Image, str], Image]
 

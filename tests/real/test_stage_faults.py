@@ -8,23 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from arv_docker import housekeeping, staging
-from arv_docker.disk import hash_of
-from arv_docker.engine.docker import Docker as Command
-from arv_docker.entries import user_entries
+from arv_docker import maintenance, staging
+from arv_docker.engines.docker import Docker as Command
 from arv_docker.errors import ArvDockerError, ContentError
 from arv_docker.integrations.wfexs import WfexsCache
-from arv_docker.progress import Silent
+from arv_docker.local.disk import hash_of
+from arv_docker.local.progress import Silent
 from arv_docker.staging.folder import PlainFolder
 from arv_docker.staging.staged import verify
-from tests.real import dying
-from tests.real.disks import assert_full, enlarge, files_in, small_disk
-from tests.real.engines import Docker, Engine, Image, Podman
-from tests.real.sites import Done, cached, command, finished, show, started
-from tests.real.test_altered import flip
-from tests.real.test_drop_in_upstream import Saves
-from tests.real.test_folder_faults import digests, flipped
-from tests.real.watching import watching
+from arv_docker.store.content_store import user_entries
+
+from . import dying
+from .disks import assert_full, enlarge, files_in, small_disk
+from .engines import Docker, Engine, Image, Podman
+from .sites import Done, cached, command, finished, show, started
+from .test_altered import flip
+from .test_drop_in_upstream import Saves
+from .test_folder_faults import digests, flipped
+from .watching import watching
 
 VariantOf = Callable[[Image, str], Image]
 Run = Callable[..., Done]
@@ -160,7 +161,7 @@ def collected(home: Path) -> list[str]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in home_of(home).items():
             patch.setenv(name, value)
-        found = housekeeping.Cache(Silent())
+        found = maintenance.Cache(Silent())
         found.gc()
         assert [problem for _, problem in found.verify() if problem] == []
     return cached(home)
@@ -200,7 +201,7 @@ def test_a_flipped_byte_is_found_and_goes_nowhere(
                 with pytest.raises(ContentError):
                     staging.deploy(folder, Command())
             else:
-                found = [(kept.path.name, problem) for kept, problem in housekeeping.Cache(Silent()).verify()]
+                found = [(kept.path.name, problem) for kept, problem in maintenance.Cache(Silent()).verify()]
                 assert [it for it, problem in found if problem] == [path.name.removesuffix("_meta.json")], what
                 offline = tmp_path / f"offline-{number}"
                 with pytest.raises(ArvDockerError):

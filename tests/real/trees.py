@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.real.engines import EngineFailed, Podman, Program
+from .engines import EngineFailed, Podman, Program
 
 #: Trees that were made before, so that they are not made anew in every run: as `made` below makes them.
 TRIXIE, SID = "TEST_TRIXIE_ROOT", "TEST_SID_ROOT"

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from arv_docker.disk import hash_of
-from arv_docker.image import Digest
+from arv_docker.local.disk import hash_of
+from arv_docker.model.image import Digest
 
 #: Of inotify(7), which Python has no module for.
 _MODIFY, _MOVED_TO, _CREATE, _OVERFLOW, _IS_FOLDER = 0x2, 0x80, 0x100, 0x4000, 0x40000000

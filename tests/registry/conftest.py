@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.registry.scripted import Registry, TokenServer, Waited, running
+from .scripted import Registry, TokenServer, Waited, running
 
 
 @pytest.fixture

@@ -23,9 +23,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from arv_docker.image import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
+from arv_docker.model.image import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from arv_docker.registry.http import Patience
-from tests.archives import Image
+
+from ..archives import Image
 
 GZIP_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 

@@ -7,7 +7,7 @@ import json
 import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from tests.registry.scripted import Registry
+from .scripted import Registry
 
 SECRET = "the API token"
 

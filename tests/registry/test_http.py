@@ -24,7 +24,8 @@ from arv_docker.registry.client import Client
 from arv_docker.registry.credentials import static
 from arv_docker.registry.http import Http, is_local, origin, proxy_for
 from arv_docker.registry.upload import Blob
-from tests.registry.scripted import Conversation, Registry, TokenServer, Waited, running, with_tls
+
+from .scripted import Conversation, Registry, TokenServer, Waited, running, with_tls
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:

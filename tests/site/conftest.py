@@ -16,8 +16,8 @@ from urllib.parse import urlencode
 import pytest
 
 from arv_docker.site import LocalSite
-from arv_docker.site.api import Answer, Api, Request
-from arv_docker.site.discovery import Origin
+from arv_docker.site.api.discovery import Origin
+from arv_docker.site.api.endpoint import Answer, Api, Request
 from arv_docker.site.folder import Site, opened
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from arv_docker.site.api import Api, Request, token_of
-from arv_docker.site.discovery import Origin, origin_of
-from arv_docker.site.parameters import merged
+from arv_docker.site.api.discovery import Origin, origin_of
+from arv_docker.site.api.endpoint import Api, Request, token_of
+from arv_docker.site.api.parameters import merged
 
 from .conftest import Direct
 

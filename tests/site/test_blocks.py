@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arv_docker.site.blocks import PIECE, STALE_SECONDS, BlockStore, Collision, Damaged, Totals, WrongContent
+from arv_docker.site.store.blocks import PIECE, STALE_SECONDS, BlockStore, Collision, Damaged, Totals, WrongContent
 
 #: Two blocks of one MD5 (Wang and others, 2004): they differ in the highest bit of six bytes.
 ONE_TWIN = bytes.fromhex(

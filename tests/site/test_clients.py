@@ -26,12 +26,12 @@ from cryptography import x509
 from arv_docker import site
 from arv_docker.cli import site as command
 from arv_docker.errors import BadSettings, NoCluster
-from arv_docker.keep import manifest
-from arv_docker.site import clock
-from arv_docker.site.certificates import RENEW_DAYS, certificates, system_bundle
-from arv_docker.site.database import SCHEMA_VERSION
+from arv_docker.model import manifest_text
 from arv_docker.site.folder import SiteFolder, opened
+from arv_docker.site.http.certificates import RENEW_DAYS, certificates, system_bundle
 from arv_docker.site.status import client_settings
+from arv_docker.site.store import clock
+from arv_docker.site.store.database import SCHEMA_VERSION
 
 #: The command alone, without the rest of the program.
 PROGRAM = (
@@ -151,7 +151,9 @@ def test_arv_copy_brings_a_project_with_its_image_from_site_to_site(served: Serv
 def hello_pdh(path: Path) -> str:
     """The portable data hash of a collection that holds one small file."""
     data = path.read_bytes()
-    return manifest.pdh(manifest.single_file(path.name, len(data), [f"{hashlib.md5(data).hexdigest()}+{len(data)}"]))
+    return manifest_text.pdh(
+        manifest_text.single_file(path.name, len(data), [f"{hashlib.md5(data).hexdigest()}+{len(data)}"])
+    )
 
 
 def json_of_api(folder: Path, method: str, path: str, body: object = None) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arv_docker.site import clock
+from arv_docker.site.store import clock
 
 moments = st.datetimes(timezones=st.just(timezone.utc))
 

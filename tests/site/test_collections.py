@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from arv_docker.keep import manifest
+from arv_docker.model import manifest_text
 from arv_docker.site.folder import opened
 
 from .conftest import Direct
@@ -39,10 +39,10 @@ def test_signed_text_is_stored_bare_and_comes_back_signed(api: Direct) -> None:
     locator = api.signed(b"hello")
     bare = locator.split("+A")[0]
     made = create(api, manifest_text=f". {locator}+K@zzzzz 0:5:sha256\\072abc.tar\n")
-    assert made["portable_data_hash"] == manifest.pdh(f". {bare} 0:5:sha256\\072abc.tar\n")
+    assert made["portable_data_hash"] == manifest_text.pdh(f". {bare} 0:5:sha256\\072abc.tar\n")
     assert (made["file_count"], made["file_size_total"]) == (1, 5)
     found = api.ok("GET", f"collections/{made['uuid']}")
-    [stream] = manifest.parse(found["manifest_text"])
+    [stream] = manifest_text.parse(found["manifest_text"])
     assert stream.locators[0].stripped == bare
     assert "+K@zzzzz" in stream.locators[0].hints
     assert "+A" in stream.locators[0].hints

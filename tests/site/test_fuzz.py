@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arv_docker.errors import BadManifestText
-from arv_docker.keep import manifest
-from arv_docker.site.resources import SERVED
+from arv_docker.model import manifest_text
+from arv_docker.site.store.resources import SERVED
 
 from .test_clients import Served, connected, start
 
@@ -169,11 +169,11 @@ def test_manifest_texts(target: Target, amount: int) -> None:
         answer = target.ask("POST", "/arvados/v1/collections", json.dumps({"manifest_text": text}).encode())
         target.check_growth(amount)
         try:
-            manifest.parse(text)
+            manifest_text.parse(text)
         except BadManifestText:
             assert "errors" in answer
         else:
-            assert "errors" in answer or answer["portable_data_hash"] == manifest.pdh(text)
+            assert "errors" in answer or answer["portable_data_hash"] == manifest_text.pdh(text)
 
     ask()
     assert target.memory() - target.warm < GROWTH

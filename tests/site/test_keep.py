@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from arv_docker.site.blocks import PIECE
 from arv_docker.site.folder import existing_settings
+from arv_docker.site.store.blocks import PIECE
 
 from .conftest import Web
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from arv_docker.site.listing import _order
-from arv_docker.site.resources import LINKS
+from arv_docker.site.api.listing import _order
+from arv_docker.site.store.resources import LINKS
 
 from .conftest import Direct
 

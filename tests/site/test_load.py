@@ -30,7 +30,7 @@ BLOCKS_EACH = 3
 
 #: A server in a process of its own, plain HTTP: the figures are about the site, not about TLS.
 SERVER = (
-    "import pathlib, sys, time; from arv_docker.site.server import local; "
+    "import pathlib, sys, time; from arv_docker.site.http.server import local; "
     "running = local(pathlib.Path(sys.argv[1])); running.start(); "
     "print(running.port, running.token, flush=True); time.sleep(3600)"
 )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arv_docker.site import properties
+from arv_docker.site.store import properties
 
 COLUMN = json.dumps({"s": "Text_1", "n": 2, "list": ["a", "b"], "null": None, "yes": True, "a.b": "dots"})
 

@@ -22,10 +22,11 @@ from urllib.parse import urlencode
 
 import pytest
 
-from arv_docker.site import LocalSite, users
-from arv_docker.site.files import write_private
+from arv_docker.site import LocalSite
+from arv_docker.site.api import users
 from arv_docker.site.folder import opened
-from arv_docker.site.settings import new_settings
+from arv_docker.site.store.files import write_private
+from arv_docker.site.store.settings import new_settings
 
 from .conftest import Reply, Web
 

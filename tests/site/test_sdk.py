@@ -13,7 +13,8 @@ import arvados.errors
 import arvados.util
 import pytest
 
-from arv_docker.site import LocalSite, parameters
+from arv_docker.site import LocalSite
+from arv_docker.site.api import parameters
 
 
 @pytest.fixture

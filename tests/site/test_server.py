@@ -22,8 +22,9 @@ import pytest
 from arv_docker import site
 from arv_docker.errors import BadSettings, DiskError
 from arv_docker.site import LocalSite
-from arv_docker.site.database import SCHEMA_VERSION
+from arv_docker.site import http as site_http
 from arv_docker.site.folder import existing_settings, opened
+from arv_docker.site.store.database import SCHEMA_VERSION
 
 from .conftest import Web
 
@@ -36,8 +37,8 @@ def test_importing_the_site_does_not_import_the_web_framework() -> None:
 
 
 def test_without_its_packages_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "arv_docker.site.server", raising=False)
-    monkeypatch.delattr(site, "server", raising=False)
+    monkeypatch.delitem(sys.modules, "arv_docker.site.http.server", raising=False)
+    monkeypatch.delattr(site_http, "server", raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(BadSettings, match=r"arv-docker\[site\]"), LocalSite(tmp_path / "site"):
         pass

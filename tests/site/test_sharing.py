@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from arv_docker.errors import UsageError
-from arv_docker.site import users
-from arv_docker.site.permissions import ALL_USERS
+from arv_docker.site.api import users
+from arv_docker.site.api.permissions import ALL_USERS
 
 from .conftest import Direct
 

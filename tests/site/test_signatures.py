@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arv_docker.site.signatures import Signer, Verdict, unsigned
+from arv_docker.site.store.signatures import Signer, Verdict, unsigned
 
 SIGNER = Signer(b"site-secret-0123456789", 1209600)
 MD5 = "5d41402abc4b2a76b9719d911017c592"

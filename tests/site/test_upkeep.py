@@ -16,10 +16,11 @@ import pytest
 
 from arv_docker.cli import site as command
 from arv_docker.errors import BadSettings, ContentError, UsageError
-from arv_docker.site import LocalSite, database, upkeep
-from arv_docker.site.blocks import Incoming
-from arv_docker.site.database import MIGRATIONS, SCHEMA_VERSION, Database
+from arv_docker.site import LocalSite, upkeep
 from arv_docker.site.folder import Site, opened
+from arv_docker.site.store import database
+from arv_docker.site.store.blocks import Incoming
+from arv_docker.site.store.database import MIGRATIONS, SCHEMA_VERSION, Database
 
 from .conftest import Direct
 from .test_clients import arguments

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from arv_docker.site import LocalSite, users
+from arv_docker.site import LocalSite
+from arv_docker.site.api import users
 from arv_docker.site.folder import Site, opened
 
 from .conftest import Reply, Web

@@ -12,19 +12,20 @@ from typing import Any
 
 import pytest
 
-from arv_docker.engine import EngineImage
+from arv_docker.engines import EngineImage
 from arv_docker.errors import EngineError, NoSuchImage
-from arv_docker.image import Digest
-from arv_docker.ingest import Ingest, Options
-from arv_docker.progress import Silent
-from arv_docker.reference import ImageId, Reference
+from arv_docker.ingest.service import Ingest, Options
+from arv_docker.local.progress import Silent
+from arv_docker.model.image import Digest
+from arv_docker.model.reference import ImageId, Reference
 from arv_docker.staging import Container, materialize
 from arv_docker.staging.origins import FromEngine, FromKeep, FromRegistry, Origin
-from tests.archives import Image, classic, files_of, image
-from tests.keep.fake_api import FakeApi, cluster
-from tests.registry.conftest import registry
-from tests.registry.scripted import Registry
-from tests.transports.fake_engine import FakeEngine
+
+from ..archives import Image, classic, files_of, image
+from ..arvados.fake_api import FakeApi, cluster
+from ..registry.conftest import registry
+from ..registry.scripted import Registry
+from ..transports.fake_engine import FakeEngine
 
 __all__ = ["registry"]
 

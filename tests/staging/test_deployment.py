@@ -15,14 +15,15 @@ import pytest
 
 import arv_docker
 from arv_docker.errors import DigestMismatch, NoSuchImage, NotVerified
-from arv_docker.image import Digest
-from arv_docker.inspection import Metadata, Sealed, record_of, record_signature, sealed, unsealed
-from arv_docker.progress import Silent
+from arv_docker.local.progress import Silent
+from arv_docker.model.image import Digest
 from arv_docker.staging.folder import PlainFolder
 from arv_docker.staging.staged import verify
-from tests.archives import Image, canonical_archive, classic, hybrid
-from tests.staging.conftest import APP, OTHER, Place, Recorder
-from tests.transports.fake_engine import FakeEngine
+from arv_docker.store.metadata import Metadata, Sealed, record_of, record_signature, sealed, unsealed
+
+from ..archives import Image, canonical_archive, classic, hybrid
+from ..transports.fake_engine import FakeEngine
+from .conftest import APP, OTHER, Place, Recorder
 
 ID = APP.parsed.digest
 
@@ -108,7 +109,7 @@ def test_a_folder_without_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [1, 511, 512, 513, 1_048_576, 1_049_087])
 @pytest.mark.parametrize("form", ["plain", "gzip", "xz", "zip"])
 def test_an_archive_of_any_form_gives_exactly_the_right_bytes(tmp_path: Path, form: str, size: int) -> None:
-    from tests.archives import image
+    from ..archives import image
 
     made = image(random.Random(size).randbytes(size), os="linux")
     forms: dict[str, Callable[[bytes], bytes]] = {

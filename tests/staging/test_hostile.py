@@ -15,19 +15,20 @@ from typing import Any
 import pytest
 
 import arv_docker
-from arv_docker import disk
-from arv_docker.entries import user_entries
 from arv_docker.errors import ArvDockerError, ContentError, DiskError, NotAnImage, NotVerified, OtherImage
-from arv_docker.filenames import naming
-from arv_docker.housekeeping import Cache
-from arv_docker.image import Digest
-from arv_docker.inspection import Sealed, record_signature, sealed, unsealed
-from arv_docker.progress import Silent
+from arv_docker.local import disk
+from arv_docker.local.progress import Silent
+from arv_docker.maintenance import Cache
+from arv_docker.model.image import Digest
 from arv_docker.staging.folder import PlainFolder
 from arv_docker.staging.staged import verify, wanted
-from tests.archives import canonical_archive, files_of, image
-from tests.staging.conftest import APP, OTHER, Place, Recorder, Said
-from tests.transports.fake_engine import FakeEngine
+from arv_docker.store.content_store import user_entries
+from arv_docker.store.filenames import naming
+from arv_docker.store.metadata import Sealed, record_signature, sealed, unsealed
+
+from ..archives import canonical_archive, files_of, image
+from ..transports.fake_engine import FakeEngine
+from .conftest import APP, OTHER, Place, Recorder, Said
 
 ID = APP.parsed.digest
 ARCHIVE, METADATA = "app%3A1.tar", "app%3A1.tar_meta.json"

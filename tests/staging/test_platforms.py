@@ -6,15 +6,16 @@ from __future__ import annotations
 import pytest
 
 import arv_docker
-from arv_docker.entries import user_entries
 from arv_docker.errors import NoSuchImage, OtherImage, UsageError
-from arv_docker.housekeeping import Cache
-from arv_docker.image import OCI_INDEX, Digest, Platform
 from arv_docker.integrations.wfexs import WfexsCache
-from tests.archives import Image, files_of, image
-from tests.registry.scripted import index
-from tests.staging.conftest import Place, Recorder, Said
-from tests.transports.fake_engine import FakeEngine
+from arv_docker.maintenance import Cache
+from arv_docker.model.image import OCI_INDEX, Digest, Platform
+from arv_docker.store.content_store import user_entries
+
+from ..archives import Image, files_of, image
+from ..registry.scripted import index
+from ..transports.fake_engine import FakeEngine
+from .conftest import Place, Recorder, Said
 
 AMD, ARM, OLD = (
     image(files_of(text.encode()), os="linux", architecture=text.partition("/")[0], variant=text.partition("/")[2])
@@ -25,7 +26,7 @@ ARM_ID, AMD_ID = ARM.parsed.digest, AMD.parsed.digest
 
 @pytest.fixture(autouse=True)
 def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arv_docker.manifest.machine.machine", lambda: "x86_64")
+    monkeypatch.setattr("arv_docker.model.manifest.machine.machine", lambda: "x86_64")
 
 
 @pytest.fixture

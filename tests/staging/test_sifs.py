@@ -14,19 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from arv_docker.engine.apptainer import Apptainer
-from arv_docker.entries import user_entries
+from arv_docker.engines.apptainer import Apptainer
 from arv_docker.errors import DigestMismatch, EngineError, NoSuchImage, NotAnImage, NotVerified, OtherImage
-from arv_docker.filenames import SIF_SCHEMES, naming
-from arv_docker.progress import Silent
+from arv_docker.local.progress import Silent
 from arv_docker.staging import Container, deploy
 from arv_docker.staging.deployment import accepts
 from arv_docker.staging.folder import PlainFolder
 from arv_docker.staging.sifs import SifFolder
 from arv_docker.staging.staged import verify, wanted
-from tests.archives import canonical_archive
-from tests.engine.apptainer import Scripted, sif_of
-from tests.staging.conftest import APP, OTHER, Place
+from arv_docker.store.content_store import user_entries
+from arv_docker.store.filenames import SIF_SCHEMES, naming
+
+from ..archives import canonical_archive
+from ..engines.apptainer import Scripted, sif_of
+from .conftest import APP, OTHER, Place
 
 ID = APP.parsed.digest
 NAME = "docker.io/library/app:1"
@@ -215,7 +216,7 @@ def test_a_build_that_fails_leaves_what_was_there(how: str, stored: Place, progr
 _STAGE = """
 from pathlib import Path
 import os, signal, sys
-from arv_docker import entries
+from arv_docker.store import content_store
 from arv_docker.staging import sifs
 from arv_docker.staging.staged import wanted
 when = sys.argv[2]
@@ -224,7 +225,7 @@ if when != "building":
     def die(*words):
         os.kill(os.getpid(), signal.SIGKILL)
     setattr(sifs, when, die)
-cache = entries.user_entries()
+cache = content_store.user_entries()
 (entry,) = (cache.entry(it) for it in cache.contents())
 sifs.SifFolder(Path(sys.argv[1])).put(wanted(["app:1"])[0], entry, cache, force=False)
 """

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import arv_docker
-from arv_docker.archive.docker import DockerArchive
-from arv_docker.entries import Entries, Entry, user_entries
+from arv_docker.archive.reader import DockerArchive
+from arv_docker.arvados.catalog.resolver import DIGEST, HASH, REPO_TAG
 from arv_docker.errors import (
     BadReference,
     BadSettings,
@@ -25,18 +25,19 @@ from arv_docker.errors import (
     RegistryError,
     UsageError,
 )
-from arv_docker.filenames import naming
-from arv_docker.housekeeping import Cache
-from arv_docker.image import Digest, Platform
-from arv_docker.inspection import Sealed
-from arv_docker.keep.catalogue import DIGEST, HASH, REPO_TAG
+from arv_docker.maintenance import Cache
+from arv_docker.model.image import Digest, Platform
 from arv_docker.staging.folder import PlainFolder
 from arv_docker.staging.origins import FromEngine
 from arv_docker.staging.staged import verify
-from tests.archives import Bytes, canonical_archive, containerd
-from tests.keep.fake_api import OTHER as STRANGER
-from tests.keep.fake_api import http_error
-from tests.staging.conftest import APP, OTHER, Place, Recorder, Said, slow_save
+from arv_docker.store.content_store import Entries, Entry, user_entries
+from arv_docker.store.filenames import naming
+from arv_docker.store.metadata import Sealed
+
+from ..archives import Bytes, canonical_archive, containerd
+from ..arvados.fake_api import OTHER as STRANGER
+from ..arvados.fake_api import http_error
+from .conftest import APP, OTHER, Place, Recorder, Said, slow_save
 
 ID = APP.parsed.digest
 NAME = "docker.io/library/app:1"

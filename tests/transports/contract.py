@@ -21,15 +21,16 @@ from typing import Any
 
 import pytest
 
-from arv_docker.archive.docker import DockerArchive
 from arv_docker.archive.layer import Layer
+from arv_docker.archive.reader import DockerArchive
 from arv_docker.archive.stream import StreamedImage
-from arv_docker.cache import cache_folder
 from arv_docker.errors import ArvDockerError, DigestMismatch
-from arv_docker.image import Digest
-from arv_docker.registry.known import LayerTable
+from arv_docker.model.image import Digest
+from arv_docker.store.layer_index import LayerTable
+from arv_docker.store.tarballs import cache_folder
 from arv_docker.transports import Destination, OpenedImage, Source, can_seek
-from tests.archives import Bytes, Image, canonical_archive, classic, files_of, hybrid, image, layout
+
+from ..archives import Bytes, Image, canonical_archive, classic, files_of, hybrid, image, layout
 
 LOW, HIGH = files_of(b"low" * 100_000), files_of(b"high")
 SHAPES = {

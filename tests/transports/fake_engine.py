@@ -9,15 +9,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from arv_docker.archive import canonical
-from arv_docker.archive.archived import ArchivedImage
-from arv_docker.archive.docker import DockerArchive
+from arv_docker.archive.archived_image import ArchivedImage
+from arv_docker.archive.reader import DockerArchive
 from arv_docker.archive.tar import Index
-from arv_docker.engine import EngineImage, ListedImage
-from arv_docker.engine.building import Build
+from arv_docker.engines import EngineImage, ListedImage
+from arv_docker.engines.building import Build
 from arv_docker.errors import ContentError, EngineError, NoSuchImage
-from arv_docker.image import OCI_MANIFEST, Digest, Platform
-from arv_docker.reference import ImageId, Reference
-from tests.archives import END, Bytes, Image, blobs_of, classic, descriptor, member, oci_index, oci_manifest, tar
+from arv_docker.model.image import OCI_MANIFEST, Digest, Platform
+from arv_docker.model.reference import ImageId, Reference
+
+from ..archives import END, Bytes, Image, blobs_of, classic, descriptor, member, oci_index, oci_manifest, tar
 
 
 class Pipe:

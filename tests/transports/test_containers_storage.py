@@ -9,7 +9,8 @@ import pytest
 
 from arv_docker.errors import ArvDockerError, NoSuchImage
 from arv_docker.transports import names
-from tests.engine.scripts import calls_of, scripted
+
+from ..engines.scripts import calls_of, scripted
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,14 @@ import pytest
 
 from arv_docker.archive.layer import Layer
 from arv_docker.errors import BadArchive, ContentError, DigestMismatch, DiskError, UsageError
-from arv_docker.image import Digest
-from arv_docker.reference import parse_name
+from arv_docker.model.image import Digest
+from arv_docker.model.reference import parse_name
 from arv_docker.transports import Destination, SeekableImage, Source, names
 from arv_docker.transports.docker_archive import ArchiveFile
 from arv_docker.transports.local import LocalFile
-from tests.archives import END, canonical_archive, classic, files_of, image, member, pax, several
-from tests.transports.contract import Contract, opened
+
+from ..archives import END, canonical_archive, classic, files_of, image, member, pax, several
+from .contract import Contract, opened
 
 
 class TestFile(Contract):

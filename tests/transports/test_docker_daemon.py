@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from arv_docker.archive import canonical
-from arv_docker.archive.archived import ArchivedImage
-from arv_docker.archive.docker import DockerArchive
+from arv_docker.archive.archived_image import ArchivedImage
 from arv_docker.archive.layer import Layer
-from arv_docker.cache import cache_folder, prep_image_file
+from arv_docker.archive.reader import DockerArchive
 from arv_docker.errors import (
     BadArchive,
     DigestMismatch,
@@ -25,15 +24,17 @@ from arv_docker.errors import (
     NoSuchImage,
     UsageError,
 )
-from arv_docker.image import Digest, Platform
-from arv_docker.progress import Advance, Silent
-from arv_docker.reference import ImageId, Reference
-from arv_docker.registry.known import LayerTable
+from arv_docker.local.progress import Advance, Silent
+from arv_docker.model.image import Digest, Platform
+from arv_docker.model.reference import ImageId, Reference
+from arv_docker.store.layer_index import LayerTable
+from arv_docker.store.tarballs import cache_folder, prep_image_file
 from arv_docker.transports import OpenedImage, names
 from arv_docker.transports.docker_daemon import EngineDestination, EngineSource, NamedDestination, NamedSource
-from tests.archives import Bytes, Image, canonical_archive, files_of, image, layer_of
-from tests.transports.contract import Contract, Far, check
-from tests.transports.fake_engine import FakeEngine
+
+from ..archives import Bytes, Image, canonical_archive, files_of, image, layer_of
+from .contract import Contract, Far, check
+from .fake_engine import FakeEngine
 
 APP = image(files_of(b"low" * 10_000), files_of(b"high"), os="linux")
 ID = APP.parsed.digest

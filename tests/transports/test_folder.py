@@ -12,23 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arv_docker.archive.docker import DockerArchive
+from arv_docker.archive.reader import DockerArchive
 from arv_docker.errors import BadArchive, ContentError, DigestMismatch, NoSuchImage, OtherImage, UsageError
+from arv_docker.model.archive_name import PLAIN, ZIP, ArchiveName
 from arv_docker.transports import SeekableImage
 from arv_docker.transports import names as transports
-from arv_docker.transports.folder import (
-    PLAIN,
-    ZIP,
-    ArchiveName,
-    FolderArchive,
-    FolderDestination,
-    FolderSource,
-    archives,
-    rank,
-    working_on,
-)
-from tests.archives import Bytes, Image, canonical_archive, classic, files_of, image
-from tests.transports.contract import Contract
+from arv_docker.transports.folder import FolderArchive, FolderDestination, FolderSource, archives, rank, working_on
+
+from ..archives import Bytes, Image, canonical_archive, classic, files_of, image
+from .contract import Contract
 
 
 class TestPlain(Contract):

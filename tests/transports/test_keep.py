@@ -7,19 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from arv_docker.arvados.client import Cluster, CollectionRecord
+from arv_docker.arvados.dedup import HeldLayer, KnownLayers
+from arv_docker.arvados.stored import StoredImage
+from arv_docker.arvados.trust import Trust
 from arv_docker.errors import NoSuchImage
-from arv_docker.image import Digest
-from arv_docker.keep import manifest
-from arv_docker.keep.client import Cluster, CollectionRecord
-from arv_docker.keep.delta import HeldLayer, KnownLayers
-from arv_docker.keep.stored import StoredImage
-from arv_docker.keep.trust import Trust
-from arv_docker.progress import Advance
+from arv_docker.local.progress import Advance
+from arv_docker.model import manifest_text
+from arv_docker.model.image import Digest
 from arv_docker.transports import OpenedImage
 from arv_docker.transports.keep import KeepDestination
-from tests.archives import files_of, image
-from tests.keep.fake_api import ME, SYSTEM, FakeApi
-from tests.transports.contract import Contract, Far
+
+from ..archives import files_of, image
+from ..arvados.fake_api import ME, SYSTEM, FakeApi
+from .contract import Contract, Far
 
 TRUST = Trust.of(ME, SYSTEM)
 
@@ -39,7 +40,9 @@ class InACollection:
     def write(self, image: OpenedImage, advance: Advance) -> str:
         stored = self._destination().write(image, advance)
         text = stored.manifest_text(image.config.digest)
-        record = self._api.add("collections", owner_uuid=ME, manifest_text=text, portable_data_hash=manifest.pdh(text))
+        record = self._api.add(
+            "collections", owner_uuid=ME, manifest_text=text, portable_data_hash=manifest_text.pdh(text)
+        )
         self._collections.append(CollectionRecord.of(record))
         return text
 

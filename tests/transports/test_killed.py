@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from arv_docker.archive.docker import DockerArchive
+from arv_docker.archive.reader import DockerArchive
 from arv_docker.errors import BadArchive, DiskError
-from arv_docker.image import Digest
+from arv_docker.model.image import Digest
 from arv_docker.transports import names
-from tests.archives import Bytes, Image, classic, files_of, image
-from tests.transports.contract import check
+
+from ..archives import Bytes, Image, classic, files_of, image
+from .contract import check
 
 OLD = image(files_of(b"base" * 500_000), files_of(b"old" * 100_000), os="linux")
 NEW = image(files_of(b"base" * 500_000), files_of(b"new" * 400_000), os="linux")

@@ -13,7 +13,8 @@ import pytest
 
 from arv_docker.errors import ArvDockerError, BadReference, UsageError
 from arv_docker.transports import names
-from tests.archives import classic, files_of, image
+
+from ..archives import classic, files_of, image
 
 APP = image(files_of(b"app"))
 

@@ -15,12 +15,13 @@ from arv_docker.archive import canonical
 from arv_docker.archive.layer import Layer
 from arv_docker.archive.tar import Index
 from arv_docker.errors import BadArchive, ContentError, DigestMismatch, NoSuchImage, SeveralImages, UsageError
-from arv_docker.image import OCI_INDEX, Digest
+from arv_docker.model.image import OCI_INDEX, Digest
 from arv_docker.transports import Destination, Source, names
 from arv_docker.transports.docker_archive import ArchiveFile
 from arv_docker.transports.oci import Folder, LayoutDestination, LayoutSource
-from tests.archives import Bytes, canonical_archive, descriptor, files_of, image, layout_files, oci_index, several
-from tests.transports.contract import Contract, check, opened
+
+from ..archives import Bytes, canonical_archive, descriptor, files_of, image, layout_files, oci_index, several
+from .contract import Contract, check, opened
 
 APP = image(files_of(b"base" * 10_000), files_of(b"app"), os="linux", architecture="amd64")
 NEXT = image(files_of(b"base" * 10_000), files_of(b"next"), os="linux", architecture="amd64")

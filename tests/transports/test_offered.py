@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 
-from arv_docker.archive.archived import ArchivedImage
-from arv_docker.archive.docker import DockerArchive
+from arv_docker.archive.archived_image import ArchivedImage
+from arv_docker.archive.reader import DockerArchive
 from arv_docker.errors import BadArchive, NoSuchImage
-from arv_docker.image import Config, Digest
-from arv_docker.progress import Advance
+from arv_docker.local.progress import Advance
+from arv_docker.model.image import Config, Digest
 from arv_docker.transports import Destination, OpenedImage, Source, known_layers, names
 from arv_docker.transports.local import named
-from tests.archives import Bytes, Image, canonical_archive
-from tests.transports.contract import Contract
-from tests.transports.test_names import offered
+
+from ..archives import Bytes, Image, canonical_archive
+from .contract import Contract
+from .test_names import offered
 
 __all__ = ["offered"]
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from arv_docker.cache import cache_folder
 from arv_docker.errors import (
     AmbiguousImage,
     ArvDockerError,
@@ -34,29 +33,21 @@ from arv_docker.errors import (
     SchemaOne,
     UsageError,
 )
-from arv_docker.image import OCI_INDEX, OCI_LAYER, Digest
-from arv_docker.manifest import machine_platform, parse_platform
-from arv_docker.progress import Advance, Silent
-from arv_docker.reference import Reference
+from arv_docker.local.progress import Advance, Silent
+from arv_docker.model.image import OCI_INDEX, OCI_LAYER, Digest
+from arv_docker.model.manifest import machine_platform, parse_platform
+from arv_docker.model.reference import Reference
 from arv_docker.registry.credentials import Credentials, static
-from arv_docker.registry.known import LayerTable
+from arv_docker.store.layer_index import LayerTable
+from arv_docker.store.tarballs import cache_folder
 from arv_docker.transports import names
 from arv_docker.transports.docker_daemon import NamedDestination
 from arv_docker.transports.registry import RegistrySource
-from tests import archives
-from tests.archives import Image
-from tests.registry.scripted import (
-    Conversation,
-    Issued,
-    Registry,
-    TokenServer,
-    Waited,
-    index,
-    manifest,
-    running,
-    sha256,
-)
-from tests.transports.fake_engine import FakeEngine
+
+from .. import archives
+from ..archives import Image
+from ..registry.scripted import Conversation, Issued, Registry, TokenServer, Waited, index, manifest, running, sha256
+from .fake_engine import FakeEngine
 
 MIB = 1 << 20
 #: What a break may cost.

@@ -19,23 +19,24 @@ from pathlib import Path
 import pytest
 
 from arv_docker.archive import canonical
-from arv_docker.archive.gzipped import compressed
+from arv_docker.archive.codecs.gzip import compressed
 from arv_docker.archive.layer import Layer
 from arv_docker.archive.stream import StreamedImage
-from arv_docker.cache import cache_folder
 from arv_docker.errors import ArvDockerError, DigestMismatch, RegistryDenied, RegistryError, UsageError
-from arv_docker.image import Digest
-from arv_docker.progress import Advance
-from arv_docker.reference import Reference
+from arv_docker.local.progress import Advance
+from arv_docker.model.image import Digest
+from arv_docker.model.reference import Reference
 from arv_docker.registry import credentials
 from arv_docker.registry.credentials import Credentials, static
+from arv_docker.store.tarballs import cache_folder
 from arv_docker.transports import OpenedImage, names
 from arv_docker.transports.pushing import Pushed
 from arv_docker.transports.registry import RegistryDestination, RegistrySource
-from tests import archives
-from tests.archives import Image
-from tests.registry.scripted import Conversation, Registry, TokenServer, Waited, running, sha256
-from tests.transports.contract import Contract
+
+from .. import archives
+from ..archives import Image
+from ..registry.scripted import Conversation, Registry, TokenServer, Waited, running, sha256
+from .contract import Contract
 
 MIB = 1 << 20
 

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from arv_docker.errors import NotAnImage, RegistryDenied, RegistryError, SchemaOne
-from arv_docker.image import OCI_INDEX
+from arv_docker.model.image import OCI_INDEX
 from arv_docker.registry.client import Client
 from arv_docker.registry.http import Patience
-from tests import archives
-from tests.registry.scripted import Conversation, Registry, TokenServer, Waited, index, sha256
-from tests.transports.test_registry import BIG, IMAGE, MIB, faulty, only_blob, read, source
-from tests.transports.test_registry_destination import BIG as SENT
-from tests.transports.test_registry_destination import NEXT, held, noise, push, sent
+
+from .. import archives
+from ..registry.scripted import Conversation, Registry, TokenServer, Waited, index, sha256
+from .test_registry import BIG, IMAGE, MIB, faulty, only_blob, read, source
+from .test_registry_destination import BIG as SENT
+from .test_registry_destination import NEXT, held, noise, push, sent
 
 # -- reading -----------------------------------------------------------------------------------
 

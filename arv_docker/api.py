@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Functions for other programs: the collection of an image, stored first if need be, and a cluster to ask.
+
+``get_image`` raises the errors of ``arv_docker.errors`` and never SystemExit; it may be
+called from many threads and processes at once, for the same image too.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .arvados.catalog import resolver
+from .arvados.catalog.ranking import TIMESTAMP
+from .arvados.catalog.resolver import DIGEST, HASH
+from .arvados.client import RETRIES, Cluster, Link
+from .arvados.stored import image_file
+from .arvados.trust import Trust
+from .engines import Engine
+from .engines.docker import Docker
+from .errors import NoSuchImage, NotAnImage, UsageError
+from .ingest.options import Ingested, Options
+from .ingest.service import Ingest
+from .local.progress import Progress, Silent
+from .model.image import Digest, parsed_time
+from .model.reference import ImageId, Reference, parse_name
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """An image in Keep.
+
+    A container request names it by ``pdh``. ``image_timestamp`` is when the image was
+    built, None where it does not say; ``linked_at`` and ``linked_by`` tell of the link by
+    which it was found, ``trusted`` whether its writer's word is taken.
+    """
+
+    uuid: str
+    pdh: str
+    image_id: Digest
+    name: str
+    image_timestamp: datetime.datetime | None
+    linked_at: datetime.datetime | None
+    linked_by: str
+    trusted: bool
+
+
+def get_image(
+    api: Any,
+    reference: str,
+    *,
+    project_uuid: str | None = None,
+    pull: bool = False,
+    engine: Engine | None = None,
+    trust_readable: bool = False,
+    retries: int = RETRIES,
+    progress: Progress | None = None,
+) -> ImageRecord:
+    """The image that ``reference`` names, as the cluster behind ``api`` has it.
+
+    ``reference`` is an image's name with any registry, port, tag and digest, or its ID.
+    What Keep has, by the word of a trusted user, is taken from there, and copied into
+    ``project_uuid`` if that is given; else the image is put into Keep from ``engine``
+    (Docker unless given). ``pull`` fetches it from its registry first, so that the newest
+    one is taken. ``api`` is a client object of the Arvados SDK.
+
+    Raises NoSuchImage where neither Keep nor the engine has it, EngineError where Keep has
+    not and the engine cannot be asked, and what storing it may raise.
+
+    >>> import arvados, arv_docker  # doctest: +SKIP
+    >>> image = arv_docker.get_image(arvados.api("v1"), "localhost:5000/tools/bwa:0.7")  # doctest: +SKIP
+    >>> request = {"container_image": image.pdh}  # doctest: +SKIP
+    """
+    name = parse_name(reference)
+    cluster = Cluster(api, retries=retries)
+    trust = Trust.configured(cluster, readable=trust_readable)
+    ingest = Ingest(cluster, Options.configured(project_uuid), progress or Silent(), trust)
+    if pull:
+        return _record(cluster, name, _pulled(ingest, engine or Docker(), name), trust)
+    if project_uuid is None and (found := _found(cluster, name, trust)) is not None:
+        return found
+    stored = ingest.from_keep(name) or ingest.from_engine(engine or Docker(), name)
+    return _record(cluster, name, stored, trust)
+
+
+@contextmanager
+def open_cluster(local: str | Path | None = None, *, retries: int = RETRIES) -> Iterator[Cluster]:
+    """The cluster of the Arvados settings; with ``local``, the site in that folder, served while the block lasts.
+
+    The folder is made where it is not there; an empty text means ``$ARV_DOCKER_SITE``, or the one in the user's data
+    folder. Raises NoCluster where no cluster is configured.
+
+    >>> import arv_docker  # doctest: +SKIP
+    >>> with arv_docker.open_cluster("trial") as cluster:  # doctest: +SKIP
+    ...     cluster.user_uuid
+    """
+    if local is None:
+        yield Cluster.configured(retries=retries)
+        return
+    from . import site
+
+    with site.LocalSite(Path(local) if local else site.default_folder()) as running:
+        yield Cluster.at(running.url, running.token, retries=retries)
+
+
+def _pulled(ingest: Ingest, engine: Engine, name: Reference | ImageId) -> Ingested:
+    if isinstance(name, ImageId):
+        raise UsageError("pull needs a name; an image ID says of no registry where the image is.")
+    engine.pull(name)
+    return ingest.from_engine(engine, name)
+
+
+def _found(cluster: Cluster, name: Reference | ImageId, trust: Trust) -> ImageRecord | None:
+    """The image by the word of trusted users; None if they say nothing of that name."""
+    try:
+        resolved = resolver.resolve(cluster, str(name), trust, trusted_only=True)
+    except (NoSuchImage, NotAnImage):
+        return None
+    link = resolved.link
+    if link is None or link.link_class == DIGEST or not trust.attests(link, resolved.collection):
+        return None  # by another digest: ``from_keep`` has it under the one that the nodes know
+    collection = resolved.collection
+    image_id = image_file(collection).image_id
+    asked = name if isinstance(name, ImageId) else name.identity
+    if link.link_class == HASH and (asked is None or not asked.matches(image_id)):
+        return None
+    return _told(collection.uuid, collection.pdh, image_id, name=name, link=link, trust=trust)
+
+
+def _record(cluster: Cluster, name: Reference | ImageId, stored: Ingested, trust: Trust) -> ImageRecord:
+    """What was stored just now, whatever else the name may mean to the cluster."""
+    names = (stored.name, str(stored.image_id))
+    links = [link for link in resolver.names_of(cluster, [stored.uuid]) if link.name in names]
+    if not links:
+        raise NoSuchImage(f"the links of {stored.uuid}, which {name} is stored as, were deleted meanwhile. Try again.")
+    link = max(links, key=lambda it: (it.name == stored.name, trust.includes(it.modified_by)))
+    return _told(stored.uuid, stored.pdh, stored.image_id, name=name, link=link, trust=trust)
+
+
+def _told(uuid: str, pdh: str, image_id: Digest, *, name: Reference | ImageId, link: Link, trust: Trust) -> ImageRecord:
+    return ImageRecord(
+        uuid=uuid,
+        pdh=pdh,
+        image_id=image_id,
+        name=str(name),
+        image_timestamp=parsed_time(link.properties.get(TIMESTAMP)),
+        linked_at=parsed_time(link.created_at),
+        linked_by=link.modified_by,
+        trusted=trust.includes(link.modified_by),
+    )

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One image of an archive or layout: its config, and its layers as they are stored there, compressed or not."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..errors import DigestMismatch
+from ..local.progress import Progress, Silent
+from ..model.image import Config, Descriptor, Digest
+from .blob import Blob, Checked
+from .codecs.decompression import MAGIC_LENGTH, Decompressed, kind_of
+from .layer import CHUNK, Layer
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLayer:
+    """A layer as it is stored: ``named`` is the digest by which its file is called, None for one called otherwise;
+    ``compression`` what it is compressed with, None if it is not."""
+
+    diff_id: Digest
+    blob: Blob
+    named: Digest | None
+    compression: str | None
+
+    @classmethod
+    def of(cls, diff_id: Digest, blob: Blob, named: Digest | None) -> StoredLayer:
+        """The layer in that file; its first bytes are read, unless the file is called by the diff_id."""
+        return cls(diff_id, blob, named, None if named == diff_id else kind_of(blob.start(MAGIC_LENGTH)))
+
+    def opened(self, size: int | None) -> Layer:
+        """The layer from its front; ``size`` is that of the uncompressed bytes where it is known."""
+        if self.compression is None:
+            return Layer(self.blob.reader(), claimed=self.diff_id, size=self.blob.size)
+        what = f"layer {self.diff_id}"
+        stored = Checked(self.blob.reader(), self.blob.size, self.named, what=what)
+        stream = Decompressed(stored.read, self.compression, what=what)
+        return Layer(stream.read, claimed=self.diff_id, size=size, readinto=stream.readinto)
+
+
+class ArchivedImage:
+    """One image of an archive or layout, its layers readable in any order.
+
+    ``config`` is parsed and hashes to what its path claims; ``tags`` are the names that the
+    archive gives the image, ``digests`` those of the OCI manifest and the indexes that it has
+    for it.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        layers: Sequence[StoredLayer],
+        *,
+        tags: tuple[str, ...] = (),
+        digests: tuple[Digest, ...] = (),
+        progress: Progress | None = None,
+    ) -> None:
+        """``layers`` are in the image's order, repeats kept; ``progress`` is told of those that are read only
+        to be counted."""
+        self.config = config
+        self.tags = tags
+        self.digests = digests
+        self._progress = progress or Silent()
+        self._all = tuple(layers)
+        self._layers: dict[Digest, StoredLayer] = {}
+        for layer in layers:
+            self._layers.setdefault(layer.diff_id, layer)  # the first of its places counts
+        self._sizes = {it.diff_id: it.blob.size for it in self._layers.values() if it.compression is None}
+
+    def check_layout(self) -> None:
+        """Raises DigestMismatch if a layer stands at two places: a reader could take another image from the archive,
+        each byte being right."""
+        for layer in self._all:
+            if layer.blob != self._layers[layer.diff_id].blob:
+                raise DigestMismatch(
+                    f"layer {layer.diff_id} stands at two places in the archive. Readers may take either."
+                )
+
+    @property
+    def compressed(self) -> Mapping[Digest, Descriptor]:
+        """The compressed layers that the archive has a digest for, by diff_id; their descriptors have no media type."""
+        return {
+            it.diff_id: Descriptor("", it.named, it.blob.size)
+            for it in self._layers.values()
+            if it.named is not None and it.compression is not None
+        }
+
+    @property
+    def known_size(self) -> int | None:
+        """The uncompressed bytes of all distinct layers, if no layer must be read to tell; else None."""
+        return sum(self._sizes.values()) if len(self._sizes) == len(self._layers) else None
+
+    @property
+    def sizes(self) -> Mapping[Digest, int]:
+        """The uncompressed size of each distinct layer, in bytes.
+
+        Compressed layers are read for it, once, and checked; raises what ``Layer.read`` raises.
+        """
+        unknown = [diff_id for diff_id in self._in_order() if diff_id not in self._sizes]
+        if unknown:
+            total = sum(self._layers[diff_id].blob.size for diff_id in unknown)
+            with self._progress.step("reading compressed layers", total) as advance:
+                for diff_id in unknown:
+                    layer = self.layer(diff_id)
+                    while layer.read(CHUNK):
+                        pass
+                    advance(self._layers[diff_id].blob.size)
+                    self._sizes[diff_id] = layer.position
+        return {diff_id: self._sizes[diff_id] for diff_id in self._layers}
+
+    def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
+        """Each distinct layer that is not in ``skip``, in the order in which they lie in the archive."""
+        return (self.layer(diff_id) for diff_id in self._in_order() if diff_id not in skip)
+
+    def layer(self, diff_id: Digest) -> Layer:
+        """The layer of that name, from its front. Its ``size`` is None for a compressed one that was never read."""
+        return self._layers[diff_id].opened(self._sizes.get(diff_id))
+
+    def place(self, diff_id: Digest) -> tuple[int, int]:
+        """Where the layer's stored bytes lie in the archive: offset and size."""
+        blob = self._layers[diff_id].blob
+        return blob.offset, blob.size
+
+    def _in_order(self) -> list[Digest]:
+        return sorted(self._layers, key=lambda diff_id: self._layers[diff_id].blob.offset)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compression of layers and of whole archives: gzip, zstd, ZIP."""

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An archive that is compressed as a whole, or the one member of a ZIP file, read as if it were not.
+
+A compressed archive can only be read from its front. It is read through once for an index,
+small files and the beginnings of others being kept; then again for the layers, which come in its own order.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import IO, cast
+
+from ...errors import BadArchive
+from ...local.progress import Advance, Progress, Silent
+from ...model.image import MAX_JSON_SIZE
+from ..blob import RandomAccess
+from ..layer import CHUNK, Stream
+from ..tar import Member, members
+from .decompression import MAGIC_LENGTH, Decompressed, kind_of
+from .zip_file import ZippedMember
+
+_ZIP = b"PK\x03\x04"
+#: What is kept of all small files together.
+_ROOM = 64 << 20
+
+
+def unwrapped(source: RandomAccess, progress: Progress | None = None) -> tuple[RandomAccess, list[Member] | None]:
+    """``source``, or what is in it where it is compressed, and then its members, which had to be read for it.
+
+    Raises BadArchive for what is damaged, cut short, or compressed twice.
+    """
+    start = source.read_at(0, MAGIC_LENGTH)
+    if (kind := kind_of(start)) is not None:
+        inner = Unwrapped(source, kind)
+        _refuse_wrapped(inner)
+        return inner, inner.indexed(progress or Silent())
+    if start.startswith(_ZIP):
+        member = ZippedMember(cast(IO[bytes], _File(source)))
+        _refuse_wrapped(member)
+        return member, None
+    return source, None
+
+
+def _refuse_wrapped(source: RandomAccess) -> None:
+    start = source.read_at(0, MAGIC_LENGTH)
+    if kind_of(start) is not None or start.startswith(_ZIP):
+        raise BadArchive("the archive is compressed twice. Decompress it once, and try again.")
+
+
+def unwrapped_stream(stream: Stream) -> Stream:
+    """``stream``, or what is in it where it is compressed; raises BadArchive for a ZIP file, and as it is read."""
+    start = stream.read(MAGIC_LENGTH)
+    if start.startswith(_ZIP):
+        raise BadArchive("a ZIP file is read from its end, and what is piped in has none. Save it to a file first.")
+    whole = _Rejoined(start, stream)
+    kind = kind_of(start)
+    return Decompressed(whole.read, kind, what="the archive") if kind else whole
+
+
+class Unwrapped:
+    """What a compressed file holds, read at any place; fast only from the front on. A RandomAccess."""
+
+    def __init__(self, source: RandomAccess, kind: str) -> None:
+        self._source = source
+        self._kind = kind
+        self._kept: dict[int, bytes] = {}
+        self._begin()
+        self.size = sys.maxsize  # nobody knows before its end
+
+    def indexed(self, progress: Progress) -> list[Member]:
+        """The members of the tar in it; reads the file once, to its end. Raises what ``tar.members`` raises."""
+        found = []
+        room = _ROOM
+        with progress.step("reading the compressed archive", self._source.size) as advance:
+            self._begin(advance)
+            for member in members(self):
+                small = member.size <= min(MAX_JSON_SIZE, room)
+                content = self.read_at(member.offset, member.size if small else MAGIC_LENGTH)
+                room -= len(content)
+                self._kept[member.offset] = content
+                found.append(member)
+            while self._next(CHUNK):
+                pass
+        self.size = self._position
+        self._begin()
+        return found
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """``length`` bytes from ``offset``; fewer only at the end. Raises BadArchive for what is damaged."""
+        if (kept := self._kept.get(offset)) is not None and length <= len(kept):
+            return kept[:length]
+        if offset < self._position:
+            self._begin()
+        while self._position < offset:
+            if not self._next(min(CHUNK, offset - self._position)):
+                return b""
+        return self._next(length)
+
+    def _begin(self, advance: Advance | None = None) -> None:
+        """Goes back to the front."""
+        compressed = _File(self._source)
+
+        def read(length: int) -> bytes:
+            content = compressed.read(length)
+            if advance is not None:
+                advance(len(content))
+            return content
+
+        self._stream = Decompressed(read, self._kind, what="the archive")
+        self._position = 0
+
+    def _next(self, length: int) -> bytes:
+        content = self._stream.read(length)
+        self._position += len(content)
+        return content
+
+
+class _Rejoined:
+    """A stream whose first bytes have been read. A Stream."""
+
+    def __init__(self, start: bytes, rest: Stream) -> None:
+        self._start = start
+        self._rest = rest
+
+    def read(self, length: int) -> bytes:
+        start, self._start = self._start[:length], self._start[length:]
+        return start + self._rest.read(length - len(start))
+
+    def readinto(self, buffer: memoryview) -> int:
+        start, self._start = self._start[: len(buffer)], self._start[len(buffer) :]
+        buffer[: len(start)] = start
+        return len(start) + self._rest.readinto(buffer[len(start) :])
+
+
+class _File(io.RawIOBase):
+    """A RandomAccess in the form of the standard library."""
+
+    def __init__(self, source: RandomAccess) -> None:
+        self._source = source
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._source.size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, length: int = -1, /) -> bytes:
+        length = self._source.size - self._position if length < 0 else length
+        content = self._source.read_at(self._position, length)
+        self._position += len(content)
+        return content

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading an archive or layout with images in it: what ``docker save`` writes, and tools that write the same or OCI.
+
+Known generations: Docker 1.10 to 24 (a folder for each layer, a repeated layer as a
+symbolic link), Docker 25 and later (``blobs/sha256/``, also an OCI layout; its containerd
+store with compressed layers), Podman and skopeo (flat files), OCI layouts, and the canonical
+archive. ``manifest.json``, where it is there, says which files are the config and the layers,
+else the OCI index; nothing else is believed, and the bytes are judged by the digests that the
+config names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from ..errors import BadArchive, BadConfig, DigestMismatch, LayerCountMismatch, NotAnImage, SchemaOne
+from ..local.progress import Progress
+from ..model import manifest
+from ..model.image import MAX_JSON_SIZE, Config, Descriptor, Digest, Platform
+from . import oci
+from .archived_image import ArchivedImage, StoredLayer
+from .blob import Files, RandomAccess
+from .codecs.whole_archive import unwrapped
+from .listing import Listed, Name, chosen, digest_in, each_once, for_platforms
+from .tar import Index
+
+_MAX_LAYERS = 10_000
+_MAX_IMAGES = 10_000
+
+#: One of several images: what the archive calls it, and what opens it, which raises what ``Images.opened`` raises.
+Openable = tuple[str, Callable[[], ArchivedImage]]
+
+
+class Images:
+    """The images of an archive or layout. ``images`` are what it lists."""
+
+    def __init__(self, files: Files, *, by_index: bool = False, progress: Progress | None = None) -> None:
+        """``by_index``: the OCI index is asked first, where Docker's ``manifest.json`` is there too.
+
+        Raises BadArchive, SchemaOne or NotAnImage where it cannot be said which images are there.
+        """
+        self._files = files
+        self._progress = progress
+        self.images = oci.listing(files) if by_index and "index.json" in files else listing(files)
+
+    def image(self, name: Name | None = None, platform: Platform | None = None) -> ArchivedImage:
+        """The image called ``name``, or the only one there is; for ``platform``, where it is there for several.
+
+        A name does not have to be the archive's own if only one image is there, an ID does. Without a
+        platform that for this machine is taken, where there are several. Raises SeveralImages or AmbiguousImage, which
+        name them, where that leaves more than one, and NoSuchImage where it leaves none; and what
+        ``opened`` raises.
+        """
+        images = self.images
+        if platform is not None and "index.json" in self._files:
+            images = oci.listing(self._files) or images  # manifest.json has one platform of each image
+        image = self.opened(chosen(images, name, platform))
+        if platform is not None:
+            found = manifest.Listed(Descriptor("", image.config.digest, 0), image.config.platform)
+            manifest.chosen([found], platform, what="the archive")
+        return image
+
+    def every(self, name: Name | None = None) -> Iterator[Openable]:
+        """Every image, or every one called ``name``: each once with all its names, for all platforms that are there.
+
+        Raises NoSuchImage where there is none of that name.
+        """
+        found = [image for image in self.images if name is None or image.answers_to(name)]
+        if not found:
+            found = [chosen(self.images, name, None)]
+        for image in each_once(found):
+            yield str(image), partial(self.opened, image)
+
+    def platforms(self, name: Name | None = None) -> Iterator[Openable]:
+        """The image called ``name``, or the only one there is, for each of its platforms; raises as ``image`` does."""
+        images = oci.listing(self._files) if "index.json" in self._files else ()
+        for image in for_platforms(images or self.images, name):
+            yield str(image), partial(self.opened, image)
+
+    def opened(self, listed: Listed) -> ArchivedImage:
+        """One of ``images``. Reads config and structure.
+
+        Raises BadArchive, BadConfig, or a NotAnImage; DigestMismatch where ``manifest.json`` and the OCI index lead to
+        different images.
+        """
+        config = config_of(self._files, listed)
+        layers = [
+            StoredLayer.of(diff_id, self._files.blob(path), digest_in(path))
+            for diff_id, path in layer_paths(listed, config)
+        ]
+        digests = listed.digests
+        if "manifest.json" in self._files and "index.json" in self._files:
+            digests = oci.digests_of(oci.check(self._files, listing(self._files)), listed)
+        return ArchivedImage(config, layers, tags=listed.tags, digests=digests, progress=self._progress)
+
+
+class DockerArchive(Images):
+    """The images of a tar, which may be compressed or the one member of a ZIP file."""
+
+    def __init__(self, source: RandomAccess, *, by_index: bool = False, progress: Progress | None = None) -> None:
+        """Reads the headers and what lists the images. Raises BadArchive, SchemaOne or NotAnImage."""
+        content, known = unwrapped(source, progress)
+        super().__init__(Index(content, known), by_index=by_index, progress=progress)
+
+
+def listing(files: Files) -> tuple[Listed, ...]:
+    """The images of an archive, by ``manifest.json`` or else the OCI index.
+
+    Raises BadArchive, BadConfig, SchemaOne or NotAnImage where they cannot be told.
+    """
+    if "manifest.json" not in files:
+        if "index.json" in files:
+            return oci.listing(files)
+        raise _without_images(files)
+    try:
+        document = json.loads(files.read("manifest.json", limit=MAX_JSON_SIZE).decode())
+    except (ValueError, RecursionError) as error:
+        raise BadArchive(f"manifest.json in the archive is not JSON: {error}.") from None
+    if not isinstance(document, list) or not document:
+        raise BadArchive("manifest.json in the archive lists no image. Save the image again, by its name.")
+    if len(document) > _MAX_IMAGES:
+        raise BadArchive(f"manifest.json in the archive lists {len(document)} images; at most {_MAX_IMAGES} are read.")
+    return tuple(_listed_image(item) for item in document)
+
+
+def config_of(files: Files, listed: Listed) -> Config:
+    """The config of a listed image; raises BadConfig, DigestMismatch, or what ``Config.parse`` refuses."""
+    size = files.blob(listed.config_path).size
+    if size > MAX_JSON_SIZE:
+        raise BadConfig(
+            f"the image's config is {size} bytes; more than {MAX_JSON_SIZE} are not read. It is no image config."
+        )
+    raw = files.read(listed.config_path, limit=MAX_JSON_SIZE)
+    claimed = listed.config_digest
+    if claimed is not None and (found := Digest.of(raw, claimed.algorithm)) != claimed:
+        raise DigestMismatch(
+            f"the archive calls its config {claimed}, and the config hashes to {found}. "
+            "The archive was altered or damaged; nothing of it is used."
+        )
+    return Config.parse(raw)
+
+
+def layer_paths(listed: Listed, config: Config) -> list[tuple[Digest, str]]:
+    """An image's layers from the lowest up and where they should be; raises LayerCountMismatch."""
+    if len(listed.layer_paths) != len(config.diff_ids):
+        raise LayerCountMismatch(
+            f"the archive lists {len(listed.layer_paths)} layers and the image's config {len(config.diff_ids)}. "
+            "Save the image again."
+        )
+    return list(zip(config.diff_ids, listed.layer_paths, strict=True))
+
+
+def _without_images(files: Files) -> Exception:
+    if "repositories" in files:
+        return SchemaOne("the archive is of a Docker older than 1.10. Load it into a newer engine, and save it again.")
+    if any(name.endswith("/layer.tar") for name in files.names()):
+        return BadArchive("the archive has layers and no manifest.json: it is cut short. Save or copy it again.")
+    return NotAnImage(
+        "the archive has no manifest.json and no index.json: it was not made by docker save, podman save or skopeo."
+    )
+
+
+def _listed_image(item: Any) -> Listed:
+    def strings(key: str) -> tuple[str, ...]:
+        value = item.get(key) or []
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value) or len(value) > _MAX_LAYERS:
+            raise BadArchive(f"manifest.json in the archive has a malformed {key}.")
+        return tuple(value)
+
+    if not isinstance(item, dict) or not isinstance(item.get("Config"), str):
+        raise BadArchive("manifest.json in the archive has an entry without a config.")
+    return Listed(item["Config"], strings("RepoTags"), strings("Layers"))

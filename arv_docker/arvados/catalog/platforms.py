@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of several images by one name is for a platform.
+
+Links do not say it, and clusters with a strict vocabulary would refuse a property that did.
+An image's config does: of those that the name may mean, in the cluster's own order, the head of the
+archive is read, a small block of an image that is stored as we store it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...errors import ContentError, KeepError, NoSuchImage
+from ...local.progress import Progress
+from ...model.image import Platform
+from ...model.manifest import same_platform, suits
+from ..client import Cluster, CollectionRecord, Link
+from ..stored import StoredImage
+from .resolver import Resolved, collections_of, usable
+
+
+def for_platform(cluster: Cluster, found: Resolved, platform: Platform, progress: Progress) -> Resolved:
+    """What a name means for ``platform``: the first image for it in the cluster's order.
+
+    Without a variant, one of any variant will do where there is none without. A warning says where the cluster
+    takes another image for the name. Raises NoSuchImage with a list of the images that there are.
+    """
+    others: list[tuple[Link | None, CollectionRecord, Platform]] = []
+    with progress.step("reading the configs of the images of that name", None) as advance:
+        for link, collection in _candidates(cluster, found):
+            try:
+                stored = StoredImage(cluster, collection)
+            except (ContentError, KeepError) as error:
+                progress.say(f"{collection.uuid} is left out: {error.message}")
+                continue
+            advance(stored.bytes_read)
+            if same_platform(stored.config.platform, platform):
+                return _chosen(found, link, collection)
+            others.append((link, collection, stored.config.platform))
+    for link, collection, other in others:
+        if suits(other, platform):
+            return _chosen(found, link, collection)
+    there = "\n".join(f"{collection.uuid}  {other}" for _, collection, other in others)
+    raise NoSuchImage(f"no image of that name is for {platform}; there are:", detail=there)
+
+
+def _candidates(cluster: Cluster, found: Resolved) -> list[tuple[Link | None, CollectionRecord]]:
+    """The collections that a name may mean, in the cluster's order."""
+    if not found.ranked:
+        return [(found.link, found.collection)]
+    collections = collections_of(cluster, found.ranked, manifest=True)
+    pairs = [
+        (link, usable(cluster, collections[link.head_uuid])) for link in found.ranked if link.head_uuid in collections
+    ]
+    return [(link, collection) for link, collection in pairs if collection is not None]
+
+
+def _chosen(found: Resolved, link: Link | None, collection: CollectionRecord) -> Resolved:
+    if collection.pdh == found.collection.pdh:
+        return found
+    warning = f"the cluster itself takes {found.collection.uuid} for that name, an image for another platform."
+    return replace(found, collection=collection, link=link, warnings=(*found.warnings, warning))

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was sent already by a run that was interrupted, so that the next one does not send it again.
+
+A file of signed locators, a line each, written as soon as Keep has a block. It belongs to
+one image, cluster and user, is found by the next run of them whatever ended this one, and
+goes when the image is in Keep. Only what is read and hashes to a block's name spares its PUT.
+
+Keep may collect a block that no collection names when its signature has ended. A locator
+without one, of a cluster that signs nothing, does not say how old it is, and is not used.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from ..model.image import Digest
+from .client import Cluster
+from .dedup import usable_blocks
+
+_SUFFIX = ".blocks"
+
+
+class SentBlocks:
+    """The blocks of some images that this user has sent to this cluster. ``blocks`` are locators by ``md5+size``."""
+
+    def __init__(self, folder: Path, cluster: Cluster, *image_ids: Digest) -> None:
+        self._paths = [folder / f"{image_id}.{cluster.user_uuid}{_SUFFIX}" for image_id in image_ids]
+        self._lock = threading.Lock()
+
+    @property
+    def blocks(self) -> dict[str, str]:
+        """What is on record and may still be used; a line that was cut by a kill is not."""
+        found: dict[str, str] = {}
+        for path in self._paths:
+            with suppress(OSError):
+                for line in path.read_text(errors="replace").split("\n")[:-1]:
+                    found.update(usable_blocks(f". {line} 0:0:x\n", time.time()))
+        return {name: locator for name, locator in found.items() if "+A" in locator}
+
+    def note(self, locator: str) -> None:
+        """Records a block that Keep has taken, if that can be done. Called from any thread."""
+        with self._lock, suppress(OSError):
+            for path in self._paths:
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+                try:
+                    os.write(descriptor, f"{locator}\n".encode())
+                finally:
+                    os.close(descriptor)
+
+    def discard(self) -> None:
+        """Forgets them: the images are in Keep."""
+        for path in self._paths:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)

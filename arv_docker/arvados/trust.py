@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose word is taken for what (design §4). Pure rules over records.
+
+Anyone may write a link to any collection that he can read. A link counts as it stands
+only when it is *attested*; anything else is a hint, and the bytes are read and hashed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..local.settings import settings
+from .client import Cluster, CollectionRecord, Link
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Users whose links are taken at their word, by UUID: this user, the system user, those of the setting.
+
+    ``readable`` brings back the rule of arv-keepdocker: whatever can be read is believed.
+    """
+
+    writers: frozenset[str]
+    readable: bool = False
+
+    @classmethod
+    def of(cls, user: str, system: str, others: Iterable[str] = (), *, readable: bool = False) -> Trust:
+        """Trust in this user, the system user and ``others``."""
+        return cls(frozenset((user, system, *others)), readable)
+
+    @classmethod
+    def configured(cls, cluster: Cluster, *, readable: bool = False) -> Trust:
+        """Trust in the users of a cluster whom the settings name, besides this user and the system user."""
+        return cls.of(cluster.user_uuid, cluster.system_user_uuid, settings().trusted_writers, readable=readable)
+
+    def includes(self, writer: str) -> bool:
+        """Whether the user's word is taken."""
+        return self.readable or writer in self.writers
+
+    def attests(self, link: Link, collection: CollectionRecord) -> bool:
+        """Whether the link counts as it stands for the collection that it points to.
+
+        The server must name a trusted user as the one who wrote it last. A link that pins a
+        PDH must pin the collection's; one that pins none, as those of arv-keepdocker,
+        counts if a trusted user also changed the collection last. ``owner_uuid`` proves
+        nothing: everyone who may write to a project owns what lies in it.
+        """
+        if self.readable:
+            return True
+        if link.modified_by not in self.writers:
+            return False
+        return link.tail_uuid == collection.pdh or (not link.tail_uuid and collection.modified_by in self.writers)

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The names of ``arvados.commands.keepdocker``, for programs that import them.
+
+Same names, arguments, defaults, shapes and exceptions (seed 004, spec/seed-systems §5.2);
+what they do is done by the rest of the package. New programs use ``arv_docker.get_image``.
+``install()`` makes ``import arvados.commands.keepdocker`` yield this module.
+"""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any, NoReturn, TextIO
+
+from ..archive.reader import DockerArchive
+from ..arvados.catalog import ranking, resolver
+from ..arvados.client import Cluster, Link
+from ..cli import arv_keepdocker
+from ..engines import Engine
+from ..engines.docker import Docker
+from ..errors import ArvDockerError, ContentError, NoSuchImage
+from ..model.image import json_object
+from ..model.reference import DEFAULT_TAG, ImageId, Reference, name_as_id, name_from_arguments, parse_name
+from ..store import tarballs
+from ..transports.local import LocalFile
+from . import import_hook
+
+EARLIEST_DATETIME = datetime.datetime(datetime.MINYEAR, 1, 1)
+STAT_CACHE_ERRORS = (OSError, ValueError)
+
+DockerImage = collections.namedtuple("DockerImage", ["repo", "tag", "hash", "created", "vsize"])
+
+#: The command's options, as parsers; the first is for those of arv-keepdocker alone.
+keepdocker_parser = arv_keepdocker.own_options()
+arg_parser = arv_keepdocker.parser()
+
+logger = logging.getLogger("arvados.keepdocker")
+
+
+class DockerError(Exception):
+    """The engine failed, or has no image or several of that name."""
+
+
+def install() -> None:
+    """From now on ``import arvados.commands.keepdocker`` in this process gives this module."""
+    import_hook.install()
+    import_module(import_hook.REPLACED)
+
+
+def main(
+    arguments: Sequence[str] | None = None,
+    stdout: TextIO = sys.stdout,
+    stderr: TextIO = sys.stderr,
+    install_sig_handlers: bool = True,
+    api: Any = None,
+) -> NoReturn:
+    """Runs ``arv-keepdocker`` with ``arguments`` and always raises SystemExit, with code 0 when done.
+
+    ``api`` is used for everything, blocks included, instead of a client made from the
+    environment. A URL ``host:port/name`` whose tag a caller has lost is refused, never guessed.
+    """
+    raise SystemExit(arv_keepdocker.main(arguments, stdout, stderr, signals=install_sig_handlers, api=api))
+
+
+# -- the engine -------------------------------------------------------------------------
+
+
+def popen_docker(cmd: Sequence[str], *args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
+    """Starts ``docker`` or ``docker.io``; its input is closed and its output piped unless told otherwise."""
+    kwargs.setdefault("stdin", subprocess.DEVNULL)
+    kwargs.setdefault("stdout", subprocess.PIPE)
+    kwargs.setdefault("stderr", subprocess.PIPE)
+    with _docker_errors():
+        return subprocess.Popen([Docker().command, *cmd], *args, **kwargs)
+
+
+def check_docker(proc: subprocess.Popen[bytes], description: str) -> None:
+    """Waits for a command of ``popen_docker``, whatever it writes; raises DockerError if it failed."""
+    _, errors = proc.communicate()
+    if proc.returncode != 0:
+        words = (errors or b"").decode(errors="replace").strip()
+        raise DockerError(f"docker {description} returned status code {proc.returncode}. {words}".strip())
+
+
+def docker_images() -> Iterator[DockerImage]:
+    """Each line of ``docker images --no-trunc``, in its order."""
+    with _docker_errors():
+        listed = Docker().list()
+    for image in listed:
+        yield DockerImage(image.repository, image.tag, str(image.id), image.created, image.size)
+
+
+def find_image_hashes(image_search: str, image_tag: str | None = None) -> list[str]:
+    """The ID of the engine's image of that name or ID, as a list that is empty if there is none."""
+    with _docker_errors():
+        try:
+            name = parse_name(f"{image_search}:{image_tag}" if image_tag else image_search)
+            return [str(Docker().inspect(name).id)]
+        except NoSuchImage:
+            return []
+
+
+def find_one_image_hash(image_search: str, image_tag: str | None = None) -> str:
+    """The ID of the one image of that name; raises DockerError if there is none."""
+    hashes = find_image_hashes(image_search, image_tag)
+    if len(hashes) != 1:
+        raise DockerError("no matching image found")
+    return hashes[0]
+
+
+def docker_image_format(image_hash: str) -> str:
+    """The registry format of an image: ``v2`` for an ID with ``sha256:``, ``v1`` without, else ``unknown``."""
+    hashes = find_image_hashes(image_hash)
+    if not hashes:
+        raise DockerError(f"no image {image_hash}")
+    return "v2" if hashes[0].startswith("sha256:") else "unknown" if ":" in hashes[0] else "v1"
+
+
+def docker_image_compatible(api: Any, image_hash: str) -> bool:
+    """Whether the cluster says that it accepts the image's format; a reason to refuse is logged."""
+    supported = Cluster(api).image_formats
+    if not supported:
+        logger.warning("the cluster does not say which image formats it accepts")
+        return False
+    found = docker_image_format(image_hash)
+    if found not in supported:
+        logger.error("the image's format is %r, and the cluster accepts only %r", found, supported)
+    return found in supported
+
+
+def pull_image(image_name: str, image_tag: str) -> None:
+    """``docker pull`` of the name with the tag."""
+    check_docker(popen_docker(["pull", f"{image_name}:{image_tag}"]), "pull")
+
+
+# -- saved tarballs ---------------------------------------------------------------------
+
+
+def _cache_parent() -> Path:
+    return tarballs.cache_folder().parent
+
+
+def get_cache_dir(mkparent: Callable[[], Path] = _cache_parent) -> str:
+    """The folder of saved tarballs, made with mode 0700 if it is not there."""
+    path = mkparent() / "docker"
+    path.mkdir(mode=0o700, exist_ok=True)
+    return str(path)
+
+
+def stat_cache_name(image_file: Any) -> str:
+    """Where the record of a saved tarball is kept; takes the file or its name."""
+    return str(getattr(image_file, "name", image_file)) + ".stat"
+
+
+def prep_image_file(filename: str) -> tuple[IO[bytes], bool]:
+    """The tarball of that name in the cache folder, and whether it must be saved into first (then it is empty)."""
+    path = Path(get_cache_dir()) / filename
+    file, missing = tarballs.prep_image_file(path)
+    return file if file is not None else path.open("w+b"), missing
+
+
+def save_image(image_hash: str, image_file: IO[bytes]) -> None:
+    """``docker save`` into an open file, and its record beside it if that can be written."""
+    engine: Engine = Docker()
+    with _docker_errors(), engine.save([image_hash]) as output:
+        while chunk := output.read(1 << 20):
+            image_file.write(chunk)
+    image_file.flush()
+    try:
+        tarballs.write_record(Path(image_file.name), os.fstat(image_file.fileno()), engine.name)
+    except STAT_CACHE_ERRORS:
+        logger.debug("the saved tarball cannot be used again: its record was not written")
+
+
+def load_image_metadata(image_file: IO[bytes]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Manifest entry and config of the one image of an archive; raises ValueError unless there is exactly one."""
+    try:
+        archive = DockerArchive(LocalFile(image_file.fileno()))
+        config = archive.image().config
+    except ContentError as error:
+        raise ValueError(str(error)) from error
+    (listed,) = archive.images
+    manifest = {"Config": listed.config_path, "RepoTags": list(listed.tags) or None, "Layers": list(listed.layer_paths)}
+    return manifest, json_object(config.raw, what="the image's config")
+
+
+# -- links ------------------------------------------------------------------------------
+
+
+def make_link(api_client: Any, num_retries: int, link_class: str, link_name: str, **link_attrs: Any) -> dict[str, Any]:
+    """Creates a link and gives its record."""
+    body = {**link_attrs, "link_class": link_class, "name": link_name}
+    record: dict[str, Any] = api_client.links().create(body=body).execute(num_retries=num_retries)
+    return record
+
+
+def docker_link_sort_key(link: Mapping[str, Any]) -> tuple[datetime.datetime, datetime.datetime]:
+    """The rank of a link, as two datetimes in UTC without zone; the greatest is preferred. Raises for no link."""
+    made, created = ranking.sort_key(Link.of(link))
+    return _naive(made), _naive(created)
+
+
+def list_images_in_arv(
+    api_client: Any,
+    num_retries: int,
+    image_name: str | None = None,
+    image_tag: str | None = None,
+    project_uuid: str | None = None,
+) -> list[tuple[str, dict[str, Any]]]:
+    """The images of that name, or all, the preferred first, as pairs of collection UUID and a dict.
+
+    The dict has ``dockerhash``, ``repo``, ``tag``, ``timestamp`` (a datetime in UTC without
+    zone), ``collection`` and ``_sort_key``. A hash is looked for where no name is found, if
+    ``image_name`` is one.
+    """
+    cluster = Cluster(api_client, retries=num_retries)
+    if not image_name:
+        return [_listed(row) for row in resolver.listing(cluster, project=project_uuid)]
+    try:
+        also = name_as_id(image_name)
+        if also is not None and (also.whole or image_name.startswith("sha256:")):
+            name: Reference | ImageId = also
+        else:
+            name = name_from_arguments(image_name, image_tag or DEFAULT_TAG)
+    except ArvDockerError:
+        return []  # no link that this program or the original writes is called so
+    return [_listed(row) for row in resolver.listing(cluster, name.written, project_uuid, also=also)]
+
+
+def items_owned_by(owner_uuid: str, arv_items: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Those of the records that ``owner_uuid`` owns."""
+    return (item for item in arv_items if item["owner_uuid"] == owner_uuid)
+
+
+def _listed(row: resolver.Named) -> tuple[str, dict[str, Any]]:
+    made, created = ranking.sort_key(row.link)
+    return row.collection.uuid, {
+        "_sort_key": (_naive(made), _naive(created)),
+        "timestamp": _naive(row.timestamp),
+        "collection": row.collection.uuid,
+        "dockerhash": row.image_id,
+        "repo": row.repository,
+        "tag": row.tag,
+    }
+
+
+def _naive(time: datetime.datetime) -> datetime.datetime:
+    """The same moment without a zone, in UTC, as the original has its times; the first or last there is beyond them."""
+    try:
+        return time.astimezone(datetime.timezone.utc).replace(tzinfo=None)
+    except OverflowError:
+        return datetime.datetime.min if time.year == datetime.MINYEAR else datetime.datetime.max
+
+
+@contextmanager
+def _docker_errors() -> Iterator[None]:
+    try:
+        yield
+    except ArvDockerError as error:
+        raise DockerError(str(error)) from error

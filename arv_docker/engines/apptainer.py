@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Apptainer and Singularity, which run images out of SIF files and hold none themselves.
+
+So this is no ``Engine``: there is nothing to list, load or save, only a file to build. What
+goes in must have been verified before, for neither program compares a layer with its digest.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import deque
+from pathlib import Path
+
+from ..errors import EngineError, NoEngine
+from ..local.disk import read
+from ..model.image import Platform
+from ..model.manifest import machine_platform
+from .output import Ending, lines
+from .process import Finished, pieces, run
+
+#: By preference: where both are there, the second often stands for the first.
+COMMANDS = ("apptainer", "singularity")
+
+ARCHIVE, _SIF = "image.tar", "image.sif"
+
+#: What every SIF file has behind the 32 bytes that make it a script.
+_MAGIC_AT, _MAGIC = 32, b"SIF_MAGIC\0"
+
+#: Lines of a build that failed which its error shows.
+_TAIL = 30
+
+
+class Apptainer:
+    """Apptainer or Singularity, by its command; ``name`` says which."""
+
+    def __init__(self, command: str | None = None) -> None:
+        """Finds the command on PATH; raises NoEngine if there is none."""
+        self.command = command or _found()
+        self.name = Path(self.command).name
+
+    def version(self) -> str:
+        """The program's version, for example ``1.4.5``."""
+        words = run([self.command, "--version"], self._check).stdout.decode(errors="replace").split()
+        return words[-1] if words else ""
+
+    def platform(self) -> Platform:
+        """What it runs: programs for this machine."""
+        return machine_platform()
+
+    def build(self, folder: Path) -> Path:
+        """Makes a SIF file of the archive ``ARCHIVE`` in a folder, beside it. Raises EngineError with its words.
+
+        What the program keeps for later goes into the folder, and its temporary files too unless
+        the environment says where.
+        """
+        prefix = self.name.upper()
+        here = str(folder.absolute())
+        own = {f"{prefix}_CACHEDIR": here, f"{prefix}_TMPDIR": os.environ.get(f"{prefix}_TMPDIR") or here}
+        # Run in the folder: a path of the user's may have a colon, behind which a name would begin.
+        command = [self.command, "build", _SIF, f"docker-archive:{ARCHIVE}"]
+        # It may be silent for long, and there is no engine behind it that could be gone.
+        said = Ending(lines(pieces(command, folder=folder, variables=own, answers=lambda: True)))
+        tail = "".join(deque(said, _TAIL))
+        if said.value != 0:
+            raise EngineError(f"{self.name} build failed with status {said.value}; its last words:", detail=tail)
+        if not is_sif(folder / _SIF):
+            raise EngineError(f"{self.name} build ended well, and wrote no SIF file.", detail=tail)
+        return folder / _SIF
+
+    def _check(self, finished: Finished) -> None:
+        if finished.status != 0:
+            raise EngineError(f"{self.name} failed with status {finished.status}.", detail=finished.stderr)
+
+
+def is_sif(path: Path) -> bool:
+    """Whether a file begins as SIF files do."""
+    try:
+        return read(path, _MAGIC_AT + len(_MAGIC)).startswith(_MAGIC, _MAGIC_AT)
+    except OSError:
+        return False
+
+
+def _found() -> str:
+    for command in COMMANDS:
+        if path := shutil.which(command):
+            return path
+    raise NoEngine(f"no {' or '.join(COMMANDS)} command is on PATH. Install Apptainer to build and run SIF files.")

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whichever engine of this machine has the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import TypeVar
+
+from ..archive.layer import Stream
+from ..errors import EngineError, EngineNotRunning, EnginePermissionDenied, NoEngine, NoSuchImage
+from ..model.image import Digest, Platform
+from ..model.reference import ImageId, Reference
+from . import Engine, EngineImage, ListedImage
+from .building import Build
+
+Answer = TypeVar("Answer")
+
+#: Why another engine is asked. Any other failure may be of the engine that has the image.
+_NEXT = (NoSuchImage, NoEngine, EngineNotRunning, EnginePermissionDenied)
+
+
+class Auto:
+    """The first engine that has the image that is asked for; else, for what needs none, the first that answers.
+
+    Chosen once; ``say`` is told which.
+    """
+
+    def __init__(self, engines: Sequence[Callable[[], Engine]], say: Callable[[str], None]) -> None:
+        """``engines`` make the engines in the order of preference, and may raise NoEngine."""
+        self._engines = engines
+        self._say = say
+        self._chosen: Engine | None = None
+
+    @property
+    def name(self) -> str:
+        """What the chosen engine is called."""
+        return self._engine.name
+
+    def version(self) -> str:
+        """The version of the chosen engine."""
+        return self._engine.version()
+
+    def platform(self) -> Platform:
+        """What the chosen engine runs on."""
+        return self._engine.platform()
+
+    def list(self) -> list[ListedImage]:
+        """The images of the chosen engine."""
+        return self._engine.list()
+
+    def chains(self) -> set[tuple[Digest, ...]]:
+        """The layers of the images of the chosen engine."""
+        return self._engine.chains()
+
+    def inspect(self, name: Reference | ImageId) -> EngineImage:
+        """The image, of the first engine that has it. Raises NoSuchImage, or what the engines failed with."""
+        if self._chosen is not None:
+            return self._chosen.inspect(name)
+        return self._first(lambda engine: engine.inspect(name))
+
+    def save(self, images: Iterable[str]) -> AbstractContextManager[Stream]:
+        """A docker-archive of images of the chosen engine."""
+        return self._engine.save(images)
+
+    def load(self, archive: Iterable[bytes]) -> str:
+        """Loads into the chosen engine."""
+        return self._engine.load(archive)
+
+    def tag(self, image: Digest, name: Reference) -> None:
+        """Names an image of the chosen engine."""
+        self._engine.tag(image, name)
+
+    def pull(self, name: Reference, on_line: Callable[[str], None] | None = None) -> None:
+        """Fetches an image into the chosen engine."""
+        self._engine.pull(name, on_line)
+
+    def build(self, wanted: Build) -> Generator[str, None, EngineImage]:
+        """Builds an image in the chosen engine."""
+        return self._engine.build(wanted)
+
+    @property
+    def _engine(self) -> Engine:
+        if self._chosen is None:
+            self._first(lambda engine: engine.version())
+        assert self._chosen is not None
+        return self._chosen
+
+    def _first(self, question: Callable[[Engine], Answer]) -> Answer:
+        failures: list[EngineError | NoSuchImage] = []
+        for make in self._engines:
+            try:
+                engine = make()
+                answer = question(engine)
+            except _NEXT as error:
+                failures.append(error)
+                continue
+            self._chosen = engine
+            self._say(f"using {engine.name}")
+            return answer
+        # An engine that is there and has no such image says more than one that is not there.
+        worst = min(failures, key=lambda error: (not isinstance(error, NoSuchImage), isinstance(error, NoEngine)))
+        others = [str(error) for error in failures if error is not worst]
+        raise type(worst)(worst.message, detail="\n".join(filter(None, [worst.detail, *others])))

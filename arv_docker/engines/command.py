@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the command lines of Docker and Podman have in common: most of what is asked of an engine.
+
+An engine's own module adds how its command is found, what its refusals mean, and the few
+things that it does in another way.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..errors import (
+    AmbiguousImage,
+    BadReference,
+    BuildFailed,
+    EngineError,
+    EngineFull,
+    EngineNotRunning,
+    EnginePermissionDenied,
+    NoEngine,
+    NoSuchImage,
+)
+from ..local.disk import room_in
+from ..model.image import Digest, Platform
+from ..model.reference import ImageId, Reference
+from ..registry.credentials import Credentials
+from . import EngineImage, ListedImage, process
+from .building import Build
+from .output import Ending, lines
+from .process import Finished, run
+
+#: The columns of a listing, for a template: Podman's ``{{json .}}`` gives other keys, and all lines at once.
+_COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size")
+_LISTING = "{" + ",".join(f'"{column}":{{{{json .{column}}}}}' for column in _COLUMNS) + "}"
+
+#: Images that are inspected by one command, whose line has bounds.
+_AT_ONCE = 500
+
+#: Lines of a build that failed which its error shows.
+_TAIL = 30
+
+#: What every engine says when a disk is full, in lower case.
+_NO_ROOM = os.strerror(errno.ENOSPC).lower()
+
+#: What reading an answer of another form raises.
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, BadReference)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """What an engine says, in lower case, when it is shut to us, is not there, or has no such image; and what to do."""
+
+    denied: tuple[str, ...]
+    if_denied: str
+    not_running: tuple[str, ...]
+    if_not_running: str
+    no_such_image: tuple[str, ...]
+
+
+class CommandLine:
+    """An engine that is driven by its command.
+
+    ``command`` is the program, ``options`` come before every word that it is told. ``platform_format`` has the
+    engine's version say what it runs on.
+    """
+
+    name: str
+    title: str
+    platform_format: str
+    refusals: Refusals
+
+    def __init__(self, command: str, options: Sequence[str] = ()) -> None:
+        self.command = command
+        self.options = tuple(options)
+
+    def version(self) -> str:
+        """The version of the engine itself, for example ``20.10.24``."""
+        return self.run("version", "--format", "{{.Server.Version}}").stdout.decode().strip()
+
+    def platform(self) -> Platform:
+        """The operating system and processor that the engine runs on, as images name them."""
+        words = self.run("version", "--format", self.platform_format).stdout.decode(errors="replace").strip()
+        system, _, processor = words.partition("/")
+        if not system or not processor:
+            raise EngineError(f"{self.name} version gave a platform that cannot be read: {words!r}.")
+        return Platform(system, processor)
+
+    def list(self) -> list[ListedImage]:
+        """What the command ``images --no-trunc`` lists, newest first."""
+        listing = self.run("images", "--no-trunc", "--format", _LISTING).stdout
+        try:
+            return [_listed(json.loads(line)) for line in listing.splitlines() if line]
+        except _UNREADABLE as error:
+            raise EngineError(f"{self.name} images gave a listing that cannot be read: {error!r}.") from error
+
+    def chains(self) -> set[tuple[Digest, ...]]:
+        """The diff_ids of each image that is listed, from its lowest layer up."""
+        images = list(dict.fromkeys(str(image.id) for image in self.list()))
+        chains = set()
+        for start in range(0, len(images), _AT_ONCE):
+            some = images[start : start + _AT_ONCE]
+            lines = self.run("image", "inspect", "--format", "{{json .RootFS.Layers}}", *some).stdout.splitlines()
+            try:
+                chains |= {tuple(_ids(json.loads(line) or ())) for line in lines if line}
+            except _UNREADABLE as error:
+                raise EngineError(f"{self.name} image inspect gave layers that cannot be read: {error!r}.") from error
+        return chains
+
+    def inspect(self, name: Reference | ImageId) -> EngineImage:
+        """The image called ``name``.
+
+        A name is looked up before an ID. The beginning of an ID is compared with the
+        listing, for an engine's answer does not tell an unknown one from an ambiguous one.
+        """
+        if isinstance(name, Reference):
+            for spelling in self.spellings(name):
+                try:
+                    return self._inspect(spelling)
+                except NoSuchImage as error:
+                    missing = error
+            if (prefix := name.as_id) is None:
+                raise missing
+        else:
+            prefix = name
+        return self._inspect(str(prefix.whole or self._only_match(prefix, name)))
+
+    def spellings(self, name: Reference) -> Sequence[str]:
+        """What the name may be written as in the engine, the likeliest first, the one for a registry last."""
+        return [name.written or name.familiar]
+
+    def given(self, name: Reference) -> str:
+        """How a name is written that an image is given."""
+        return name.familiar
+
+    def tag(self, image: Digest, name: Reference) -> None:
+        """Gives the image the name."""
+        self.run("tag", str(image), self.given(name))
+
+    def pull(self, name: Reference, on_line: Callable[[str], None] | None = None) -> None:
+        """Fetches the image; what the command prints goes to ``on_line``."""
+        line = self._line("pull", self.spellings(name)[-1])
+        run(line, self._check, on_line=on_line, answers=self._answers)
+
+    def build(self, wanted: Build) -> Generator[str, None, EngineImage]:
+        """Builds an image: the lines of the log as they come, then the image as the engine has it.
+
+        Lines end as those of ``output.lines``. Raises BuildFailed with the end of the log
+        where the engine is well, and the build is not.
+        """
+        with tempfile.TemporaryDirectory(prefix="arv-docker-", dir=self.temporary()) as name:
+            folder = Path(name)
+            id_file = folder / "id"
+            tag = [f"--tag={self.given(wanted.tag)}"] if wanted.tag else []
+            own = (f"--iidfile={id_file}", "--force-rm", *tag, *self.cache_options(wanted.cache_from))
+            tail: deque[str] = deque(maxlen=_TAIL)
+            output = process.pieces(
+                self._line("build", *own, *wanted.options, wanted.source),
+                stdin=None if isinstance(wanted.context, Path) else wanted.context,
+                # Where a name of a Dockerfile means none of ours: Podman would look here before it looks into a tar.
+                folder=None if isinstance(wanted.context, Path) else folder,
+                variables={**wanted.variables, **self.variables(folder, wanted.logins)},
+                answers=self._answers,
+                release=partial(self.end_steps, folder),
+            )
+            ending = Ending(lines(output))
+            for line in ending:
+                if not line.endswith("\r"):
+                    tail.append(line)
+                yield line
+            if ending.value != 0:
+                self.version()  # an engine that is gone or shut to us says so
+                raise BuildFailed(
+                    f"{self.title} could not build {wanted.tag or 'the image'}; its last words:", detail="".join(tail)
+                )
+            return self._built(id_file)
+
+    def folders(self) -> Sequence[Path]:
+        """Where the engine puts what it is given, where that is on this machine."""
+        return ()
+
+    def temporary(self) -> str | None:
+        """Where the engine has room for much; None for the usual place."""
+        return None
+
+    def variables(self, folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str]:
+        """What a build that works with a folder of its own finds in its environment, and by that in the folder."""
+        raise NotImplementedError
+
+    def end_steps(self, folder: Path) -> bool:  # noqa: ARG002 -- nothing goes on without Docker's command
+        """Ends what a build with that folder runs, if it would go on without the command; whether there was any."""
+        return False
+
+    def cache_options(self, images: Sequence[str]) -> Sequence[str]:
+        """The images whose layers a build may use, as options."""
+        return [f"--cache-from={image}" for image in images]
+
+    def run(self, *arguments: str, patient: bool = False) -> Finished:
+        """One call of the command to its end, its answer checked; a ``patient`` one may be silent while it works."""
+        return run(self._line(*arguments), self._check, answers=self._answers if patient else None)
+
+    def pieces(self, *arguments: str) -> Generator[bytes, None, int]:
+        """The output of one call in pieces, as it comes; then the exit status."""
+        return process.pieces(self._line(*arguments), answers=self._answers)
+
+    def _line(self, *arguments: str) -> tuple[str, ...]:
+        return (self.command, *self.options, *arguments)
+
+    def _told(self, *arguments: str) -> str:
+        """What a call prints, however it ends."""
+        return run(self._line(*arguments), lambda _: None).stdout.decode(errors="replace").strip()
+
+    def _answers(self) -> bool:
+        """Whether the engine answers at all, for one that has been silent for long while it works."""
+        try:
+            self.version()
+        except EngineError:
+            return False
+        return True
+
+    def _built(self, id_file: Path) -> EngineImage:
+        """The image whose ID the engine wrote into a file."""
+        try:
+            image_id = _id(id_file.read_text().strip())
+        except (OSError, UnicodeDecodeError, BadReference) as error:
+            raise EngineError(f"{self.name} build ended well, but left no image ID: {error}.") from error
+        try:
+            return self.inspect(ImageId(image_id.hex))
+        except NoSuchImage as error:
+            raise EngineError(
+                f"{self.title} built {image_id}, but does not hold it: its builder keeps images to itself. Use the "
+                "builder called default (BUILDX_BUILDER=default).",
+                detail=error.detail,
+            ) from error
+
+    def _inspect(self, name: str) -> EngineImage:
+        finished = self.run("image", "inspect", name)
+        try:
+            (document,) = json.loads(finished.stdout)
+            return _engine_image(document)
+        except _UNREADABLE as error:
+            raise EngineError(
+                f"{self.name} image inspect {name} gave an answer that cannot be read: {error!r}."
+            ) from error
+
+    def _only_match(self, prefix: ImageId, asked: Reference | ImageId) -> Digest:
+        found = {image.id for image in self.list() if prefix.matches(image.id)}
+        if not found:
+            raise self._no_such_image(str(asked))
+        if len(found) > 1:
+            raise AmbiguousImage(
+                f"{asked} is the beginning of {len(found)} image IDs. Write more digits.",
+                detail="\n".join(sorted(map(str, found))),
+            )
+        return found.pop()
+
+    def _check(self, finished: Finished) -> None:
+        """Raises the error that fits a command that failed."""
+        if finished.status == 0:
+            return
+        words = finished.stderr.lower()
+        if any(text in words for text in self.refusals.denied):
+            raise EnginePermissionDenied(self.refusals.if_denied, detail=finished.stderr)
+        if any(text in words for text in self.refusals.not_running):
+            raise EngineNotRunning(self.refusals.if_not_running, detail=finished.stderr)
+        if any(text in words for text in self.refusals.no_such_image):
+            raise self._no_such_image(finished.command[-1], finished.stderr)
+        if _NO_ROOM in words:
+            room = ", ".join(f"{room_in(path)} in {path}" for path in self.folders() if path.is_dir())
+            raise EngineFull(
+                f"{self.title} has no room left: {room or 'its disk is full'}.", detail=finished.stderr, room=room
+            )
+        shown = " ".join((self.name, *finished.command[1 + len(self.options) :][:2]))
+        raise EngineError(f"{shown} failed with status {finished.status}.", detail=finished.stderr)
+
+    def _no_such_image(self, name: str, detail: str = "") -> NoSuchImage:
+        return NoSuchImage(
+            f"{self.title} has no image {name!r}. See {self.name} images, or fetch it first: "
+            f"{self.name} pull, or --pull.",
+            detail=detail,
+        )
+
+
+def found(title: str, commands: Iterable[str]) -> str:
+    """The first of the commands that is on PATH; raises NoEngine if none is."""
+    for command in commands:
+        if path := shutil.which(command):
+            return path
+    raise NoEngine(
+        f"no {title} command is on PATH ({', '.join(commands)}). Install {title}. An image can be stored without it, "
+        f"from a file that {title.lower()} save wrote: ingest --from-archive FILE."
+    )
+
+
+def _listed(line: Mapping[str, Any]) -> ListedImage:
+    return ListedImage(
+        line["Repository"], line["Tag"], _id(line["ID"]), line.get("CreatedSince", ""), line.get("Size", "")
+    )
+
+
+def _engine_image(document: Mapping[str, Any]) -> EngineImage:
+    return EngineImage(
+        id=_id(document["Id"]),
+        tags=tuple(document.get("RepoTags") or ()),
+        digests=tuple(document.get("RepoDigests") or ()),
+        diff_ids=tuple(_ids((document.get("RootFS") or {}).get("Layers") or ())),
+        platform=Platform(
+            document.get("Os") or "unknown", document.get("Architecture") or "unknown", document.get("Variant") or ""
+        ),
+        size=int(document.get("Size") or 0),
+        config=document.get("Config") or {},
+    )
+
+
+def _ids(texts: Iterable[str]) -> Iterator[Digest]:
+    return map(_id, texts)
+
+
+def _id(text: str) -> Digest:
+    """An engine's image ID; Podman leaves out ``sha256:``."""
+    return Digest.sha256(text.removeprefix("sha256:"))

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Docker's ``save`` and ``load`` straight at the daemon's socket, where that is on this machine.
+
+The command copies each byte between the socket and a pipe, and both of us pay for that: it is
+a third of the work of storing an image (docs/decisions/0004). Whatever is not plain, from
+another context to a daemon that does not answer, is left to the command, whose words say what is wrong.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ..local.settings import settings
+from .watch import Watch
+
+_DEFAULT = "/var/run/docker.sock"
+_MOST_HEAD = 64 << 10
+#: Seconds in which a daemon says who it is.
+_PATIENCE = 20
+_MOST_WORDS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the daemon says to an archive: whether it took it, and its words."""
+
+    well: bool
+    words: str
+
+
+class SavedStream:
+    """A docker-archive as the daemon sends it: a ``Stream``."""
+
+    def __init__(self, connection: socket.socket, start: bytes, watch: Watch) -> None:
+        self._connection = connection
+        self._start = memoryview(start)
+        self._watch = watch
+
+    def read(self, length: int) -> bytes:
+        """``length`` bytes; fewer only at the end."""
+        buffer = bytearray(length)
+        count = self.readinto(memoryview(buffer))
+        return bytes(buffer) if count == length else bytes(buffer[:count])
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fills ``buffer`` and gives the number of bytes; fewer only at the end, also where the daemon broke off."""
+        filled = min(len(buffer), len(self._start))
+        buffer[:filled] = self._start[:filled]
+        self._start = self._start[filled:]
+        with suppress(ConnectionError), self._watch:
+            while filled < len(buffer) and (count := self._connection.recv_into(buffer[filled:])):
+                filled += count
+        self._watch.judge()
+        return filled
+
+
+def socket_path(environment: Mapping[str, str]) -> str | None:
+    """The daemon's socket that the Docker command would use, if it is a plain one on this machine."""
+    if host := environment.get("DOCKER_HOST"):
+        return host.removeprefix("unix://") if host.startswith("unix:///") else None
+    if environment.get("DOCKER_TLS_VERIFY") or environment.get("DOCKER_TLS"):
+        return None  # then the command goes to a port
+    if not (context := environment.get("DOCKER_CONTEXT")):
+        try:
+            folder = Path(environment.get("DOCKER_CONFIG") or Path.home() / ".docker")
+            context = json.loads((folder / "config.json").read_bytes()).get("currentContext")
+        except FileNotFoundError:
+            context = None
+        except (OSError, ValueError, AttributeError, RuntimeError):  # the last where nobody has that user's home
+            return None
+    return _DEFAULT if context in (None, "", "default") else None
+
+
+def daemon_id() -> str | None:
+    """The ID of the daemon behind the socket, by which it can be told from the one that the command talks to."""
+    if (path := socket_path(os.environ)) is None:
+        return None
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as unix:
+        unix.settimeout(min(_PATIENCE, settings().engine_timeout or _PATIENCE))
+        try:
+            unix.connect(path)
+            connection = http.client.HTTPConnection("docker")
+            connection.sock = unix
+            connection.request("GET", "/info")
+            found = json.loads(connection.getresponse().read()).get("ID")
+        except (OSError, http.client.HTTPException, ValueError, AttributeError):
+            return None
+    return found if isinstance(found, str) and found else None
+
+
+def load(archive: Iterable[bytes], answers: Callable[[], bool]) -> Answer | None:
+    """Feeds a docker-archive to the daemon; None where the command has to be asked.
+
+    Nothing was taken from ``archive`` then. If that raises, the daemon gets no end of it and keeps nothing.
+    ``answers`` says whether the daemon still answers; raises EngineSilent where it does not.
+    """
+    if (path := socket_path(os.environ)) is None:
+        return None
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as unix,
+        _watching(unix, answers) as watch,
+    ):
+        try:
+            unix.connect(path)
+        except OSError:
+            return None
+        connection = http.client.HTTPConnection("docker")
+        connection.sock = unix
+        fields = {"Content-Type": "application/x-tar", "Transfer-Encoding": "chunked"}
+        with suppress(BrokenPipeError, ConnectionResetError):  # it refuses before it has all; then it says why
+            connection.request("POST", "/images/load?quiet=1", _sent(archive, watch), fields, encode_chunked=True)
+        try:
+            with watch:
+                response = connection.getresponse()
+                return _judged(response.status, response.read(_MOST_WORDS))
+        except (OSError, http.client.HTTPException) as error:
+            watch.judge()
+            return Answer(False, f"the Docker daemon broke off: {error!r}")
+
+
+def _sent(archive: Iterable[bytes], watch: Watch) -> Iterator[bytes]:
+    """The same; between two pieces the daemon is waited for."""
+    for chunk in archive:
+        with watch:
+            yield chunk
+
+
+@contextmanager
+def _watching(connection: socket.socket, answers: Callable[[], bool]) -> Iterator[Watch]:
+    """A watch over what is said on a connection, which is shut where the daemon is silent."""
+    watch = Watch("the Docker daemon", settings().engine_timeout, partial(_shut, connection), answers)
+    try:
+        yield watch
+    finally:
+        watch.close()
+
+
+def _shut(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _judged(status: int, body: bytes) -> Answer:
+    """The answer in a response: a line of JSON for each thing that was said, also for what went wrong on the way."""
+    words, well = [], status == http.HTTPStatus.OK
+    for line in body.splitlines():
+        try:
+            said = json.loads(line)
+            well = well and "error" not in said
+            words.append(said.get("stream") or said.get("error") or said.get("message") or "")
+        except (ValueError, AttributeError, TypeError):
+            words.append(line.decode(errors="replace"))
+    return Answer(well, "".join(map(str, words)).strip())
+
+
+@contextmanager
+def saving(images: Sequence[str], answers: Callable[[], bool]) -> Iterator[SavedStream | None]:
+    """What the daemon saves; None where the command has to be asked.
+
+    ``answers`` says whether the daemon still answers; raises EngineSilent where it does not.
+    """
+    path = socket_path(os.environ)
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection,
+        _watching(connection, answers) as watch,
+    ):
+        yield _answered(connection, path, images, watch) if path else None
+
+
+def _answered(connection: socket.socket, path: str, images: Sequence[str], watch: Watch) -> SavedStream | None:
+    # Of HTTP/1.0, in which the body is the plain bytes up to the end of the connection.
+    query = urllib.parse.urlencode([("names", image) for image in images])
+    try:
+        connection.connect(path)
+        connection.sendall(f"GET /images/get?{query} HTTP/1.0\r\nHost: docker\r\n\r\n".encode())
+        received = b""
+        while b"\r\n\r\n" not in received:
+            with watch:
+                piece = connection.recv(_MOST_HEAD)
+            watch.judge()
+            if not piece or len(received) > _MOST_HEAD:
+                return None
+            received += piece
+    except OSError:
+        return None
+    head, _, start = received.partition(b"\r\n\r\n")
+    status_line, *fields = head.lower().split(b"\r\n")
+    plain = not any(field.startswith(b"transfer-encoding:") for field in fields)
+    return SavedStream(connection, start, watch) if status_line.split()[1:2] == [b"200"] and plain else None

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logins for one command of an engine: a configuration of its own, beside which the user's stays as it is.
+
+The secret is in a file that only this user can read, and that goes with its folder; it is
+in no argument and no variable.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..local.settings import home
+from ..model.reference import DEFAULT_REGISTRY
+from ..registry.credentials import HUB_KEY, Credentials, config_files, config_in
+
+
+def for_docker(folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str]:
+    """Makes a folder for ``DOCKER_CONFIG``: the user's, with these logins; gives the variables that point there.
+
+    Contexts, plug-ins and all else that the user's folder has are reached through links.
+    """
+    users = Path(os.environ.get("DOCKER_CONFIG") or home() / ".docker")
+    made = folder / "docker"
+    made.mkdir(mode=0o700)
+    for entry in users.iterdir() if users.is_dir() else ():
+        if entry.name != "config.json":
+            (made / entry.name).symlink_to(entry.absolute())
+    # For a registry with an empty helper Docker looks into the file itself, whatever store is configured.
+    found = _with_logins(config_in(users / "config.json"), logins, helper="")
+    _write(made / "config.json", found)
+    return {"DOCKER_CONFIG": str(made)}
+
+
+def for_podman(folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str]:
+    """Makes a file for ``REGISTRY_AUTH_FILE``: all that the user's say, with these logins; gives the variables."""
+    made = folder / "auth.json"
+    _write(made, _with_logins(_merged(map(config_in, config_files())), logins, helper=None))
+    return {"REGISTRY_AUTH_FILE": str(made)}
+
+
+def _merged(documents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What several files say of registries; the first that knows one wins."""
+    found: dict[str, Any] = {}
+    for one in documents:
+        for key in ("auths", "credHelpers"):
+            if isinstance(one.get(key), dict):
+                found[key] = one[key] | found.get(key, {})
+    return found
+
+
+def _with_logins(config: dict[str, Any], logins: Mapping[str, Credentials], helper: str | None) -> dict[str, Any]:
+    for part in ("auths", "credHelpers"):
+        if not isinstance(config.get(part), dict):
+            config[part] = {}
+    for registry, credentials in logins.items():
+        key = HUB_KEY if registry == DEFAULT_REGISTRY else registry
+        config["auths"][key] = {"auth": credentials.basic}
+        config["credHelpers"].pop(key, None)
+        if helper is not None:
+            config["credHelpers"][key] = helper
+    return config
+
+
+def _write(path: Path, config: Mapping[str, Any]) -> None:
+    path.touch(mode=0o600, exist_ok=False)
+    path.write_text(json.dumps(config))

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Giving names to images that are in Keep already, taking them away, and asking what a name means.
+
+The cluster ranks the links of a name by when the image was built, so writing a newer
+link does not move a name to an older build. A name is moved by writing the new link
+and then deleting the links that outrank it, as far as this user may.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ..arvados.catalog import collections, links, resolver
+from ..arvados.catalog.resolver import HASH, REPO_TAG
+from ..arvados.client import Cluster, CollectionRecord, Link
+from ..arvados.stored import StoredImage
+from ..arvados.trust import Trust
+from ..errors import ClusterError, ContentError, NoSuchImage, Shadowed
+from ..local.polling import READY, until_ready
+from ..local.progress import Progress
+from ..model.image import Digest
+from ..model.reference import Reference
+from . import verify
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What became of a name: the collection that has it now, and how many links were written and deleted."""
+
+    uuid: str
+    pdh: str
+    name: str
+    written: int
+    deleted: int
+    shadowed_by: Link | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a name means to the cluster, and what this user stored under it.
+
+    ``state`` is ``ready`` when the cluster resolves the name to a collection that this user
+    linked and that has the same content still, ``shadowed`` when to another one or to other
+    content, ``foreign`` when this user linked none.
+    """
+
+    state: str
+    name: str
+    uuid: str
+    pdh: str
+    link: Link
+    stored: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def link(cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust, progress: Progress) -> Named:
+    """Makes a collection known as an image called ``name``, after finding that it holds one.
+
+    Every layer is read and hashed, unless a trusted user's link attests the content.
+    Raises what ``verify`` and ``check_free`` raise; then nothing is written. A PDH must be that
+    of a collection which has a UUID.
+    """
+    image = StoredImage(cluster, collection)
+    check_free(cluster, name, image.config.digest)
+    existing = resolver.names_of(cluster, [collection.uuid])
+    if not any(it.link_class == HASH and trust.attests(it, collection) for it in existing):
+        verify.verify(cluster, collection, quick=False, progress=progress)
+    properties = links.timestamp_of(image.config)
+    written = links.ensure(
+        cluster, collection, image.file.image_id, name, trust=trust, properties=properties, existing=existing
+    )
+    if collection.owner_uuid == cluster.user_uuid:
+        collections.note_name(cluster, collection, name.link_name)
+    return Named(collection.uuid, collection.pdh, name.link_name, written, 0, _shadow(cluster, collection, name))
+
+
+def check_free(cluster: Cluster, name: Reference, image_id: Digest) -> None:
+    """Raises Shadowed for a name that was made for another image alone, by ``link_uniquely`` or a push.
+
+    ``image_id`` is the digest of the config of the image that is to get the name.
+    """
+    digits = name.unique_to
+    if digits is None or digits.matches(image_id):
+        return
+    with suppress(NoSuchImage, ContentError):
+        holder = resolver.resolve(cluster, str(name)).collection
+        if digits.matches(StoredImage(cluster, holder).config.digest):
+            raise Shadowed(
+                f"{name.link_name} is the name of the image in {holder.uuid} alone, whose ID begins with {digits.hex}, "
+                "and stays so. Choose another name, or take that one away first: arv-docker untag."
+            )
+
+
+def link_uniquely(
+    cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust, progress: Progress
+) -> str:
+    """Gives an image in Keep one more name, made of ``name`` and its own ID, that can never mean another one.
+
+    Gives that name. Raises what ``link`` raises, and Shadowed if the cluster takes even it for another
+    collection, which somebody else has given the name to.
+    """
+    unique = Reference.parse(f"{name.name}:{name.unique(StoredImage(cluster, collection).config.digest).tag}")
+    named = link(cluster, collection, unique, trust, progress)
+    if (shadow := named.shadowed_by) is not None:
+        raise Shadowed(
+            f"{named.name}: to the cluster it means {shadow.head_uuid}, by the link {shadow.uuid} of "
+            f"{shadow.modified_by}. The image is in Keep as {collection.uuid}; workflows may use {collection.pdh}."
+        )
+    return named.name
+
+
+def move(cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust, progress: Progress) -> Named:
+    """Gives ``name`` to the image in a collection, also when the cluster's order prefers another one.
+
+    The new link is written first; then links of the same name that outrank it are deleted,
+    as far as this user may. One that stays is reported as ``shadowed_by``.
+    """
+    named = link(cluster, collection, name, trust, progress)
+    deleted, tried = 0, set[str]()
+    while (shadow := _shadow(cluster, collection, name)) is not None and shadow.uuid not in tried:
+        tried.add(shadow.uuid)
+        deleted += _deleted(cluster, shadow)
+    return Named(named.uuid, named.pdh, named.name, named.written, deleted, shadow)
+
+
+def remove(cluster: Cluster, name: Reference) -> tuple[list[Link], list[Link]]:
+    """Deletes the links of a name that this user may delete; those deleted, and those that stay.
+
+    Raises NoSuchImage where the name has none.
+    """
+    found = _links(cluster, name)
+    if not found:
+        raise NoSuchImage(f"the cluster knows no image {name.link_name!r}.")
+    gone = [it for it in found if _deleted(cluster, it)]
+    return gone, [it for it in found if it not in gone]
+
+
+def status(cluster: Cluster, name: Reference, trust: Trust) -> Status:
+    """What the cluster takes the name for, and whether that is what this user stored; raises NoSuchImage."""
+    resolved = resolver.resolve(cluster, str(name), trust)
+    if resolved.link is None or resolved.link.link_class != REPO_TAG:
+        raise NoSuchImage(f"the cluster knows no image by the name {name.link_name!r}.")
+    ours = [it for it in _links(cluster, name) if it.modified_by == cluster.user_uuid]
+    head, pdh = resolved.link.head_uuid, resolved.collection.pdh
+    ready = any(it.head_uuid == head and it.tail_uuid in ("", pdh) for it in ours)
+    state = READY if ready else "shadowed" if ours else "foreign"
+    stored = tuple(it.head_uuid for it in ours)
+    return Status(state, name.link_name, head, pdh, resolved.link, stored, resolved.warnings)
+
+
+def wait(
+    cluster: Cluster, name: Reference, trust: Trust, seconds: float, sleep: Callable[[float], None] = time.sleep
+) -> Status:
+    """Returns when the cluster takes the name for what this user stored under it.
+
+    Raises NotReady, which says what the name means instead, when it does not after so many seconds.
+    """
+
+    def ask() -> Status | None:
+        with suppress(NoSuchImage):
+            return status(cluster, name, trust)
+        return None
+
+    found = until_ready(ask, _in_words, what=name.link_name, seconds=seconds, sleep=sleep)
+    assert found is not None
+    return found
+
+
+def _in_words(found: Status | None) -> str:
+    if found is None:
+        return "absent"
+    if found.state == "shadowed":
+        return f"shadowed by {found.uuid} (link {found.link.uuid} of {found.link.modified_by})"
+    return found.state
+
+
+def _links(cluster: Cluster, name: Reference) -> Sequence[Link]:
+    return list(cluster.links([["link_class", "=", REPO_TAG], ["name", "=", name.link_name]]))
+
+
+def _deleted(cluster: Cluster, it: Link) -> bool:
+    """Deletes a link, if the server lets this user; whether it is gone, by us or by somebody else meanwhile."""
+    try:
+        cluster.delete_link(it.uuid)
+    except ClusterError as error:
+        if error.status not in (403, 404):
+            raise
+        return error.status == 404
+    return True
+
+
+def _shadow(cluster: Cluster, collection: CollectionRecord, name: Reference) -> Link | None:
+    """The link because of which the name means another collection; None when it means this one."""
+    resolved = resolver.resolve(cluster, str(name))
+    if resolved.link is None or resolved.collection.pdh == collection.pdh:
+        return None
+    return resolved.link

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finding out whether a collection really holds the image that it is named after.
+
+Quick: its structure, and that every block is there. Full: every block is read, and the
+SHA-256 of every layer compared with the image's config, which no MD5 twin survives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..archive.archived_image import ArchivedImage
+from ..archive.layer import CHUNK
+from ..arvados.block_put import at_once
+from ..arvados.client import Cluster, CollectionRecord, batches
+from ..arvados.stored import StoredImage
+from ..errors import NotVerified
+from ..local.progress import Progress
+from ..model.image import Digest
+from ..model.manifest_text import locators, pdh
+
+_ASKED_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was verified. ``canonical`` says whether the archive is the canonical one; ``bytes_read`` is 0 for quick."""
+
+    uuid: str
+    pdh: str
+    image_id: Digest
+    config_digest: Digest
+    manifest_digest: Digest
+    layers: int
+    blocks: int
+    size: int
+    canonical: bool
+    quick: bool
+    bytes_read: int
+
+
+def verify(cluster: Cluster, collection: CollectionRecord, *, quick: bool, progress: Progress) -> Report:
+    """Verifies the image in a collection (given with its manifest text) and reports what it is.
+
+    Raises NotVerified, NotAnImage, DigestMismatch or BadArchive for content that is not the
+    image's, and KeepError for blocks that are lost or damaged.
+    """
+    if pdh(collection.manifest_text or "") != collection.pdh:
+        raise NotVerified(f"the manifest text of {collection.uuid} is not that of {collection.pdh}.")
+    image = StoredImage(cluster, collection)
+    names = {locator.stripped: str(locator) for locator in locators(image.file.streams)}
+    _check_presence(cluster, collection, names)
+    if isinstance(image.archived, ArchivedImage):
+        image.archived.check_layout()
+    read = 0 if quick else _read_layers(image, progress)
+    return Report(
+        uuid=collection.uuid,
+        pdh=collection.pdh,
+        image_id=image.file.image_id,
+        config_digest=image.config.digest,
+        manifest_digest=image.layout.manifest_digest,
+        layers=len(image.config.diff_ids),
+        blocks=len(names),
+        size=image.file.size,
+        canonical=image.canonical is not None,
+        quick=quick,
+        bytes_read=read,
+    )
+
+
+def _check_presence(cluster: Cluster, collection: CollectionRecord, names: dict[str, str]) -> None:
+    missing: list[str] = []
+    for some in batches(names, _ASKED_AT_ONCE):
+        present = at_once(cluster.has_block, [names[name] for name in some])
+        missing += [name for name, there in zip(some, present, strict=True) if not there]
+    if missing:
+        raise NotVerified(
+            f"{len(missing)} of {len(names)} blocks of {collection.uuid} are not in Keep. Ingest the image again.",
+            detail="\n".join(missing[:20]),
+        )
+
+
+def _read_layers(image: StoredImage, progress: Progress) -> int:
+    """Reads each layer, and what is around it while its blocks are at hand: each of them is fetched once."""
+    total, frame = sum(image.sizes.values()), image.canonical
+    framed = True
+    with progress.step("verifying", total) as advance:
+        for layer in image.layers():
+            assert layer.claimed is not None
+            framed = framed and (frame is None or frame.is_headed(layer.claimed))
+            while content := layer.read(CHUNK):
+                advance(len(content))
+            framed = framed and (frame is None or frame.is_padded(layer.claimed))
+    if not framed or not (frame is None or frame.is_closed()):
+        # Whoever goes by the headers, as every engine does, reads other layers than those hashed here.
+        raise NotVerified(f"the headers before the layers of {image.collection.uuid} are not those of its image.")
+    return total

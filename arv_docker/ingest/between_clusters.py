@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Copying images from one cluster to another: content, ID, names; blocks once, and only those that are missing.
+
+The portable data hash stays, for it is what workflows and job reuse compare. An image that
+is stored as we store it goes the way of every other source, so that layers which the
+other cluster has are not read; one of another layout (upstream's) goes block by block, as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+
+from ..arvados.catalog import links, resolver
+from ..arvados.catalog.resolver import DIGEST, REPO_TAG
+from ..arvados.client import Cluster, CollectionRecord, batches
+from ..arvados.resume import SentBlocks
+from ..arvados.stored import StoredImage, image_file
+from ..arvados.trust import Trust
+from ..errors import BadReference, ClusterError, ContentError, NotVerified
+from ..images import verify
+from ..local.progress import Progress
+from ..model.image import Digest
+from ..model.manifest_text import locators
+from ..model.reference import ImageId, Reference
+from ..store import tarballs
+from .dry_run import Planned, large, planned
+from .options import Ingested, Options
+from .records import Cataloguing
+from .service import Ingest
+
+_BLOCK = re.compile(r"(?<= )([0-9a-f]{32}\+\d+)\S*")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An image of the cluster that is copied from, with the names that its users gave it, the preferred first, and the
+    digests by which trusted users' links call it."""
+
+    collection: CollectionRecord
+    image_id: Digest
+    names: tuple[Reference, ...]
+    digests: tuple[Digest, ...] = ()
+
+    def __str__(self) -> str:
+        return ", ".join(name.link_name for name in self.names) or str(self.image_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """An image that the other cluster has now, under all its names; the same counts as ``Ingested``."""
+
+    uuid: str
+    pdh: str
+    image_id: Digest
+    names: tuple[str, ...]
+    already: bool
+    bytes_sent: int
+    bytes_spared: int
+    links_written: int
+
+
+def one(source: Cluster, text: str) -> Candidate:
+    """The image that ``text`` means there, with its other names; raises what ``catalogue.resolve`` raises."""
+    found = resolver.owned(source, resolver.resolve(source, text).collection)
+    return _candidate(source, found)
+
+
+def every(source: Cluster, project: str | None = None) -> list[Candidate]:
+    """Every image of the cluster that this user can read, or those that a project owns, each once.
+
+    What was linked first comes first: of images that were made at the same time, and all by one name (a build that can
+    be repeated may say 1970), the one means the name that was linked last, on the other cluster too.
+    """
+    rows = resolver.listing(source, project=project)
+    uuids = list(dict.fromkeys(row.collection.uuid for row in reversed(rows)))
+    found: dict[str, CollectionRecord] = {}
+    for some in batches(uuids, 50):  # with their manifest texts
+        found |= {it.uuid: it for it in source.collections([["uuid", "in", some]], manifest=True)}
+    named: dict[str, list[Reference]] = {}
+    for row in rows:
+        if (name := _name(f"{row.repository}:{row.tag}")) is not None and row.repository != "<none>":
+            named.setdefault(row.collection.uuid, []).append(name)
+    digests = _digests(source, found.values())
+    candidates = []
+    for uuid in uuids:
+        with suppress(ContentError, KeyError):  # a link may lead to what is no image
+            names = tuple(dict.fromkeys(named.get(uuid, ())))
+            candidates.append(Candidate(found[uuid], image_file(found[uuid]).image_id, names, digests.get(uuid, ())))
+    return candidates
+
+
+class Copying:
+    """Copies images from one cluster to another."""
+
+    def __init__(self, source: Cluster, target: Cluster, options: Options, progress: Progress) -> None:
+        self._source = source
+        self._target = target
+        self._options = options
+        self._progress = progress
+        self._coming: dict[Digest, int] = {}
+
+    def plan(self, image: Candidate) -> Planned:
+        """What ``run`` would do, after those that were planned before; reads no more than the head of the image."""
+        stored = StoredImage(self._source, image.collection)
+        records = Cataloguing(self._target, self._for(image, stored), self._progress)
+        diff_ids = stored.config.diff_ids if stored.is_ours else ()
+        total = stored.layout.size if stored.is_ours else stored.file.size
+        about = (str(image), image.image_id)
+        found = planned(self._target, records, *about, diff_ids=diff_ids, total=total, coming=self._coming)
+        if stored.is_ours:
+            self._coming |= large(stored.sizes)
+        return found
+
+    def run(self, image: Candidate) -> Copied:
+        """Copies an image, its hash link, and a link for each of its names and further digests.
+
+        Raises what verifying and storing it raise; then the other cluster has no collection and no link of it.
+        """
+        stored = StoredImage(self._source, image.collection)
+        options = self._for(image, stored)
+        first = next(iter(image.names), None)
+        records = Cataloguing(self._target, options, self._progress)
+        if stored.is_ours:
+            name = first or ImageId(image.image_id.hex)
+            done = Ingest(self._target, options, self._progress).from_source(Opened(stored), name)
+        else:
+            with tarballs.locked(tarballs.cache_folder(), image.image_id, self._waiting(image)):
+                done = records.known(image.image_id, first) or self._verbatim(records, stored, first)
+        own = (stored.config.digest, stored.layout.manifest_digest)
+        digests = [digest for digest in image.digests if digest not in own]
+        written = done.links_written + self._named(records, image, digests)
+        if done.pdh != image.collection.pdh and not done.already:
+            raise NotVerified(f"{image} became {done.pdh}, and was {image.collection.pdh}.")
+        names = tuple(name.link_name for name in image.names)
+        return Copied(
+            done.uuid, done.pdh, image.image_id, names, done.already, done.bytes_sent, done.bytes_spared, written
+        )
+
+    def _for(self, image: Candidate, stored: StoredImage) -> Options:
+        """The options for an image: its file stays named as it is, whichever digest that is."""
+        by_manifest = image.image_id == stored.layout.manifest_digest
+        return replace(self._options, by_manifest=by_manifest, image_ids=())
+
+    def _named(self, records: Cataloguing, image: Candidate, digests: Sequence[Digest]) -> int:
+        """Links the image by its further names, and the digests by which its source called it; how many that took."""
+        further = image.names[1:] or ((None,) if digests else ())
+        done = (records.known(image.image_id, name, digests=digests) for name in further)
+        return sum(found.links_written for found in done if found is not None)
+
+    def _verbatim(self, records: Cataloguing, stored: StoredImage, name: Reference | None) -> Ingested:
+        """Copies the blocks as they are, after finding that they hold the image."""
+        records.check_cluster()
+        verify.verify(self._source, stored.collection, quick=False, progress=self._progress)
+        sent = SentBlocks(tarballs.cache_folder(), self._target, stored.file.image_id)
+        before = sent.blocks
+        try:
+            done = self._block_by_block(records, stored, name, sent, before)
+        except ClusterError as error:
+            if error.status != 403 or not before:
+                raise
+            self._progress.say("the cluster does not take blocks that it had already; sending everything again")
+            sent.discard()  # they are signed for another token, say
+            done = self._block_by_block(records, stored, name, sent, {})
+        sent.discard()
+        return done
+
+    def _waiting(self, image: Candidate) -> Iterator[None]:
+        self._progress.say(f"another process works on image {image.image_id.short}; waiting for it")
+        yield
+
+    def _block_by_block(
+        self,
+        records: Cataloguing,
+        stored: StoredImage,
+        name: Reference | None,
+        sent: SentBlocks,
+        before: Mapping[str, str],
+    ) -> Ingested:
+        """Sends the blocks that are not among those ``before``, and makes a collection of all."""
+        there = dict(before)
+        count = 0
+        with self._progress.step("copying blocks", stored.file.size) as advance:
+            for locator in locators(stored.file.streams):
+                if locator.stripped not in there:
+                    content = self._source.get_block(str(locator))
+                    there[locator.stripped] = self._target.put_block(content)
+                    sent.note(there[locator.stripped])
+                    count += len(content)
+                advance(locator.size or 0)
+        text = _BLOCK.sub(lambda match: there[match[1]], stored.collection.manifest_text or "")
+        return records.adopt(text, stored.file.image_id, name, links.timestamp_of(stored.config), bytes_sent=count)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A source that is open already."""
+
+    image: StoredImage
+
+    @contextmanager
+    def open(self) -> Iterator[StoredImage]:
+        yield self.image
+
+
+def _candidate(source: Cluster, collection: CollectionRecord) -> Candidate:
+    linked = resolver.names_of(source, [collection.uuid], [REPO_TAG])
+    names = dict.fromkeys(name for link in linked if (name := _name(link.name)) is not None)
+    digests = _digests(source, [collection]).get(collection.uuid, ())
+    return Candidate(collection, image_file(collection).image_id, tuple(names), digests)
+
+
+def _digests(source: Cluster, collections: Iterable[CollectionRecord]) -> dict[str, tuple[Digest, ...]]:
+    """The digests by which engines and registries call the images in some collections, by UUID.
+
+    By the word of trusted users alone: our own link will say it on the other cluster.
+    """
+    trust = Trust.configured(source)
+    by_uuid = {collection.uuid: collection for collection in collections}
+    found: dict[str, tuple[Digest, ...]] = {}
+    for some in batches(by_uuid):
+        for link in source.links([["link_class", "=", DIGEST], ["head_uuid", "in", some]]):
+            if trust.attests(link, by_uuid[link.head_uuid]):
+                with suppress(BadReference):
+                    found[link.head_uuid] = (*found.get(link.head_uuid, ()), Digest.parse(link.name))
+    return found
+
+
+def _name(text: str) -> Reference | None:
+    """A name that can be written again; what is no name was never resolved by any."""
+    try:
+        return Reference.parse(text)
+    except BadReference:
+        return None

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings of this program: ``arv-docker.conf`` beside the Arvados ``settings.conf``, and the environment.
+
+The file is looked for where the Arvados SDK looks for its own (spec/arvados-semantics
+§1.1), and has its form: ``KEY=value`` lines. A variable of the environment wins. What
+the Arvados settings say (host, token) is the SDK's business.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import BadSettings
+
+FILE_NAME = "arv-docker.conf"
+TRUSTED_WRITERS = "ARV_DOCKER_TRUSTED_WRITERS"
+IMAGE_ID = "ARV_DOCKER_IMAGE_ID"
+CONFIG, MANIFEST = IMAGE_IDS = ("config", "manifest")
+BOTH = "both"
+FOLDER = "ARV_DOCKER_FOLDER"
+MIRRORS = "ARV_DOCKER_REGISTRY_MIRRORS"
+ENGINE_TIMEOUT = "ARV_DOCKER_ENGINE_TIMEOUT"
+
+_KEYS = (TRUSTED_WRITERS, IMAGE_ID, FOLDER, MIRRORS, ENGINE_TIMEOUT)
+
+#: Seconds in which a busy engine answers: it may have thousands of images to list.
+_ENGINE_TIMEOUT = 120.0
+
+#: The key to the cluster, and repo2docker's to a registry, which goes to the engine in a file.
+_SECRETS = ("ARVADOS_API_TOKEN", "CONTAINER_ENGINE_REGISTRY_CREDENTIALS")
+
+_USER = re.compile(r"[0-9a-z]{5}-tpzed-[0-9a-z]{15}")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What can be set.
+
+    ``trusted_writers`` are UUIDs of users whose links are taken at their word, besides this
+    user and the system user. ``image_id`` is the digest by which the cluster's nodes know images:
+    ``config``, or ``manifest`` for nodes that use the containerd store; with ``both`` an image is
+    stored under the other one too. ``folder``
+    is where ``arv-docker folder`` keeps image archives, None if nothing is set. ``mirrors``
+    are registries that are asked first for the images of another, by that one's name.
+    ``engine_timeout`` is the seconds that an engine may be silent, 0 for no limit.
+    """
+
+    trusted_writers: frozenset[str] = frozenset()
+    image_id: str = "config"
+    folder: Path | None = None
+    mirrors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    engine_timeout: float = _ENGINE_TIMEOUT
+    both: bool = False
+
+    @property
+    def by_manifest(self) -> bool:
+        """Whether the cluster's nodes know images by the digests of their manifests."""
+        return self.image_id == MANIFEST
+
+    def image_ids(self, asked: str | None = None) -> tuple[str, ...]:
+        """The digests under which images are stored: the one that is asked for, or those of the settings."""
+        if asked == BOTH or (asked is None and self.both):
+            return IMAGE_IDS
+        return (asked or self.image_id,)
+
+
+def settings() -> Settings:
+    """The settings in force now; raises BadSettings, which names the key, and the file if it stands there."""
+    found = _file()
+    own = {key: value for key, value in os.environ.items() if key in _KEYS}
+    if found is None:
+        return _of(own)
+    written = _parsed(found)
+    try:
+        return _of({**written, **own})
+    except BadSettings as error:
+        key = error.message.partition(":")[0]
+        raise error if key in own else BadSettings(f"{found}: {error.message}") from None
+
+
+def _of(values: Mapping[str, str]) -> Settings:
+    image_id, *other = _image_ids(values)
+    return Settings(
+        _writers(values), image_id, _folder(values), _mirrors(values), engine_timeout=_timeout(values), both=bool(other)
+    )
+
+
+def for_commands() -> dict[str, str]:
+    """What the commands that we run get of our environment: they have no business with the cluster."""
+    return {name: value for name, value in os.environ.items() if name not in _SECRETS}
+
+
+def home() -> Path:
+    """The user's home folder; raises BadSettings where HOME is not set and the system knows no such user."""
+    return expanded(Path("~"))
+
+
+def user_folder(variable: str, otherwise: str) -> Path:
+    """The folder that one of XDG's variables names, or ``otherwise`` in the user's home: a relative path is none.
+
+    Raises BadSettings as ``home`` does.
+    """
+    named = os.environ.get(variable, "")
+    return Path(named) if named.startswith("/") else home() / otherwise
+
+
+def expanded(path: Path) -> Path:
+    """The path with the home folder that a ``~`` at its front means; raises BadSettings where nobody has one."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise BadSettings(f"{path}: no such home folder is known. Set HOME, or write the path in full.") from None
+
+
+def _file() -> Path | None:
+    """The first settings file there is."""
+    return next((path for path in _places() if path.is_file()), None)
+
+
+def _places() -> Iterator[Path]:
+    for entry in os.environ.get("CONFIGURATION_DIRECTORY", "").split(":"):
+        if entry.startswith("/"):
+            yield Path(entry) / FILE_NAME
+    yield user_folder("XDG_CONFIG_HOME", ".config") / "arvados" / FILE_NAME
+    for entry in (os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":"):
+        if entry.startswith("/"):
+            yield Path(entry) / "arvados" / FILE_NAME
+
+
+def _parsed(path: Path) -> dict[str, str]:
+    values = {}
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings(f"{path} cannot be read: {error}.") from error
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if not line or line.startswith("#"):
+            continue
+        key, equals, value = line.partition("=")
+        if not equals or key.strip() not in _KEYS:
+            raise BadSettings(f"{path}, line {number}: {key.strip()!r} is no setting. Known: {', '.join(_KEYS)}.")
+        values[key.strip()] = value.strip()
+    return values
+
+
+def _writers(values: Mapping[str, str]) -> frozenset[str]:
+    writers = re.split(r"[\s,]+", values.get(TRUSTED_WRITERS, "").strip())
+    for writer in filter(None, writers):
+        if not _USER.fullmatch(writer):
+            raise BadSettings(f"{TRUSTED_WRITERS}: {writer!r} is not the UUID of a user (xxxxx-tpzed-…).")
+    return frozenset(filter(None, writers))
+
+
+def _image_ids(values: Mapping[str, str]) -> tuple[str, ...]:
+    """One or both of IMAGE_IDS, first the one that suits the cluster's nodes."""
+    value = values.get(IMAGE_ID, CONFIG)
+    found = IMAGE_IDS if value == BOTH else tuple(value.replace(" ", "").split(","))
+    if len(set(found)) < len(found) or not set(found) <= set(IMAGE_IDS):
+        raise BadSettings(
+            f"{IMAGE_ID}: {value!r} is none of {CONFIG}, {MANIFEST}, {BOTH} (as {CONFIG},{MANIFEST}: the first is the "
+            f"one that the cluster's nodes know), and {MANIFEST},{CONFIG}."
+        )
+    return found
+
+
+def _folder(values: Mapping[str, str]) -> Path | None:
+    value = values.get(FOLDER)
+    return expanded(Path(value)) if value else None
+
+
+def _mirrors(values: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in filter(None, re.split(r"[\s,]+", values.get(MIRRORS, "").strip())):
+        registry, equals, mirror = entry.partition("=")
+        if not registry or not equals or not mirror:
+            raise BadSettings(f"{MIRRORS}: {entry!r} is not REGISTRY=MIRROR, as in docker.io=mirror.example/hub.")
+        found[registry] = (*found.get(registry, ()), mirror)
+    return found
+
+
+def _timeout(values: Mapping[str, str]) -> float:
+    value = values.get(ENGINE_TIMEOUT)
+    if value is None:
+        return _ENGINE_TIMEOUT
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds < math.inf:
+        raise BadSettings(f"{ENGINE_TIMEOUT}: {value!r} is not a number of seconds, or 0 for no limit.")
+    return seconds

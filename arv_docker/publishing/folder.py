@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeping a folder of image archives in line with an engine (seed 002).
+
+One archive for each image and version, named by what it holds. A version that was
+released keeps its archive; what is built anew under the same version (see ``version``)
+is archived anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from ..archive import canonical
+from ..archive.layer import CHUNK
+from ..engines import Engine
+from ..errors import BadArchive, ContentError, NotVerified, UsageError
+from ..local.disk import hash_of
+from ..local.progress import Progress, Silent
+from ..local.settings import FOLDER, settings
+from ..model.archive_name import PLAIN, ZIP
+from ..model.build_version import tag_of
+from ..model.image import Digest
+from ..model.reference import Reference
+from ..transports import SeekableImage
+from ..transports.folder import FolderArchive, FolderDestination, archives, check_unreleased, rank, working_on
+from ..transports.saved import SavedSource
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """What ``update`` found or did: the archive that is current now, whether it was written, and what was removed."""
+
+    archive: FolderArchive
+    image_id: Digest
+    saved: bool
+    compressed: bool
+    removed: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """An archive after it was read; ``problem`` is empty if it is what its name says."""
+
+    archive: FolderArchive
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """An archive as others may fetch it. ``sha256`` and ``size``, in bytes, are those of the file."""
+
+    name: str
+    version: str
+    image_id: str
+    format: str
+    url: str
+    size: int
+    sha256: str
+
+
+class ArchiveFolder:
+    """A folder of image archives."""
+
+    def __init__(self, path: Path | None = None, progress: Progress | None = None) -> None:
+        """``path`` is the folder of the setting ARV_DOCKER_FOLDER unless given; raises UsageError without either."""
+        path = path or settings().folder
+        if path is None:
+            raise UsageError(f"which folder? Give --dir DIR, or set {FOLDER}.")
+        self.path = path
+        self._progress = progress or Silent()
+
+    def images(self) -> list[FolderArchive]:
+        """The archives in the folder, by file name; other files are left out. Raises UsageError if there is none."""
+        return archives(self.path)
+
+    def latest(self) -> dict[str, FolderArchive]:
+        """The latest archive of each image: the one whose image was built last, by its config.
+
+        Of equal times a released version comes before a dirty one, then the file written last.
+        """
+        found: dict[str, FolderArchive] = {}
+        for archive in sorted(self.images(), key=rank):
+            found[archive.name.image] = archive
+        return dict(sorted(found.items()))
+
+    def update(
+        self,
+        engine: Engine,
+        image: str,
+        version: str = "latest",
+        *,
+        clean: bool = False,
+        compress: bool = False,
+        force: bool = False,
+    ) -> Updated:
+        """Sees to it that the folder has the archive of the image that the engine calls ``image:tag_of(version)``.
+
+        Nothing is saved if it is there. ``clean`` removes the image's archives of other
+        versions and IDs once the new one is complete; ``compress`` leaves it as a ZIP file alone.
+        A released version that was archived with another image is refused unless ``force``.
+
+        Raises NoSuchImage, OtherImage, BadArchive for an archive of the image in another
+        format, and what saving and writing raise; then nothing in the folder has changed.
+        """
+        reference = Reference.parse(f"{image}:{tag_of(version)}")
+        name = Reference.parse(image).familiar.removesuffix(":latest")
+        FolderDestination(self.path, name, version)  # a version that no file name can hold
+        found = engine.inspect(reference)
+        wanted = ZIP if compress else PLAIN
+        with working_on(self.path, name, self._waiting(name)):
+            ours = [archive for archive in self.images() if archive.name.image == name]
+            _check_formats(ours)
+            current = self._current(ours, version, found.id, wanted)
+            saved = current is None
+            compressed = compress and (current is None or current.name.format == PLAIN)
+            if current is None:
+                if not force:
+                    check_unreleased(ours, version, found.id)
+                destination = FolderDestination(self.path, name, version, wanted)
+                with SavedSource(engine, found, self._progress).open() as image_read:
+                    current = self._written(destination, image_read)
+            elif compressed:
+                with current.open() as image_read:
+                    current = self._written(FolderDestination(self.path, name, version, ZIP), image_read)
+            removed = _obsolete(ours, current, clean=clean, twins=compress or saved)
+            for path in removed:
+                path.unlink(missing_ok=True)
+        return Updated(current, found.id, saved, compressed, removed)
+
+    def verify(self) -> Iterator[Checked]:
+        """Reads every archive and compares it with its name and its own digests, one after the other."""
+        for archive in self.images():
+            problem = ""
+            try:
+                self._read(archive)
+            except ContentError as error:
+                if not archive.path.exists():
+                    continue  # an update with ``clean`` removed it meanwhile
+                problem = _told(archive, error)
+            yield Checked(archive, problem)
+
+    def config(self, base_url: str) -> list[Published]:
+        """What a server that serves the folder at ``base_url`` offers, by file name.
+
+        Every archive is read; raises ContentError for one that is not what its name says.
+        """
+        published = (self._published(archive, base_url) for archive in self.images())
+        return [it for it in published if it is not None]
+
+    def _current(self, ours: list[FolderArchive], version: str, image_id: Digest, wanted: str) -> FolderArchive | None:
+        """The archive of that very image and version, in the format ``wanted`` if there are both; damaged ones do not
+        count."""
+        found = [it for it in ours if (it.name.version, it.name.short_id) == (version, image_id.short)]
+        for archive in sorted(found, key=lambda it: it.name.format != wanted):
+            try:
+                with archive.open(self._progress) as image:
+                    if image.config.digest == image_id:
+                        return archive
+            except ContentError as error:
+                self._progress.say(f"saving the image again: {_told(archive, error)}")
+        return None
+
+    def _written(self, destination: FolderDestination, image: SeekableImage) -> FolderArchive:
+        size = canonical.layout(image.config, image.sizes).size
+        with self._progress.step(f"writing to {self.path}", size) as advance:
+            return destination.write_locked(image, advance)
+
+    def _read(self, archive: FolderArchive) -> Digest:
+        """Reads all of an archive; gives its image, or raises ContentError."""
+        with archive.open(self._progress) as image:
+            title = f"verifying {archive.path.name}"
+            with self._progress.step(title, sum(image.sizes.values())) as advance:
+                for layer in image.layers():
+                    while content := layer.read(CHUNK):
+                        advance(len(content))
+            return image.config.digest
+
+    def _published(self, archive: FolderArchive, base_url: str) -> Published | None:
+        """None for an archive that was removed meanwhile."""
+        name, path = archive.name, archive.path
+        try:
+            image_id = str(self._read(archive))
+            size = path.stat().st_size
+        except FileNotFoundError:
+            return None
+        except ContentError as error:
+            if path.exists():
+                raise NotVerified(_told(archive, error), detail=error.detail) from error
+            return None
+        with self._progress.step(f"reading {path.name}", size) as advance:
+            digest = hash_of(path, advance)
+        url = f"{base_url.rstrip('/')}/{quote(path.name, safe='')}"
+        return Published(name.image, name.version, image_id, name.format, url, size, str(digest)) if digest else None
+
+    def _waiting(self, image: str) -> Iterator[None]:
+        self._progress.say(f"another process updates {image}; waiting for it")
+        yield
+
+
+def _told(archive: FolderArchive, error: ContentError) -> str:
+    """What is wrong with which archive."""
+    return error.message if str(archive.path) in error.message else f"{archive.path}: {error.message}"
+
+
+def _check_formats(ours: list[FolderArchive]) -> None:
+    for archive in ours:
+        if archive.name.format not in (PLAIN, ZIP):
+            raise BadArchive(
+                f"{archive.path} has the name of an archive of this image, but is of format {archive.name.format!r}, "
+                f"which is neither {PLAIN!r} nor {ZIP!r}. Move it away; nothing was changed."
+            )
+
+
+def _obsolete(ours: list[FolderArchive], current: FolderArchive, *, clean: bool, twins: bool) -> tuple[Path, ...]:
+    """With ``clean`` the image's archives of other versions and IDs; with ``twins`` the other one of the same version
+    and ID."""
+    said = (current.name.version, current.name.short_id)
+    others = [it for it in ours if it.path != current.path]
+    return tuple(it.path for it in others if (twins if (it.name.version, it.name.short_id) == said else clean))

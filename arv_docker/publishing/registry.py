@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Publishing images in a registry, under names that can never mean an older image, and saying when one can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+from ..errors import BadReference, RegistryDenied, UsageError
+from ..local.polling import until_ready
+from ..local.progress import Advance
+from ..model.image import Digest
+from ..model.reference import NAMELESS, ImageId, Reference, references_in
+from ..registry.client import Client
+from ..registry.credentials import Credentials, Provider, configured
+from ..registry.http import Patience
+from ..registry.mirrors import repository_of
+from ..registry.services import Plain, Service, State
+from ..transports import OpenedImage
+from ..transports.pushing import Pushed, push
+
+
+class Registry:
+    """A registry, or a folder of one, as a place to publish images. To be closed after use.
+
+    Names are ``repository:tag``, without the registry; the service is asked by them.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        credentials: Provider | None = None,
+        *,
+        service: Callable[[Client, str], Service] = Plain,
+        insecure: bool = False,
+        patience: Patience | None = None,
+    ) -> None:
+        """``url`` is ``HOST[:PORT][/FOLDER]``, with or without ``https://``.
+
+        ``credentials`` are those of Docker's and Podman's configuration unless given; ``service`` makes what
+        surrounds the registry, of a client and the folder. ``insecure`` is HTTP without TLS, on this machine alone.
+        Raises BadReference for what is no registry.
+        """
+        self.host, self._folder = place(url)
+        self._named = self._folder
+        self._client = Client(self.host, credentials or self._configured, insecure=insecure, patience=patience)
+        self._service = service(self._client, self._folder)
+        self._sleep = self._client.http.patience.sleep
+
+    def name_of(self, image_id: Digest, called: Reference | ImageId | None, tags: tuple[str, ...] = ()) -> str:
+        """The unique name for an image: ``repository:tag-<10 digits of its ID>``.
+
+        ``called`` is the image's name elsewhere, whose registry does not count. For an ID, or nothing,
+        it is the first of ``tags``; without any, the repository is ``image``.
+        """
+        if not isinstance(called, Reference):
+            called = next(iter(references_in(tags)), Reference.parse(NAMELESS))
+        unique = called.unique(image_id)
+        return f"{unique.repository}:{unique.tag}"
+
+    def push(self, image: OpenedImage, name: str, advance: Advance, *, compress: bool = True) -> Pushed:
+        """Publishes an image under exactly that name; its repository is created first if it must be.
+
+        Raises BadReference, what the layers raise, and RegistryError, which names the step.
+        """
+        reference = self._reference(name)
+        self._service.create(self._checked(name).rpartition(":")[0])
+        return push(self._client, reference, image, advance, compress=compress)
+
+    def images(self) -> Iterator[str]:
+        """The names of all images, over as many pages as it takes."""
+        return self._service.images()
+
+    def repositories(self) -> Iterator[str]:
+        """The names of all repositories."""
+        return self._service.repositories()
+
+    def create(self, repository: str) -> bool:
+        """Creates a repository; False if it is there already, or comes with the first push."""
+        self._reference(f"{repository}:latest")
+        return self._service.create(repository)
+
+    def status(self, name: str) -> State:
+        """Whether an image of that name can be used: ``ready``, ``pending``, or ``absent``."""
+        return self._service.status(self._checked(name))
+
+    def wait(self, name: str, seconds: float) -> None:
+        """Returns when the image is ready. Raises NotReady when it is not after so many seconds."""
+        until_ready(lambda: self.status(name), str, what=name, seconds=seconds, sleep=self._sleep)
+
+    def delete(self, name: str) -> bool:
+        """Takes an image away; False if there was none. Raises Unsupported where the registry does not allow it."""
+        return self._service.delete(self._checked(name))
+
+    def token(self) -> str:
+        """The secret with which this user may use the registry now; raises RegistryDenied if there is none."""
+        credentials = self._client.wallet.current()
+        if credentials is None:
+            raise RegistryDenied(f"{self.host}: there are no credentials. Log in with docker login, or name a source.")
+        return credentials.secret
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._client.close()
+
+    def _configured(self) -> Credentials | None:
+        """Those of the configuration for the repository that was named last, which may have some of its own."""
+        return configured(self.host, self._named)()
+
+    def _reference(self, name: str) -> Reference:
+        beginning = f"{self._folder}/" if self._folder else ""
+        reference = Reference.parse(f"{self.host}/{beginning}{name}")
+        if reference.registry != self.host or reference.digest is not None:
+            raise UsageError(f"{name!r} is not REPOSITORY:TAG, without the registry.")
+        self._named = repository_of(reference)
+        return reference
+
+    def _checked(self, name: str) -> str:
+        """The name with its tag, if it is one."""
+        reference = self._reference(name)
+        return name if name.endswith(f":{reference.tag}") else f"{name}:{reference.tag}"
+
+
+def place(url: str) -> tuple[str, str]:
+    """Host and folder of a registry's URL; raises BadReference for what is none."""
+    parts = urlsplit(url if "//" in url else f"//{url}")
+    if "@" in parts.netloc:
+        raise BadReference(
+            "the registry has a name or a password in its address: give those by --username and the like."
+        )
+    folder = parts.path.strip("/")
+    try:
+        if parts.scheme not in ("", "https", "http", "docker") or parts.query:
+            raise BadReference("it is no address.")
+        parsed = Reference.parse(f"{parts.netloc}/{f'{folder}/' if folder else ''}x")
+    except BadReference as error:
+        raise BadReference(f"{url!r} is no registry, which is HOST[:PORT][/FOLDER]: {error.message}") from None
+    if parsed.registry != parts.netloc:
+        raise BadReference(f"{url!r} is no registry: write its host with a dot or a port, as in localhost:5000.")
+    return parsed.registry, folder

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules of collections: manifest text, its hash and signatures, names (spec/arvados-semantics §4)."""
+
+from __future__ import annotations
+
+import re
+
+from ...errors import BadManifestText
+from ...model import manifest_text
+from ..refusal import Record, Refusal, invalid
+from ..store import clock
+from ..store.resources import COLLECTIONS
+from ..store.signatures import Verdict, unsigned
+from .filters import Clause, all_of
+from .listing import record_of
+from .permissions import readable
+from .records import Context
+from .trash import schedule_trash
+
+_ADMIN_ONLY = ("replication_confirmed", "replication_confirmed_at", "storage_classes_confirmed_at")
+
+
+def check_collection(context: Context, old: Record | None, new: Record) -> None:
+    """Fill in and check a collection that is about to be written."""
+    _fill(new)
+    _check_versions(old, new)
+    check_name(new)
+    _check_storage(old, new)
+    _take_manifest(context, old, new)
+    schedule_trash(context, old, new)
+
+
+def signed_text(context: Context, record: Record) -> str:
+    """The collection's manifest text with every locator signed for the caller; unsigned when it is in the trash."""
+    text = str(record["manifest_text"])
+    if record["is_trashed"] or not text:
+        return text
+    expiry = int(context.now.timestamp()) + context.settings.blob_signature_ttl
+    trash_at = record["trash_at"]
+    if isinstance(trash_at, str):
+        expiry = min(expiry, int(clock.moment_of(trash_at).timestamp()))
+    signer, token = context.settings.signer, context.caller.token
+    return _LOCATOR.sub(lambda found: f" {signer.signed(found[1], token, expiry)}", text)
+
+
+#: A locator inside valid manifest text: only lower-case hashes are signed (arvados-verified W19).
+_LOCATOR = re.compile(r" ([0-9a-f]{32}(?:\+\d+)?(?:\+[A-Z][A-Za-z0-9@_-]*)*)(?=[ \n])", re.ASCII)
+
+
+#: MD5 and size of a block that manifest text names.
+BLOCK = re.compile(r" ([0-9a-f]{32})(?:\+(\d+))?(?=[+ \n])", re.ASCII)
+
+
+def by_hash(context: Context, pdh: str, *, include_trash: bool) -> Record:
+    """What the API says of a portable data hash: a collection with nothing but its content (W21)."""
+    bare = "+".join(pdh.split("+")[:2])
+    allowed = all_of(
+        [
+            Clause("portable_data_hash = ?", (bare,)),
+            readable(COLLECTIONS, context.caller, include_trash=include_trash),
+        ]
+    )
+    row = context.connection.execute(
+        f"SELECT * FROM collections WHERE {allowed.sql} "  # noqa: S608
+        "ORDER BY is_trashed, trash_at IS NOT NULL, trash_at DESC LIMIT 1",
+        allowed.values,
+    ).fetchone()
+    if row is None:
+        raise Refusal(404, "not found")
+    found = record_of(COLLECTIONS, row)
+    empty: Record = dict.fromkeys(COLLECTIONS.columns)
+    return empty | {
+        "uuid": bare,
+        "portable_data_hash": bare,
+        "manifest_text": found["manifest_text"],
+        "trash_at": found["trash_at"],
+        "is_trashed": found["is_trashed"],
+        "preserve_version": False,
+        "version": 0,
+        "file_count": 0,
+        "file_size_total": 0,
+    }
+
+
+def check_name(new: Record) -> None:
+    """The rule for names of collections and projects: they become folders, so no ``/``, ``.`` or ``..``."""
+    name = new["name"]
+    if isinstance(name, str) and (name in (".", "..") or "/" in name):
+        raise invalid(f"name {name!r} is not allowed: it must not be '.' or '..' nor contain '/'")
+
+
+def _fill(new: Record) -> None:
+    """Values that a null stands for."""
+    if new["name"] == "":
+        new["name"] = None
+    for name, value in (
+        ("manifest_text", ""),
+        ("storage_classes_confirmed", []),
+        ("is_trashed", False),
+        ("preserve_version", False),
+    ):
+        if new[name] is None:
+            new[name] = value
+    if new["version"] is None or not new.get("current_version_uuid"):
+        new["version"], new["current_version_uuid"] = 1, new["uuid"]
+
+
+def _check_versions(old: Record | None, new: Record) -> None:
+    """Versions are the server's: ignored in a create, refused in an update."""
+    if old is None:
+        new["version"], new["current_version_uuid"] = 1, new["uuid"]
+    elif (new["version"], new["current_version_uuid"]) != (old["version"], old["current_version_uuid"]):
+        raise invalid("version and current_version_uuid cannot be set")
+
+
+def _check_storage(old: Record | None, new: Record) -> None:
+    desired = new["storage_classes_desired"]
+    if not desired:
+        if old is not None:
+            raise invalid("storage_classes_desired must not be empty")
+        new["storage_classes_desired"] = desired = ["default"]
+    if not isinstance(desired, list) or not all(isinstance(item, str) and item for item in desired):
+        raise invalid("storage_classes_desired must be an array of names")
+    before: Record = old or {}
+    if any(new[name] is not None and new[name] != before.get(name) for name in _ADMIN_ONLY) or (
+        new["storage_classes_confirmed"] not in ([], before.get("storage_classes_confirmed"))
+    ):
+        raise Refusal(403, "replication_confirmed and storage_classes_confirmed are set by the server")
+
+
+# -- manifest text ----------------------------------------------------------------------
+
+
+def _take_manifest(context: Context, old: Record | None, new: Record) -> None:
+    """Check new manifest text, store it without signatures, and derive hash and file counts from it."""
+    given = str(new["manifest_text"])
+    text = _without_signatures(given)
+    claimed = new["portable_data_hash"]
+    if old is not None and text == old["manifest_text"]:
+        # Unchanged text may come back without signatures.
+        new["manifest_text"] = text
+        if str(claimed)[:32] != str(old["portable_data_hash"])[:32]:
+            raise invalid("portable_data_hash cannot change without manifest_text")
+        new["portable_data_hash"] = old["portable_data_hash"]
+        return
+    try:
+        streams = manifest_text.parse(given)
+    except BadManifestText as error:
+        raise invalid(f"manifest_text is invalid: {error.message}") from error
+    if not context.caller.is_admin:
+        _check_signatures(context, streams)
+    pdh = manifest_text.pdh(given)
+    sent = claimed if old is None or claimed != old["portable_data_hash"] else None
+    if isinstance(sent, str) and sent and sent[:32] != pdh[:32]:
+        raise invalid(f"portable_data_hash '{sent}' does not match the computed hash '{pdh}'")
+    if old is not None:
+        _release(context, set(BLOCK.findall(str(old["manifest_text"]))) - set(BLOCK.findall(text)))
+    new["manifest_text"], new["portable_data_hash"] = text, pdh
+    _count_files(new, streams)
+
+
+def _release(context: Context, blocks: set[tuple[str, str]]) -> None:
+    """Note blocks that are named no more: who has read the old text may name them as long as signatures live."""
+    if blocks:
+        named = "".join(f" {md5}" for md5, _size in sorted(blocks)) + "\n"
+        context.connection.execute("INSERT INTO released VALUES (?, ?)", (context.stamp, named))
+
+
+def _check_signatures(context: Context, streams: tuple[manifest_text.Stream, ...]) -> None:
+    """Every block must be signed for the caller's token, but the empty one (spec/arvados-semantics §4.3)."""
+    signer, token = context.settings.signer, context.caller.token
+    now = int(context.now.timestamp())
+    for locator in {str(found) for found in manifest_text.locators(streams)}:
+        verdict = signer.verdict(locator, token, now)
+        empty = locator.startswith(manifest_text.EMPTY_BLOCK[:32])
+        if verdict is Verdict.GOOD or (verdict is Verdict.MISSING and empty):
+            continue
+        raise Refusal(403, f"the signature of block {locator[:32]} is {verdict.value}: permission denied")
+
+
+def _count_files(new: Record, streams: tuple[manifest_text.Stream, ...]) -> None:
+    names = {
+        f"{stream.name}/{token.name}": None
+        for stream in streams
+        for token in stream.files
+        if token.name != "." or token.length
+    }
+    new["file_count"] = len(names)
+    new["file_size_total"] = sum(token.length for stream in streams for token in stream.files)
+    # Names are bytes that need not be UTF-8; for searching, replacement characters do.
+    joined = "\n".join(name.removeprefix("./") for name in names)
+    new["file_names"] = joined.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if int(str(new["file_size_total"])) >= 1 << 63:
+        raise invalid("the files of manifest_text are too large together")
+
+
+def _without_signatures(text: str) -> str:
+    """``text`` as it is stored: signature hints gone, other hints kept."""
+    return _SIGNED.sub(lambda found: unsigned(found[0]), text)
+
+
+_SIGNED = re.compile(r"(?<= )[0-9a-fA-F]{32}(?:\+\d+)?(?:\+[A-Z][A-Za-z0-9@_-]*)+(?=[ \n])", re.ASCII)

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``groups.contents`` and ``groups.shared``: what lies in a project or home, and what others share with the caller."""
+
+from __future__ import annotations
+
+import json
+
+from ..refusal import Json, Record, invalid
+from ..store.resources import COLLECTIONS, GROUPS, SERVED, USERS, Resource
+from .filters import LISTED, Clause, all_of, any_of
+from .listing import Page, envelope, page, selection
+from .parameters import Parameters
+from .permissions import readable
+from .records import Context, fetched
+from .shapes import shown
+
+#: The kinds that projects hold here, in the order in which they are listed.
+_KINDS = (GROUPS, COLLECTIONS)
+
+#: A list of contents never has these attributes, selected or not (arvados-verified §3.5).
+_LEFT_OUT = frozenset({"manifest_text", "unsigned_manifest_text"})
+
+_BELOW = """
+    owner_uuid IN (WITH RECURSIVE below(uuid) AS (
+        SELECT ? UNION SELECT groups.uuid FROM groups JOIN below ON owner_uuid = below.uuid
+    ) SELECT uuid FROM below)
+"""
+
+
+def contents(context: Context, parameters: Parameters) -> Record:
+    """What a project or home holds; without ``uuid`` all that is readable. Projects come first, as one list."""
+    trash = parameters.flag("include_trash")
+    scope = _scope(context, parameters, include_trash=trash)
+    limit, offset = parameters.limit(), parameters.offset()
+    items: list[Json] = []
+    owners: set[str] = set()
+    available = 0
+    for resource in _KINDS:
+        own = _own_parameters(resource, parameters, limit - len(items), max(0, offset - available))
+        allowed = [readable(resource, context.caller, include_trash=trash), scope]
+        if parameters.flag("exclude_home_project"):
+            allowed.append(_not_at_home(context))
+        found = page(context.connection, resource, own, all_of(allowed))
+        available += found.available or 0
+        select = selection(resource, own)
+        for record in found.records:
+            item = shown(context, resource, record, select)
+            items.append({name: value for name, value in item.items() if name not in _LEFT_OUT})
+            owners.add(str(record.get("owner_uuid")))
+    counted = None if parameters.text("count") == "none" else available
+    answer = envelope(GROUPS, Page((), limit, offset, counted), items)
+    return answer | {"kind": "arvados#objectList", "included": _included(context, parameters, owners)}
+
+
+def shared(context: Context, parameters: Parameters) -> Record:
+    """The groups that are the caller's to see by permission, not by being in the caller's home or in another one."""
+    allowed = all_of([readable(GROUPS, context.caller), _not_at_home(context)])
+    found = page(context.connection, GROUPS, parameters, allowed)
+    select = selection(GROUPS, parameters)
+    items: list[Json] = [shown(context, GROUPS, record, select) for record in found.records]
+    owners = {str(record.get("owner_uuid")) for record in found.records}
+    return envelope(GROUPS, found, items) | {"included": _included(context, parameters, owners)}
+
+
+def _scope(context: Context, parameters: Parameters, *, include_trash: bool) -> Clause:
+    """The condition on the owner of what is listed; raises Refusal 404 for a project or user out of sight."""
+    uuid = parameters.text("uuid")
+    if uuid is None:
+        return Clause("1")
+    resource = USERS if uuid[6:11] == USERS.infix else GROUPS
+    fetched(context, resource, uuid, include_trash=include_trash)
+    return Clause(_BELOW if parameters.flag("recursive") else "owner_uuid = ?", (uuid,))
+
+
+def _not_at_home(context: Context) -> Clause:
+    """The condition that the owner is another user, or no project that the caller can see."""
+    seen = readable(GROUPS, context.caller)
+    return any_of(
+        [
+            Clause(f"substr(owner_uuid, 7, 5) = '{USERS.infix}' AND owner_uuid != ?", (context.caller.user_uuid,)),
+            Clause(
+                f"substr(owner_uuid, 7, 5) = '{GROUPS.infix}' AND owner_uuid NOT IN "  # noqa: S608
+                f"(SELECT uuid FROM groups WHERE group_class = 'project' AND ({seen.sql}))",
+                seen.values,
+            ),
+        ]
+    )
+
+
+def _own_parameters(resource: Resource, parameters: Parameters, limit: int, offset: int) -> Parameters:
+    """The parameters as far as they are about one of several kinds: other kinds' filters and orders fall away."""
+
+    def concerns(attribute: Json) -> bool:
+        prefix, dot, _ = str(attribute).strip().partition(".")
+        return not dot or prefix == resource.name or prefix not in SERVED
+
+    values: Record = parameters.values | {"limit": limit, "offset": offset, "count": "exact"}
+    filters = parameters.array("filters") or []
+    values["filters"] = [item for item in filters if not (isinstance(item, list) and item and not concerns(item[0]))]
+    values["order"] = [term for term in parameters.order() if concerns(term)]
+    select = parameters.texts("select")
+    if select is not None:
+        known = {"kind", "etag", "owner_uuid", *resource.selectable} - _LEFT_OUT
+        if unknown := [name for name in select if not any(name in kind.columns for kind in _KINDS)]:
+            raise invalid(f"invalid attribute '{unknown[0]}' in select")
+        values["select"] = ["uuid", *(name for name in select if name in known)]
+    return Parameters(values)
+
+
+def _included(context: Context, parameters: Parameters, owners: set[str]) -> list[Json]:
+    """The owners of what is listed, as far as they are asked for and readable."""
+    wanted = parameters.values.get("include")
+    names = parameters.texts("include") if isinstance(wanted, str) and wanted.startswith("[") else [wanted]
+    if isinstance(wanted, list):
+        names = [str(name) for name in wanted]
+    if any(name not in (None, "", "owner_uuid", "container_uuid") for name in names or []):
+        raise invalid("include must be 'owner_uuid'")
+    if "owner_uuid" not in (names or []):
+        return []
+    listed = Clause(f"uuid IN {LISTED}", (json.dumps(sorted(owners)),))
+    found: list[Json] = []
+    for resource in (USERS, GROUPS):
+        allowed = all_of([listed, readable(resource, context.caller)])
+        everything = Parameters({"limit": 1000, "count": "none"})
+        rows = page(context.connection, resource, everything, allowed)
+        found += [shown(context, resource, record, None) for record in rows.records]
+    return found

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who asks, and what that one may read, write and manage (spec/arvados-semantics §3.6).
+
+Permission flows along ownership and permission links: a path gives the least of its levels, the best path
+counts. It goes on through groups, and through a user only at the level MANAGE. All of it is walked once a
+request, inside the request's transaction; every other module asks here.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ..refusal import Record
+from ..store.resources import GROUPS, LINKS, TOKENS, USERS, Resource
+from .filters import LISTED, Clause, all_of, any_of
+
+READ, WRITE, MANAGE = 1, 2, 3
+
+#: What the name of a permission link gives.
+LEVELS = {"can_read": READ, "can_write": WRITE, "can_manage": MANAGE}
+
+#: The last parts of the UUIDs of groups that every site has (arvados-verified §1).
+ALL_USERS = "fffffffffffffff"
+PUBLIC_FAVORITES = "publicfavorites"
+
+_REACH = f"""
+    WITH RECURSIVE reach(uuid, level) AS (
+        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)
+        UNION SELECT groups.uuid, level FROM reach JOIN groups ON owner_uuid = reach.uuid
+        WHERE level = {MANAGE} OR substr(reach.uuid, 7, 5) = '{GROUPS.infix}'
+        UNION SELECT head_uuid, min(level, CASE name WHEN 'can_read' THEN 1 WHEN 'can_write' THEN 2 ELSE 3 END)
+        FROM reach JOIN links ON tail_uuid = reach.uuid AND link_class = 'permission'
+        WHERE level = {MANAGE} OR substr(reach.uuid, 7, 5) = '{GROUPS.infix}'
+    ) SELECT uuid, max(level) FROM reach GROUP BY uuid
+"""  # noqa: S608
+
+#: Trashed projects hide what they hold, unless the request wants to see the trash.
+_HIDDEN = """
+    WITH RECURSIVE hidden(uuid) AS (
+        SELECT uuid FROM groups WHERE trash_at > '' AND is_trashed = 1
+        UNION SELECT groups.uuid FROM groups JOIN hidden ON owner_uuid = hidden.uuid
+    ) SELECT uuid FROM hidden
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The user behind a request."""
+
+    user_uuid: str
+    #: The token exactly as it was presented: block signatures are made for this text.
+    token: str
+    token_uuid: str
+    is_active: bool
+    is_admin: bool
+    #: The level that the user has on the users, groups and other records that paths lead to.
+    levels: Mapping[str, int]
+    #: Trashed projects and the projects below them.
+    hidden: frozenset[str]
+
+    def level(self, record: Record) -> int:
+        """The level on a record that is no permission link: its own, or that on its owner's contents."""
+        if self.is_admin:
+            return MANAGE
+        return max(self.levels.get(str(record["uuid"]), 0), self.inside(str(record["owner_uuid"])))
+
+    def inside(self, owner: str) -> int:
+        """The level on what ``owner`` owns: a home opens to those who manage its user, a group to all."""
+        level = MANAGE if self.is_admin else self.levels.get(owner, 0)
+        return level if level == MANAGE or owner[6:11] == GROUPS.infix else 0
+
+
+def readable(resource: Resource, caller: Caller, *, include_trash: bool = False) -> Clause:
+    """The condition on rows of ``resource`` that the caller may see."""
+    if resource is TOKENS:
+        return Clause("owner_uuid = ?", (caller.user_uuid,))
+    seen = Clause("1") if caller.is_admin else any_of(_paths(resource, caller))
+    if include_trash or resource is USERS:
+        return seen
+    parts = [seen]
+    if caller.hidden:
+        parts.append(Clause(f"owner_uuid NOT IN {LISTED}", (json.dumps(list(caller.hidden)),)))
+    if "is_trashed" in resource.columns:
+        parts.append(Clause("is_trashed = 0"))
+    return all_of(parts)
+
+
+def level_on(connection: sqlite3.Connection, caller: Caller, resource: Resource, record: Record) -> int:
+    """The level on any record; on a permission link it is MANAGE or nothing, as on its head."""
+    if resource is not LINKS or record["link_class"] != "permission" or caller.is_admin:
+        return caller.level(record)
+    clause = _managed_heads(caller)
+    found = connection.execute(
+        f"SELECT 1 FROM links WHERE uuid = ? AND ({clause.sql})",  # noqa: S608
+        (record["uuid"], *clause.values),
+    )
+    return MANAGE if found.fetchone() else 0
+
+
+def caller_of(connection: sqlite3.Connection, token: str, now: str) -> Caller | None:
+    """The user to whom ``token`` belongs: ``v2/UUID/SECRET`` or the secret alone; None for no such token."""
+    uuid, secret = None, token
+    if token.startswith("v2/"):
+        parts = token.split("/")
+        if len(parts) not in (3, 4):  # the fourth part names a container
+            return None
+        _, uuid, secret = parts[:3]
+    row = connection.execute(
+        "SELECT tokens.uuid AS token_uuid, users.uuid AS user_uuid, is_active, is_admin "
+        "FROM api_client_authorizations AS tokens JOIN users ON users.uuid = tokens.owner_uuid "
+        "WHERE api_token = ? AND (expires_at IS NULL OR expires_at > ?)",
+        (secret, now),
+    ).fetchone()
+    if row is None or (uuid is not None and uuid != row["token_uuid"]):
+        return None
+    user, active = str(row["user_uuid"]), bool(row["is_active"])
+    levels = _levels(connection, user) if active else {}
+    hidden = frozenset(found[0] for found in connection.execute(_HIDDEN))
+    return Caller(user, token, row["token_uuid"], active, bool(row["is_admin"]), levels, hidden)
+
+
+def _levels(connection: sqlite3.Connection, user: str) -> dict[str, int]:
+    """The levels of an active user, who as such belongs to the group of all users."""
+    group = f"{user[:5]}-{GROUPS.infix}-"
+    start = [[user, MANAGE], [group + ALL_USERS, WRITE], [group + PUBLIC_FAVORITES, READ]]
+    return {str(uuid): int(level) for uuid, level in connection.execute(_REACH, (json.dumps(start),))}
+
+
+def _paths(resource: Resource, caller: Caller) -> Iterable[Clause]:
+    """The ways in which a record may be visible to somebody who is no administrator."""
+    if resource is USERS:
+        yield Clause("uuid = ?", (caller.user_uuid,))
+        if caller.is_active:  # active users see each other, but not the site's own user
+            yield Clause("uuid NOT LIKE '%-000000000000000'")
+        return
+    yield _among("owner_uuid", (uuid for uuid in caller.levels if caller.inside(uuid)))
+    direct = [uuid for uuid in caller.levels if uuid[6:11] == resource.infix]
+    if direct:
+        yield _among("uuid", direct)
+    if resource is GROUPS and caller.is_active:
+        yield Clause("group_class = 'role'")
+    if resource is LINKS and caller.is_active:
+        yield Clause("link_class = 'permission' AND tail_uuid = ?", (caller.user_uuid,))
+        managed = _managed_heads(caller)
+        yield Clause(f"link_class = 'permission' AND ({managed.sql})", managed.values)
+
+
+def _managed_heads(caller: Caller) -> Clause:
+    """The condition on links whose head the caller manages."""
+    managed = [uuid for uuid, level in caller.levels.items() if level == MANAGE]
+    listed = json.dumps(managed)
+    return Clause(
+        f"head_uuid IN {LISTED} OR EXISTS (SELECT 1 FROM collections AS heads "  # noqa: S608
+        f"WHERE heads.uuid = head_uuid AND heads.owner_uuid IN {LISTED})",
+        (listed, listed),
+    )
+
+
+def _among(column: str, uuids: Iterable[str]) -> Clause:
+    return Clause(f"{column} IN {LISTED}", (json.dumps(list(uuids)),))

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records as answers show them: ``kind``, ``etag``, derived attributes, absent texts as "".
+
+The shapes are those of arvados-verified W6 and W15.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from ..refusal import Json, Record
+from ..store.resources import Resource, kind_of_uuid
+from .collections import signed_text
+from .permissions import MANAGE, WRITE
+from .records import Context
+
+
+def shown(
+    context: Context, resource: Resource, record: Record, select: Sequence[str] | None, *, sign: bool = True
+) -> Record:
+    """``record`` as clients see it; with ``select`` only those attributes, ``kind``, and an empty ``etag``.
+
+    ``record`` may lack columns: a list without ``select`` leaves out the manifest text, and shows it as "".
+    """
+    full = _full(context, resource, record, sign=sign and select is None)
+    if select is None:
+        return full
+    if "manifest_text" in select and record.get("manifest_text") is not None:
+        full["manifest_text"] = signed_text(context, record) if sign else record["manifest_text"]
+    if "unsigned_manifest_text" in select:
+        full["unsigned_manifest_text"] = record["manifest_text"]
+    answer: Record = {"kind": resource.kind, "etag": full["etag"] if "etag" in select else ""}
+    return answer | {name: full[name] for name in select if name not in ("kind", "etag")}
+
+
+def _full(context: Context, resource: Resource, record: Record, *, sign: bool) -> Record:
+    answer: Record = {"kind": resource.kind, "etag": etag(record)}
+    for name in resource.selectable:
+        value = record.get(name)
+        answer[name] = resource.columns[name].absent if value is None else value
+    if answer.get("description") == "":
+        answer["description"] = None
+    if resource.name == "collections":
+        answer["unsigned_manifest_text"] = ""
+        if sign and record.get("manifest_text"):
+            answer["manifest_text"] = signed_text(context, record)
+    return answer | _derived(context, resource, record)
+
+
+def _derived(context: Context, resource: Resource, record: Record) -> Record:
+    """Attributes that no column holds."""
+    if resource.name == "links":
+        return {f"{end}_kind": kind_of_uuid(str(record.get(f"{end}_uuid") or "")) for end in ("head", "tail")}
+    if resource.name in ("groups", "users"):
+        rights = _rights(context, resource, record)
+        if resource.name == "users":
+            if not context.caller.is_admin and record.get("uuid") != context.caller.user_uuid:
+                rights["prefs"] = None
+            rights["full_name"] = " ".join(str(record.get(name) or "") for name in ("first_name", "last_name")).strip()
+        return rights
+    return {}
+
+
+def _rights(context: Context, resource: Resource, record: Record) -> Record:
+    """What the caller may do with a group or user, and who else may."""
+    caller, owner = context.caller, record.get("owner_uuid")
+    level = caller.level({"uuid": record.get("uuid"), "owner_uuid": owner})
+    writers: list[Json] = [owner, caller.user_uuid] if level >= WRITE else [owner]
+    if resource.name == "users" and level >= WRITE:
+        writers.append(f"{context.settings.cluster_id}-j7d0g-000000000000000")
+    return {"can_write": level >= WRITE, "can_manage": level >= MANAGE, "writable_by": writers}
+
+
+def etag(record: Record) -> str:
+    """Changes whenever the record does: every change is stamped."""
+    seed = f"{record.get('uuid')} {record.get('modified_at')} {record.get('is_trashed')}"
+    return hashlib.md5(seed.encode(), usedforsecurity=False).hexdigest()[:25]

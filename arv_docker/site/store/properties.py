@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests on JSON columns, as SQL functions: ``properties.KEY`` filters, key presence, equality.
+
+Types count: 2 is not "2" (arvados-verified §3.3). A key that is missing matches nothing,
+except where ``exists`` asks for its absence. Pure functions; they run inside SQLite.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import re
+from collections.abc import Callable
+from functools import lru_cache
+
+from ..refusal import Json
+
+_ORDERED: dict[str, Callable[[str | float, str | float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def test(column: str | None, key: str, op: str, operand: str) -> bool:
+    """Whether the value under ``key`` of the JSON object ``column`` passes ``op`` with the JSON ``operand``."""
+    held = _loaded(column)
+    wanted = _loaded(operand)
+    present = isinstance(held, dict) and key in held
+    if op == "exists":
+        return present is wanted
+    if op == "!=":
+        return not (present and isinstance(held, dict) and same(held[key], wanted))
+    if op == "not in":
+        return not (present and isinstance(held, dict) and _among(held[key], wanted))
+    if not isinstance(held, dict) or not present:
+        return False
+    return _passes(held[key], op, wanted)
+
+
+def has_keys(column: str | None, keys: str) -> bool:
+    """Whether every one of the JSON array ``keys`` is a key of the object, or an element of the array, ``column``."""
+    held, wanted = _loaded(column), _loaded(keys)
+    if not isinstance(held, (dict, list)) or not isinstance(wanted, list):
+        return False
+    return all(any(same(key, item) for item in held) for key in wanted)
+
+
+def same_json(column: str | None, operand: str) -> bool:
+    """Whether two JSON texts mean the same value."""
+    return same(_loaded(column), _loaded(operand))
+
+
+def same(left: Json, right: Json) -> bool:
+    """JSON equality: as Python's, but true is not 1."""
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(same(a, b) for a, b in zip(left, right, strict=True))
+    return left == right
+
+
+def _passes(value: Json, op: str, wanted: Json) -> bool:
+    if op == "=":
+        return same(value, wanted)
+    if op == "in":
+        return _among(value, wanted)
+    if op == "contains":
+        return same(value, wanted) or (isinstance(value, list) and any(same(item, wanted) for item in value))
+    if op in ("like", "ilike"):
+        return isinstance(value, str) and isinstance(wanted, str) and like(value, wanted, op == "ilike")
+    return _ordered(value, op, wanted)
+
+
+def _among(value: Json, wanted: Json) -> bool:
+    return isinstance(wanted, list) and any(same(value, item) for item in wanted)
+
+
+def _ordered(value: Json, op: str, wanted: Json) -> bool:
+    """Comparisons hold between two texts or two numbers, never across."""
+    compare = _ORDERED[op]
+    if isinstance(value, bool) or isinstance(wanted, bool):
+        return False
+    if isinstance(value, str) and isinstance(wanted, str):
+        return compare(value, wanted)
+    if isinstance(value, (int, float)) and isinstance(wanted, (int, float)):
+        return compare(value, wanted)
+    return False
+
+
+def like(text: str, pattern: str, ignore_case: bool) -> bool:
+    """PostgreSQL's LIKE: ``%``, ``_``, and a backslash that takes the next character literally."""
+    return _compiled(pattern, ignore_case).fullmatch(text) is not None
+
+
+@lru_cache(maxsize=256)
+def _compiled(pattern: str, ignore_case: bool) -> re.Pattern[str]:
+    wild = {"%": ".*", "_": "."}
+    tokens = re.findall(r"\\.|.", pattern, re.DOTALL)
+    parts = (wild.get(token) or re.escape(token[-1]) for token in tokens)
+    return re.compile("".join(parts), re.DOTALL | (re.IGNORECASE if ignore_case else 0))
+
+
+@lru_cache(maxsize=256)
+def _loaded(text: str | None) -> Json:
+    loaded: Json = json.loads(text) if text is not None else None
+    return loaded

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinds of record and their columns, as one compact table that every other module reads.
+
+From it come the database's tables, the discovery document, the check of attributes,
+the operators that a filter may use, and the shape of an answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from ..refusal import Json
+
+
+class Kind(Enum):
+    """What a column holds; the value is the type's name in the discovery document."""
+
+    STRING = "string"
+    TEXT = "text"
+    DATETIME = "datetime"
+    INTEGER = "integer"
+    BOOLEAN = "boolean"
+    HASH = "Hash"
+    ARRAY = "Array"
+
+
+_SHORT = {
+    "s": Kind.STRING,
+    "t": Kind.TEXT,
+    "d": Kind.DATETIME,
+    "i": Kind.INTEGER,
+    "b": Kind.BOOLEAN,
+    "h": Kind.HASH,
+    "a": Kind.ARRAY,
+}
+
+#: Attributes that clients may send back but never set (spec/arvados-semantics §3.2).
+IGNORED = frozenset(
+    [
+        "kind",
+        "etag",
+        "href",
+        "self_link",
+        "created_at",
+        "modified_at",
+        "modified_by_user_uuid",
+        "modified_by_client_uuid",
+        "unsigned_manifest_text",
+        "file_count",
+        "file_size_total",
+        "can_write",
+        "can_manage",
+        "writable_by",
+        "head_kind",
+        "tail_kind",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One attribute of a record."""
+
+    name: str
+    kind: Kind
+    #: Shown where nothing is stored: most texts are then "" (arvados-verified W15), the rest null.
+    absent: Json = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One kind of record: its names, the five letters in its UUIDs, its columns."""
+
+    name: str
+    singular: str
+    class_name: str
+    infix: str
+    columns: dict[str, Column] = field(repr=False)
+    #: Columns of the database that no answer shows and only filters see.
+    hidden: frozenset[str] = frozenset()
+
+    @property
+    def kind(self) -> str:
+        """What an object of this resource says in its ``kind``."""
+        return "arvados#" + self.class_name[0].lower() + self.class_name[1:]
+
+    @property
+    def selectable(self) -> tuple[str, ...]:
+        """The attributes that an object has, beside ``kind`` and ``etag``."""
+        return tuple(name for name in self.columns if name not in self.hidden)
+
+
+_COMMON = "uuid:s owner_uuid:s created_at:d modified_at:d modified_by_user_uuid:s "
+
+#: Texts that are null, not "", where nothing is stored.
+_NULL_TEXTS = frozenset({"description", "frozen_by_uuid"})
+
+
+def _columns(table: str) -> dict[str, Column]:
+    found = {}
+    for word in (_COMMON + table).split():
+        name, letter = word.split(":")
+        kind = _SHORT[letter]
+        textual = kind in (Kind.STRING, Kind.TEXT) and name not in _NULL_TEXTS
+        found[name] = Column(name, kind, absent="" if textual else None)
+    return found
+
+
+COLLECTIONS = Resource(
+    "collections",
+    "collection",
+    "Collection",
+    "4zz18",
+    _columns(
+        "name:s description:s properties:h portable_data_hash:s manifest_text:t replication_desired:i "
+        "replication_confirmed:i replication_confirmed_at:d storage_classes_desired:a "
+        "storage_classes_confirmed:a storage_classes_confirmed_at:d trash_at:d delete_at:d is_trashed:b "
+        "version:i current_version_uuid:s preserve_version:b file_count:i file_size_total:i file_names:t"
+    ),
+    hidden=frozenset({"file_names"}),
+)
+LINKS = Resource("links", "link", "Link", "o0j2j", _columns("link_class:s name:s head_uuid:s tail_uuid:s properties:h"))
+GROUPS = Resource(
+    "groups",
+    "group",
+    "Group",
+    "j7d0g",
+    _columns("name:s group_class:s description:s properties:h trash_at:d delete_at:d is_trashed:b frozen_by_uuid:s"),
+)
+USERS = Resource(
+    "users",
+    "user",
+    "User",
+    "tpzed",
+    _columns("email:s username:s first_name:s last_name:s identity_url:s is_active:b is_admin:b is_invited:b prefs:h"),
+)
+KEEP_SERVICES = Resource(
+    "keep_services",
+    "keep_service",
+    "KeepService",
+    "bi6l4",
+    _columns("service_host:s service_port:i service_ssl_flag:b service_type:s read_only:b"),
+)
+TOKENS = Resource(
+    "api_client_authorizations",
+    "api_client_authorization",
+    "ApiClientAuthorization",
+    "gj3su",
+    _columns("api_token:s created_by_ip_address:s last_used_by_ip_address:s last_used_at:d expires_at:d scopes:a"),
+)
+
+#: Always empty here: arv-copy lists a project's workflows, and stops where it cannot.
+WORKFLOWS = Resource("workflows", "workflow", "Workflow", "7fd4e", _columns("name:s description:s definition:t"))
+
+#: The resources that answer requests.
+SERVED = {resource.name: resource for resource in (COLLECTIONS, LINKS, GROUPS, USERS, KEEP_SERVICES, TOKENS, WORKFLOWS)}
+
+#: UUID infix by class, also of classes that this site has no records of: clients map UUIDs to
+#: classes with it, filters of ``is_a`` use it (spec/arvados-semantics §3.1; arvados-verified §0).
+INFIXES = {resource.class_name: resource.infix for resource in SERVED.values()} | {
+    "AuthorizedKey": "fngyi",
+    "Container": "dz642",
+    "ContainerRequest": "xvhdp",
+    "Credential": "oss07",
+    "Log": "57u5n",
+    "UserAgreement": "gv0sa",
+    "VirtualMachine": "2x53u",
+}
+
+#: Resources and paths of Arvados that this site does not have.
+ABSENT = frozenset(
+    [
+        "authorized_keys",
+        "computed_permissions",
+        "containers",
+        "container_requests",
+        "credentials",
+        "logs",
+        "permissions",
+        "user_agreements",
+        "virtual_machines",
+        "sys",
+    ]
+)
+
+
+def kind_of_uuid(uuid: str) -> str:
+    """The ``kind`` of the object that ``uuid`` names, "" where it names none known."""
+    for class_name, infix in INFIXES.items():
+        if uuid[6:11] == infix and len(uuid) == 27:
+            return "arvados#" + class_name[0].lower() + class_name[1:]
+    return ""

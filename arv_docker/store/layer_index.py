@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was learned of layers, in a folder of the user's cache: what they became when they were compressed here, and
+which repositories have that; and the names and the size of each that was read from a registry or went into an engine.
+
+So a layer is not compressed again to find out that a registry has it, nor fetched because an archive says its size.
+All of it only saves work: whatever is sent is read, and hashed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..archive.codecs.gzip import FORM
+from ..errors import BadConfig, BadReference, DiskError
+from ..local.disk import locked, replacing
+from ..model.image import Descriptor, Digest, json_object
+
+#: Repositories that are remembered for a layer.
+_MOST = 8
+
+#: A table of more bytes begins anew; so many are 6,500 layers.
+_MOST_BYTES = 1 << 20
+#: Uncompressed bytes, diff_id, and a compressed digest if there is one. The digests come last: a line that was cut is
+#: none.
+_LINE = re.compile(r"(\d{1,18}) (sha256:[0-9a-f]{64}) (sha256:[0-9a-f]{64}|-)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A layer as it was compressed, and the repositories that got it, as ``host/repository``, the last first."""
+
+    descriptor: Descriptor
+    places: tuple[str, ...]
+
+
+class KnownBlobs:
+    """The folder of what is known."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "layers"
+
+    def of(self, diff_id: Digest) -> Known | None:
+        """What is known of a layer; None if that is nothing."""
+        try:
+            found = json_object(self._file(diff_id).read_bytes(), what="what is known of a layer")
+            descriptor = Descriptor(found["mediaType"], Digest.parse(found["digest"]), int(found["size"]))
+            return Known(descriptor, tuple(map(str, found["places"])))
+        except (OSError, BadConfig, BadReference, KeyError, TypeError, ValueError):
+            return None
+
+    def note(self, diff_id: Digest, descriptor: Descriptor, place: str) -> None:
+        """Remembers that a repository has a layer in that form; on a disk that takes nothing it is forgotten."""
+        before = self.of(diff_id)
+        places = before.places if before is not None and before.descriptor == descriptor else ()
+        if places[:1] == (place,):
+            return
+        kept = [place, *(it for it in places if it != place)][:_MOST]
+        path = self._file(diff_id)
+        with suppress(DiskError, OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with locked(path.with_suffix(".lock")), replacing(path) as file:
+                file.write(json.dumps({**descriptor.as_json(), "places": kept}).encode())
+
+    def _file(self, diff_id: Digest) -> Path:
+        return self._folder / f"{diff_id.hex}.{FORM}.json"
+
+
+class LayerTable:
+    """The names of layers: which compressed digests belong to which diff_id, and how many bytes that layer has.
+
+    A file with a line for each pair, which every process of the user adds to; lines that are damaged do not count, and
+    of two that disagree the last one does. Each was written when a layer had been read and had hashed to its names.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """``folder`` is None where nothing was learned, nor will be remembered."""
+        self._path = folder / "layers" / "table" if folder else None
+        self._diff_ids: dict[Digest, Digest] = {}
+        self._sizes: dict[Digest, int] = {}
+        for line in self._lines():
+            if match := _LINE.fullmatch(line):
+                self._learn(int(match[1]), Digest.parse(match[2]), None if match[3] == "-" else Digest.parse(match[3]))
+
+    def diff_id(self, name: Digest) -> Digest:
+        """The diff_id of the layer of that compressed digest; ``name`` itself if it is none that is known."""
+        return self._diff_ids.get(name, name)
+
+    def size(self, diff_id: Digest) -> int | None:
+        """The uncompressed bytes of a layer; None if they are not known."""
+        return self._sizes.get(diff_id)
+
+    def note(self, diff_id: Digest, size: int, compressed: Digest | None = None) -> None:
+        """Remembers a layer that was read and checked; on a disk that takes nothing it is forgotten."""
+        if not self._learn(size, diff_id, compressed) or self._path is None:
+            return
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab") as file:
+                if file.tell() > _MOST_BYTES:
+                    file.truncate(0)
+                file.write(f"\n{size} {diff_id} {compressed or '-'}\n".encode())  # what was cut before it ends there
+
+    def _learn(self, size: int, diff_id: Digest, compressed: Digest | None) -> bool:
+        """Whether that is new."""
+        new = self._sizes.get(diff_id) != size or (compressed and self._diff_ids.get(compressed) != diff_id)
+        self._sizes[diff_id] = size
+        if compressed:
+            self._diff_ids[compressed] = diff_id
+        return bool(new)
+
+    def _lines(self) -> Iterator[str]:
+        with suppress(OSError):
+            yield from self._path.read_text("ascii", errors="replace").splitlines() if self._path else ()

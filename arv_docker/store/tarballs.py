@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stat-keyed cache: tarballs that an engine saved, kept so that a second try needs no second save.
+
+The folder, the names and the ``.stat`` files are those of arv-keepdocker (seed 004), so
+that each program can use what the other left. A ``.stat`` is a JSON list of the ten
+numbers of ``os.fstat``; ours has an eleventh element, an object with what those cannot
+tell. The cache only saves time: what is read from it is verified like everything else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from ..archive.layer import CHUNK, Stream
+from ..engines import Engine
+from ..errors import ClusterError, DigestMismatch, DiskError
+from ..local import disk
+from ..local.disk import hash_of, writing
+from ..local.progress import UNHEARD, Advance
+from ..local.settings import user_folder
+from ..model.image import Digest
+
+#: The form of our element of a ``.stat`` file.
+STAT_VERSION = 1
+
+_LONGEST_RECORD = 1 << 16
+_SIZE, _INODE, _DEVICE, _MTIME = 6, 1, 2, 8  # places in the list of os.fstat
+
+
+def cache_folder() -> Path:
+    """Upstream's cache folder for images, made with mode 0700: ``arvados/docker`` in the user's cache.
+
+    ``$CACHE_DIRECTORY`` (systemd) comes before ``$XDG_CACHE_HOME``, as in the Arvados SDK.
+    Raises DiskError if it cannot be made.
+    """
+    for entry in os.environ.get("CACHE_DIRECTORY", "").split(":"):
+        if entry.startswith("/"):
+            return _made(Path(entry) / "docker")
+    return _made(user_folder("XDG_CACHE_HOME", ".cache") / "arvados" / "docker")
+
+
+def stat_cache_name(image_file: Path) -> Path:
+    """Where the ``os.fstat`` record of a saved tarball is kept: beside it, with ``.stat`` behind its name."""
+    return image_file.with_name(image_file.name + ".stat")
+
+
+def prep_image_file(image_file: Path) -> tuple[IO[bytes] | None, bool]:
+    """The saved tarball, open for reading, and whether it must be saved first (then the file is None).
+
+    It serves again if it is the same file, unchanged since its save was complete: size,
+    mtime, inode and device are those on record.
+    """
+    if not image_file.is_file():  # a pipe would be waited for
+        return None, True
+    try:
+        file = image_file.open("rb")
+    except FileNotFoundError:
+        return None, True
+    if _unchanged(os.fstat(file.fileno()), _record(image_file)):
+        return file, False
+    file.close()
+    return None, True
+
+
+@contextmanager
+def saving(
+    engine: Engine, image_id: Digest, image_file: Path, expected: int, *, passing: bool = False
+) -> Iterator[Stream]:
+    """A save while it runs, which is also written to ``image_file``, with its ``.stat`` when it is complete.
+
+    The block gets a stream, and reads it to the end. Under another name first,
+    renamed when complete. ``expected`` is the image's size in bytes as the engine counts it,
+    for the message of a full disk. If the block ends with a ClusterError, the save is
+    completed before that goes on: the next try then needs none. After any other error
+    nothing is left. ``passing`` as for ``write_record``. Raises DiskError, and what the engine raises.
+    """
+    partial = _partial(image_file)
+    failed: ClusterError | None = None
+    try:
+        with writing(partial.parent, expected), partial.open("wb") as file:
+            with engine.save([str(image_id)]) as output:
+                both = _Tee(output, file)
+                try:
+                    yield both
+                except ClusterError as error:
+                    failed = error
+                    while both.read(CHUNK):
+                        pass
+            file.flush()
+            stat = os.fstat(file.fileno())
+            partial.rename(image_file)
+            write_record(image_file, stat, engine.name, passing=passing)
+    finally:
+        partial.unlink(missing_ok=True)
+    if failed is not None:
+        keep(image_file, engine.name)
+        raise failed
+
+
+class _Tee:
+    """A stream of which everything that is read is written to a file."""
+
+    def __init__(self, stream: Stream, file: IO[bytes]) -> None:
+        self._stream = stream
+        self._file = file
+
+    def read(self, length: int) -> bytes:
+        content = self._stream.read(length)
+        self._file.write(content)
+        return content
+
+    def readinto(self, buffer: memoryview) -> int:
+        count = self._stream.readinto(buffer)
+        self._file.write(buffer[:count])
+        return count
+
+
+def write_record(
+    image_file: Path, stat: os.stat_result, engine: str, *, passing: bool = False, digest: Digest | None = None
+) -> None:
+    """Notes that ``engine`` completely saved the tarball, and what ``os.fstat`` says of it.
+
+    ``passing``: it serves what is done now, and is not kept when that was interrupted; ``digest`` is its SHA-256.
+    """
+    ours: dict[str, object] = {
+        "version": STAT_VERSION,
+        "mtime_ns": stat.st_mtime_ns,
+        "device": stat.st_dev,
+        "engine": engine,
+        "complete": True,
+        "passing": passing,
+    }
+    if digest is not None:
+        ours["sha256"] = digest.hex
+    partial = _partial(stat_cache_name(image_file))
+    partial.write_text(_sealed([*stat, ours]))
+    partial.rename(stat_cache_name(image_file))
+
+
+def keep(image_file: Path, engine: str) -> None:
+    """Notes what the bytes of a tarball that stays hash to; does nothing where none is there that serves again."""
+    file, missing = prep_image_file(image_file)
+    if file is None or missing:
+        return
+    with file, writing(image_file.parent):
+        if "sha256" not in _ours(image_file):
+            write_record(image_file, os.fstat(file.fileno()), engine, digest=hash_of(image_file, UNHEARD))
+
+
+def check(image_file: Path, advance: Advance) -> None:
+    """Reads a tarball that was kept, and its record; raises DigestMismatch if one is not as it was then."""
+    record, ours = _record(image_file), _ours(image_file)
+    if ours and stat_cache_name(image_file).read_text() != _sealed([*record[:10], ours]):
+        raise DigestMismatch(f"{stat_cache_name(image_file)} is not as it was written: save the image again.")
+    digest = ours.get("sha256")
+    if digest is not None and hash_of(image_file, advance) != Digest("sha256", str(digest)):
+        raise DigestMismatch(f"{image_file} is not as it was saved: arv-docker cache clear removes it.")
+
+
+def is_passing(image_file: Path) -> bool:
+    """Whether the tarball is of work that was interrupted, and of no use but to do that again."""
+    return _ours(image_file).get("passing") is True
+
+
+@contextmanager
+def locked(folder: Path, image_id: Digest, waiting: Iterable[None] = ()) -> Iterator[Path]:
+    """Where the tarball of ``image_id`` belongs, while no other process works on that image.
+
+    The lock is the one of arv-keepdocker, ``<id>.tar.lock``; its file goes with the lock.
+    ``waiting`` is advanced once if another process has the lock, to tell the user.
+    """
+    image_file = folder / f"{image_id}.tar"
+    with disk.locked(folder / f"{image_id}.tar.lock", waiting):
+        for leftover in (_partial(image_file), _partial(stat_cache_name(image_file))):
+            leftover.unlink(missing_ok=True)  # of a process that was killed
+        yield image_file
+
+
+def discard(image_file: Path) -> None:
+    """Removes a tarball and its record."""
+    stat_cache_name(image_file).unlink(missing_ok=True)
+    image_file.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def _record(image_file: Path) -> list[Any]:
+    try:
+        record = json.loads(disk.read(stat_cache_name(image_file), _LONGEST_RECORD))
+    except (OSError, ValueError, RecursionError):
+        return []
+    return record if isinstance(record, list) else []
+
+
+def _sealed(record: Sequence[Any]) -> str:
+    """A record of ours as text, with the SHA-256 of everything else in it."""
+    *numbers, ours = record
+    rest = [*numbers, {key: value for key, value in ours.items() if key != "seal"}]
+    return json.dumps([*numbers, {**rest[-1], "seal": Digest.of(json.dumps(rest).encode()).hex}])
+
+
+def _ours(image_file: Path) -> dict[str, Any]:
+    """Our part of a tarball's record, empty where there is none."""
+    record = _record(image_file)
+    return record[10] if len(record) > 10 and isinstance(record[10], dict) else {}
+
+
+def _unchanged(stat: os.stat_result, record: list[Any]) -> bool:
+    if len(record) < 10 or [record[place] for place in (_SIZE, _INODE, _DEVICE, _MTIME)] != [
+        stat.st_size,
+        stat.st_ino,
+        stat.st_dev,
+        int(stat.st_mtime),
+    ]:
+        return False
+    if len(record) == 10:
+        return True  # upstream's: written when its save was complete
+    ours = record[10]
+    return isinstance(ours, dict) and ours.get("complete") is True and ours.get("mtime_ns") == stat.st_mtime_ns
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskError(f"the cache folder {folder} cannot be made: {error.strerror}.") from error
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise DiskError(f"the cache folder {folder} is not this user's to read. Set XDG_CACHE_HOME to another one.")
+    return folder
