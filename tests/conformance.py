@@ -72,7 +72,7 @@ SHORTCOMINGS = {
     "S23": "Functions call `sys.exit`; tracebacks; reuse and upload look alike",
 }
 
-#: A folder of image archives whose file names say what they hold (seed 002).
+#: A folder of image archives whose file names say what they hold (docs/spec/archive-folder.md).
 FOLDER = {
     "G1": "A file name is read as it was written; names of other forms are no archives",
     "G2": "An image name with `/` and `:` is one component of a path, and comes back; a version with `_` is refused",
@@ -96,7 +96,7 @@ FOLDER = {
     "G20": "A released version keeps its image unless forced; a dirty one is refreshed",
 }
 
-#: A cache of images with copies to carry along, and images out of them again (seed 000).
+#: A cache of images with copies to carry along, and images out of them again (docs/spec/wfexs.md).
 CACHE = {
     "W1": "Names are taken apart rightly, also those with ports, and with tag and digest",
     "W2": "All spellings of a name are one name",
@@ -126,7 +126,7 @@ CACHE = {
     "W26": "From an OCI layout through archive, cache and load into Podman, with the same ID",
 }
 
-#: Images out of repositories, by repo2docker (seed 001).
+#: Images out of repositories, by repo2docker (docs/spec/repo2docker.md).
 REPO2DOCKER = {
     "R1": "repo2docker lists the engine, and loads it without any credentials",
     "R2": "`repo2docker --engine keep --push`: a collection with both links; the last line names it and its hash",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The house (design §7): who may import whom, and that importing does no work."""
+"""The house (docs/internals/structure.md#floors): who may import whom, and that importing does no work."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 """The canonical archive, layout 1: a tar that is a function of the image alone.
 
 It is at once a docker-archive and an OCI layout, holds no tags, and carries both names
-that engines know an image by (design §3). This module also holds the block rule (§4):
-where the archive is cut into blocks, so that equal layers become equal blocks. Pure
+that engines know an image by (docs/spec/archive.md#layout-1). This module also holds the block rule
+(docs/spec/archive.md#block-rule): where the archive is cut into blocks, so that equal layers become equal blocks. Pure
 functions of a config and the sizes of its layers.
 """
 
@@ -224,7 +224,8 @@ def _entry(name: str, body: bytes) -> bytes:
 
 
 def _header(name: str, size: int, *, folder: bool = False) -> bytes:
-    """512 bytes of POSIX ustar; every field that says who and when is zero (design §3)."""
+    """512 bytes of POSIX ustar; every field that says who and when is zero
+    (docs/spec/archive.md#tar-headers)."""
     fields = b"".join(
         (
             name.encode().ljust(100, b"\0"),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An index of a tar: where each member's bytes are. Nothing is extracted, no name becomes a path.
 
-Archives are hostile (spec/field-notes §5.2): names that are absolute or climb with
+Archives are hostile (docs/spec/archive.md#hostile-archives): names that are absolute or climb with
 ``..`` are refused whoever uses them, sizes and counts are bounded, checksums are
 checked, sparse members are refused because their stored bytes are not their content.
 """

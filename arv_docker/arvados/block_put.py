@@ -2,9 +2,9 @@
 """Sending blocks to Keep: out of a buffer that is used again, hashed once.
 
 The SDK's own client copies a block and hashes it a second time before it sends it
-(docs/decisions/0004). Here are its rules for the rest, as spec/arvados-semantics §1.5
-states them: rendezvous order, copies, storage classes, which answers are tried again.
-Which services there are, and in what order a block goes to them, the SDK still says.
+(docs/decisions/0004-straight-to-the-bytes.md). Here are its rules for the rest, as
+docs/spec/arvados-clients.md#keep-client states them: rendezvous order, copies, storage classes, which answers are
+tried again. Which services there are, and in what order a block goes to them, the SDK still says.
 """
 
 from __future__ import annotations

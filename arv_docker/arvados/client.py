@@ -292,7 +292,7 @@ class Cluster:
     def _pages(self, resource: str, filters: Sequence[Filter], fields: Sequence[str]) -> Iterator[Record]:
         """Every record, in pages by UUID. The last page is known by being short: one request for a short answer.
 
-        The server may cut a page of large records (spec/arvados-semantics §3.3); its
+        The server may cut a page of large records (docs/spec/arvados-api.md#lists); its
         ``limit`` then says how long a full page would have been. As many records as UUIDs
         were asked for are all of them.
         """

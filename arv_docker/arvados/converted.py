@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cluster's own cache of images that were converted for Singularity (spec/arvados-semantics §2.9).
+"""The cluster's own cache of images that were converted for Singularity.
+
+Its form is that of docs/spec/arvados-clients.md#singularity-images-of-the-nodes.
 
 It belongs to a user: two projects, one in the other, and in the inner one a collection for each
 image, with a single file and a time at which it goes to the trash. crunch-run looks there for

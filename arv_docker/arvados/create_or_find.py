@@ -12,7 +12,7 @@ from ..errors import ClusterError
 Created = TypeVar("Created")
 
 _TRIES = 5
-#: Statuses that the server gives for good; anything else may pass (spec/arvados-semantics §0 rule 3).
+#: Statuses that the server gives for good; anything else may pass (docs/spec/arvados-api.md#permanent-errors).
 _FINAL = frozenset((400, 401, 403, 404, 413, 422))
 
 

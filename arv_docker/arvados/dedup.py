@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which blocks Keep has already: found by the layers of an image, before any of them is sent.
 
-An aligned layer makes the same blocks in every image (design §4). A link of class
+An aligned layer makes the same blocks in every image (docs/spec/trust.md#layer-links). A link of class
 ``docker_image_layer`` says which collection holds a layer; reading that collection gives
 locators that are signed for us. Nobody's word is taken for bytes: each block is still
 read, and hashed by MD5 like its layer by SHA-256; a link that lies spares nothing and

@@ -76,7 +76,7 @@ def at(url: str, token: str, retries: int) -> Any:
 
 def settings_file(name: str) -> Path | None:
     """Where the settings of a cluster called so are: ``<name>.conf`` in the folders of ``settings.conf``
-    (spec/arvados-semantics §1.1); None if there are none."""
+    (docs/spec/arvados-clients.md#settings); None if there are none."""
     if not _CLUSTER_NAME.fullmatch(name):
         return None
     folders = [entry for entry in os.environ.get("CONFIGURATION_DIRECTORY", "").split(":") if entry]

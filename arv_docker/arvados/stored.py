@@ -54,7 +54,7 @@ def image_file(collection: CollectionRecord) -> ImageFile:
     """The image's file in a collection, by the rule that the server and crunch-run follow.
 
     Raises NotAnImage unless the collection holds exactly one file, at its top, whose name
-    is an image ID and ``.tar`` (spec/arvados-semantics §6.1), and BadManifestText.
+    is an image ID and ``.tar`` (docs/spec/arvados-images.md#compatible-collections), and BadManifestText.
     """
     streams = parse(collection.manifest_text or "")
     found = files(streams)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose word is taken for what (design §4). Pure rules over records.
+"""Whose word is taken for what (docs/spec/trust.md#attested-links). Pure rules over records.
 
 Anyone may write a link to any collection that he can read. A link counts as it stands
 only when it is *attested*; anything else is a hint, and the bytes are read and hashed.

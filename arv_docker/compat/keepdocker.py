@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The names of ``arvados.commands.keepdocker``, for programs that import them.
 
-Same names, arguments, defaults, shapes and exceptions (seed 004, spec/seed-systems §5.2);
+Same names, arguments, defaults, shapes and exceptions (docs/spec/keepdocker.md#module);
 what they do is done by the rest of the package. New programs use ``arv_docker.get_image``.
 ``install()`` makes ``import arvados.commands.keepdocker`` yield this module.
 """

@@ -2,7 +2,7 @@
 """Docker's ``save`` and ``load`` straight at the daemon's socket, where that is on this machine.
 
 The command copies each byte between the socket and a pipe, and both of us pay for that: it is
-a third of the work of storing an image (docs/decisions/0004). Whatever is not plain, from
+a third of the work of storing an image (docs/decisions/0004-straight-to-the-bytes.md). Whatever is not plain, from
 another context to a daemon that does not answer, is left to the command, whose words say what is wrong.
 """
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which collections hold an image, and which of its digests their files are named by (design §3).
+"""Which collections hold an image, and which of its digests their files are named by.
+
+The rules are those of docs/spec/archive.md#file-name and docs/spec/archive.md#digest-links.
 
 An image has a config digest, by which Docker's classic store and Podman know it, and a
 manifest digest, by which a containerd store does. A node starts what its own store knows,
@@ -122,7 +124,8 @@ class Holders:
         """The collections whose file is named so, the preferred first.
 
         A link of somebody who is not trusted is only a hint: then the collection is read back
-        and every layer hashed, once; our own link attests it from then on (design §4).
+        and every layer hashed, once; our own link attests it from then on
+        (docs/spec/trust.md#reading-back).
         """
         named = [link for link in links if link.link_class == HASH and link.name == str(image_id)]
         if not named:

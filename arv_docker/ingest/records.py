@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a cluster's records say of images, and what is written there once an image is stored (design §5).
+"""What a cluster's records say of images, and what is written there once an image is stored.
+
+The order of what is written is that of docs/spec/ingest.md#record.
 
 Each step looks before it writes, so a run that died anywhere is completed by the next,
 and two runs at once end with one collection.
@@ -68,7 +70,8 @@ class Cataloguing:
 
     def check_cluster(self) -> None:
         """What would make storing useless, before it begins: a project that may not be written, and a cluster
-        that does not take version 2 images, as arv-keepdocker refuses it (K7). Asked once."""
+        that does not take version 2 images, as arv-keepdocker refuses it
+        (docs/conformance.md#k7). Asked once."""
         if self._checked:
             return
         if self.options.project:
@@ -202,7 +205,7 @@ class Cataloguing:
         gives those that were made, too.
 
         The one that suits the cluster's nodes gets the names, and what else the image is called. The other is linked by
-        its own ID alone, or every node would take the later of both (design §3).
+        its own ID alone, or every node would take the later of both (docs/spec/archive.md#file-name).
         """
         first, *others = self.options.kinds
         label = name if first == self.options.named else None

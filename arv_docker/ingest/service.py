@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Putting an image into Keep: find, read, canonicalise, store, link (design §5).
+"""Putting an image into Keep: find, read, canonicalise, store, link (docs/spec/ingest.md).
 
 Here is where images come from, and what is asked before they are read; ``storing`` stores them,
 ``cataloguing`` has what the cluster's records say of them. What is piped in goes by ``piped``,
@@ -147,7 +147,8 @@ class Ingest:
         return self._records.from_keep(name)
 
     def named_uniquely(self, done: Ingested) -> Ingested:
-        """An image that was put into Keep, with one more name that can never mean another one (H20).
+        """An image that was put into Keep, with one more name that can never mean another one
+        (docs/conformance.md#h20).
 
         Raises Shadowed if the cluster takes even that name for another collection.
         """

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Storing images in Keep: first their blocks, as far as Keep lacks them, then their records (design §5).
+"""Storing images in Keep: first their blocks, as far as Keep lacks them, then their records.
+
+The rules are those of docs/spec/ingest.md#store.
 
 Which images these are, and what they are called, is for ``ingest``, ``piped`` and ``together`` to say.
 """

@@ -2,7 +2,7 @@
 """A folder that WfExS-backend takes for its cache: it then finds the images of a workflow there, offline.
 
 For each of its container factories a cache in the layout of ``entries``, with links for each workflow engine
-(spec/seed-systems §1.5, §7.2):
+(docs/spec/wfexs.md#cache-layout):
 
     containers/DockerContainerFactory/sha256~<base64>~
     containers/DockerContainerFactory/CWLWorkflowEngine/<file name>

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The settings of this program: ``arv-docker.conf`` beside the Arvados ``settings.conf``, and the environment.
 
-The file is looked for where the Arvados SDK looks for its own (spec/arvados-semantics
-§1.1), and has its form: ``KEY=value`` lines. A variable of the environment wins. What
-the Arvados settings say (host, token) is the SDK's business.
+The file is looked for where the Arvados SDK looks for its own (docs/spec/arvados-clients.md#settings), and has its
+form: ``KEY=value`` lines. A variable of the environment wins. What the Arvados settings say (host, token) is the
+SDK's business.
 """
 
 from __future__ import annotations

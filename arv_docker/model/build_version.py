@@ -15,7 +15,7 @@ def is_dirty(version: str) -> bool:
     """Whether a version names an unreleased build, whose content may change under the same name.
 
     ``latest``, ``dev``, what ends in ``.dirty`` or ``+dirty``, and four numbers of which the
-    last, the number of the build, is 0 (seed 002).
+    last, the number of the build, is 0 (docs/spec/archive-folder.md#dirty-versions).
 
     >>> is_dirty("1.2.3+dirty"), is_dirty("1.2.3")
     (True, False)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Manifest text: the list of blocks and files that a collection is. Pure functions, no I/O.
 
-The grammar is that of spec/arvados-semantics §4.1 with the edge cases that a running
-server showed (arvados-verified W19): one line a stream, ``NAME LOCATOR… POS:LEN:FILE…``,
+The grammar is that of docs/spec/arvados-collections.md#manifest-grammar, with the edge cases that a running
+server showed: one line a stream, ``NAME LOCATOR… POS:LEN:FILE…``,
 single spaces, a line end after each.
 """
 
@@ -27,7 +27,8 @@ _PLAIN = re.compile(r"(?:[^\x00-\x20\\]|\\[0-3][0-7][0-7])+")
 _UNSAFE = re.compile(rb"[\x00-\x20\\:]")
 _PDH = re.compile(r"[0-9a-f]{32}\+\d+", re.ASCII)
 
-#: Positions and sizes beyond 63 bits are refused by the server (W19).
+#: Positions and sizes beyond 63 bits are refused by the server
+#: (docs/spec/arvados-collections.md#manifest-grammar).
 _MAX_NUMBER = (1 << 63) - 1
 
 #: Runs of blocks that files are made of; a terabyte has 16,384. A few megabytes of text can spell many millions.

@@ -98,8 +98,8 @@ class Reference:
         """The name of the ``docker_image_repo+tag`` link: ``name:tag``, or ``name@digest`` without a tag.
 
         The registry's port goes when it is 443, as the links of arv-keepdocker have it
-        (spec/seed-systems §5.2); all else stays as written, for a workflow asks for
-        exactly that text.
+        (docs/spec/keepdocker.md#command-line); all else stays as
+        written, for a workflow asks for exactly that text.
         """
         name = re.sub(r"^([^/]+):443/", r"\1/", self.name)
         return f"{name}:{self.tag}" if self.tag else f"{name}@{self.digest}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeping a folder of image archives in line with an engine (seed 002).
+"""Keeping a folder of image archives in line with an engine (docs/spec/archive-folder.md#updating).
 
 One archive for each image and version, named by what it holds. A version that was
 released keeps its archive; what is built anew under the same version (see ``version``)

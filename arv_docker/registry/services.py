@@ -149,7 +149,7 @@ class Plain:
 class Project:
     """A project of a service as Rescale's, whose REST interface looks after a registry.
 
-    The paths are those of its public client (spec/seed-systems §4 and §7.5): ``/htc/projects/ID`` and
+    The paths are those of its public client (docs/spec/project-registry.md#service-paths): ``/htc/projects/ID`` and
     ``container-registry/{images[/NAME],repo/NAME,token}`` below it.
     """
 

@@ -13,7 +13,7 @@ class Refusal(Exception):
     """A request that is answered with ``status`` and one message; raised by rules, turned into JSON at the edge.
 
     Permanent refusals use 400 to 405, 413 and 422 only: clients retry 408, 409, 423, 429 and
-    everything from 500 on (spec/arvados-semantics §1.3).
+    everything from 500 on (docs/spec/arvados-api.md#permanent-errors).
     """
 
     def __init__(self, status: int, message: str) -> None:

@@ -25,7 +25,7 @@ from .sifs import SifFolder
 from .staged import Container, Copy, containers, sound, wanted
 
 _OF_DOCKER = frozenset({"docker", "udocker", "podman"})
-#: The kinds of images that each engine takes, as WfExS has it (spec/seed-systems §1.6).
+#: The kinds of images that each engine takes, as WfExS has it (docs/spec/wfexs.md#accepted-images).
 TAKES: Mapping[str, frozenset[str]] = {
     "docker": _OF_DOCKER,
     "podman": _OF_DOCKER,

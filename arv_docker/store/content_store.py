@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cache of images by content: archives named by their SHA-256, their metadata, and links that name them.
 
-The layout is that of WfExS' container cache (spec/seed-systems §1.5), so that one can be
+The layout is that of WfExS' container cache (docs/spec/wfexs.md#cache-layout), so that one can be
 written for it:
 
     sha256~<base64>~                   an archive

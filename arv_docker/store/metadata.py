@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is written beside an image's archive: a record as engines inspect images, and signatures of it. No I/O.
 
-The form is that of WfExS' container cache (spec/seed-systems §1.5), whose own handler
+The form is that of WfExS' container cache (docs/spec/wfexs.md#metadata), whose own handler
 reads it: signatures are ``sha256=`` and the hash in base64. Our own files carry a seal
 too, so that a damaged byte of them is found wherever it is.
 """

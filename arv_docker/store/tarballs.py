@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stat-keyed cache: tarballs that an engine saved, kept so that a second try needs no second save.
 
-The folder, the names and the ``.stat`` files are those of arv-keepdocker (seed 004), so
+The folder, the names and the ``.stat`` files are those of arv-keepdocker (docs/spec/keepdocker.md#cache-folder), so
 that each program can use what the other left. A ``.stat`` is a JSON list of the ten
 numbers of ``os.fstat``; ours has an eleventh element, an object with what those cannot
 tell. The cache only saves time: what is read from it is verified like everything else.

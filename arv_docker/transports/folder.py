@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``folder:``, a flat folder of image archives whose file names say what they hold (seed 002).
+"""``folder:``, a flat folder of image archives whose file names say what they hold
+(docs/spec/archive-folder.md#file-names).
 
 ``<image>_<version>_<first 12 digits of the image ID>.<format>``, the format being ``docker``,
 a tar, or ``zip``, the same in a ZIP file. The name is only a claim: an archive is opened

@@ -145,7 +145,7 @@ def api(*services: Service, kind: str = "disk", classes: tuple[str, ...] = ("def
 
 
 def in_order(services: list[Service]) -> list[Service]:
-    """By weight, the heaviest first (spec/arvados-semantics §1.5)."""
+    """By weight, the heaviest first (docs/spec/arvados-clients.md#keep-client)."""
     weights = {it: hashlib.md5(f"{MD5}{number:015d}".encode()).hexdigest() for number, it in enumerate(services)}
     return sorted(services, key=lambda it: weights[it], reverse=True)
 

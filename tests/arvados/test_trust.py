@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The truth table of what counts as attested (design §4)."""
+"""The truth table of what counts as attested (docs/spec/trust.md#attested-links)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Under which digests an image is in Keep: its config's, its manifest's, or both over the same blocks (design §3)."""
+"""Under which digests an image is in Keep: its config's, its manifest's, or both over the same blocks
+(docs/spec/archive.md#file-name)."""
 
 from __future__ import annotations
 

@@ -267,7 +267,8 @@ def test_no_link_makes_the_listing_raise(odd: dict[str, Any]) -> None:
 
 
 def test_heads_that_are_no_collections_of_this_cluster_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server answers such a list with nothing at all, or with 404 (spec/arvados-verified W14)."""
+    """The server answers such a list with nothing at all, or with 404
+    (docs/spec/arvados-api.md#foreign-uuids)."""
     api = FakeApi()
     head = api.image()["uuid"]
     asked: list[str] = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cache for WfExS: every field that its handler reads (spec/seed-systems §1.5, §7.2), judged apart from the code.
+"""A cache for WfExS: every field that its handler reads (docs/spec/wfexs.md#exchange), judged apart from the code.
 
 `trusted` is what the handler's own `query` does, written down from what was seen of it.
 """

@@ -26,7 +26,7 @@ A, B, C = ("a" * 32, "b" * 32, "c" * 32)
         "",
         f". {A}+3 0:3:f\n",
         f". {A} 0:0:f\n",
-        f". {A.upper()}+3 0:3:f\n",  # upper case is valid grammar (W19)
+        f". {A.upper()}+3 0:3:f\n",  # upper case is valid grammar
         f". {A}+3+Zhint 0:3:f\n",
         f". {A}+3+A{'0' * 40}@12345678+K@zzzzz 0:3:f\n",
         f". {A}+3+A 0:3:f\n",
@@ -39,9 +39,9 @@ A, B, C = ("a" * 32, "b" * 32, "c" * 32)
         f". {A}+3 0:3:sha256\\072{C}.tar\n",
         f". {A}+3 0:0:.\n",
         f". {A}+3 0:0:\\056\n",
-        f".\\057a {A}+3 0:3:f\n",  # an escaped first slash (W19)
+        f".\\057a {A}+3 0:3:f\n",  # an escaped first slash
         f"\\056/a {A}+3 0:3:f\n",
-        f". {A}+3 0:3:x\x7fy\u00a0z\u2028w\n",  # DEL, NBSP and LINE SEPARATOR are allowed (W19)
+        f". {A}+3 0:3:x\x7fy\u00a0z\u2028w\n",  # DEL, NBSP and LINE SEPARATOR are allowed
         f". {A}+3 0:3:...\n",
         f". {A}+3 0:3:a\\040b\\134c\\012d\n",
         f". {A}+3 0:3:\\377\n",
@@ -101,11 +101,11 @@ def test_valid_text(text: str) -> None:
         f". {A}+3 0:3:..\n",
         f". {A}+3 0:3:a/../b\n",
         f". {A}+3 0:3:./f\n",
-        f". {A}+3 0:1:.\n",  # W19
-        f". {A}+3 1:0:.\n",  # W19
+        f". {A}+3 0:1:.\n",
+        f". {A}+3 1:0:.\n",
         f". {A}+3 0:0:..\n",
-        f". {A}+3 0:0:\\056\\056\n",  # W19
-        f". {A}+3 0:3:a\\\\b\n",  # a doubled backslash is no escape (W19)
+        f". {A}+3 0:0:\\056\\056\n",
+        f". {A}+3 0:3:a\\\\b\n",  # a doubled backslash is no escape
         f". {A}+3 0:3:a\\b\n",
         f". {A}+3 0:3:a\\08\n",
         f". {A}+3 0:3:a\\400\n",  # beyond 8 bits
@@ -114,7 +114,7 @@ def test_valid_text(text: str) -> None:
         f". {A}+3 0:3:a\rb\n",
         f". {A}+3 0:3:a\0b\n",
         f". {A}+3 0:3:a\\057\n",  # an escaped slash at the end is an empty part
-        f". {A}+3 {2**63}:0:f\n",  # beyond 63 bits (W19)
+        f". {A}+3 {2**63}:0:f\n",  # beyond 63 bits
         f". {A}+{2**63} 0:0:f\n",
         f". {A}+3 0:{'9' * 5000}:f\n",
         f". {A}+3 0:3:\ud800\n",
@@ -186,7 +186,8 @@ def test_pdh_of_the_empty_collection() -> None:
 
 
 def test_pdh_of_the_traced_example() -> None:
-    """The text of an image of two blocks is 175 bytes long (arvados-verified, §4.2)."""
+    """The text of an image of two blocks is 175 bytes long
+    (docs/spec/arvados-collections.md#portable-data-hash)."""
     text = manifest_text.single_file(f"sha256:{C * 2}.tar", 73410560, [f"{A}+67108864", f"{B}+6301696"])
     assert manifest_text.pdh(text) == "a67b55cde3ca92aad775c5e4a35fcc3c+175"
 

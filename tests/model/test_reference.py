@@ -20,7 +20,7 @@ TAG_128 = "t" * 128
 @pytest.mark.parametrize(
     ("text", "registry", "repository", "tag", "digest"),
     [
-        # The right rows of W1.
+        # Names that WfExS takes apart rightly (docs/spec/wfexs.md#names).
         ("busybox", "docker.io", "busybox", "latest", None),
         ("busybox:1", "docker.io", "busybox", "1", None),
         ("quay.example.com/a/b:1", "quay.example.com", "a/b", "1", None),
@@ -30,12 +30,12 @@ TAG_128 = "t" * 128
         ("quay.example.com/b", "quay.example.com", "b", "latest", None),
         ("localhost:5000/b:2", "localhost:5000", "b", "2", None),
         (f"a/b:tag@sha256:{HEX}", "docker.io", "a/b", "tag", DIGEST),
-        # K2.
+        # Ports and hosts (docs/conformance.md#k2).
         ("host:8888/r:t", "host:8888", "r", "t", None),
         ("[::1]:8888/r", "[::1]:8888", "r", "latest", None),
         ("[2001:db8::1]/r:t", "[2001:db8::1]", "r", "t", None),
         ("host:443/p:t", "host:443", "p", "t", None),
-        # K11: a repository may be called sha.
+        # A repository may be called sha (docs/conformance.md#k11).
         ("sha:latest", "docker.io", "sha", "latest", None),
         (f"repo@sha256:{HEX}", "docker.io", "repo", None, DIGEST),
         # The rest of the grammar.
@@ -59,7 +59,7 @@ def test_parts(text: str, registry: str, repository: str, tag: str | None, diges
 @pytest.mark.parametrize(
     ("text", "canonical"),
     [
-        # W2: the right rows kept, library/ only where Docker Hub has it.
+        # library/ only where Docker Hub has it (docs/conformance.md#w2).
         ("busybox", "docker.io/library/busybox:latest"),
         ("docker://busybox", "docker.io/library/busybox:latest"),
         ("library/busybox:latest", "docker.io/library/busybox:latest"),

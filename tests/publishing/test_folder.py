@@ -123,7 +123,7 @@ def test_of_both_forms_the_zip_file_stays(tmp_path: Path) -> None:
 
 @pytest.mark.conforms("G10")
 def test_clean_takes_other_versions_and_ids_alone(tmp_path: Path) -> None:
-    """The seed's rule: the same version and ID in the other form is no outdated archive."""
+    """The same version and ID in the other form is no outdated archive (docs/spec/archive-folder.md#updating)."""
     update(tmp_path, compress=True)
     update(tmp_path, TWO, version="1")
     (tmp_path / f"web_latest_{ID1}.docker").write_bytes(canonical_archive(ONE))

@@ -119,8 +119,8 @@ def registry(folder: Path, kind: str = "open") -> Iterator[Distribution]:
 
 
 class _Signed(TokenServer):
-    """Gives tokens that the registry takes: JSON Web Tokens, signed by a key whose certificate it knows (distribution,
-    docs/spec/auth/jwt)."""
+    """Gives tokens that the registry takes: JSON Web Tokens, signed by a key whose certificate it knows (its
+    documentation has them under spec/auth/jwt)."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(users={USER: PASSWORD})

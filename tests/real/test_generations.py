@@ -89,7 +89,7 @@ CONTAINERD_KEPT = [
     "docker-archive:containerd-pulled.tar",
     "oci-archive:containerd-pulled.tar",
 ]
-#: Those whose tools write another config from it, which is another image (design §3).
+#: Those whose tools write another config from it, which is another image (docs/spec/archive.md#conversions).
 CONVERTED = ["oci:skopeo-converted:golden", "oci-archive:skopeo-converted.tar"]
 PODMAN_CONVERTED = ["oci-archive:podman-oci.tar", "oci:podman-oci"]
 

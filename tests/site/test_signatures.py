@@ -20,7 +20,7 @@ expiries = st.integers(0, 0xFFFFFFFF)
 
 
 def test_the_published_vector() -> None:
-    """The vector of spec/arvados-semantics §4.3, which the real servers of three languages produce."""
+    """The vector of docs/spec/arvados-collections.md#block-signatures; servers in three languages agree on it."""
     assert SIGNER.signature(MD5, TOKEN, EXPIRY) == "48e7a8bd03baa9e72735d5c9c2390f8aaabac896"
     assert SIGNER.signed(f"{MD5}+5", TOKEN, EXPIRY) == SIGNED
     assert SIGNER.verdict(SIGNED, TOKEN, EXPIRY) is Verdict.GOOD

@@ -39,7 +39,7 @@ METADATA = Metadata(APP.parsed.digest, ARCHIVE, RECORD)
 
 
 def signed(*records: object) -> str:
-    """The signature as spec/seed-systems §1.5 has it, written apart from the code."""
+    """The signature as docs/spec/wfexs.md#metadata has it, written apart from the code."""
     text = json.dumps(records, sort_keys=True).encode()
     return "sha256=" + base64.b64encode(hashlib.sha256(text).digest()).decode()
 

@@ -18,7 +18,7 @@ from ..create_or_find import once
 
 #: The property by which arv-keepdocker notes an image's name on its collection.
 REPO_TAG_PROPERTY = "docker-image-repo-tag"
-#: Further ones, which users proposed and no program reads; written only when asked for (K25).
+#: Further ones, which users proposed and no program reads; written only when asked for (docs/conformance.md#k25).
 HASH_PROPERTY = "docker-image-hash"
 TIMESTAMP_PROPERTY = "docker-image-timestamp"
 

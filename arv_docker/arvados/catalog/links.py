@@ -23,7 +23,7 @@ from .resolver import DIGEST, HASH, REPO_TAG
 def timestamp_of(config: Config) -> dict[str, str]:
     """The property that ranks a link: the config's own time of creation; no key where it has none.
 
-    A null in its place would crash every listing of the original (spec/seed-systems §5.4).
+    A null in its place would crash every listing of the original (docs/spec/keepdocker.md#null-timestamps).
     """
     return {} if config.created is None else {TIMESTAMP: config.created}
 

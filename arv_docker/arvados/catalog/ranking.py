@@ -2,7 +2,8 @@
 """Which of several links to images is preferred: by the rule of the clients, and by that of the server. Never raises,
 whatever is in a link.
 
-Clients rank by ``sort_key`` (seed 004); the server's rule is spec/arvados-semantics §6.1.
+Clients rank by ``sort_key`` (docs/spec/catalogue.md#ranking-by-clients); the server's rule is
+docs/spec/arvados-images.md#resolution.
 """
 
 from __future__ import annotations

@@ -211,7 +211,8 @@ def collections_of(
     """The readable collections that the links point to, by UUID.
 
     A link may point to anything: a PDH, a text, a collection of another cluster. The server is not asked
-    for those, for it then answers with nothing at all, or with 404 (spec/arvados-verified W14).
+    for those, for it then answers with nothing at all, or with 404
+    (docs/spec/arvados-api.md#foreign-uuids).
     """
     owner: list[Filter] = [["owner_uuid", "=", project]] if project else []
     own = cluster.system_user_uuid[:6]

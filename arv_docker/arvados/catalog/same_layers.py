@@ -2,7 +2,7 @@
 """Stored images with the same layers as another one, and another config.
 
 Tools that convert Docker's form to OCI's write the config anew and so make another image
-(design §3). What it resembles is looked for where it may be: in the collections that hold one
+(docs/spec/archive.md#conversions). What it resembles is looked for where it may be: in the collections that hold one
 of its large layers, by links to those, and in those that have its name.
 """
 

@@ -2,7 +2,7 @@
 """The attributes of a create or update request, checked against the columns of their resource. Pure.
 
 Unknown names and values of the wrong type are a 422; attributes that belong to the server
-are dropped in silence, because clients send whole records back (spec/arvados-semantics §3.2).
+are dropped in silence, because clients send whole records back (docs/spec/arvados-api.md#requests).
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def _text(column: Column, value: Json) -> str:
 
 
 def _moment(value: Json) -> str | None:
-    """A time; what cannot be read counts as none, as on a real server (arvados-verified W22)."""
+    """A time; what cannot be read counts as none, as on a real server
+    (docs/spec/arvados-collections.md#trash)."""
     if not isinstance(value, str):
         return None
     try:

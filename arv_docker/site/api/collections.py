@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rules of collections: manifest text, its hash and signatures, names (spec/arvados-semantics §4)."""
+"""The rules of collections: manifest text, its hash and signatures, names (docs/spec/arvados-collections.md)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def signed_text(context: Context, record: Record) -> str:
     return _LOCATOR.sub(lambda found: f" {signer.signed(found[1], token, expiry)}", text)
 
 
-#: A locator inside valid manifest text: only lower-case hashes are signed (arvados-verified W19).
+#: A locator inside valid manifest text: only lower-case hashes are signed
+#: (docs/spec/arvados-collections.md#manifest-grammar).
 _LOCATOR = re.compile(r" ([0-9a-f]{32}(?:\+\d+)?(?:\+[A-Z][A-Za-z0-9@_-]*)*)(?=[ \n])", re.ASCII)
 
 
@@ -52,7 +53,8 @@ BLOCK = re.compile(r" ([0-9a-f]{32})(?:\+(\d+))?(?=[+ \n])", re.ASCII)
 
 
 def by_hash(context: Context, pdh: str, *, include_trash: bool) -> Record:
-    """What the API says of a portable data hash: a collection with nothing but its content (W21)."""
+    """What the API says of a portable data hash: a collection with nothing but its content
+    (docs/spec/arvados-collections.md#by-pdh)."""
     bare = "+".join(pdh.split("+")[:2])
     allowed = all_of(
         [
@@ -167,7 +169,8 @@ def _release(context: Context, blocks: set[tuple[str, str]]) -> None:
 
 
 def _check_signatures(context: Context, streams: tuple[manifest_text.Stream, ...]) -> None:
-    """Every block must be signed for the caller's token, but the empty one (spec/arvados-semantics §4.3)."""
+    """Every block must be signed for the caller's token, but the empty one
+    (docs/spec/arvados-collections.md#block-signatures)."""
     signer, token = context.settings.signer, context.caller.token
     now = int(context.now.timestamp())
     for locator in {str(found) for found in manifest_text.locators(streams)}:

@@ -17,7 +17,7 @@ from .shapes import shown
 #: The kinds that projects hold here, in the order in which they are listed.
 _KINDS = (GROUPS, COLLECTIONS)
 
-#: A list of contents never has these attributes, selected or not (arvados-verified §3.5).
+#: A list of contents never has these attributes, selected or not (docs/spec/arvados-api.md#records).
 _LEFT_OUT = frozenset({"manifest_text", "unsigned_manifest_text"})
 
 _BELOW = """

@@ -3,7 +3,7 @@
 
 All three name addresses, taken from the request (``Origin``), so that they hold for whoever
 asked, behind a proxy too. Resources, methods and parameters follow a naming rule
-(spec/arvados-semantics §1.4), so the document is made from a table.
+(docs/spec/arvados-clients.md#discovery-document), so the document is made from a table.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from ..store.resources import (
 from ..store.settings import Settings
 from .parameters import MAX_LIMIT
 
-#: API revision whose features the site has; clients compare it as text (spec/arvados-semantics §1.4).
+#: API revision whose features the site has; clients compare it as text
+#: (docs/spec/arvados-clients.md#discovery-document).
 REVISION = "20250402"
 
 #: Largest body of an API request, in bytes.
@@ -235,7 +236,8 @@ def _method(resource: Resource, name: str, extra: str) -> Record:
     method |= {"httpMethod": http_method, "parameters": parameters}
     method["response"] = {"$ref": resource.class_name + ("List" if name == "list" else "")}
     if name in ("create", "update"):
-        # No "$ref" at the top: the Python client then sends the body as it is (spec/arvados-semantics §1.4).
+        # No "$ref" at the top: the Python client then sends the body as it is
+        # (docs/spec/arvados-clients.md#discovery-document).
         properties: Record = {resource.singular: {"$ref": resource.class_name}}
         method["request"] = {"required": True, "properties": properties}
     return method

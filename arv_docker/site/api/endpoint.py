@@ -121,7 +121,8 @@ def token_of(headers: dict[str, str], parameters: Parameters | None = None) -> s
     """The token that a request carries, "" where it carries none.
 
     ``Bearer TOKEN``, ``OAuth2 TOKEN``, Basic with the token as password, or the parameter
-    ``api_token``. Schemes are case-sensitive, as on a real server (arvados-verified §1).
+    ``api_token``. Schemes are case-sensitive, as on a real server
+    (docs/spec/arvados-api.md#authorization).
     """
     scheme, _, value = headers.get("authorization", "").partition(" ")
     if scheme in ("Bearer", "OAuth2"):
@@ -135,7 +136,7 @@ def token_of(headers: dict[str, str], parameters: Parameters | None = None) -> s
 
 
 def _method(request: Request, parameters: Parameters) -> str:
-    """The method that is meant: a POST may stand for another (spec/arvados-semantics §3.2)."""
+    """The method that is meant: a POST may stand for another (docs/spec/arvados-api.md#requests)."""
     if request.method != "POST":
         return request.method
     override = request.headers.get("x-http-method-override") or parameters.text("_method")
@@ -245,7 +246,8 @@ def _trashed(work: Work, lifetime: int) -> Record:
 
 
 def _untrash(work: Work) -> Record:
-    """Its answer is unsigned, as on a real server (arvados-verified W20): who wants to read asks again."""
+    """Its answer is unsigned, as on a real server (docs/spec/arvados-collections.md#unsigned-answers):
+    who wants to read asks again."""
     unique = work.parameters.flag("ensure_unique_name")
     record = trash.untrash(work.context, work.resource, _own(work, include_trash=True), unique_name=unique)
     return work.shown(record, sign=False)
@@ -274,7 +276,8 @@ def _keep_service(work: Work) -> Record:
 
 
 def _keep_services(api: Api, origin: Origin) -> Record:
-    """Asked for before anybody logs in; the shape is the one that a real server passes through (§1)."""
+    """Asked for before anybody logs in; the shape is the one that a real server passes through
+    (docs/spec/arvados-api.md#shapes)."""
     record = discovery.keep_service(api.settings, origin)
     item: Json = {"kind": KEEP_SERVICES.kind, "etag": etag(record), **record}
     page = Page((record,), limit=0, offset=0, available=1)

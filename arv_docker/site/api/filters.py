@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Filters of list requests, as SQL conditions (spec/arvados-semantics §3.3; arvados-verified W8-W14).
+"""Filters of list requests, as SQL conditions (docs/spec/arvados-api.md#filters).
 
 A filter is ``[attribute, operator, operand]``; all of a request's filters must hold. Which
 operators a column knows depends on its type. Anything malformed is a 422.
@@ -113,7 +113,8 @@ def _member(column: Column, op: str, operand: Json) -> Clause:
     if None in operand:
         return Clause("0")  # PostgreSQL: x NOT IN (…, NULL) is never true
     if not values:
-        return Clause(f"{column.name} IS NULL")  # what a real server does with an empty list (W10)
+        # What a real server does with an empty list (docs/spec/arvados-api.md#filters).
+        return Clause(f"{column.name} IS NULL")
     return Clause(f"{column.name} IS NULL OR NOT {listed.sql}", listed.values)
 
 

@@ -13,7 +13,8 @@ from .trash import schedule_trash
 
 
 def check_link(context: Context, old: Record | None, new: Record) -> Record | None:
-    """Any owner, head and name will do, repeats included: links have no uniqueness (spec/arvados-semantics §3.6).
+    """Any owner, head and name will do, repeats included: links have no uniqueness
+    (docs/spec/arvados-api.md#image-links).
 
     Permission links are the one kind that acts. Returns the link that gives the same permission already.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""List requests: filters, order, paging, counting, and which columns come back (spec/arvados-semantics §3.3)."""
+"""List requests: filters, order, paging, counting, and which columns come back (docs/spec/arvados-api.md#lists)."""
 
 from __future__ import annotations
 

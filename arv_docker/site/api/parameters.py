@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a request asks: query, form and JSON body merged into typed parameters.
 
-The rules are those of spec/arvados-semantics §3.2 with the corrections of arvados-verified
-(W1, W5). Where a real server answers 500 to a parameter of the wrong type, this one answers
-422, because clients retry a 500.
+The rules are those of docs/spec/arvados-api.md#requests and docs/spec/arvados-api.md#request-size.
+Where a real server answers 500 to a parameter of the wrong type, this one answers 422, because clients retry a 500.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ class Parameters:
         return _refuse(name, "an integer")
 
     def limit(self) -> int:
-        """The page size: 100 where none or a negative one is given, 1,000 at most (W1)."""
+        """The page size: 100 where none or a negative one is given, 1,000 at most (docs/spec/arvados-api.md#lists)."""
         asked = self.integer("limit", DEFAULT_LIMIT)
         return min(asked, MAX_LIMIT) if asked >= 0 else DEFAULT_LIMIT
 
@@ -127,8 +126,8 @@ def merged(query: str, content_type: str, body: bytes) -> Parameters:
 def json_of(text: str) -> Json:
     """The value of a JSON text; raises Refusal 400.
 
-    Lone surrogates become U+FFFD, as in Go's decoder (W19); numbers that are no finite ones
-    and nesting deeper than MAX_DEPTH are refused.
+    Lone surrogates become U+FFFD, as in Go's decoder (docs/spec/arvados-collections.md#manifest-grammar);
+    numbers that are no finite ones and nesting deeper than MAX_DEPTH are refused.
     """
     try:
         value: Json = json.loads(text, parse_constant=_no_constant, parse_float=_finite)

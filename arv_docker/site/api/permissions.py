@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who asks, and what that one may read, write and manage (spec/arvados-semantics §3.6).
+"""Who asks, and what that one may read, write and manage (docs/spec/arvados-api.md#permissions).
 
 Permission flows along ownership and permission links: a path gives the least of its levels, the best path
 counts. It goes on through groups, and through a user only at the level MANAGE. All of it is walked once a
@@ -22,7 +22,7 @@ READ, WRITE, MANAGE = 1, 2, 3
 #: What the name of a permission link gives.
 LEVELS = {"can_read": READ, "can_write": WRITE, "can_manage": MANAGE}
 
-#: The last parts of the UUIDs of groups that every site has (arvados-verified §1).
+#: The last parts of the UUIDs of groups that every site has (docs/spec/arvados-api.md#special-objects).
 ALL_USERS = "fffffffffffffff"
 PUBLIC_FAVORITES = "publicfavorites"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Creating, changing and removing records: the rules that all kinds share (spec/arvados-semantics §3.5).
+"""Creating, changing and removing records: the rules that all kinds share (docs/spec/arvados-api.md#records).
 
 What a kind adds of its own is in ``collections`` and ``links``; both are called here with
 the record before and after.
@@ -117,7 +117,8 @@ def remove(context: Context, resource: Resource, record: Record) -> None:
 
 
 def numbered(name: str, uuid: str) -> str:
-    """The name that ``ensure_unique_name`` gives a record whose own is taken (spec/arvados-semantics §3.5)."""
+    """The name that ``ensure_unique_name`` gives a record whose own is taken
+    (docs/spec/arvados-api.md#unique-names)."""
     return f"{name[:237]} ({uuid[-15:]})"
 
 
@@ -185,7 +186,8 @@ def _check_common(context: Context, old: Record | None, new: Record) -> None:
 
 
 def _check_owner(context: Context, uuid: str) -> None:
-    """Only a home or a project that the caller may write to owns records (arvados-verified W18)."""
+    """Only a home or a project that the caller may write to owns records
+    (docs/spec/arvados-api.md#owner-errors)."""
     resource = {USERS.infix: USERS, GROUPS.infix: GROUPS}.get(uuid[6:11]) if is_uuid(uuid) else None
     if resource is None:
         raise Refusal(403, "owner_uuid must be set to a user or a project")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records as answers show them: ``kind``, ``etag``, derived attributes, absent texts as "".
 
-The shapes are those of arvados-verified W6 and W15.
+The shapes are those of docs/spec/arvados-api.md#shapes and docs/spec/arvados-api.md#selected-attributes.
 """
 
 from __future__ import annotations

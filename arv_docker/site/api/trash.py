@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trash of collections and projects: in, out, by the clock, and away for good (spec/arvados-semantics §4.4)."""
+"""The trash of collections and projects: in, out, by the clock, and away for good.
+
+The rules are those of docs/spec/arvados-collections.md#trash.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from .records import Context, numbered, replace, require_write
 
 
 def schedule_trash(context: Context, old: Record | None, new: Record) -> None:
-    """Settle ``trash_at``, ``delete_at`` and ``is_trashed`` of a record (spec/arvados-semantics §4.4)."""
+    """Settle ``trash_at``, ``delete_at`` and ``is_trashed`` of a record (docs/spec/arvados-collections.md#trash)."""
     if old is not None and all(new[name] == old[name] for name in ("trash_at", "delete_at", "is_trashed")):
         return
     was_trashed = bool(old and old["is_trashed"])
@@ -74,7 +77,7 @@ def sweep(connection: sqlite3.Connection, now: str) -> None:
     """Trash what is due to be trashed, and delete what has been in the trash for its time.
 
     A project takes along all that lies in it, and every record the links that join it: they
-    would point nowhere (spec/arvados-semantics §3.6).
+    would point nowhere (docs/spec/arvados-api.md#image-links).
     """
     for table in ("collections", "groups"):
         connection.execute(

@@ -73,7 +73,7 @@ async def _body(request: Request) -> bytes | None:
 
 
 def _too_large(request: Request) -> Response:
-    """413 for a form, 400 for JSON: what a real server answers (arvados-verified W5)."""
+    """413 for a form, 400 for JSON: what a real server answers (docs/spec/arvados-api.md#request-size)."""
     form = "urlencoded" in request.headers.get("content-type", "")
     request_id = request.headers.get("x-request-id") or endpoint.new_request_id()
     return _json(endpoint.errors("the request body is too large", request_id), 413 if form else 400, {})

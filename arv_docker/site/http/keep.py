@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Keep protocol: PUT, GET and HEAD of blocks (spec/arvados-semantics §5, with arvados-verified §5).
+"""The Keep protocol: PUT, GET and HEAD of blocks (docs/spec/arvados-keepstore.md).
 
 Bodies stream between the socket and the block's file; disk work and hashing run in threads,
 while the next bytes arrive.

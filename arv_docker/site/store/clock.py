@@ -2,7 +2,7 @@
 """Times as the API writes them: RFC 3339 in UTC with nine digits, stored to the microsecond.
 
 The text form sorts as the times do, so it is also what the database holds
-(spec/arvados-semantics §3.4; arvados-verified W2).
+(docs/spec/arvados-api.md#times).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests on JSON columns, as SQL functions: ``properties.KEY`` filters, key presence, equality.
 
-Types count: 2 is not "2" (arvados-verified §3.3). A key that is missing matches nothing,
+Types count: 2 is not "2" (docs/spec/arvados-api.md#filters). A key that is missing matches nothing,
 except where ``exists`` asks for its absence. Pure functions; they run inside SQLite.
 """
 

@@ -35,7 +35,7 @@ _SHORT = {
     "a": Kind.ARRAY,
 }
 
-#: Attributes that clients may send back but never set (spec/arvados-semantics §3.2).
+#: Attributes that clients may send back but never set (docs/spec/arvados-api.md#requests).
 IGNORED = frozenset(
     [
         "kind",
@@ -64,7 +64,7 @@ class Column:
 
     name: str
     kind: Kind
-    #: Shown where nothing is stored: most texts are then "" (arvados-verified W15), the rest null.
+    #: Shown where nothing is stored: most texts are then "", the rest null (docs/spec/arvados-api.md#shapes).
     absent: Json = None
 
 
@@ -157,7 +157,7 @@ WORKFLOWS = Resource("workflows", "workflow", "Workflow", "7fd4e", _columns("nam
 SERVED = {resource.name: resource for resource in (COLLECTIONS, LINKS, GROUPS, USERS, KEEP_SERVICES, TOKENS, WORKFLOWS)}
 
 #: UUID infix by class, also of classes that this site has no records of: clients map UUIDs to
-#: classes with it, filters of ``is_a`` use it (spec/arvados-semantics §3.1; arvados-verified §0).
+#: classes with it, filters of ``is_a`` use it (docs/spec/arvados-api.md#uuids).
 INFIXES = {resource.class_name: resource.infix for resource in SERVED.values()} | {
     "AuthorizedKey": "fngyi",
     "Container": "dz642",

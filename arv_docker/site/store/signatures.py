@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Block signatures: the proof that a token may read a block (spec/arvados-semantics §4.3). Pure functions.
+"""Block signatures: the proof that a token may read a block. Pure functions.
+
+The formula is that of docs/spec/arvados-collections.md#block-signatures.
 
 A signed locator ends in ``+A<40 hex>@<expiry in hex>``: HMAC-SHA1, keyed with the site's
 secret, over the block's MD5, the token exactly as presented, the expiry and the

@@ -67,7 +67,7 @@ def test_what_is_there_is_not_written_again() -> None:
 
 @pytest.mark.conforms("S3")
 def test_links_to_another_collection_do_not_count() -> None:
-    """A stale hash link must not keep the new collection from getting one (arvados-semantics §8, 3)."""
+    """A stale hash link must not keep the new collection from getting one (docs/conformance.md#s3)."""
     api = FakeApi()
     ensure(api, api.image(b"old"))
     assert ensure(api, api.image(b"new")) == 2
