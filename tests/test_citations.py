@@ -7,6 +7,7 @@ lower case, without punctuation, blanks as dashes; or an explicit `<a id="…">`
 
 from __future__ import annotations
 
+import pkgutil
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -20,6 +21,11 @@ _CITATION = re.compile(r"(?<![\w/])docs/[\w/-]+(?:\.\w+)?(?:#[\w-]+)?")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`[^`\n]*`")
+
+#: Modules in a page: by their path in the package or the repository, and by their dotted name.
+_MODULE = re.compile(r"`((?:\w+/)*\w+\.py)`")
+_DOTTED = re.compile(r"(?<![\w.])arv_docker(?:\.\w+)+")
+_OF_OTHERS = {"arvados/commands/keepdocker.py", "repo2docker_config.py"}
 
 #: Citations of what is not in the repository, and numbers without a page: in pieces, so that this file has none.
 _OLD = re.compile(
@@ -109,6 +115,28 @@ def test_links_between_pages_lead_somewhere() -> None:
     assert problems == []
 
 
+def test_pages_name_modules_that_are_there() -> None:
+    problems = []
+    for page in pages():
+        text = page.read_text()
+        for name in _MODULE.findall(text):
+            if name not in _OF_OTHERS and not any((folder / name).exists() for folder in (TOP, TOP / "arv_docker")):
+                problems.append(f"{page.relative_to(TOP)}: {name}")
+        problems += [f"{page.relative_to(TOP)}: {name}" for name in _DOTTED.findall(text) if not is_there(name)]
+    assert problems == []
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name is a module of the package, or something in one."""
+    module, _, rest = name.rpartition(".")
+    if (TOP / name.replace(".", "/")).is_dir() or (TOP / f"{name.replace('.', '/')}.py").is_file():
+        return True
+    try:
+        return bool(module) and hasattr(pkgutil.resolve_name(module), rest)
+    except (ImportError, AttributeError):
+        return False
+
+
 def test_nothing_is_cited_that_is_not_here() -> None:
     found = {str(path.relative_to(TOP)): _OLD.findall(path.read_text()) for path in cited_files()}
     assert {path: cited for path, cited in found.items() if cited} == {}
@@ -128,4 +156,8 @@ def test_the_checks_find_citations() -> None:
     assert problem_with(spec / "no-such-page.md", "") is not None
     assert _OLD.search("as arv-keepdocker has it (" + "K7)")
     assert _OLD.search("of spec/field-notes " + "§5")
+    assert _MODULE.findall("`archive/canonical.py`") == ["archive/canonical.py"]
+    assert is_there("arv_docker.errors.KeepError")
+    assert not is_there("arv_docker.no_such_module")
+    assert not is_there("arv_docker.errors.NoSuchError")
     assert slug_of("Where it `differs`: what's left?") == "where-it-differs-whats-left"
