@@ -99,12 +99,12 @@ def open_cluster(local: str | Path | None = None, *, retries: int = RETRIES) -> 
     ...     cluster.user_uuid
     """
     if local is None:
-        yield Cluster.configured(retries=retries)
+        yield Cluster.from_settings(retries=retries)
         return
     from . import site
 
     with site.LocalSite(Path(local) if local else site.default_folder()) as running:
-        yield Cluster.at(running.url, running.token, retries=retries)
+        yield Cluster.at_url(running.url, running.token, retries=retries)
 
 
 def _pulled(ingest: Ingest, engine: Engine, name: Reference | ImageId) -> Ingested:
@@ -134,7 +134,7 @@ def _found(cluster: Cluster, name: Reference | ImageId, trust: Trust) -> ImageRe
 def _record(cluster: Cluster, name: Reference | ImageId, stored: Ingested, trust: Trust) -> ImageRecord:
     """What was stored just now, whatever else the name may mean to the cluster."""
     names = (stored.name, str(stored.image_id))
-    links = [link for link in resolver.names_of(cluster, [stored.uuid]) if link.name in names]
+    links = [link for link in resolver.links_to(cluster, [stored.uuid]) if link.name in names]
     if not links:
         raise NoSuchImage(f"the links of {stored.uuid}, which {name} is stored as, were deleted meanwhile. Try again.")
     link = max(links, key=lambda it: (it.name == stored.name, trust.includes(it.modified_by)))

@@ -139,19 +139,19 @@ class Cluster:
         self._read_retries = min(retries, _READ_RETRIES)
 
     @classmethod
-    def configured(cls, *, retries: int = RETRIES) -> Cluster:
+    def from_settings(cls, *, retries: int = RETRIES) -> Cluster:
         """The cluster of the Arvados settings (environment, ``settings.conf``); raises NoCluster without."""
-        return cls(sdk.configured(retries), retries=retries)
+        return cls(sdk.client_from_settings(retries), retries=retries)
 
     @classmethod
-    def named(cls, name: str, *, retries: int = RETRIES) -> Cluster:
+    def from_settings_file(cls, name: str, *, retries: int = RETRIES) -> Cluster:
         """The cluster of the settings file ``<name>.conf``, as arv-copy finds it; raises BadSettings without."""
-        return cls(sdk.named(name, retries), retries=retries)
+        return cls(sdk.client_from_settings_file(name, retries), retries=retries)
 
     @classmethod
-    def at(cls, url: str, token: str, *, retries: int = RETRIES) -> Cluster:
+    def at_url(cls, url: str, token: str, *, retries: int = RETRIES) -> Cluster:
         """The cluster whose API is at ``url`` (http allowed, as the embedded site has it on loopback)."""
-        return cls(sdk.at(url, token, retries), retries=retries)
+        return cls(sdk.client_at_url(url, token, retries), retries=retries)
 
     @functools.cached_property
     def _writer(self) -> BlockWriter:
@@ -265,7 +265,9 @@ class Cluster:
         try:
             content: bytes = self._api.keep.get(locator, num_retries=self._read_retries)
         except (arvados.errors.KeepReadError, arvados.errors.NoKeepServersError) as error:
-            raise KeepError(_block_message("did not give", locator), detail=sdk.unsigned(str(error))) from error
+            raise KeepError(
+                _block_message("did not give", locator), detail=sdk.without_signatures(str(error))
+            ) from error
         return content
 
     def has_block(self, locator: str) -> bool:
@@ -277,7 +279,9 @@ class Cluster:
         except arvados.errors.NotFoundError:
             return False
         except (arvados.errors.KeepReadError, arvados.errors.NoKeepServersError) as error:
-            raise KeepError(_block_message("did not answer for", locator), detail=sdk.unsigned(str(error))) from error
+            raise KeepError(
+                _block_message("did not answer for", locator), detail=sdk.without_signatures(str(error))
+            ) from error
 
     # -- private -------------------------------------------------------------------------
 
@@ -312,7 +316,7 @@ class Cluster:
             last = items[-1]["uuid"]
 
     def _call(self, request: Any, what: str, *, retries: int | None = None) -> Record:
-        answer = sdk.translated(
+        answer = sdk.call_with_our_errors(
             lambda: request.execute(num_retries=self._retries if retries is None else retries), what
         )
         if not isinstance(answer, dict):

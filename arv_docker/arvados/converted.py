@@ -23,7 +23,7 @@ from ..model import manifest_text
 from ..model.image import parsed_time
 from .blocks import BlockStore
 from .client import Cluster, CollectionRecord
-from .create_or_find import once
+from .create_or_find import create_or_find
 from .stored import ImageFile
 
 PROJECTS = (".cache", "auto-generated singularity images")
@@ -74,7 +74,9 @@ class ConvertedImages:
         name = _name(image)
         new = {**attributes, "owner_uuid": self._project, "name": name}
         try:
-            return once(lambda: self._cluster.create_collection(new, unique_name=False), lambda: self._named(name))
+            return create_or_find(
+                lambda: self._cluster.create_collection(new, unique_name=False), lambda: self._named(name)
+            )
         except ClusterError as error:
             if error.status != 422 or (there := self._named(name)) is None:
                 raise
@@ -92,7 +94,9 @@ class ConvertedImages:
         if (found := self._cluster.project(owner, name)) is not None:
             return found
         try:
-            return once(lambda: self._cluster.create_project(owner, name), lambda: self._cluster.project(owner, name))
+            return create_or_find(
+                lambda: self._cluster.create_project(owner, name), lambda: self._cluster.project(owner, name)
+            )
         except ClusterError as error:
             if error.status != 422 or (there := self._cluster.project(owner, name)) is None:
                 raise

@@ -16,7 +16,7 @@ _TRIES = 5
 _FINAL = frozenset((400, 401, 403, 404, 413, 422))
 
 
-def once(create: Callable[[], Created], look: Callable[[], Created | None]) -> Created:
+def create_or_find(create: Callable[[], Created], look: Callable[[], Created | None]) -> Created:
     """What ``create`` gives. Where it fails in a way that may pass, what ``look`` finds, else another try.
 
     An answer may be lost on its way, or be a proxy's, after the record was made; so it

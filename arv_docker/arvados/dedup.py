@@ -41,7 +41,7 @@ _SIGNATURE = re.compile(r"\+A[0-9a-f]{40}@([0-9a-f]{1,8})")
 
 
 @dataclass(frozen=True, slots=True)
-class HeldLayer:
+class LayerInKeep:
     """A layer that a trusted collection holds. ``locators`` are its blocks if it is aligned; a packed one has none
     of its own, and ``opened`` reads it from Keep. ``size`` is that of its content in bytes."""
 
@@ -51,7 +51,7 @@ class HeldLayer:
     opened: Callable[[], Layer]
 
 
-class KnownLayers:
+class LayerLookup:
     """What the cluster's links say of some layers, in two requests.
 
     ``blocks`` are signed locators by ``md5+size``, fit to go into a manifest text of ours.
@@ -82,24 +82,24 @@ class KnownLayers:
         return [self._holders[uuid] for uuid in heads]
 
     @property
-    def doubted(self) -> frozenset[str]:
+    def unattested_layers(self) -> frozenset[str]:
         """The layers that only such links say to be in Keep as do not count as they stand: others' word, or old."""
         return frozenset(link.name for link in self._links) - self._served
 
-    def held(self, diff_ids: Collection[Digest]) -> dict[Digest, HeldLayer]:
+    def layers_in_keep(self, diff_ids: Collection[Digest]) -> dict[Digest, LayerInKeep]:
         """Those of some layers that need not come from anywhere else.
 
         An aligned one on the word of an attested link to it, which says that its bytes were
         checked; a packed one out of the same collections, for it is read and hashed.
         """
         images: dict[str, StoredImage | None] = {}
-        found: dict[Digest, HeldLayer] = {}
+        found: dict[Digest, LayerInKeep] = {}
         for link in self._links:
             holder = self._holders.get(link.head_uuid)
             if holder is None or not self._trust.attests(link, holder):
                 continue
             if holder.uuid not in images:
-                images[holder.uuid] = self._opened(holder)
+                images[holder.uuid] = self._open_image(holder)
             stored = images[holder.uuid]
             if stored is None:
                 continue
@@ -108,20 +108,20 @@ class KnownLayers:
                     found.setdefault(layer.diff_id, layer)
         return found
 
-    def packed_in(
+    def packed_layers_in(
         self, collections: Iterable[CollectionRecord], diff_ids: Collection[Digest]
-    ) -> dict[Digest, HeldLayer]:
+    ) -> dict[Digest, LayerInKeep]:
         """Those of some layers that are packed in the archives of some collections. No link is about such layers: they
         are read from Keep, and hashed."""
-        found: dict[Digest, HeldLayer] = {}
+        found: dict[Digest, LayerInKeep] = {}
         for collection in collections:
-            if len(found) < len(set(diff_ids)) and (stored := self._opened(collection)) is not None:
+            if len(found) < len(set(diff_ids)) and (stored := self._open_image(collection)) is not None:
                 for layer in _layers_of(stored, {}):
                     if layer.diff_id in diff_ids:
                         found.setdefault(layer.diff_id, layer)
         return found
 
-    def _opened(self, holder: CollectionRecord) -> StoredImage | None:
+    def _open_image(self, holder: CollectionRecord) -> StoredImage | None:
         """The image of a collection, if it is a canonical archive that can be read."""
         try:
             stored = StoredImage(self._cluster, holder)
@@ -129,7 +129,7 @@ class KnownLayers:
             return None
         return stored if stored.canonical is not None else None
 
-    def note(self, layout: Layout, collection: CollectionRecord) -> list[str]:
+    def write_links(self, layout: Layout, collection: CollectionRecord) -> list[str]:
         """Writes a link for each aligned layer that no trusted link finds; gives what the cluster refused, as words.
 
         Such a link only saves work, so that a refusal is no failure.
@@ -150,7 +150,7 @@ class KnownLayers:
         return holder is not None and self._trust.attests(link, holder)
 
 
-def _layers_of(stored: StoredImage, usable: Mapping[str, str]) -> Iterator[HeldLayer]:
+def _layers_of(stored: StoredImage, usable: Mapping[str, str]) -> Iterator[LayerInKeep]:
     """The layers of a canonical archive whose blocks may go into a manifest text of ours."""
     starts = dict(
         zip(accumulate((it.length for it in stored.file.segments), initial=0), stored.file.segments, strict=False)
@@ -164,7 +164,7 @@ def _layers_of(stored: StoredImage, usable: Mapping[str, str]) -> Iterator[HeldL
             held = sum(part.length for part in parts if part and (part.offset, part.length) == (0, part.locator.size))
             if len(locators) < len(parts) or held != span.length:
                 continue
-        yield HeldLayer(span.diff_id, span.size, locators, partial(stored.archived.layer, span.diff_id))
+        yield LayerInKeep(span.diff_id, span.size, locators, partial(stored.archived.layer, span.diff_id))
 
 
 def usable_blocks(text: str, now: float) -> dict[str, str]:

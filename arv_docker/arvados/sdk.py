@@ -28,7 +28,7 @@ _SIGNATURE = re.compile(r"\+A[0-9a-f]+@[0-9a-f]+")
 _FIRST_RETRIES = 2
 
 
-def configured(retries: int) -> Any:
+def client_from_settings(retries: int) -> Any:
     """A client object for the cluster of the Arvados settings (environment, ``settings.conf``); raises NoCluster
     without."""
     home()  # where the SDK looks when it is loaded, whatever XDG's variables name
@@ -45,10 +45,10 @@ def configured(retries: int) -> Any:
             "~/.config/arvados/settings.conf) to use a cluster, or give --local to use a site on this machine."
         )
     _check_token(settings["ARVADOS_API_TOKEN"])
-    return _built(f"the cluster at {settings['ARVADOS_API_HOST']}", retries)
+    return _build_client(f"the cluster at {settings['ARVADOS_API_HOST']}", retries)
 
 
-def named(name: str, retries: int) -> Any:
+def client_from_settings_file(name: str, retries: int) -> Any:
     """One for the cluster of the settings file ``<name>.conf``; raises BadSettings without."""
     import arvados.config
 
@@ -64,14 +64,14 @@ def named(name: str, retries: int) -> Any:
         raise BadSettings(f"the settings file {path} lacks ARVADOS_API_HOST or ARVADOS_API_TOKEN.")
     _check_token(token)
     insecure = arvados.config.flag_is_true("ARVADOS_API_HOST_INSECURE", settings)
-    return _built(f"the cluster {name} at {host}", retries, host=host, token=token, insecure=insecure)
+    return _build_client(f"the cluster {name} at {host}", retries, host=host, token=token, insecure=insecure)
 
 
-def at(url: str, token: str, retries: int) -> Any:
+def client_at_url(url: str, token: str, retries: int) -> Any:
     """One for the cluster whose API is at ``url``, which may be http."""
     _check_token(token)
     discovery = f"{url}/discovery/v1/apis/{{api}}/{{apiVersion}}/rest"
-    return _built("the local site", retries, discoveryServiceUrl=discovery, token=token)
+    return _build_client("the local site", retries, discoveryServiceUrl=discovery, token=token)
 
 
 def settings_file(name: str) -> Path | None:
@@ -86,7 +86,7 @@ def settings_file(name: str) -> Path | None:
     return next((path for path in found if path.is_file()), None)
 
 
-def translated(call: Callable[[], Any], what: str) -> Any:
+def call_with_our_errors(call: Callable[[], Any], what: str) -> Any:
     """What ``call`` returns, with the SDK's errors turned into ClusterError, about ``what``."""
     import googleapiclient.errors
     import httplib2
@@ -122,18 +122,20 @@ def translated(call: Callable[[], Any], what: str) -> Any:
         ) from error
 
 
-def unsigned(text: str) -> str:
+def without_signatures(text: str) -> str:
     """An error's text without the signatures of locators, which let their reader read the blocks."""
     return _SIGNATURE.sub("+A…", text)
 
 
-def _built(where: str, retries: int, **arguments: Any) -> Any:
+def _build_client(where: str, retries: int, **arguments: Any) -> Any:
     import arvados
 
     if "://" in where:  # an address as browsers have it
         raise BadSettings(_no_host(where))
     try:
-        api = translated(lambda: arvados.api("v1", num_retries=min(retries, _FIRST_RETRIES), **arguments), where)
+        api = call_with_our_errors(
+            lambda: arvados.api("v1", num_retries=min(retries, _FIRST_RETRIES), **arguments), where
+        )
     except (ValueError, OverflowError, http.client.InvalidURL) as error:
         raise BadSettings(_no_host(where)) from error
     # Whoever reads blocks keeps those that are still needed (keep/stored.py); the SDK would hold four more.

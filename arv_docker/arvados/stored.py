@@ -76,7 +76,7 @@ def holds(collection: CollectionRecord, image_id: Digest) -> bool:
     return list(found) == [f"{image_id}.tar"]
 
 
-def may_be_ours(collection: CollectionRecord) -> bool:
+def may_be_canonical(collection: CollectionRecord) -> bool:
     """Whether it can hold a canonical archive cut as we cut it, whose last block is the end of the tar."""
     try:
         found = list(locators(parse(collection.manifest_text or "")))

@@ -216,7 +216,7 @@ def cluster(args: argparse.Namespace) -> Iterator[Cluster]:
         return
     if local is None:
         with asking(args, "the cluster"):
-            configured = Cluster.configured(retries=args.retries)
+            configured = Cluster.from_settings(retries=args.retries)
         yield configured
         return
     from ..api import open_cluster

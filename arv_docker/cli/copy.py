@@ -198,7 +198,7 @@ def _cluster(args: argparse.Namespace, place: _Place) -> Iterator[Cluster]:
     else:
         from ..arvados.client import Cluster
 
-        yield Cluster.named(place.cluster, retries=args.retries)
+        yield Cluster.from_settings_file(place.cluster, retries=args.retries)
 
 
 @contextmanager

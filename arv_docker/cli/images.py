@@ -12,7 +12,7 @@ from ..local import progress
 from ..local.progress import printable
 
 if TYPE_CHECKING:
-    from ..arvados.catalog.resolver import Named
+    from ..arvados.catalog.resolver import ListingRow
 
 _COLUMNS = ("REPOSITORY", "TAG", "IMAGE ID", "COLLECTION", "CREATED")
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def table(rows: Sequence[Named], *, linked_by: bool = False) -> str:
+def table(rows: Sequence[ListingRow], *, linked_by: bool = False) -> str:
     """The listing as text, in the columns of ``arv-keepdocker images``, and who wrote each link if asked for."""
     lines = [(*_COLUMNS, "LINKED BY"), *((*_cells(row), row.link.modified_by) for row in rows)]
     if not linked_by:
@@ -56,12 +56,12 @@ def table(rows: Sequence[Named], *, linked_by: bool = False) -> str:
     return printable("\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines))
 
 
-def _cells(row: Named) -> tuple[str, ...]:
+def _cells(row: ListingRow) -> tuple[str, ...]:
     short = row.image_id.removeprefix("sha256:")[:12]
     return row.repository, row.tag, short, row.collection.uuid, f"{row.timestamp:%c}"
 
 
-def _as_json(row: Named) -> dict[str, object]:
+def _as_json(row: ListingRow) -> dict[str, object]:
     return {
         "repository": row.repository,
         "tag": row.tag,

@@ -90,14 +90,14 @@ def _document_of_source(args: argparse.Namespace) -> dict[str, object]:
 def _same_layers(cluster: Cluster, config: Config, names: Sequence[str]) -> list[dict[str, object]]:
     """The other images in Keep with the same layers, as far as links of those layers or names lead to them."""
     from ..arvados.catalog.resolver import REPO_TAG
-    from ..arvados.catalog.same_layers import alike
-    from ..arvados.dedup import KnownLayers
+    from ..arvados.catalog.same_layers import images_with_same_layers
+    from ..arvados.dedup import LayerLookup
     from ..arvados.trust import Trust
 
     trust = Trust.configured(cluster)
-    layers = KnownLayers(cluster, config.diff_ids, trust)
+    layers = LayerLookup(cluster, config.diff_ids, trust)
     named = list(cluster.links([["link_class", "=", REPO_TAG], ["name", "in", list(names)]])) if names else []
-    return [cli.as_json(it) for it in alike(cluster, config, layers, named, trust=trust)]
+    return [cli.as_json(it) for it in images_with_same_layers(cluster, config, layers, named, trust=trust)]
 
 
 def _stored(compressed: Descriptor | None) -> dict[str, object]:
@@ -112,7 +112,7 @@ def _document_of_stored(args: argparse.Namespace) -> dict[str, object]:
     with cli.cluster(args) as cluster:
         found = resolver.resolve(cluster, args.name)
         if args.platform:
-            found = platforms.for_platform(cluster, found, args.platform, progress.on())
+            found = platforms.choose_platform(cluster, found, args.platform, progress.on())
         return _document(cluster, StoredImage(cluster, found.collection))
 
 
@@ -123,7 +123,7 @@ def _document(cluster: Cluster, image: StoredImage) -> dict[str, object]:
     pdh = image.collection.pdh
     copies = sorted(cluster.collections([["portable_data_hash", "=", pdh]]), key=lambda copy: copy.created_at)
     classes = (resolver.REPO_TAG, resolver.HASH, resolver.DIGEST)
-    names = resolver.names_of(cluster, [copy.uuid for copy in copies], classes)
+    names = resolver.links_to(cluster, [copy.uuid for copy in copies], classes)
     return {
         "image_id": str(image.config.digest),
         "manifest_digest": str(image.layout.manifest_digest),

@@ -13,7 +13,7 @@ from ..model.reference import Reference
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..images.tags import Named
+    from ..images.tags import TagResult
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
     return name(args, args.collection, tags.link)
 
 
-def name(args: argparse.Namespace, image: str, give: Callable[..., Named]) -> int:
-    """Gives an image in Keep the name, by ``naming.link`` or ``naming.move``, and prints the collection's UUID.
+def name(args: argparse.Namespace, image: str, give: Callable[..., TagResult]) -> int:
+    """Gives an image in Keep the name, by ``tags.link`` or ``tags.move``, and prints the collection's UUID.
 
     The exit code says whether the cluster takes the name for this image.
     """
@@ -52,7 +52,7 @@ def name(args: argparse.Namespace, image: str, give: Callable[..., Named]) -> in
     shown = progress.on()
     with cli.cluster(args) as cluster:
         trust = cli.trust(args, cluster, shown)
-        collection = resolver.owned(cluster, resolver.resolve(cluster, image).collection)
+        collection = resolver.collection_with_uuid(cluster, resolver.resolve(cluster, image).collection)
         named = give(cluster, collection, Reference.parse(args.name), trust, shown)
     shown.say(f"{named.name}: {named.written} links written, {named.deleted} deleted")
     if named.shadowed_by is not None:

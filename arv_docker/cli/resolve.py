@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
             trust = cli.trust(args, cluster, shown)
             found = resolver.resolve(cluster, args.name, trust)
         if args.platform:
-            found = platforms.for_platform(cluster, found, args.platform, shown)
+            found = platforms.choose_platform(cluster, found, args.platform, shown)
     for warning in found.warnings:
         shown.say(f"warning: {warning}")
     if args.explain:

@@ -209,7 +209,7 @@ def _fill_sif_cache(args: argparse.Namespace, shown: progress.Progress) -> int:
         for name in args.name:
             resolved = resolver.resolve(cluster, name, trust)
             if args.platform:
-                resolved = platforms.for_platform(cluster, resolved, args.platform, shown)
+                resolved = platforms.choose_platform(cluster, resolved, args.platform, shown)
             for warning in resolved.warnings:
                 shown.say(f"warning: {warning}")
             done.append(sif.fill(cluster, resolved.collection, apptainer, shown, trust, force=args.force))

@@ -240,7 +240,7 @@ def items_owned_by(owner_uuid: str, arv_items: Iterable[Mapping[str, Any]]) -> I
     return (item for item in arv_items if item["owner_uuid"] == owner_uuid)
 
 
-def _listed(row: resolver.Named) -> tuple[str, dict[str, Any]]:
+def _listed(row: resolver.ListingRow) -> tuple[str, dict[str, Any]]:
     made, created = ranking.sort_key(row.link)
     return row.collection.uuid, {
         "_sort_key": (_naive(made), _naive(created)),

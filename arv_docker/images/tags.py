@@ -27,7 +27,7 @@ from . import verify
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class TagResult:
     """What became of a name: the collection that has it now, and how many links were written and deleted."""
 
     uuid: str
@@ -56,7 +56,9 @@ class Status:
     warnings: tuple[str, ...]
 
 
-def link(cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust, progress: Progress) -> Named:
+def link(
+    cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust, progress: Progress
+) -> TagResult:
     """Makes a collection known as an image called ``name``, after finding that it holds one.
 
     Every layer is read and hashed, unless a trusted user's link attests the content.
@@ -65,16 +67,16 @@ def link(cluster: Cluster, collection: CollectionRecord, name: Reference, trust:
     """
     image = StoredImage(cluster, collection)
     check_free(cluster, name, image.config.digest)
-    existing = resolver.names_of(cluster, [collection.uuid])
+    existing = resolver.links_to(cluster, [collection.uuid])
     if not any(it.link_class == HASH and trust.attests(it, collection) for it in existing):
         verify.verify(cluster, collection, quick=False, progress=progress)
     properties = links.timestamp_of(image.config)
-    written = links.ensure(
+    written = links.ensure_links(
         cluster, collection, image.file.image_id, name, trust=trust, properties=properties, existing=existing
     )
     if collection.owner_uuid == cluster.user_uuid:
-        collections.note_name(cluster, collection, name.link_name)
-    return Named(collection.uuid, collection.pdh, name.link_name, written, 0, _shadow(cluster, collection, name))
+        collections.set_name_property(cluster, collection, name.link_name)
+    return TagResult(collection.uuid, collection.pdh, name.link_name, written, 0, _shadow(cluster, collection, name))
 
 
 def check_free(cluster: Cluster, name: Reference, image_id: Digest) -> None:
@@ -112,7 +114,9 @@ def link_uniquely(
     return named.name
 
 
-def move(cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust, progress: Progress) -> Named:
+def move(
+    cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust, progress: Progress
+) -> TagResult:
     """Gives ``name`` to the image in a collection, also when the cluster's order prefers another one.
 
     The new link is written first; then links of the same name that outrank it are deleted,
@@ -123,7 +127,7 @@ def move(cluster: Cluster, collection: CollectionRecord, name: Reference, trust:
     while (shadow := _shadow(cluster, collection, name)) is not None and shadow.uuid not in tried:
         tried.add(shadow.uuid)
         deleted += _deleted(cluster, shadow)
-    return Named(named.uuid, named.pdh, named.name, named.written, deleted, shadow)
+    return TagResult(named.uuid, named.pdh, named.name, named.written, deleted, shadow)
 
 
 def remove(cluster: Cluster, name: Reference) -> tuple[list[Link], list[Link]]:

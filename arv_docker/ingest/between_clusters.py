@@ -64,7 +64,7 @@ class Copied:
 
 def one(source: Cluster, text: str) -> Candidate:
     """The image that ``text`` means there, with its other names; raises what ``catalogue.resolve`` raises."""
-    found = resolver.owned(source, resolver.resolve(source, text).collection)
+    found = resolver.collection_with_uuid(source, resolver.resolve(source, text).collection)
     return _candidate(source, found)
 
 
@@ -206,7 +206,7 @@ class Opened:
 
 
 def _candidate(source: Cluster, collection: CollectionRecord) -> Candidate:
-    linked = resolver.names_of(source, [collection.uuid], [REPO_TAG])
+    linked = resolver.links_to(source, [collection.uuid], [REPO_TAG])
     names = dict.fromkeys(name for link in linked if (name := _name(link.name)) is not None)
     digests = _digests(source, [collection]).get(collection.uuid, ())
     return Candidate(collection, image_file(collection).image_id, tuple(names), digests)

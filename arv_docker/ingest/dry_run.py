@@ -11,7 +11,7 @@ from ..archive.archived_image import ArchivedImage
 from ..archive.canonical import ALIGNED_SPAN, span_length
 from ..archive.stream import StreamedImage
 from ..arvados.client import Cluster
-from ..arvados.dedup import KnownLayers
+from ..arvados.dedup import LayerLookup
 from ..arvados.resume import SentBlocks
 from ..arvados.stored import StoredImage
 from ..engines import Engine
@@ -157,8 +157,8 @@ def planned(
         return found
     if records.options.force:
         return replace(found, layers_held=0, bytes_held=0, bytes_to_send=total)
-    known = KnownLayers(cluster, layers, records.trust)
-    parts = known.held(layers)
+    known = LayerLookup(cluster, layers, records.trust)
+    parts = known.layers_in_keep(layers)
     there_then = {diff_id: coming[diff_id] for diff_id in layers if diff_id in coming}
     # Packed ones go out with others of theirs.
     in_keep = sum((there_then | {it.diff_id: it.size for it in parts.values() if it.locators}).values())

@@ -21,7 +21,7 @@ from ..arvados.catalog import resolver
 from ..arvados.catalog.ranking import sort_key
 from ..arvados.catalog.resolver import DIGEST, HASH, REPO_TAG
 from ..arvados.client import Cluster, CollectionRecord, Link
-from ..arvados.stored import StoredImage, holds, image_file, may_be_ours
+from ..arvados.stored import StoredImage, holds, image_file, may_be_canonical
 from ..arvados.trust import Trust
 from ..errors import ClusterError, ContentError, KeepError
 from ..images import verify
@@ -160,7 +160,7 @@ class Holders:
 
         None if that is lost or damaged.
         """
-        if not deep and not may_be_ours(holder.collection):
+        if not deep and not may_be_canonical(holder.collection):
             return holder
         try:
             return replace(holder, stored=StoredImage(self._cluster, holder.collection))

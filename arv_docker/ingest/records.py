@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from ..arvados.blocks import StoredArchive
 from ..arvados.catalog import collections, links, resolver
 from ..arvados.catalog.resolver import DIGEST, HASH, REPO_TAG
-from ..arvados.catalog.same_layers import alike
+from ..arvados.catalog.same_layers import images_with_same_layers
 from ..arvados.client import Cluster, CollectionRecord
-from ..arvados.dedup import KnownLayers
+from ..arvados.dedup import LayerLookup
 from ..arvados.stored import StoredImage, image_file
 from ..arvados.trust import Trust
 from ..errors import AmbiguousImage, ArvDockerError, ClusterError, NoSuchImage, NotAnImage
@@ -41,7 +41,7 @@ class Written:
     stored: StoredArchive
     sent: int
     spared: int
-    layers: KnownLayers
+    layers: LayerLookup
     digests: tuple[Digest, ...] = ()
 
 
@@ -167,7 +167,7 @@ class Cataloguing:
         done, made = self._noted(held, name, written.digests, written.stored)
         if made and not held.holders:
             self._say_what_is_alike(written, held, done)
-        for refused in written.layers.note(layout, made[0]) if made else ():
+        for refused in written.layers.write_links(layout, made[0]) if made else ():
             self._progress.say(f"warning: {refused}")
         return replace(done, bytes_sent=written.sent, bytes_spared=written.spared)
 
@@ -177,7 +177,7 @@ class Cataloguing:
         """Makes a collection of a manifest text whose blocks are in Keep and were verified, and links it."""
         collection = self._collection(text, image_id, name, properties)
         existing = self._holders.under({CONFIG: image_id}, also=_names(name)).links
-        count = links.ensure(
+        count = links.ensure_links(
             self._cluster, collection, image_id, name, trust=self.trust, properties=properties, existing=existing
         )
         return Ingested(collection.uuid, collection.pdh, image_id, _text(name), False, bytes_sent, 0, count)
@@ -235,7 +235,9 @@ class Cataloguing:
     def _say_what_is_alike(self, written: Written, held: Held, done: Ingested) -> None:
         layout = written.stored.layout
         try:
-            others = alike(self._cluster, layout.config, written.layers, held.links, trust=self.trust, layout=layout)
+            others = images_with_same_layers(
+                self._cluster, layout.config, written.layers, held.links, trust=self.trust, layout=layout
+            )
         except ClusterError as error:
             self._progress.say(f"whether there are images with the same layers was not found out: {error.message}")
             return
@@ -266,8 +268,8 @@ class Cataloguing:
         # One that has a link to itself is named by a manifest's digest (``identities``).
         called = digests - {image_id} if kind == CONFIG else digests
         # Before the hash link, by which the next run knows the image: it looks for nothing more then.
-        count = links.note_digests(self._cluster, collection, called, trust=self.trust, existing=existing)
-        count += links.ensure(
+        count = links.ensure_digest_links(self._cluster, collection, called, trust=self.trust, existing=existing)
+        count += links.ensure_links(
             self._cluster, collection, image_id, name, trust=self.trust, properties=timestamp, existing=existing
         )
         return _Record(collection, image_id, holder is None, count)
@@ -291,7 +293,7 @@ class Cataloguing:
         collection = holder.collection
         if collection.owner_uuid == self._owner:
             if name is not None:
-                collections.note_name(self._cluster, collection, name.link_name)
+                collections.set_name_property(self._cluster, collection, name.link_name)
             return collection
         return self._collection(collection.manifest_text or "", holder.image_id, name, timestamp)
 
@@ -299,7 +301,7 @@ class Cataloguing:
         self, text: str, image_id: Digest, name: Reference | None, timestamp: Mapping[str, str]
     ) -> CollectionRecord:
         called = f"{name.link_name.replace('/', ' ')} " if name else ""
-        return collections.create_once(
+        return collections.ensure_collection(
             self._cluster,
             text,
             owner=self._owner,

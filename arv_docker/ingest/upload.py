@@ -20,7 +20,7 @@ from ..archive.stream import StreamedArchive, StreamedImage
 from ..arvados.blocks import StoredArchive
 from ..arvados.catalog import resolver
 from ..arvados.client import Cluster
-from ..arvados.dedup import HeldLayer, KnownLayers
+from ..arvados.dedup import LayerInKeep, LayerLookup
 from ..arvados.resume import SentBlocks
 from ..errors import ArvDockerError, ClusterError
 from ..images import tags
@@ -62,7 +62,7 @@ class Joint:
 
     images: Mapping[Digest, StoredArchive | ArvDockerError]
     expected: Expected
-    layers: KnownLayers
+    layers: LayerLookup
     unsaid: set[str]
     known: Set[str]
 
@@ -117,7 +117,7 @@ class Storing:
         """
         far = not isinstance(image, ArchivedImage | StreamedImage)
         layers, destination = self._destination(expected, spare=spare, far=far, called=called)
-        if far and (doubted := layers.doubted - set(map(str, destination.present(expected.diff_ids)))):
+        if far and (doubted := layers.unattested_layers - set(map(str, destination.present(expected.diff_ids)))):
             self._progress.say(
                 f"layers that only others say to be in Keep: {len(doubted)}; they are fetched and compared"
             )
@@ -159,11 +159,11 @@ class Storing:
 
     def _destination(
         self, expected: Expected, *, spare: bool, far: bool = False, called: Reference | None = None
-    ) -> tuple[KnownLayers, KeepDestination]:
+    ) -> tuple[LayerLookup, KeepDestination]:
         """Keep, with what it has of these layers and of what an interrupted run sent of these images."""
         folder = tarballs.cache_folder()
         sent = SentBlocks(folder, self._cluster, *expected.image_ids)
-        layers = KnownLayers(self._cluster, expected.diff_ids, self.records.trust)
+        layers = LayerLookup(self._cluster, expected.diff_ids, self.records.trust)
         resumed = sent.blocks if self.options.use_cache else {}
         known = {**layers.blocks, **resumed} if spare else {}
         note = sent.note if self.options.use_cache else None
@@ -171,19 +171,21 @@ class Storing:
         return layers, KeepDestination(self._cluster, folder, known, note, look_up)
 
     def _held(
-        self, layers: KnownLayers, called: Reference | None, diff_ids: Sequence[Digest]
-    ) -> dict[Digest, HeldLayer]:
+        self, layers: LayerLookup, called: Reference | None, diff_ids: Sequence[Digest]
+    ) -> dict[Digest, LayerInKeep]:
         """The layers that need not be fetched."""
-        held = layers.held(diff_ids)
+        held = layers.layers_in_keep(diff_ids)
         if called is None or not (left := set(diff_ids) - held.keys()):
             return held
-        return held | layers.packed_in(resolver.of_repository(self._cluster, called, self.records.trust), left)
+        return held | layers.packed_layers_in(
+            resolver.collections_of_repository(self._cluster, called, self.records.trust), left
+        )
 
     def _written(
         self,
         stored: StoredArchive,
         expected: Expected,
-        layers: KnownLayers,
+        layers: LayerLookup,
         digests: tuple[Digest, ...],
         *,
         sent: int,
@@ -191,7 +193,7 @@ class Storing:
     ) -> Written:
         diff_ids = stored.layout.config.diff_ids
         if not expected.diff_ids:  # only now is it known which layers these are
-            layers = KnownLayers(self._cluster, diff_ids, self.records.trust)
+            layers = LayerLookup(self._cluster, diff_ids, self.records.trust)
         if len(diff_ids) > CLASSIC_LAYER_LIMIT:
             self._progress.say(
                 f"warning: the image has {len(diff_ids)} layers; Docker's classic store "

@@ -264,4 +264,4 @@ def _described(cluster: Cluster, uuid: str, properties: Mapping[str, str], progr
 def _configured() -> Iterator[Cluster]:
     from ..arvados.client import Cluster
 
-    yield Cluster.configured()
+    yield Cluster.from_settings()

@@ -176,7 +176,7 @@ class FromRegistry:
 def usual(progress: Progress) -> Sequence[Origin]:
     """The configured cluster, whichever engine has the image, and the image's registry."""
     return (
-        FromKeep(Cluster.configured, progress),
+        FromKeep(Cluster.from_settings, progress),
         FromEngine(lambda: Auto([Docker, Podman], progress.say), progress),
         FromRegistry(progress),
     )
@@ -197,7 +197,7 @@ def _resolved(cluster: Cluster, wanted: Wanted, trust: Trust, progress: Progress
 
 
 def _for_platform(cluster: Cluster, wanted: Wanted, found: resolver.Resolved, progress: Progress) -> resolver.Resolved:
-    return platforms.for_platform(cluster, found, wanted.platform, progress) if wanted.platform else found
+    return platforms.choose_platform(cluster, found, wanted.platform, progress) if wanted.platform else found
 
 
 def _by_digest(cluster: Cluster, digest: Digest, trust: Trust) -> resolver.Resolved:

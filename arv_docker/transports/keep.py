@@ -10,7 +10,7 @@ from pathlib import Path
 from ..archive.stream import StreamedArchive
 from ..arvados.blocks import ArchiveWriter, BlockStore, StoredArchive
 from ..arvados.client import Cluster
-from ..arvados.dedup import HeldLayer
+from ..arvados.dedup import LayerInKeep
 from ..errors import ArvDockerError, ContentError, KeepError
 from ..local.progress import UNHEARD, Advance
 from ..model.image import Digest
@@ -18,7 +18,7 @@ from . import OpenedImage, known_layers
 from .local import named
 
 #: Says of which of these layers Keep has every byte, by the word of attested links; they need not come from elsewhere.
-LookUp = Callable[[Sequence[Digest]], Mapping[Digest, HeldLayer]]
+LookUp = Callable[[Sequence[Digest]], Mapping[Digest, LayerInKeep]]
 
 
 class KeepDestination:
@@ -44,7 +44,7 @@ class KeepDestination:
         self.known = known or {}
         self._note = note
         self._look_up = look_up
-        self._held: dict[Digest, HeldLayer | None] = {}
+        self._held: dict[Digest, LayerInKeep | None] = {}
         self.sent: set[str] = set()
         self.bytes_sent = 0
         self.bytes_spared = 0
@@ -96,7 +96,7 @@ class KeepDestination:
         self._count(blocks)
         return stored
 
-    def _there(self, diff_ids: Sequence[Digest]) -> Mapping[Digest, HeldLayer]:
+    def _there(self, diff_ids: Sequence[Digest]) -> Mapping[Digest, LayerInKeep]:
         new = [it for it in dict.fromkeys(diff_ids) if it not in self._held]
         if new and self._look_up is not None:
             found = self._look_up(new)
@@ -108,7 +108,7 @@ class KeepDestination:
         self.bytes_sent = blocks.bytes_sent
         self.bytes_spared += blocks.bytes_spared
 
-    def _took(self, writer: ArchiveWriter, layer: HeldLayer, advance: Advance, spared: Advance) -> bool:
+    def _took(self, writer: ArchiveWriter, layer: LayerInKeep, advance: Advance, spared: Advance) -> bool:
         """Whether Keep gave the layer; a block that is lost or damaged there is no reason to fail."""
         if layer.locators:
             writer.take(layer.diff_id, layer.size, layer.locators)

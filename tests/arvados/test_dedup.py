@@ -16,7 +16,7 @@ from arv_docker.archive import canonical
 from arv_docker.archive.layer import Layer
 from arv_docker.arvados.blocks import BlockStore, StoredArchive
 from arv_docker.arvados.client import Cluster, CollectionRecord
-from arv_docker.arvados.dedup import LAYER, LEAST_VALIDITY, KnownLayers, usable_blocks
+from arv_docker.arvados.dedup import LAYER, LEAST_VALIDITY, LayerLookup, usable_blocks
 from arv_docker.arvados.resume import SentBlocks
 from arv_docker.arvados.trust import Trust
 from arv_docker.model import manifest_text
@@ -51,7 +51,7 @@ class Opened:
 def store(api: FakeApi, made: Image, folder: Path) -> tuple[KeepDestination, StoredArchive]:
     """An image that is stored with what the links of the cluster say; its collection and layer links are written."""
     cluster = Cluster(api)
-    known = KnownLayers(cluster, made.parsed.diff_ids, TRUST)
+    known = LayerLookup(cluster, made.parsed.diff_ids, TRUST)
     destination = KeepDestination(cluster, folder, known.blocks)
     stored = destination.write(Opened(made), lambda _: None)
     record = api.add(
@@ -60,7 +60,7 @@ def store(api: FakeApi, made: Image, folder: Path) -> tuple[KeepDestination, Sto
         manifest_text=(text := stored.manifest_text(made.parsed.digest)),
         portable_data_hash=manifest_text.pdh(text),
     )
-    assert known.note(stored.layout, CollectionRecord.of(record)) == []
+    assert known.write_links(stored.layout, CollectionRecord.of(record)) == []
     return destination, stored
 
 
@@ -131,11 +131,11 @@ def test_a_link_that_lies_costs_a_put_and_harms_nothing(lie: str, tmp_path: Path
 def test_a_cluster_that_refuses_the_link(tmp_path: Path) -> None:
     api = FakeApi()
     cluster = Cluster(api)
-    known = KnownLayers(cluster, ONE.parsed.diff_ids, TRUST)
+    known = LayerLookup(cluster, ONE.parsed.diff_ids, TRUST)
     stored = KeepDestination(cluster, tmp_path).write(Opened(ONE), lambda _: None)
     record = api.add("collections", owner_uuid=ME, manifest_text="", portable_data_hash="x+1")
     api.faults["links.create"] = [http_error(422)]
-    (warning,) = known.note(stored.layout, CollectionRecord.of(record))
+    (warning,) = known.write_links(stored.layout, CollectionRecord.of(record))
     assert "was not linked" in warning
 
 
@@ -232,9 +232,11 @@ THREE = image(BIG, b"one" * 1000, b"three" * 1000)
 
 def fetched(api: FakeApi, made: Image, folder: Path, trust: Trust = TRUST) -> tuple[list[Digest | None], StoredArchive]:
     """What is fetched of an image that is far away; the archive that is stored is always its own."""
-    known = KnownLayers(Cluster(api), made.parsed.diff_ids, trust)
+    known = LayerLookup(Cluster(api), made.parsed.diff_ids, trust)
     far = Far(made)
-    stored = KeepDestination(Cluster(api), folder, known.blocks, look_up=known.held).write(far, lambda _: None)
+    stored = KeepDestination(Cluster(api), folder, known.blocks, look_up=known.layers_in_keep).write(
+        far, lambda _: None
+    )
     names = [locator.partition("+A")[0] for locator in stored.locators]
     layout = canonical.layout(made.parsed, made.sizes)
     assert b"".join(api.keep.blocks[name] for name in names) == b"".join(canonical.content(layout, made.layer))

@@ -19,7 +19,7 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_no_settings")
 def test_no_cluster_is_configured() -> None:
     with pytest.raises(NoCluster, match=r"ARVADOS_API_HOST and ARVADOS_API_TOKEN not set.*--local") as caught:
-        Cluster.configured()
+        Cluster.from_settings()
     assert caught.value.exit_code == 6
 
 
@@ -27,7 +27,7 @@ def test_no_cluster_is_configured() -> None:
 def test_half_a_cluster_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARVADOS_API_HOST", "arvados.example.com")
     with pytest.raises(NoCluster, match="ARVADOS_API_TOKEN not set") as caught:
-        Cluster.configured()
+        Cluster.from_settings()
     assert not isinstance(caught.value, BadSettings)
 
 
@@ -36,14 +36,14 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARVADOS_API_HOST", "127.0.0.1:9")
     monkeypatch.setenv("ARVADOS_API_TOKEN", "secret-token")
     with pytest.raises(ClusterError, match=r"127\.0\.0\.1:9") as caught:
-        Cluster.configured(retries=0)
+        Cluster.from_settings(retries=0)
     assert "secret-token" not in str(caught.value)
 
 
 @pytest.mark.parametrize("token", ["v2/x/SECRET\nX: y", "SECRET ", "SECRET\u2026", ""])
 def test_what_is_no_token_is_refused_without_being_quoted(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadSettings) as caught:
-        Cluster.at("http://127.0.0.1:1", token)
+        Cluster.at_url("http://127.0.0.1:1", token)
     assert "SECRET" not in str(caught.value)
 
 
@@ -53,4 +53,4 @@ def test_what_is_no_host(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARVADOS_API_TOKEN", "token")
     monkeypatch.setattr("arvados.config._settings", None)
     with pytest.raises(BadSettings, match=r"no host.*ARVADOS_API_HOST"):
-        Cluster.configured(retries=0)
+        Cluster.from_settings(retries=0)

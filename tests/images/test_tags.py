@@ -55,11 +55,11 @@ def saved(made: Image) -> Path:
     return file
 
 
-def link(api: FakeApi, collection: CollectionRecord, name: str = "app:1") -> tags.Named:
+def link(api: FakeApi, collection: CollectionRecord, name: str = "app:1") -> tags.TagResult:
     return tags.link(cluster(api), collection, Reference.parse(name), TRUST, Silent())
 
 
-def move(api: FakeApi, collection: CollectionRecord, name: str = "app:1") -> tags.Named:
+def move(api: FakeApi, collection: CollectionRecord, name: str = "app:1") -> tags.TagResult:
     return tags.move(cluster(api), collection, Reference.parse(name), TRUST, Silent())
 
 

@@ -65,7 +65,7 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
-    for asked in (settings, cache_folder, default_folder, lambda: Cluster.configured(retries=0)):
+    for asked in (settings, cache_folder, default_folder, lambda: Cluster.from_settings(retries=0)):
         with pytest.raises(BadSettings, match="Set HOME"):
             asked()
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")

@@ -17,4 +17,4 @@ def ingest(url: str, token: str, name: str, environment: dict[str, str]) -> None
     """Ingest an image of the Docker that the environment names into the cluster at `url`."""
     os.environ.clear()
     os.environ.update(environment)
-    Ingest(Cluster.at(url, token), Options(), Silent()).from_engine(Docker(), parse_name(name))
+    Ingest(Cluster.at_url(url, token), Options(), Silent()).from_engine(Docker(), parse_name(name))

@@ -165,7 +165,7 @@ def test_a_truncated_archive_at_many_places(docker: Docker, small_image: Image, 
     assert len(cuts) > 100
     site = Site(tmp_path / "site")
     with LocalSite(site.folder) as running:
-        cluster = Cluster.at(running.url, running.token)
+        cluster = Cluster.at_url(running.url, running.token)
         for cut in cuts:
             (tmp_path / "cut.tar").write_bytes(whole[:cut])
             with pytest.raises(ContentError) as refused:

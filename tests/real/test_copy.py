@@ -50,7 +50,7 @@ def fill(folder: Path, count: int, scratch: Path) -> None:
     """Images that share a layer, each with three names."""
     low = files_of(b"low" * 6_000_000)
     with LocalSite(folder) as running:
-        ingest = Ingest(Cluster.at(running.url, running.token), Options(), Silent())
+        ingest = Ingest(Cluster.at_url(running.url, running.token), Options(), Silent())
         for number in range(count):
             made = image(low, files_of(b"%d" % number * 50_000), created=f"2024-01-{number % 28 + 1:02}T00:00:00Z")
             (scratch / "image.tar").write_bytes(classic(made))
@@ -67,7 +67,7 @@ def copy(clusters: dict[str, str], *words: str) -> Done:
 def listed(clusters: dict[str, str], tmp_path: Path, name: str) -> dict[str, str]:
     """The names of a site and the content that each means."""
     with LocalSite(tmp_path / name) as running:
-        cluster = Cluster.at(running.url, running.token)
+        cluster = Cluster.at_url(running.url, running.token)
         pdh = {it.uuid: it.pdh for it in cluster.collections([])}
         links = cluster.links([["link_class", "in", ["docker_image_repo+tag", "docker_image_hash"]]])
         return {it.name: pdh[it.head_uuid] for it in links}
@@ -94,7 +94,7 @@ def test_every_image_of_a_site(
     assert listed(clusters, tmp_path, "two") == listed(clusters, tmp_path, "one")
     assert len(listed(clusters, tmp_path, "two")) == count * (NAMES + 1)
     with LocalSite(tmp_path / "two") as running:
-        found = list(Cluster.at(running.url, running.token).collections([], manifest=True))
+        found = list(Cluster.at_url(running.url, running.token).collections([], manifest=True))
     assert len(found) == count
     blocks = {block.stripped: block.size or 0 for it in found for block in locators(parse(it.manifest_text or ""))}
     assert abs(sum(it["bytes_to_send"] for it in plan) - sum(blocks.values())) < count * 4096  # padding, and the ends

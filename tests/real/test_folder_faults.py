@@ -156,7 +156,7 @@ def test_a_flipped_byte_is_found_and_goes_nowhere(
     archives = ArchiveFolder(folder).images()
     chance = random.Random(flips)
     with LocalSite(tmp_path / "site") as running:
-        cluster = Cluster.at(running.url, running.token)
+        cluster = Cluster.at_url(running.url, running.token)
         ingest = Ingest(cluster, Options(), Silent())
         for _ in range(flips):
             archive = chance.choice(archives)

@@ -120,7 +120,7 @@ def test_what_a_killed_build_left_is_cleared(program: Scripted) -> None:
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     with LocalSite(tmp_path / "site") as site:
-        yield Cluster.at(site.url, site.token, retries=0)
+        yield Cluster.at_url(site.url, site.token, retries=0)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from arv_docker.arvados.client import Cluster, CollectionRecord
-from arv_docker.arvados.dedup import HeldLayer, KnownLayers
+from arv_docker.arvados.dedup import LayerInKeep, LayerLookup
 from arv_docker.arvados.stored import StoredImage
 from arv_docker.arvados.trust import Trust
 from arv_docker.errors import NoSuchImage
@@ -55,9 +55,9 @@ class InACollection:
     def _destination(self) -> KeepDestination:
         """One that looks for layers where an ingest does."""
 
-        def look_up(diff_ids: Sequence[Digest]) -> Mapping[Digest, HeldLayer]:
-            known = KnownLayers(self._cluster, diff_ids, TRUST)
-            return {**known.packed_in(self._collections, diff_ids), **known.held(diff_ids)}
+        def look_up(diff_ids: Sequence[Digest]) -> Mapping[Digest, LayerInKeep]:
+            known = LayerLookup(self._cluster, diff_ids, TRUST)
+            return {**known.packed_layers_in(self._collections, diff_ids), **known.layers_in_keep(diff_ids)}
 
         return KeepDestination(self._cluster, self._spool_folder, look_up=look_up)
 
@@ -79,7 +79,7 @@ def test_what_is_not_to_be_spared_is_not_present(tmp_path: Path) -> None:
 def test_keep_is_asked_once_for_each_layer(tmp_path: Path) -> None:
     made, asked = image(files_of(b"low"), files_of(b"high")), list[Digest]()
 
-    def look_up(diff_ids: Sequence[Digest]) -> Mapping[Digest, HeldLayer]:
+    def look_up(diff_ids: Sequence[Digest]) -> Mapping[Digest, LayerInKeep]:
         asked.extend(diff_ids)
         return {}
 

@@ -14,7 +14,7 @@ from typing import Any
 from ...errors import ClusterError
 from ...model import manifest_text
 from ..client import Cluster, CollectionRecord
-from ..create_or_find import once
+from ..create_or_find import create_or_find
 
 #: The property by which arv-keepdocker notes an image's name on its collection.
 REPO_TAG_PROPERTY = "docker-image-repo-tag"
@@ -23,7 +23,7 @@ HASH_PROPERTY = "docker-image-hash"
 TIMESTAMP_PROPERTY = "docker-image-timestamp"
 
 
-def create_once(
+def ensure_collection(
     cluster: Cluster, text: str, *, owner: str, name: str, properties: Mapping[str, Any], anew: bool = False
 ) -> CollectionRecord:
     """The collection of ``owner`` with that manifest text: an equal one that is there, or a new one.
@@ -41,25 +41,25 @@ def create_once(
     }
 
     def look() -> CollectionRecord | None:
-        return oldest(cluster, pdh, owner, name if anew else None)
+        return oldest_collection(cluster, pdh, owner, name if anew else None)
 
     if (found := look()) is not None:
         return found
-    created = once(lambda: cluster.create_collection(attributes), look)
+    created = create_or_find(lambda: cluster.create_collection(attributes), look)
     kept = look() or created
     if kept.uuid != created.uuid:  # others created the same one while we did
         cluster.trash_collection(created.uuid)
     return kept
 
 
-def oldest(cluster: Cluster, pdh: str, owner: str, name: str | None = None) -> CollectionRecord | None:
+def oldest_collection(cluster: Cluster, pdh: str, owner: str, name: str | None = None) -> CollectionRecord | None:
     """The oldest collection of that content that ``owner`` has, or has by that name; None if there is none."""
     found = cluster.collections([["portable_data_hash", "=", pdh], ["owner_uuid", "=", owner]])
     lasting = (it for it in found if not it.trash_at)
     return min((it for it in lasting if name is None or _called(it, name)), key=_age, default=None)
 
 
-def note_name(cluster: Cluster, collection: CollectionRecord, name: str) -> None:
+def set_name_property(cluster: Cluster, collection: CollectionRecord, name: str) -> None:
     """Sets the property that names the image, unless it has one, or may not be written; properties of others stay."""
     if collection.properties.get(REPO_TAG_PROPERTY) is not None:
         return

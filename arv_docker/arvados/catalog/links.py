@@ -14,7 +14,7 @@ from ...errors import ClusterError
 from ...model.image import Config, Digest, parsed_time
 from ...model.reference import Reference
 from ..client import Cluster, CollectionRecord, Link
-from ..create_or_find import once
+from ..create_or_find import create_or_find
 from ..trust import Trust
 from .ranking import TIMESTAMP
 from .resolver import DIGEST, HASH, REPO_TAG
@@ -34,7 +34,7 @@ def timestamp_in(link: Link) -> dict[str, str]:
     return {TIMESTAMP: text} if isinstance(text, str) and parsed_time(text) is not None else {}
 
 
-def ensure(
+def ensure_links(
     cluster: Cluster,
     collection: CollectionRecord,
     image_id: Digest,
@@ -60,7 +60,7 @@ def ensure(
     return _write(cluster, collection, [key for key in wanted if key not in there], properties)
 
 
-def note_digests(
+def ensure_digest_links(
     cluster: Cluster, collection: CollectionRecord, digests: Iterable[Digest], *, trust: Trust, existing: Iterable[Link]
 ) -> int:
     """Writes a link for each further digest by which engines and registries call the image; gives how many."""
@@ -113,7 +113,7 @@ def _create_once(
 def _create(cluster: Cluster, attributes: Mapping[str, object]) -> None:
     keys = ("link_class", "name", "head_uuid", "tail_uuid", "owner_uuid")
     equals = [[key, "=", attributes[key]] for key in keys]
-    once(lambda: cluster.create_link(attributes), lambda: next(iter(_ours(cluster, equals)), None))
+    create_or_find(lambda: cluster.create_link(attributes), lambda: next(iter(_ours(cluster, equals)), None))
 
 
 def _ours(cluster: Cluster, filters: Sequence[list[Any]]) -> list[Link]:

@@ -16,10 +16,10 @@ from ...model.image import Platform
 from ...model.manifest import same_platform, suits
 from ..client import Cluster, CollectionRecord, Link
 from ..stored import StoredImage
-from .resolver import Resolved, collections_of, usable
+from .resolver import Resolved, collections_of, usable_collection
 
 
-def for_platform(cluster: Cluster, found: Resolved, platform: Platform, progress: Progress) -> Resolved:
+def choose_platform(cluster: Cluster, found: Resolved, platform: Platform, progress: Progress) -> Resolved:
     """What a name means for ``platform``: the first image for it in the cluster's order.
 
     Without a variant, one of any variant will do where there is none without. A warning says where the cluster
@@ -50,7 +50,9 @@ def _candidates(cluster: Cluster, found: Resolved) -> list[tuple[Link | None, Co
         return [(found.link, found.collection)]
     collections = collections_of(cluster, found.ranked, manifest=True)
     pairs = [
-        (link, usable(cluster, collections[link.head_uuid])) for link in found.ranked if link.head_uuid in collections
+        (link, usable_collection(cluster, collections[link.head_uuid]))
+        for link in found.ranked
+        if link.head_uuid in collections
     ]
     return [(link, collection) for link, collection in pairs if collection is not None]
 

@@ -35,7 +35,7 @@ _COLLECTION_UUID = re.compile(r"[0-9a-z]{5}-4zz18-[0-9a-z]{15}")
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class ListingRow:
     """A line of the listing: a collection under one of its names.
 
     ``repository`` and ``tag`` are ``<none>`` for an image with only a hash link, and
@@ -70,7 +70,7 @@ class Resolved:
 
 def listing(
     cluster: Cluster, name: str | None = None, project: str | None = None, *, also: ImageId | None = None
-) -> list[Named]:
+) -> list[ListingRow]:
     """The images that the user can see, the preferred first; all of them, or those called ``name``.
 
     ``name`` is a repository with or without a tag, or an image ID; ``also`` an ID to look for
@@ -100,7 +100,7 @@ def resolve(cluster: Cluster, text: str, trust: Trust | None = None, *, trusted_
         raise AmbiguousImage(f"{text!r} is the beginning of {len(ids)} image IDs.", detail="\n".join(sorted(ids)))
     ranked = tuple(server_order(readable))
     for link in ranked:
-        if (found := usable(cluster, collections[link.head_uuid])) is not None:
+        if (found := usable_collection(cluster, collections[link.head_uuid])) is not None:
             changed = link.tail_uuid not in ("", collections[link.head_uuid].pdh) and is_pdh(link.tail_uuid)
             return Resolved(found, link, tuple(_warnings(readable, link, found, trust, changed=changed)), ranked)
     if readable:
@@ -108,7 +108,7 @@ def resolve(cluster: Cluster, text: str, trust: Trust | None = None, *, trusted_
     raise NoSuchImage(f"the cluster knows no image {text!r}. See the images it has: arv-docker images")
 
 
-def owned(cluster: Cluster, found: CollectionRecord) -> CollectionRecord:
+def collection_with_uuid(cluster: Cluster, found: CollectionRecord) -> CollectionRecord:
     """The collection itself where ``found`` was asked for by PDH, which names content and no record: the oldest of it.
 
     Prefers those of this user. Raises NoSuchImage if it can be read by PDH alone.
@@ -121,7 +121,7 @@ def owned(cluster: Cluster, found: CollectionRecord) -> CollectionRecord:
     return min(copies, key=lambda copy: (copy.owner_uuid != cluster.user_uuid, copy.created_at, copy.uuid))
 
 
-def of_repository(cluster: Cluster, name: Reference, trust: Trust) -> list[CollectionRecord]:
+def collections_of_repository(cluster: Cluster, name: Reference, trust: Trust) -> list[CollectionRecord]:
     """The collections, with manifest texts, that trusted users have lately linked by names of the same repository."""
     stem = Reference.parse(name.name).link_name.removesuffix(f":{DEFAULT_TAG}")
     links = [
@@ -134,7 +134,7 @@ def of_repository(cluster: Cluster, name: Reference, trust: Trust) -> list[Colle
     return [found[uuid] for uuid in heads if uuid in found]
 
 
-def names_of(cluster: Cluster, uuids: Sequence[str], classes: Sequence[str] = (REPO_TAG, HASH)) -> list[Link]:
+def links_to(cluster: Cluster, uuids: Sequence[str], classes: Sequence[str] = (REPO_TAG, HASH)) -> list[Link]:
     """Every link of these classes that points to one of the collections, the preferred first."""
     found = [
         link
@@ -227,7 +227,7 @@ def collections_of(
 # -- the listing ------------------------------------------------------------------------
 
 
-def _rows(links: Iterable[Link], collections: dict[str, CollectionRecord]) -> list[Named]:
+def _rows(links: Iterable[Link], collections: dict[str, CollectionRecord]) -> list[ListingRow]:
     ranked = sorted((link for link in links if link.head_uuid in collections), key=sort_key, reverse=True)
     ids: dict[str, str] = {}
     named: dict[tuple[str, str], Link] = {}
@@ -241,7 +241,7 @@ def _rows(links: Iterable[Link], collections: dict[str, CollectionRecord]) -> li
         if link.link_class == HASH and link.head_uuid not in have_names:
             named.setdefault((link.head_uuid, ""), link)
     rows = [
-        Named(collections[head], *_repository_and_tag(name), ids.get(head, "<unknown>"), link)
+        ListingRow(collections[head], *_repository_and_tag(name), ids.get(head, "<unknown>"), link)
         for (head, name), link in named.items()
     ]
     return sorted(rows, key=lambda row: sort_key(row.link), reverse=True)
@@ -266,7 +266,7 @@ def _by_identity(cluster: Cluster, text: str) -> CollectionRecord:
         raise
 
 
-def usable(cluster: Cluster, collection: CollectionRecord) -> CollectionRecord | None:
+def usable_collection(cluster: Cluster, collection: CollectionRecord) -> CollectionRecord | None:
     """The collection, if it holds one file named as a version 2 image; else the one it was migrated to, or None."""
     if _holds_version_2(collection):
         return collection

@@ -16,18 +16,18 @@ from ...archive.canonical import Layout
 from ...errors import ContentError, KeepError
 from ...model.image import Config, Digest
 from ..client import Cluster, CollectionRecord, Link
-from ..dedup import KnownLayers
-from ..stored import StoredImage, image_file, may_be_ours
+from ..dedup import LayerLookup
+from ..stored import StoredImage, image_file, may_be_canonical
 from ..trust import Trust
 from .ranking import sort_key
-from .resolver import REPO_TAG, collections_of, names_of
+from .resolver import REPO_TAG, collections_of, links_to
 
 #: Collections that are looked into, a small block of each.
 _MOST = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Alike:
+class SameLayers:
     """A stored image with the same layers, and its names, the preferred first."""
 
     uuid: str
@@ -38,15 +38,15 @@ class Alike:
         return f"{self.image_id} ({', '.join(self.names) or 'no name'}), {self.uuid}"
 
 
-def alike(
+def images_with_same_layers(
     cluster: Cluster,
     config: Config,
-    layers: KnownLayers,
+    layers: LayerLookup,
     named: Iterable[Link],
     *,
     trust: Trust,
     layout: Layout | None = None,
-) -> list[Alike]:
+) -> list[SameLayers]:
     """The images with exactly the layers of ``config``, each once, that trusted users' links lead to.
 
     ``named`` are links by its name. With the ``layout`` of its archive only those are looked into whose size fits.
@@ -57,7 +57,7 @@ def alike(
     attested = [
         theirs[it.head_uuid] for it in links if it.head_uuid in theirs and trust.attests(it, theirs[it.head_uuid])
     ]
-    candidates = {it.uuid: it for it in (*layers.holders, *attested) if may_be_ours(it) and _fits(it, layout)}
+    candidates = {it.uuid: it for it in (*layers.holders, *attested) if may_be_canonical(it) and _fits(it, layout)}
     found: dict[Digest, CollectionRecord] = {}
     for collection in itertools.islice(candidates.values(), _MOST):
         try:
@@ -67,10 +67,10 @@ def alike(
         if other.diff_ids == config.diff_ids and other != config:
             found.setdefault(other.digest, collection)
     names: dict[str, list[str]] = {}
-    for link in names_of(cluster, [it.uuid for it in found.values()]) if found else ():
+    for link in links_to(cluster, [it.uuid for it in found.values()]) if found else ():
         if link.link_class == REPO_TAG:
             names.setdefault(link.head_uuid, []).append(link.name)
-    return [Alike(it.uuid, digest, tuple(dict.fromkeys(names.get(it.uuid, ())))) for digest, it in found.items()]
+    return [SameLayers(it.uuid, digest, tuple(dict.fromkeys(names.get(it.uuid, ())))) for digest, it in found.items()]
 
 
 def _fits(collection: CollectionRecord, layout: Layout | None) -> bool:

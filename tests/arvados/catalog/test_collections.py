@@ -25,7 +25,9 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def create(api: FakeApi, *, anew: bool = False, owner: str = ME) -> CollectionRecord:
-    return collections.create_once(cluster(api), TEXT, owner=owner, name="name", properties={"key": "value"}, anew=anew)
+    return collections.ensure_collection(
+        cluster(api), TEXT, owner=owner, name="name", properties={"key": "value"}, anew=anew
+    )
 
 
 def there(api: FakeApi) -> list[str]:
@@ -161,8 +163,8 @@ def test_anew_takes_an_equal_one_of_that_name(name: str) -> None:
 def test_the_name_s_property_is_set_once_and_others_stay() -> None:
     api = FakeApi()
     record = api.add("collections", manifest_text=TEXT, properties={"mine": 1})
-    collections.note_name(cluster(api), CollectionRecord.of(record), "app:1")
+    collections.set_name_property(cluster(api), CollectionRecord.of(record), "app:1")
     assert record["properties"] == {"mine": 1, "docker-image-repo-tag": "app:1"}
-    collections.note_name(cluster(api), CollectionRecord.of(record), "app:2")
+    collections.set_name_property(cluster(api), CollectionRecord.of(record), "app:2")
     assert record["properties"]["docker-image-repo-tag"] == "app:1"
     assert api.requests["collections.update"] == 1

@@ -24,7 +24,7 @@ NAME = Reference.parse("host:443/app:1")
 
 def ensure(api: FakeApi, record: dict[str, Any], name: Reference | None = NAME, *, look: bool = True) -> int:
     existing = list(map(Link.of, api.records["links"].values())) if look else []
-    return links.ensure(
+    return links.ensure_links(
         cluster(api),
         CollectionRecord.of(record),
         ID,

@@ -9,7 +9,7 @@ import pytest
 
 from arv_docker.arvados.catalog import resolver
 from arv_docker.arvados.catalog.ranking import sort_key
-from arv_docker.arvados.catalog.resolver import DIGEST, HASH, MIGRATION, REPO_TAG, Named
+from arv_docker.arvados.catalog.resolver import DIGEST, HASH, MIGRATION, REPO_TAG, ListingRow
 from arv_docker.arvados.trust import Trust
 from arv_docker.errors import AmbiguousImage, BadReference, ClusterError, NoSuchImage, NotAnImage
 from arv_docker.model.reference import Reference
@@ -22,7 +22,7 @@ IDS = [f"sha256:{digit * 64}" for digit in "abcdef"]
 # -- the listing ------------------------------------------------------------------------
 
 
-def cells(rows: list[Named]) -> list[tuple[str, str, str, str]]:
+def cells(rows: list[ListingRow]) -> list[tuple[str, str, str, str]]:
     return [(row.repository, row.tag, row.image_id, row.collection.uuid[-2:]) for row in rows]
 
 
@@ -390,10 +390,10 @@ def test_no_warning_where_all_agree() -> None:
 def test_names_of_collections() -> None:
     api = library()
     uuids = [it["uuid"] for it in api.records["collections"].values()]
-    found = resolver.names_of(cluster(api), uuids)
+    found = resolver.links_to(cluster(api), uuids)
     assert len(found) == 12
     assert found == sorted(found, key=sort_key, reverse=True)
-    assert resolver.names_of(cluster(api), []) == []
+    assert resolver.links_to(cluster(api), []) == []
 
 
 @pytest.mark.parametrize("name", ["app:3", "app", f"app@sha256:{'0' * 64}", "host.example:5000/tools/a_p:3"])
@@ -408,6 +408,6 @@ def test_the_images_of_a_repository_that_trusted_users_linked(name: str) -> None
     for other in (f"{stem}:5000/other:1", f"{stem}x:1", f"{stem[:-2]}xp:1", f"x{stem}:1"):
         api.link(api.image(other.encode()), REPO_TAG, other)
     api.link(api.image(b"theirs"), REPO_TAG, f"{stem}:9", modified_by_user_uuid=OTHER)
-    found = resolver.of_repository(cluster(api), Reference.parse(name), Trust.of(ME, SYSTEM))
+    found = resolver.collections_of_repository(cluster(api), Reference.parse(name), Trust.of(ME, SYSTEM))
     assert [it.uuid for it in found] == [it["uuid"] for it in reversed(ours[2:])]
     assert all(it.manifest_text for it in found)
