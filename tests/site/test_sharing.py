@@ -219,6 +219,20 @@ def test_the_systems_user_may_do_everything_but_see_trash_unasked(api: Direct, a
     root.ok("GET", f"collections/{collection}", include_trash=True)
 
 
+def test_not_even_the_site_s_own_user_puts_its_groups_into_the_trash(api: Direct) -> None:
+    """A real server answers 200 and destroys them for good."""
+    root = person(api, users.ROOT)
+    group = f"{api.site.settings.cluster_id}-j7d0g-{ALL_USERS}"
+    for method, path, body in (
+        ("DELETE", f"groups/{group}", None),
+        ("POST", f"groups/{group}/trash", None),
+        ("PUT", f"groups/{group}", {"trash_at": "2026-01-01T00:00:00Z"}),
+        ("PUT", f"groups/{group}", {"is_trashed": True}),
+    ):
+        root.refused(422, method, path, body)
+    assert root.ok("GET", f"groups/{group}")["is_trashed"] is False
+
+
 def test_an_inactive_user_sees_nothing_and_writes_nothing(api: Direct, alice: Person, bob: Person) -> None:
     alice.share(alice.project("p"), bob.uuid)
     with api.site.database.writing() as connection:

@@ -34,6 +34,13 @@ def schedule_trash(context: Context, old: Record | None, new: Record) -> None:
         raise invalid("trash_at is out of range") from error
 
 
+def _refuse_role(group: Record) -> None:
+    """Refuse the trash to the groups through which users share; a real server destroys them
+    (docs/spec/arvados-api.md#special-objects)."""
+    if group.get("group_class") == "role":
+        raise invalid(f"{group['name']} is a group that every site has: it cannot be put into the trash")
+
+
 def _settle_times(context: Context, old: Record | None, new: Record) -> None:
     """A past ``trash_at`` means now; nothing is deleted while a signature for its blocks may be about."""
     wanted = clock.moment_of(str(new["trash_at"]))
@@ -54,6 +61,7 @@ def _settle_times(context: Context, old: Record | None, new: Record) -> None:
 def trash(context: Context, resource: Resource, old: Record, lifetime: int) -> Record:
     """Put a collection or project into the trash, to be deleted after ``lifetime`` seconds."""
     require_write(context, resource, old)
+    _refuse_role(old)
     trash_at = old["trash_at"] if old["is_trashed"] else context.stamp
     delete_at = clock.text_of(clock.moment_of(str(trash_at)) + timedelta(seconds=lifetime))
     if old["is_trashed"] and isinstance(old["delete_at"], str):
