@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,16 +27,16 @@ _WITHOUT = {"conformance.md", "glossary.md"}
 VERBS = frozenset(["Link", "Plan", "Pull", "Push", "Report"])
 _BEFORE = ("a ", "the ", "no ", "each ", "every ", "this ", "its ", "another ")
 
-_CODE = re.compile(r"`[^`\n]*`|<[^>\n]+>|https?://\S+")
-_LINK = re.compile(r"\[[^]\n]*\]\([^)\n]*\)")
+#: Code and links may go on in the next line, not in the next paragraph.
+_CODE = re.compile(r"`(?:[^`\n]|\n(?!\n))*`|<[^>\n]+>|https?://\S+")
+_LINK = re.compile(r"\[(?:[^]\n]|\n(?!\n))*\]\([^)\s]*\)")
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A use of a word in a line of a page: where it stands, and whether it is linked to the glossary."""
+    """A use of a word on a page, from where to where it stands in the text; is it ``linked`` to the glossary?"""
 
     anchor: str
-    line: int
     start: int
     end: int
     linked: bool
@@ -54,11 +54,12 @@ def words() -> Mapping[str, str]:
 
 @cache
 def _pattern() -> re.Pattern[str]:
+    """Every form, the longest first. The words of one may stand in two lines."""
     behind = "".join(f"(?<=\\b{word})|" for word in _BEFORE).rstrip("|")
-    longest_first = sorted(words(), key=len, reverse=True)
-    forms = [
-        f"(?:{behind})({form})" if form.capitalize() in VERBS else f"({re.escape(form)})" for form in longest_first
-    ]
+    forms = []
+    for form in sorted(words(), key=len, reverse=True):
+        pattern = re.escape(form).replace("\\ ", r"\s+")
+        forms.append(f"(?:{behind})({pattern})" if form.capitalize() in VERBS else f"({pattern})")
     return re.compile(rf"(?<![\w./-])(?:{'|'.join(forms)})(?:s|es)?(?![\w/-]|\.\w)", re.IGNORECASE)
 
 
@@ -78,34 +79,31 @@ def unlinked(page: Path) -> list[Use]:
     return found
 
 
-def uses(page: Path) -> Iterator[Use]:
+def uses(page: Path) -> list[Use]:
     """Every use of a word in the prose of a page, in its order."""
-    text = page.read_text().split("\n")
-    for number in _prose(text):
-        yield from sorted(_uses_in(text[number], number), key=lambda use: use.start)
-
-
-def _uses_in(line: str, number: int) -> Iterator[Use]:
-    bare = _CODE.sub(lambda match: " " * len(match[0]), line)
-    for link in _LINK.finditer(bare):
+    prose = _CODE.sub(_blank, _prose(page.read_text()))
+    found = []
+    for link in _LINK.finditer(prose):
         target = re.search(r"glossary\.md#([\w-]+)\)$", link[0])
         if target is not None:
-            yield Use(target[1], number, link.start(), link.end(), linked=True)
-    masked = _LINK.sub(lambda match: " " * len(match[0]), bare)
-    for match in _pattern().finditer(masked):
+            found.append(Use(target[1], link.start(), link.end(), linked=True))
+    for match in _pattern().finditer(_LINK.sub(_blank, prose)):
         (form,) = filter(None, match.groups())
-        yield Use(words()[form.lower()], number, match.start(), match.end(), linked=False)
+        found.append(Use(words()[" ".join(form.lower().split())], match.start(), match.end(), linked=False))
+    return sorted(found, key=lambda use: use.start)
 
 
-def _prose(text: list[str]) -> Iterator[int]:
-    """The numbers of the lines that are prose."""
+def _prose(text: str) -> str:
+    """The text with blanks in place of every line that is no prose."""
     fenced, before = False, ""
-    for number, line in enumerate(text):
+    lines = []
+    for line in text.split("\n"):
         if line.startswith("```"):
             fenced = not fenced
-        elif line.strip() and not fenced and not line.startswith(("#", "|")) and not _is_code(line, before):
-            yield number
+        prose = not fenced and not line.startswith(("#", "|", "```")) and not _is_code(line, before)
+        lines.append(line if prose else " " * len(line))
         before = line
+    return "\n".join(lines)
 
 
 def _is_code(line: str, before: str) -> bool:
@@ -113,14 +111,17 @@ def _is_code(line: str, before: str) -> bool:
     return line.startswith("    ") and (not before.strip() or before.startswith("    "))
 
 
+def _blank(match: re.Match[str]) -> str:
+    return re.sub(r"[^\n]", " ", match[0])
+
+
 def with_links(page: Path) -> str:
     """The page with the first uses linked."""
-    text = page.read_text().split("\n")
+    text = page.read_text()
     glossary = os.path.relpath(GLOSSARY, page.parent)
     for use in reversed(unlinked(page)):
-        line = text[use.line]
-        text[use.line] = f"{line[: use.start]}[{line[use.start : use.end]}]({glossary}#{use.anchor}){line[use.end :]}"
-    return "\n".join(text)
+        text = f"{text[: use.start]}[{text[use.start : use.end]}]({glossary}#{use.anchor}){text[use.end :]}"
+    return text
 
 
 if __name__ == "__main__":

@@ -45,10 +45,13 @@ def test_first_uses_are_found(tmp_path: Path) -> None:
         "`image` and [an image](other.md), but two [images](glossary.md#image) and an image.\n\n"
         "    code of a layer\n\n"
         "| a table of tags |\n\n"
-        "- a manifest text, no other\n"
+        "- a manifest\n"
+        "  text, no other\n"
         "  of a block; later a [block](glossary.md#block)\n"
-        "- who links and who pushes writes each link\n"
+        "- who links and who pushes writes each link to `a\n"
+        "  tag` of [a\n"
+        "  layer](other.md)\n"
     )
     assert [use.anchor for use in glossary.unlinked(page)] == ["manifest-text", "block", "link"]
-    assert "a [manifest text](" in glossary.with_links(page)
+    assert "a [manifest\n  text](" in glossary.with_links(page)
     assert glossary.with_links(page).count("[block](") == 2
