@@ -40,20 +40,20 @@ def add(command: argparse.ArgumentParser) -> None:
 def registry_of(args: argparse.Namespace) -> Registry:
     """The registry that the options mean, with what surrounds it. To be closed after use."""
     from ..publishing.registry import Registry
-    from ..registry.credentials import environment
-    from ..registry.services import Plain, Project
+    from ..registry.credentials import environment_provider
+    from ..registry.services import PlainService, Project
 
     credentials = _credentials(args)
     if args.service is None:
         if args.project is not None or args.service_token_env is not None:
             raise UsageError("--project and --service-token-env go with --service.")
-        service = partial(Plain, command=_words(args.create_command, "--create-command"))
+        service = partial(PlainService, command=_words(args.create_command, "--create-command"))
         return Registry(args.registry, credentials, service=service, insecure=args.insecure)
     if args.project is None or args.service_token_env is None:
         raise UsageError("--service needs --project and --service-token-env.")
     if args.create_command is not None:
         raise UsageError("with --service the service creates repositories: leave out --create-command.")
-    project = Project(args.service, args.project, environment(args.service_token_env, ""))
+    project = Project(args.service, args.project, environment_provider(args.service_token_env, ""))
     return Registry(
         args.registry, credentials or project.credentials, service=lambda *_: project, insecure=args.insecure
     )
@@ -61,18 +61,18 @@ def registry_of(args: argparse.Namespace) -> Registry:
 
 def _credentials(args: argparse.Namespace) -> Provider | None:
     """Where the options say that credentials come from; None for Docker's and Podman's configuration."""
-    from ..publishing.registry import place
-    from ..registry.credentials import command, environment, helper
+    from ..publishing.registry import parse_registry
+    from ..registry.credentials import command_provider, environment_provider, helper_provider
 
     given = [args.password_env, args.password_command, args.credential_helper]
     if sum(it is not None for it in given) > 1:
         raise UsageError("give one of --password-env, --password-command and --credential-helper.")
     if args.credential_helper is not None:
-        return helper(args.credential_helper, place(args.registry)[0])
+        return helper_provider(args.credential_helper, parse_registry(args.registry)[0])
     if args.password_env is not None:
-        return environment(args.password_env, args.username)
+        return environment_provider(args.password_env, args.username)
     if args.password_command is not None:
-        return command(_words(args.password_command, "--password-command"), args.username)
+        return command_provider(_words(args.password_command, "--password-command"), args.username)
     if args.username:
         raise UsageError("--username needs its secret: --password-env or --password-command.")
     return None

@@ -30,7 +30,7 @@ from ..transports.saved import SavedSource
 
 
 @dataclass(frozen=True, slots=True)
-class Updated:
+class FolderUpdate:
     """What ``update`` found or did: the archive that is current now, whether it was written, and what was removed."""
 
     archive: FolderArchive
@@ -41,7 +41,7 @@ class Updated:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class ArchiveCheck:
     """An archive after it was read; ``problem`` is empty if it is what its name says."""
 
     archive: FolderArchive
@@ -49,7 +49,7 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedArchive:
     """An archive as others may fetch it. ``sha256`` and ``size``, in bytes, are those of the file."""
 
     name: str
@@ -95,7 +95,7 @@ class ArchiveFolder:
         clean: bool = False,
         compress: bool = False,
         force: bool = False,
-    ) -> Updated:
+    ) -> FolderUpdate:
         """Sees to it that the folder has the archive of the image that the engine calls ``image:tag_of(version)``.
 
         Nothing is saved if it is there. ``clean`` removes the image's archives of other
@@ -110,10 +110,10 @@ class ArchiveFolder:
         FolderDestination(self.path, name, version)  # a version that no file name can hold
         found = engine.inspect(reference)
         wanted = ZIP if compress else PLAIN
-        with working_on(self.path, name, self._waiting(name)):
+        with working_on(self.path, name, self._say_waiting(name)):
             ours = [archive for archive in self.images() if archive.name.image == name]
             _check_formats(ours)
-            current = self._current(ours, version, found.id, wanted)
+            current = self._current_archive(ours, version, found.id, wanted)
             saved = current is None
             compressed = compress and (current is None or current.name.format == PLAIN)
             if current is None:
@@ -121,16 +121,16 @@ class ArchiveFolder:
                     check_unreleased(ours, version, found.id)
                 destination = FolderDestination(self.path, name, version, wanted)
                 with SavedSource(engine, found, self._progress).open() as image_read:
-                    current = self._written(destination, image_read)
+                    current = self._write(destination, image_read)
             elif compressed:
                 with current.open() as image_read:
-                    current = self._written(FolderDestination(self.path, name, version, ZIP), image_read)
-            removed = _obsolete(ours, current, clean=clean, twins=compress or saved)
+                    current = self._write(FolderDestination(self.path, name, version, ZIP), image_read)
+            removed = _obsolete_archives(ours, current, clean=clean, twins=compress or saved)
             for path in removed:
                 path.unlink(missing_ok=True)
-        return Updated(current, found.id, saved, compressed, removed)
+        return FolderUpdate(current, found.id, saved, compressed, removed)
 
-    def verify(self) -> Iterator[Checked]:
+    def verify(self) -> Iterator[ArchiveCheck]:
         """Reads every archive and compares it with its name and its own digests, one after the other."""
         for archive in self.images():
             problem = ""
@@ -139,18 +139,20 @@ class ArchiveFolder:
             except ContentError as error:
                 if not archive.path.exists():
                     continue  # an update with ``clean`` removed it meanwhile
-                problem = _told(archive, error)
-            yield Checked(archive, problem)
+                problem = _problem_of(archive, error)
+            yield ArchiveCheck(archive, problem)
 
-    def config(self, base_url: str) -> list[Published]:
+    def config(self, base_url: str) -> list[PublishedArchive]:
         """What a server that serves the folder at ``base_url`` offers, by file name.
 
         Every archive is read; raises ContentError for one that is not what its name says.
         """
-        published = (self._published(archive, base_url) for archive in self.images())
+        published = (self._describe(archive, base_url) for archive in self.images())
         return [it for it in published if it is not None]
 
-    def _current(self, ours: list[FolderArchive], version: str, image_id: Digest, wanted: str) -> FolderArchive | None:
+    def _current_archive(
+        self, ours: list[FolderArchive], version: str, image_id: Digest, wanted: str
+    ) -> FolderArchive | None:
         """The archive of that very image and version, in the format ``wanted`` if there are both; damaged ones do not
         count."""
         found = [it for it in ours if (it.name.version, it.name.short_id) == (version, image_id.short)]
@@ -160,10 +162,10 @@ class ArchiveFolder:
                     if image.config.digest == image_id:
                         return archive
             except ContentError as error:
-                self._progress.say(f"saving the image again: {_told(archive, error)}")
+                self._progress.say(f"saving the image again: {_problem_of(archive, error)}")
         return None
 
-    def _written(self, destination: FolderDestination, image: SeekableImage) -> FolderArchive:
+    def _write(self, destination: FolderDestination, image: SeekableImage) -> FolderArchive:
         size = canonical.layout(image.config, image.sizes).size
         with self._progress.step(f"writing to {self.path}", size) as advance:
             return destination.write_locked(image, advance)
@@ -178,7 +180,7 @@ class ArchiveFolder:
                         advance(len(content))
             return image.config.digest
 
-    def _published(self, archive: FolderArchive, base_url: str) -> Published | None:
+    def _describe(self, archive: FolderArchive, base_url: str) -> PublishedArchive | None:
         """None for an archive that was removed meanwhile."""
         name, path = archive.name, archive.path
         try:
@@ -188,19 +190,23 @@ class ArchiveFolder:
             return None
         except ContentError as error:
             if path.exists():
-                raise NotVerified(_told(archive, error), detail=error.detail) from error
+                raise NotVerified(_problem_of(archive, error), detail=error.detail) from error
             return None
         with self._progress.step(f"reading {path.name}", size) as advance:
             digest = hash_of(path, advance)
         url = f"{base_url.rstrip('/')}/{quote(path.name, safe='')}"
-        return Published(name.image, name.version, image_id, name.format, url, size, str(digest)) if digest else None
+        return (
+            PublishedArchive(name.image, name.version, image_id, name.format, url, size, str(digest))
+            if digest
+            else None
+        )
 
-    def _waiting(self, image: str) -> Iterator[None]:
+    def _say_waiting(self, image: str) -> Iterator[None]:
         self._progress.say(f"another process updates {image}; waiting for it")
         yield
 
 
-def _told(archive: FolderArchive, error: ContentError) -> str:
+def _problem_of(archive: FolderArchive, error: ContentError) -> str:
     """What is wrong with which archive."""
     return error.message if str(archive.path) in error.message else f"{archive.path}: {error.message}"
 
@@ -214,7 +220,9 @@ def _check_formats(ours: list[FolderArchive]) -> None:
             )
 
 
-def _obsolete(ours: list[FolderArchive], current: FolderArchive, *, clean: bool, twins: bool) -> tuple[Path, ...]:
+def _obsolete_archives(
+    ours: list[FolderArchive], current: FolderArchive, *, clean: bool, twins: bool
+) -> tuple[Path, ...]:
     """With ``clean`` the image's archives of other versions and IDs; with ``twins`` the other one of the same version
     and ID."""
     said = (current.name.version, current.name.short_id)

@@ -12,12 +12,12 @@ from ..local.progress import Advance
 from ..model.image import Digest
 from ..model.reference import NAMELESS, ImageId, Reference, references_in
 from ..registry.client import Client
-from ..registry.credentials import Credentials, Provider, configured
+from ..registry.credentials import Credentials, Provider, configured_provider
 from ..registry.http import Patience
 from ..registry.mirrors import repository_of
-from ..registry.services import Plain, Service, State
+from ..registry.services import PlainService, Service, State
 from ..transports import OpenedImage
-from ..transports.pushing import Pushed, push
+from ..transports.pushing import PushResult, push
 
 
 class Registry:
@@ -31,7 +31,7 @@ class Registry:
         url: str,
         credentials: Provider | None = None,
         *,
-        service: Callable[[Client, str], Service] = Plain,
+        service: Callable[[Client, str], Service] = PlainService,
         insecure: bool = False,
         patience: Patience | None = None,
     ) -> None:
@@ -41,9 +41,11 @@ class Registry:
         surrounds the registry, of a client and the folder. ``insecure`` is HTTP without TLS, on this machine alone.
         Raises BadReference for what is no registry.
         """
-        self.host, self._folder = place(url)
+        self.host, self._folder = parse_registry(url)
         self._named = self._folder
-        self._client = Client(self.host, credentials or self._configured, insecure=insecure, patience=patience)
+        self._client = Client(
+            self.host, credentials or self._configured_credentials, insecure=insecure, patience=patience
+        )
         self._service = service(self._client, self._folder)
         self._sleep = self._client.http.patience.sleep
 
@@ -58,13 +60,13 @@ class Registry:
         unique = called.unique(image_id)
         return f"{unique.repository}:{unique.tag}"
 
-    def push(self, image: OpenedImage, name: str, advance: Advance, *, compress: bool = True) -> Pushed:
+    def push(self, image: OpenedImage, name: str, advance: Advance, *, compress: bool = True) -> PushResult:
         """Publishes an image under exactly that name; its repository is created first if it must be.
 
         Raises BadReference, what the layers raise, and RegistryError, which names the step.
         """
-        reference = self._reference(name)
-        self._service.create(self._checked(name).rpartition(":")[0])
+        reference = self._reference_of(name)
+        self._service.create(self._name_with_tag(name).rpartition(":")[0])
         return push(self._client, reference, image, advance, compress=compress)
 
     def images(self) -> Iterator[str]:
@@ -77,12 +79,12 @@ class Registry:
 
     def create(self, repository: str) -> bool:
         """Creates a repository; False if it is there already, or comes with the first push."""
-        self._reference(f"{repository}:latest")
+        self._reference_of(f"{repository}:latest")
         return self._service.create(repository)
 
     def status(self, name: str) -> State:
         """Whether an image of that name can be used: ``ready``, ``pending``, or ``absent``."""
-        return self._service.status(self._checked(name))
+        return self._service.status(self._name_with_tag(name))
 
     def wait(self, name: str, seconds: float) -> None:
         """Returns when the image is ready. Raises NotReady when it is not after so many seconds."""
@@ -90,11 +92,11 @@ class Registry:
 
     def delete(self, name: str) -> bool:
         """Takes an image away; False if there was none. Raises Unsupported where the registry does not allow it."""
-        return self._service.delete(self._checked(name))
+        return self._service.delete(self._name_with_tag(name))
 
     def token(self) -> str:
         """The secret with which this user may use the registry now; raises RegistryDenied if there is none."""
-        credentials = self._client.wallet.current()
+        credentials = self._client.wallet.credentials()
         if credentials is None:
             raise RegistryDenied(f"{self.host}: there are no credentials. Log in with docker login, or name a source.")
         return credentials.secret
@@ -103,11 +105,11 @@ class Registry:
         """Closes the connections."""
         self._client.close()
 
-    def _configured(self) -> Credentials | None:
+    def _configured_credentials(self) -> Credentials | None:
         """Those of the configuration for the repository that was named last, which may have some of its own."""
-        return configured(self.host, self._named)()
+        return configured_provider(self.host, self._named)()
 
-    def _reference(self, name: str) -> Reference:
+    def _reference_of(self, name: str) -> Reference:
         beginning = f"{self._folder}/" if self._folder else ""
         reference = Reference.parse(f"{self.host}/{beginning}{name}")
         if reference.registry != self.host or reference.digest is not None:
@@ -115,13 +117,13 @@ class Registry:
         self._named = repository_of(reference)
         return reference
 
-    def _checked(self, name: str) -> str:
+    def _name_with_tag(self, name: str) -> str:
         """The name with its tag, if it is one."""
-        reference = self._reference(name)
+        reference = self._reference_of(name)
         return name if name.endswith(f":{reference.tag}") else f"{name}:{reference.tag}"
 
 
-def place(url: str) -> tuple[str, str]:
+def parse_registry(url: str) -> tuple[str, str]:
     """Host and folder of a registry's URL; raises BadReference for what is none."""
     parts = urlsplit(url if "//" in url else f"//{url}")
     if "@" in parts.netloc:

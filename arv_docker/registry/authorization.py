@@ -53,7 +53,7 @@ class Authorization:
         self._wallet = wallet
         self._challenge: Challenge | None = None
         self._tokens: dict[Scopes, _Token] = {}
-        self._more: dict[Scopes, Scopes] = {}
+        self._extra_scopes: dict[Scopes, Scopes] = {}
         self._lock = threading.Lock()
 
     def header(self, scopes: Scopes) -> str | None:
@@ -62,9 +62,9 @@ class Authorization:
         Raises RegistryError where a new token is due and cannot be had.
         """
         with self._lock:
-            return self._current(scopes)
+            return self._current_header(scopes)
 
-    def renewed(self, scopes: Scopes, wanted: str, refused: str | None) -> str | None:
+    def renew(self, scopes: Scopes, wanted: str, refused: str | None) -> str | None:
         """What to send after an answer of 401 with the challenge ``wanted`` to a request that had ``refused``.
 
         None if there is nothing else to try. Raises RegistryError where no token can be had.
@@ -74,68 +74,68 @@ class Authorization:
             if held is not None and held.header != refused and time.monotonic() < held.until:
                 return held.header  # another thread was here first
             self._tokens.pop(scopes, None)
-            if (found := challenge(wanted)) is not None:
+            if (found := parse_challenge(wanted)) is not None:
                 self._challenge = found
-                self._more[scopes] = _beyond(scopes, found.scopes) or self._more.get(scopes, ())
+                self._extra_scopes[scopes] = _missing_scopes(scopes, found.scopes) or self._extra_scopes.get(scopes, ())
             if self._challenge is None:
                 return None
-            header = self._made(self._challenge, scopes)
+            header = self._header_with(self._challenge, scopes)
             if header == refused:
-                header = self._made(self._challenge, scopes, self._wallet.renewed(self._wallet.current()))
+                header = self._header_with(self._challenge, scopes, self._wallet.renew(self._wallet.credentials()))
             return None if header == refused else header
 
-    def outlived(self, scopes: Scopes, refused: str) -> str | None:
+    def renew_expired(self, scopes: Scopes, refused: str) -> str | None:
         """What to send after an answer of 403 to a request that had ``refused``; None if there is nothing else to try.
 
         That is how Amazon's registries refuse a secret that has expired, and how all refuse what is not allowed:
         other credentials are asked for only where those that are held may have expired.
         """
         with self._lock:
-            header = self._current(scopes)
-            if header == refused and self._challenge and (credentials := self._wallet.outlived()) is not None:
+            header = self._current_header(scopes)
+            if header == refused and self._challenge and (credentials := self._wallet.renew_if_old()) is not None:
                 self._tokens.pop(scopes, None)
-                header = self._made(self._challenge, scopes, credentials)
+                header = self._header_with(self._challenge, scopes, credentials)
             return None if header == refused else header
 
-    def _current(self, scopes: Scopes) -> str | None:
+    def _current_header(self, scopes: Scopes) -> str | None:
         held = self._tokens.get(scopes)
         if held is not None and time.monotonic() < held.until:
             return held.header
-        return self._made(self._challenge, scopes) if self._challenge else None
+        return self._header_with(self._challenge, scopes) if self._challenge else None
 
-    def _made(self, wanted: Challenge, scopes: Scopes, credentials: Credentials | None = None) -> str | None:
-        credentials = credentials or self._wallet.current()
+    def _header_with(self, wanted: Challenge, scopes: Scopes, credentials: Credentials | None = None) -> str | None:
+        credentials = credentials or self._wallet.credentials()
         if credentials is not None:
-            self._http.hide(credentials.secret)
-            self._http.hide(credentials.basic)
+            self._http.hide_secret(credentials.secret)
+            self._http.hide_secret(credentials.basic)
         if credentials is not None and credentials.kind == "bearer":
             return f"Bearer {credentials.bearer}"
         if wanted.scheme == "basic":
             return f"Basic {credentials.basic}" if credentials else None
-        return self._token(wanted, scopes, credentials)
+        return self._fetch_token(wanted, scopes, credentials)
 
-    def _token(self, wanted: Challenge, scopes: Scopes, credentials: Credentials | None) -> str:
-        def once() -> _Token:
-            return self._asked(wanted, scopes, credentials)
+    def _fetch_token(self, wanted: Challenge, scopes: Scopes, credentials: Credentials | None) -> str:
+        def attempt() -> _Token:
+            return self._request_token(wanted, scopes, credentials)
 
         try:
-            token = self._http.patience.run(once)
+            token = self._http.patience.run(attempt)
         except RegistryDenied:
-            credentials = self._wallet.renewed(credentials)
+            credentials = self._wallet.renew(credentials)
             if credentials is None:
                 raise
-            self._http.hide(credentials.secret)
-            self._http.hide(credentials.basic)
-            token = self._http.patience.run(once)
+            self._http.hide_secret(credentials.secret)
+            self._http.hide_secret(credentials.basic)
+            token = self._http.patience.run(attempt)
         self._tokens[scopes] = token
         return token.header
 
-    def _asked(self, wanted: Challenge, scopes: Scopes, credentials: Credentials | None) -> _Token:
+    def _request_token(self, wanted: Challenge, scopes: Scopes, credentials: Credentials | None) -> _Token:
         """A new token from the realm, which may be another host and gets the registry's credentials, as it must."""
-        realm = self._http.address(self._http.base, wanted.realm, "getting a token")
+        realm = self._http.absolute_url(self._http.base, wanted.realm, "getting a token")
         step = f"getting a token from {urlsplit(realm).netloc}"
         self._check_realm(realm, step)
-        scopes = (*scopes, *self._more.get(scopes, ()))
+        scopes = (*scopes, *self._extra_scopes.get(scopes, ()))
         fields = [("service", wanted.service)] if wanted.service else []
         headers = {"Accept": "application/json"}
         if credentials is not None and credentials.kind == "identity":
@@ -152,8 +152,8 @@ class Authorization:
             method, url, body = "GET", f"{realm}{mark}{urlencode(fields)}", None
         with self._http.send(method, url, headers, body=body, step=step) as response:
             if response.status != 200:
-                raise self._http.refusal(response, step)
-            return self._parsed(self._http.content(response, _MAX_TOKEN, step), step)
+                raise self._http.refusal_of(response, step)
+            return self._parse_token(self._http.read_content(response, _MAX_TOKEN, step), step)
 
     def _check_realm(self, realm: str, step: str) -> None:
         parts, ours = urlsplit(realm), urlsplit(self._http.base)
@@ -161,7 +161,7 @@ class Authorization:
         if not safe or (is_local(parts.hostname or "") and not is_local(host_name(self._http.host))):
             raise RegistryError(f"{self._http.host}: {step}: the registry sends us to {realm!r}, which is not safe.")
 
-    def _parsed(self, raw: bytes, step: str) -> _Token:
+    def _parse_token(self, raw: bytes, step: str) -> _Token:
         try:
             document = json.loads(raw)
             token = document.get("token") or document.get("access_token")
@@ -170,15 +170,15 @@ class Authorization:
             token = lifetime = None
         if not isinstance(token, str) or not token.isascii() or not token.isprintable() or " " in token:
             raise RegistryError(f"{self._http.host}: {step}: the answer has no token.")
-        self._http.hide(token)
+        self._http.hide_secret(token)
         seconds = lifetime if isinstance(lifetime, (int, float)) and lifetime > 0 else _LIFETIME
         return _Token(f"Bearer {token}", good_until(seconds))
 
 
-def challenge(header: str) -> Challenge | None:
+def parse_challenge(header: str) -> Challenge | None:
     """What a ``WWW-Authenticate`` header asks for, Bearer before Basic; None for neither.
 
-    >>> challenge('Bearer realm="https://auth.example/token",service="example"')
+    >>> parse_challenge('Bearer realm="https://auth.example/token",service="example"')
     Challenge(scheme='bearer', realm='https://auth.example/token', service='example', scopes=())
     """
     starts = list(_CHALLENGE.finditer(header))
@@ -193,7 +193,7 @@ def challenge(header: str) -> Challenge | None:
     return Challenge("basic") if "basic" in found or header.strip().lower() == "basic" else None
 
 
-def _beyond(asked: Scopes, wanted: Scopes) -> Scopes:
+def _missing_scopes(asked: Scopes, wanted: Scopes) -> Scopes:
     """Those of ``wanted`` that go beyond ``asked``: Azure's registries want ``metadata_read`` for lists of tags."""
     actions: dict[str, set[str]] = {}
     for scope in asked:

@@ -34,7 +34,7 @@ OpenAt = Callable[[int], AbstractContextManager["urllib3.BaseHTTPResponse"]]
 
 
 class BlobReader:
-    """A blob's bytes, once, from the front. ``received`` counts what came over the network, also twice."""
+    """A blob's bytes, once, from the front. ``bytes_received`` counts what came over the network, also twice."""
 
     def __init__(self, http: Http, open_at: OpenAt, descriptor: Descriptor) -> None:
         self._http = http
@@ -44,12 +44,12 @@ class BlobReader:
         self._hash = hashlib.new(descriptor.digest.algorithm)
         self._position = 0
         self._failures = 0
-        self._progress = 0
+        self._last_break = 0
         self._connection = ExitStack()
         self._response: urllib3.BaseHTTPResponse | None = None
-        self._ended = False
-        self._ranges = True
-        self.received = 0
+        self._is_checked = False
+        self._has_ranges = True
+        self.bytes_received = 0
 
     def read(self, length: int) -> bytes:
         """``length`` bytes; fewer only at the end, and only when the whole blob was right.
@@ -76,9 +76,11 @@ class BlobReader:
             try:
                 if self._response is None:
                     self._connect()
-                content = self._received(min(length, remaining, _PIECE))
+                content = self._read_some(min(length, remaining, _PIECE))
                 if not content:
-                    raise self._broken(f"the connection ended after {self._position} of {self._descriptor.size} bytes")
+                    raise self._interruption(
+                        f"the connection ended after {self._position} of {self._descriptor.size} bytes"
+                    )
             except RegistryError as error:
                 self._pause(error)
                 continue
@@ -89,26 +91,28 @@ class BlobReader:
 
     def _pause(self, error: RegistryError) -> None:
         self.close()
-        if self._position - self._progress >= _PROGRESS:
+        if self._position - self._last_break >= _PROGRESS:
             self._failures = 0
-        self._progress = self._position
+        self._last_break = self._position
         self._failures += 1
         if self._failures >= self._http.patience.tries:
             raise error
         self._http.patience.wait(error, self._failures)
 
     def _connect(self) -> None:
-        self._response = response = self._connection.enter_context(self._open_at(self._position if self._ranges else 0))
-        if response.status in _NO_RANGES and self._position and self._ranges:
-            self._ranges = False
-            raise self._broken(f"it gives no part of the blob (status {response.status})")
+        self._response = response = self._connection.enter_context(
+            self._open_at(self._position if self._has_ranges else 0)
+        )
+        if response.status in _NO_RANGES and self._position and self._has_ranges:
+            self._has_ranges = False
+            raise self._interruption(f"it gives no part of the blob (status {response.status})")
         if response.status == 200:
             self._check_length(response, self._descriptor.size)
             skipped = 0
             while skipped < self._position:  # a server without ranges
-                content = self._received(min(_PIECE, self._position - skipped))
+                content = self._read_some(min(_PIECE, self._position - skipped))
                 if not content:
-                    raise self._broken("the connection ended")
+                    raise self._interruption("the connection ended")
                 skipped += len(content)
         elif response.status == 206:
             self._check_range(response.headers.get("Content-Range", ""))
@@ -120,20 +124,22 @@ class BlobReader:
                 "with all its layers (Docker: allow-nondistributable-artifacts)."
             )
         else:
-            raise self._http.refusal(response, self._step)
+            raise self._http.refusal_of(response, self._step)
 
-    def _received(self, length: int) -> bytes:
+    def _read_some(self, length: int) -> bytes:
         assert self._response is not None
-        with self._http.broken(self._step):
+        with self._http.translated_errors(self._step):
             content = self._response.read1(length)  # what is there; with more, a break would lose what came
-        self.received += len(content)
+        self.bytes_received += len(content)
         return content
 
     def _check_range(self, text: str) -> None:
         match = _CONTENT_RANGE.fullmatch(text)
         total = str(self._descriptor.size)
         if not match or int(match[1]) != self._position or match[3] not in ("*", total):
-            raise self._broken(f"it was asked for bytes from {self._position} of {total} on, and answers {text!r}")
+            raise self._interruption(
+                f"it was asked for bytes from {self._position} of {total} on, and answers {text!r}"
+            )
 
     def _check_length(self, response: urllib3.BaseHTTPResponse, expected: int) -> None:
         length = response.headers.get("Content-Length", "")
@@ -142,17 +148,17 @@ class BlobReader:
 
     def _end(self) -> None:
         """Judges the blob, once it has been read."""
-        if self._ended:
+        if self._is_checked:
             return
         if self._response is not None:
             try:
-                more = self._received(1)
+                more = self._read_some(1)
             except RegistryError:
                 more = b""  # nothing was to come
             if more:
                 raise self._too_long()
         self.close()
-        self._ended = True
+        self._is_checked = True
         if self._hash.hexdigest() != self._descriptor.digest.hex:
             raise DigestMismatch(
                 f"{self._http.host} gives other bytes for {self._descriptor.digest}: they hash to "
@@ -166,5 +172,5 @@ class BlobReader:
             "Nothing of this image is used."
         )
 
-    def _broken(self, reason: str) -> RegistryError:
+    def _interruption(self, reason: str) -> RegistryError:
         return RegistryError(f"{self._http.host}: {self._step}: {reason}.", retry_after=0.0)

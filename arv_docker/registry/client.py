@@ -31,9 +31,9 @@ from ..model.reference import DEFAULT_REGISTRY
 from . import certificates
 from .authorization import Authorization, Scopes
 from .blob import BlobReader
-from .credentials import Provider, Wallet, configured
-from .http import Body, Http, Patience, done, host_name, is_local, origin
-from .upload import Blob, Upload, pushing
+from .credentials import Provider, Wallet, configured_provider
+from .http import Body, Http, Patience, host_name, is_local, is_success, origin_of
+from .upload import Blob, Upload, push_scopes
 
 if TYPE_CHECKING:
     import urllib3
@@ -83,7 +83,7 @@ class Client:
             )
         self.host = host
         self.http = Http(_HUB_API if host == DEFAULT_REGISTRY else host, plain=insecure, patience=patience)
-        self.wallet = Wallet(provider or configured(host))
+        self.wallet = Wallet(provider or configured_provider(host))
         self._authorization = Authorization(self.http, self.wallet)
 
     # -- reading -------------------------------------------------------------------------
@@ -95,25 +95,25 @@ class Client:
         """
         step = f"reading the manifest of {repository}{'@' if isinstance(name, Digest) else ':'}{name}"
 
-        def once() -> Document:
+        def attempt() -> Document:
             headers = {"Accept": _ACCEPT}
             path = f"/v2/{repository}/manifests/{name}"
-            with self.send("GET", path, headers, scopes=pulling(repository), step=step) as response:
+            with self.send("GET", path, headers, scopes=pull_scopes(repository), step=step) as response:
                 if response.status == 404:
                     raise NoSuchImage(
                         f"{self.host} has no {repository}{'@' if isinstance(name, Digest) else ':'}{name}.",
-                        detail=self.http.refusal(response, step).detail,
+                        detail=self.http.refusal_of(response, step).detail,
                     )
                 if response.status != 200:
-                    raise self.http.refusal(response, step)
-                raw = self.http.content(response, MAX_JSON_SIZE, step)
+                    raise self.http.refusal_of(response, step)
+                raw = self.http.read_content(response, MAX_JSON_SIZE, step)
                 claimed = name if isinstance(name, Digest) else _digest(response.headers.get("Docker-Content-Digest"))
                 media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
             if media_type.startswith(_SCHEMA_ONE):
                 parse(raw, what=f"{self.host}/{repository}")  # raises SchemaOne: its digest is not of all its bytes
-            return Document(raw, self._checked(raw, claimed), media_type)
+            return Document(raw, self._checked_digest(raw, claimed), media_type)
 
-        return self.http.patience.run(once)
+        return self.http.patience.run(attempt)
 
     def blob(self, repository: str, descriptor: Descriptor) -> BlobReader:
         """A blob, to be read from its front; nothing is asked for until then. Whoever reads it closes it."""
@@ -123,12 +123,12 @@ class Client:
         @contextmanager
         def open_at(offset: int) -> Iterator[urllib3.BaseHTTPResponse]:
             headers = {"Range": f"bytes={offset}-"} if offset else {}
-            with self.send("GET", path, headers, scopes=pulling(repository), step=step) as response:
+            with self.send("GET", path, headers, scopes=pull_scopes(repository), step=step) as response:
                 yield response
 
         return BlobReader(self.http, open_at, descriptor)
 
-    def document(self, repository: str, descriptor: Descriptor) -> bytes:
+    def read_document(self, repository: str, descriptor: Descriptor) -> bytes:
         """A small blob, whole and checked: a config. Raises BadConfig if it is larger than 4 MiB."""
         if descriptor.size > MAX_JSON_SIZE:
             raise BadConfig(
@@ -143,55 +143,55 @@ class Client:
 
     # -- writing -------------------------------------------------------------------------
 
-    def has(self, repository: str, digest: Digest) -> bool:
+    def has_blob(self, repository: str, digest: Digest) -> bool:
         """Whether a repository says that it has a blob. One that does not say is sent it, and refuses that in words."""
         step = f"looking for {digest} in {repository}"
 
-        def once() -> bool:
+        def attempt() -> bool:
             path = f"/v2/{repository}/blobs/{digest}"
-            with self.send("HEAD", path, scopes=pushing(repository), step=step) as response:
+            with self.send("HEAD", path, scopes=push_scopes(repository), step=step) as response:
                 return response.status == 200
 
-        return self.http.patience.run(once)
+        return self.http.patience.run(attempt)
 
     def mount(self, repository: str, digest: Digest, origin: str) -> bool:
         """Has the registry give a repository a blob of ``origin``, another one of its own; False if it does not."""
         step = f"taking {digest} from {origin} to {repository}"
         query = urlencode({"mount": str(digest), "from": origin})
-        scopes = (*pushing(repository), *pulling(origin))
+        scopes = (*push_scopes(repository), *pull_scopes(origin))
         path = f"/v2/{repository}/blobs/uploads/?{query}"
         try:
             with self.send("POST", path, {"Content-Length": "0"}, scopes=scopes, step=step) as response:
                 begun = response.headers.get("Location") if response.status == 202 else None
-                mounted = response.status == 201
+                is_mounted = response.status == 201
             if begun:  # it expects the blob instead, and is told that none comes
                 with self.send("DELETE", begun, scopes=scopes, step=step):
                     pass
         except RegistryError:
             return False  # some registries know no mounting, or do not allow it; sending always works
-        return mounted
+        return is_mounted
 
     def push(self, repository: str, blob: Blob) -> int:
         """Has a repository have a blob; gives the bytes that were sent, 0 if it was there. Raises RegistryError."""
         upload = Upload(self, repository, blob)
         upload.run()
-        return upload.sent
+        return upload.bytes_sent
 
     def put_manifest(self, repository: str, name: str, raw: bytes, media_type: str) -> Digest:
         """Puts a manifest under a tag and gives its digest; all that it names must be there. Raises RegistryError."""
         step = f"putting the manifest of {repository}:{name}"
         digest = Digest.of(raw)
 
-        def once() -> Digest:
+        def attempt() -> Digest:
             path = f"/v2/{repository}/manifests/{name}"
             with self.send(
-                "PUT", path, {"Content-Type": media_type}, scopes=pushing(repository), step=step, body=raw
+                "PUT", path, {"Content-Type": media_type}, scopes=push_scopes(repository), step=step, body=raw
             ) as response:
-                if not done(response):
-                    raise self.http.refusal(response, step)
+                if not is_success(response):
+                    raise self.http.refusal_of(response, step)
             return digest
 
-        return self.http.patience.run(once)
+        return self.http.patience.run(attempt)
 
     # -- lists and deletion ----------------------------------------------------------------
 
@@ -202,9 +202,9 @@ class Client:
     def tags(self, repository: str) -> Iterator[str]:
         """The tags of a repository; raises NoSuchImage if there is no such repository."""
         path = f"/v2/{repository}/tags/list"
-        yield from self._listed(path, "tags", pulling(repository), f"listing the tags of {repository}")
+        yield from self._listed(path, "tags", pull_scopes(repository), f"listing the tags of {repository}")
 
-    def digest(self, repository: str, name: str) -> Digest | None:
+    def digest_of(self, repository: str, name: str) -> Digest | None:
         """The digest of the manifest of a tag, as the registry says; None if there is none.
 
         Read is the manifest only where it does not say, for that counts as a pull (Docker Hub allows few).
@@ -212,12 +212,12 @@ class Client:
         step = f"asking for {repository}:{name}"
         path = f"/v2/{repository}/manifests/{name}"
 
-        def once() -> tuple[int, Digest | None]:
-            with self.send("HEAD", path, {"Accept": _ACCEPT}, scopes=pulling(repository), step=step) as response:
+        def attempt() -> tuple[int, Digest | None]:
+            with self.send("HEAD", path, {"Accept": _ACCEPT}, scopes=pull_scopes(repository), step=step) as response:
                 return response.status, _digest(response.headers.get("Docker-Content-Digest"))
 
         try:
-            status, found = self.http.patience.run(once)
+            status, found = self.http.patience.run(attempt)
         except RegistryDenied:
             status, found = 401, None  # which an answer with words is to say
         if status == 404 or (status == 200 and found is not None):
@@ -236,15 +236,15 @@ class Client:
         scopes = (f"repository:{repository}:delete",)
         refusing = (403, 405, 501) if isinstance(name, Digest) else (400, 403, 405, 501)
 
-        def once() -> bool:
+        def attempt() -> bool:
             with self.send("DELETE", f"/v2/{repository}/manifests/{name}", scopes=scopes, step=step) as response:
                 if response.status in refusing:
-                    raise self._unsupported(response, step, "deleting")
-                if response.status != 404 and not done(response):
-                    raise self.http.refusal(response, step)
+                    raise self._unsupported_error(response, step, "deleting")
+                if response.status != 404 and not is_success(response):
+                    raise self.http.refusal_of(response, step)
                 return response.status != 404
 
-        return self.http.patience.run(once)
+        return self.http.patience.run(attempt)
 
     def _listed(self, path: str, key: str, scopes: Scopes, step: str) -> Iterator[str]:
         """The names in a list, over all its pages."""
@@ -257,20 +257,20 @@ class Client:
                     f"{self.host}: {step}: the list has more than {_MAX_PAGES} pages; it may never end."
                 )
 
-            def once(url: str = url) -> tuple[list[str], str | None]:
+            def attempt(url: str = url) -> tuple[list[str], str | None]:
                 with self.send("GET", url, scopes=scopes, step=step) as response:
                     if response.status == 400 and url == first:
                         return [], path  # it gives fewer at once, by its own choice
                     if response.status == 404 and key == "tags":
                         raise NoSuchImage(f"{self.host}: {step}: there is no such repository.")
                     if response.status in (404, 405, 501):
-                        raise self._unsupported(response, step, "listing")
+                        raise self._unsupported_error(response, step, "listing")
                     if response.status != 200:
-                        raise self.http.refusal(response, step)
-                    raw = self.http.content(response, MAX_JSON_SIZE, step)
-                    return self._names(raw, key, step), self._next(response.headers.get("Link", ""), url, step)
+                        raise self.http.refusal_of(response, step)
+                    raw = self.http.read_content(response, MAX_JSON_SIZE, step)
+                    return self._names_in(raw, key, step), self._next(response.headers.get("Link", ""), url, step)
 
-            names, url = self.http.patience.run(once)
+            names, url = self.http.patience.run(attempt)
             yield from names
 
     def _next(self, link: str, url: str, step: str) -> str | None:
@@ -278,10 +278,10 @@ class Client:
         match = _NEXT.search(link)
         if not match:
             return None
-        parts = urlsplit(self.http.address(urljoin(self.http.base, url), match[1], step))
+        parts = urlsplit(self.http.absolute_url(urljoin(self.http.base, url), match[1], step))
         return f"{self.http.base}{parts.path}?{parts.query}"
 
-    def _names(self, raw: bytes, key: str, step: str) -> list[str]:
+    def _names_in(self, raw: bytes, key: str, step: str) -> list[str]:
         found: Any = json_object(raw, what=f"the answer of {self.host}").get(key)
         if found is None:
             return []  # as Go writes an empty list
@@ -289,8 +289,8 @@ class Client:
             raise RegistryError(f"{self.host}: {step}: the answer is no list of {key}.")
         return found
 
-    def _unsupported(self, response: urllib3.BaseHTTPResponse, step: str, what: str) -> Unsupported:
-        refusal = self.http.refusal(response, step)
+    def _unsupported_error(self, response: urllib3.BaseHTTPResponse, step: str, what: str) -> Unsupported:
+        refusal = self.http.refusal_of(response, step)
         message = f"{self.host}: {step}: unsupported. The registry does not allow {what}."
         return Unsupported(message, detail=refusal.detail, status=response.status)
 
@@ -312,8 +312,8 @@ class Client:
         What it refuses is renewed once. ``path`` may be a whole URL, as registries give them; to another host no
         authorization goes. Raises RegistryError: RegistryDenied if what was renewed is refused too.
         """
-        url = self.http.address(self.http.base, path, step)
-        if origin(url) != origin(self.http.base):
+        url = self.http.absolute_url(self.http.base, path, step)
+        if origin_of(url) != origin_of(self.http.base):
             self.http.check_redirect(self.http.base, url, step)
             with self.http.send(method, url, headers or {}, body=body, step=step) as response:
                 yield response
@@ -325,29 +325,29 @@ class Client:
             if authorization:
                 sent["Authorization"] = authorization
             with self.http.send(method, url, sent, body=body, step=step) as response:
-                renewed = self._renewed(response, scopes, authorization) if renewals else None
+                renewed = self._renew(response, scopes, authorization) if renewals else None
                 if renewed is None:
                     if response.status == 401:
-                        raise self.http.refusal(response, step)
+                        raise self.http.refusal_of(response, step)
                     yield response
                     return
             authorization = renewed
             renewals -= 1
 
-    def _renewed(self, response: urllib3.BaseHTTPResponse, scopes: Scopes, authorization: str | None) -> str | None:
+    def _renew(self, response: urllib3.BaseHTTPResponse, scopes: Scopes, authorization: str | None) -> str | None:
         """Another authorization than the one that was refused; None if none was, or there is no other."""
         if response.status == 401:
             wanted = ", ".join(response.headers.getlist("WWW-Authenticate"))
-            return self._authorization.renewed(scopes, wanted, authorization)
+            return self._authorization.renew(scopes, wanted, authorization)
         if response.status == 403 and authorization:
-            return self._authorization.outlived(scopes, authorization)
+            return self._authorization.renew_expired(scopes, authorization)
         return None
 
     def close(self) -> None:
         """Closes the connections."""
         self.http.close()
 
-    def _checked(self, raw: bytes, claimed: Digest | None) -> Digest:
+    def _checked_digest(self, raw: bytes, claimed: Digest | None) -> Digest:
         """The digest of a manifest; raises DigestMismatch if it is called by another."""
         algorithm = claimed.algorithm if claimed else "sha256"
         found = Digest(algorithm, hashlib.new(algorithm, raw).hexdigest())
@@ -356,7 +356,7 @@ class Client:
         return found
 
 
-def pulling(repository: str) -> Scopes:
+def pull_scopes(repository: str) -> Scopes:
     """What reading a repository needs."""
     return (f"repository:{repository}:pull",)
 

@@ -92,48 +92,48 @@ class Wallet:
 
     def __init__(self, provider: Provider | None = None) -> None:
         self._provider = provider
-        self._held: Credentials | None = None
-        self._asked: float | None = None
+        self._credentials: Credentials | None = None
+        self._asked_at: float | None = None
         self._lock = threading.Lock()
 
-    def current(self) -> Credentials | None:
+    def credentials(self) -> Credentials | None:
         """Credentials that have not expired; asks the provider where it must. Raises what the provider raises."""
         with self._lock:
-            if self._asked is None or (self._held is not None and not self._held.fresh):
+            if self._asked_at is None or (self._credentials is not None and not self._credentials.fresh):
                 self._ask()
-            return self._held
+            return self._credentials
 
-    def renewed(self, refused: Credentials | None) -> Credentials | None:
+    def renew(self, refused: Credentials | None) -> Credentials | None:
         """Others than those that the registry refused; None if the provider has no others."""
         with self._lock:
-            if self._held is refused:
+            if self._credentials is refused:
                 self._ask()
-            return None if self._held is None or self._held == refused else self._held
+            return None if self._credentials is None or self._credentials == refused else self._credentials
 
-    def outlived(self) -> Credentials | None:
+    def renew_if_old(self) -> Credentials | None:
         """Others than those that were held so far, if those are old enough to have expired; None if not, or if the
         provider has no others."""
         with self._lock:
-            before, asked = self._held, self._asked
+            before, asked = self._credentials, self._asked_at
             if before is None or asked is None or time.monotonic() - asked < _YOUNG:
                 return None
             self._ask()
-            return None if self._held == before else self._held
+            return None if self._credentials == before else self._credentials
 
     def _ask(self) -> None:
-        self._held = self._provider() if self._provider else None
-        self._asked = time.monotonic()
+        self._credentials = self._provider() if self._provider else None
+        self._asked_at = time.monotonic()
 
 
 # -- providers ----------------------------------------------------------------------------
 
 
-def static(username: str, secret: str) -> Provider:
+def static_provider(username: str, secret: str) -> Provider:
     """Always the same."""
     return lambda: Credentials(username, secret)
 
 
-def environment(name: str, username: str) -> Provider:
+def environment_provider(name: str, username: str) -> Provider:
     """The secret in a variable, which is taken out of the environment at once: no child process gets it. An end of
     line is not part of it, as of what a command prints.
 
@@ -142,10 +142,10 @@ def environment(name: str, username: str) -> Provider:
     secret = os.environ.pop(name, "").rstrip("\r\n")
     if not secret:
         raise BadSettings(f"the variable {name}, which should hold the secret for the registry, is not set.")
-    return static(username, secret)
+    return static_provider(username, secret)
 
 
-def command(words: Sequence[str], username: str) -> Provider:
+def command_provider(words: Sequence[str], username: str) -> Provider:
     """What a command prints: the secret alone, or a JSON object with ``token`` and if it likes ``username`` and
     ``expires_in`` (seconds) or ``expires`` (a time). Asked again before it expires.
 
@@ -153,18 +153,18 @@ def command(words: Sequence[str], username: str) -> Provider:
     """
 
     def provider() -> Credentials:
-        output = _output(words, b"", f"the command {words[0]!r}")
+        output = _output_of(words, b"", f"the command {words[0]!r}")
         if not output.startswith("{"):
-            return Credentials(username, _secret(output, words[0]))
-        found = _object(output, f"what {words[0]!r} printed")
+            return Credentials(username, _checked_secret(output, words[0]))
+        found = _parse_object(output, f"what {words[0]!r} printed")
         name = found.get("username")
-        secret = _secret(found.get("token"), words[0])
-        return Credentials(name if isinstance(name, str) else username, secret, "password", _until(found))
+        secret = _checked_secret(found.get("token"), words[0])
+        return Credentials(name if isinstance(name, str) else username, secret, "password", _expiry_in(found))
 
     return provider
 
 
-def helper(program: str, server: str) -> Provider:
+def helper_provider(program: str, server: str) -> Provider:
     """Docker's credential helper ``docker-credential-PROGRAM``, asked for ``server``; none if it knows none.
 
     The provider raises RegistryDenied if the helper is missing or fails otherwise.
@@ -174,16 +174,16 @@ def helper(program: str, server: str) -> Provider:
     name = f"docker-credential-{program}"
 
     def provider() -> Credentials | None:
-        output = _output(
+        output = _output_of(
             (name, "get"), server.encode(), f"the credential helper {name}", absent="credentials not found"
         )
         if not output:
             return None
-        found = _object(output, f"what {name} printed")
+        found = _parse_object(output, f"what {name} printed")
         username = found.get("Username")
         if not username and found.get("Secret") == "":
             return None  # as some say that they know none
-        secret = _secret(found.get("Secret"), name)
+        secret = _checked_secret(found.get("Secret"), name)
         if username == "<token>":
             return Credentials("", secret, "identity")
         return Credentials(username if isinstance(username, str) else "", secret)
@@ -191,7 +191,7 @@ def helper(program: str, server: str) -> Provider:
     return provider
 
 
-def configured(host: str, repository: str = "") -> Provider:
+def configured_provider(host: str, repository: str = "") -> Provider:
     """What the configuration of Podman and Docker says for a registry, read anew each time it is asked.
 
     The first file that knows the registry wins: ``$REGISTRY_AUTH_FILE``, Podman's
@@ -203,8 +203,8 @@ def configured(host: str, repository: str = "") -> Provider:
     def provider() -> Credentials | None:
         for file in config_files():
             document = config_in(file)
-            for key in _keys(host, repository):
-                if (found := _in_document(document, key, file)) is not None:
+            for key in _keys_of(host, repository):
+                if (found := _credentials_in(document, key, file)) is not None:
                     return found
         return None
 
@@ -232,14 +232,14 @@ def config_files() -> Iterator[Path]:
 def config_in(file: Path) -> dict[str, Any]:
     """The JSON object in a file, empty where there is no file; raises BadSettings where it cannot be read."""
     try:
-        return _object(file.read_text(), str(file))
+        return _parse_object(file.read_text(), str(file))
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise BadSettings(f"{file} cannot be read: {error}.") from None
 
 
-def _keys(host: str, repository: str) -> Iterator[str]:
+def _keys_of(host: str, repository: str) -> Iterator[str]:
     parts = [host, *filter(None, repository.split("/"))]
     for length in range(len(parts), 0, -1):
         yield "/".join(parts[:length])
@@ -252,21 +252,21 @@ def _keys(host: str, repository: str) -> Iterator[str]:
             yield from (f"{scheme}://{name}{end}" for end in ("", "/", "/v1/", "/v2/", "/v1", "/v2"))
 
 
-def _in_document(document: Mapping[str, Any], key: str, file: Path) -> Credentials | None:
+def _credentials_in(document: Mapping[str, Any], key: str, file: Path) -> Credentials | None:
     helpers, auths = document.get("credHelpers"), document.get("auths")
     if isinstance(helpers, dict) and isinstance(named := helpers.get(key), str):
-        return helper(named, key)()
+        return helper_provider(named, key)()
     entry = auths.get(key) if isinstance(auths, dict) else None
-    if isinstance(entry, dict) and (found := _entry(entry, key, file)) is not None:
+    if isinstance(entry, dict) and (found := _credentials_in_entry(entry, key, file)) is not None:
         return found
     store = document.get("credsStore")
     # A store is asked by the names under which Docker logs in, not by every folder of a repository.
     if isinstance(store, str) and store and ("/" not in key or key == HUB_KEY):
-        return helper(store, key)()
+        return helper_provider(store, key)()
     return None
 
 
-def _entry(entry: Mapping[str, Any], key: str, file: Path) -> Credentials | None:
+def _credentials_in_entry(entry: Mapping[str, Any], key: str, file: Path) -> Credentials | None:
     texts: dict[str, str] = {name: value for name, value in entry.items() if isinstance(value, str) and value}
     if "registrytoken" in texts:
         return Credentials("", texts["registrytoken"], "bearer")
@@ -285,7 +285,7 @@ def _entry(entry: Mapping[str, Any], key: str, file: Path) -> Credentials | None
 # -- what programs print ---------------------------------------------------------------------
 
 
-def _output(words: Sequence[str], given: bytes, what: str, absent: str | None = None) -> str:
+def _output_of(words: Sequence[str], given: bytes, what: str, absent: str | None = None) -> str:
     """The standard output of a command, which gets ``given`` as input; empty if it fails and says ``absent``.
 
     Raises RegistryDenied for every other failure, with standard error; standard output may hold a secret.
@@ -304,7 +304,7 @@ def _output(words: Sequence[str], given: bytes, what: str, absent: str | None = 
     raise RegistryDenied(f"{what} gave no credentials: it ended with {done.returncode}.", detail=said)
 
 
-def _object(text: str, what: str) -> dict[str, Any]:
+def _parse_object(text: str, what: str) -> dict[str, Any]:
     try:
         found = json.loads(text or "{}")
     except (ValueError, RecursionError):
@@ -314,13 +314,13 @@ def _object(text: str, what: str) -> dict[str, Any]:
     return found
 
 
-def _secret(text: object, where: str) -> str:
+def _checked_secret(text: object, where: str) -> str:
     if not isinstance(text, str) or not text or not text.isprintable():
         raise RegistryDenied(f"{where!r} gave no credentials: it printed no secret, or more than one line.")
     return text
 
 
-def _until(found: Mapping[str, Any]) -> float | None:
+def _expiry_in(found: Mapping[str, Any]) -> float | None:
     seconds = found.get("expires_in")
     if isinstance(seconds, (int, float)) and not isinstance(seconds, bool):
         return good_until(seconds)

@@ -103,18 +103,20 @@ class Http:
         """
         from urllib3.exceptions import HTTPError
 
-        with self.broken(step):
-            response = self._followed(method, self.address(self.base, url, step), dict(headers), body, step)
+        with self.translated_errors(step):
+            response = self._follow_redirects(
+                method, self.absolute_url(self.base, url, step), dict(headers), body, step
+            )
         try:
             if response.status in _PASSING:
-                raise self.refusal(response, step)
+                raise self.refusal_of(response, step)
             yield response
         finally:
             with suppress(HTTPError, OSError):
-                _let_go(response)
+                _release(response)
 
     @contextmanager
-    def broken(self, step: str) -> Iterator[None]:
+    def translated_errors(self, step: str) -> Iterator[None]:
         """Turns what urllib3 raises in the block into RegistryError."""
         from urllib3.exceptions import HTTPError, LocationParseError, SSLError
 
@@ -124,20 +126,20 @@ class Http:
             raise RegistryError(
                 f"{self.host}: {step}: no safe connection. A registry with a certificate authority of its own needs "
                 f"it in {certificates.folder_of(self.host)}, one on this machine without TLS --insecure.",
-                detail=self.concealed(str(error)),
+                detail=self.conceal(str(error)),
             ) from None
         except (LocationParseError, UnicodeError) as error:
             raise RegistryError(f"{self.host}: {step}: not an address: {error}.") from None
         except (HTTPError, OSError) as error:
             raise RegistryError(
                 f"{self.host}: {step}: the connection failed. Is the registry there?",
-                detail=self.concealed(_words(error)),
+                detail=self.conceal(_message_of(error)),
                 retry_after=0.0,
             ) from None
 
-    def content(self, response: urllib3.BaseHTTPResponse, limit: int, step: str) -> bytes:
+    def read_content(self, response: urllib3.BaseHTTPResponse, limit: int, step: str) -> bytes:
         """The whole body of an answer; raises RegistryError if it has more than ``limit`` bytes or breaks off."""
-        with self.broken(step):
+        with self.translated_errors(step):
             pieces = []
             room = limit + 1
             while room > 0 and (piece := response.read(min(room, 1 << 16))):
@@ -147,23 +149,23 @@ class Http:
             raise RegistryError(f"{self.host}: {step}: the answer is larger than {limit} bytes; it is not read.")
         return b"".join(pieces)
 
-    def refusal(self, response: urllib3.BaseHTTPResponse, step: str) -> RegistryError:
+    def refusal_of(self, response: urllib3.BaseHTTPResponse, step: str) -> RegistryError:
         """The error for an answer that is not what was asked for, with the registry's own words."""
         kind = RegistryDenied if response.status in (401, 403) else RegistryError
         reason = f" {response.reason}" if response.reason else ""
         return kind(
             f"{self.host}: {step}: the registry answers {response.status}{reason}.",
-            detail=self.concealed(_error_text(response)),
+            detail=self.conceal(_error_text(response)),
             status=response.status,
             retry_after=_retry_after(response) if response.status in _PASSING else None,
         )
 
-    def hide(self, secret: str) -> None:
+    def hide_secret(self, secret: str) -> None:
         """From now on ``secret`` appears in no message."""
         with self._lock:
             self._secrets.add(secret)
 
-    def concealed(self, text: str) -> str:
+    def conceal(self, text: str) -> str:
         """``text`` without the secrets that are known."""
         with self._lock:
             secrets = sorted(filter(None, self._secrets), key=len, reverse=True)
@@ -171,7 +173,7 @@ class Http:
             text = text.replace(secret, "***")
         return text
 
-    def _followed(
+    def _follow_redirects(
         self, method: str, url: str, headers: dict[str, str], body: Body, step: str
     ) -> urllib3.BaseHTTPResponse:
         headers.setdefault("User-Agent", f"arv-docker/{__version__}")
@@ -190,18 +192,18 @@ class Http:
             location = response.headers.get("Location")
             if method not in ("GET", "HEAD") or not 300 <= response.status < 400 or not location:
                 return response
-            _let_go(response)
-            url, before = self.address(url, location, step), url
+            _release(response)
+            url, before = self.absolute_url(url, location, step), url
             self.check_redirect(before, url, step)
-            if origin(url) != origin(before):
+            if origin_of(url) != origin_of(before):
                 headers.pop("Authorization", None)
         raise RegistryError(f"{self.host}: {step}: redirected more than {_MAX_REDIRECTS} times.")
 
-    def address(self, base: str, url: str, step: str) -> str:
+    def absolute_url(self, base: str, url: str, step: str) -> str:
         """The whole of a URL, maybe relative, in an answer of ``base``; raises RegistryError for one that is none."""
         try:
             whole = urljoin(base, url)
-            origin(whole)
+            origin_of(whole)
         except ValueError:
             raise RegistryError(f"{self.host}: {step}: the registry gives an address that is none.") from None
         return whole
@@ -219,7 +221,7 @@ class Http:
         import urllib3
 
         parts = urlsplit(url)
-        host = self.host if origin(url) == origin(self.base) else parts.netloc
+        host = self.host if origin_of(url) == origin_of(self.base) else parts.netloc
         proxy = proxy_for(parts.scheme, parts.netloc)
         with self._lock:
             if (pool := self._pools.get((proxy, host))) is None:
@@ -240,7 +242,7 @@ class Http:
             pool.clear()
 
 
-def done(response: urllib3.BaseHTTPResponse) -> bool:
+def is_success(response: urllib3.BaseHTTPResponse) -> bool:
     """Whether the registry did as it was told. Which of these statuses it says so with differs, whatever is written."""
     return 200 <= response.status < 300
 
@@ -270,14 +272,14 @@ def proxy_for(scheme: str, netloc: str) -> str:
     return urllib.request.getproxies().get(scheme, "")
 
 
-def origin(url: str) -> tuple[str, str, int | None]:
+def origin_of(url: str) -> tuple[str, str, int | None]:
     """What an Authorization belongs to: scheme, host and port, however they are written; raises ValueError for a port
     that is none. Registries leave out a port that is the usual one."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or _PORTS.get(parts.scheme)
 
 
-def _let_go(response: urllib3.BaseHTTPResponse) -> None:
+def _release(response: urllib3.BaseHTTPResponse) -> None:
     """Gives the connection back if little is left to read, else closes it."""
     length = response.headers.get("Content-Length", "")
     if length.isdecimal() and int(length) <= _MAX_ERROR:
@@ -287,7 +289,7 @@ def _let_go(response: urllib3.BaseHTTPResponse) -> None:
         response.close()
 
 
-def _words(error: BaseException) -> str:
+def _message_of(error: BaseException) -> str:
     """What urllib3 says, without the object that it says it of."""
     text = str(error)
     return text.rpartition(">: ")[2] or text

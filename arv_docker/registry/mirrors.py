@@ -25,7 +25,7 @@ def places(reference: Reference, mirrors: Mapping[str, Sequence[str]]) -> list[P
     ``mirrors`` are ``HOST[:PORT][/FOLDER]`` by registry; raises BadSettings for one that is not.
     """
     repository = repository_of(reference)
-    found = [_mirror(text, repository) for text in mirrors.get(reference.registry, ())]
+    found = [_place_at(text, repository) for text in mirrors.get(reference.registry, ())]
     return [*found, Place(reference.registry, repository)]
 
 
@@ -35,7 +35,7 @@ def repository_of(reference: Reference) -> str:
     return f"library/{reference.repository}" if official else reference.repository
 
 
-def _mirror(text: str, repository: str) -> Place:
+def _place_at(text: str, repository: str) -> Place:
     try:
         parsed = Reference.parse(f"{text.rstrip('/')}/{repository}")
     except BadReference as error:

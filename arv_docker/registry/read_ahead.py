@@ -7,6 +7,7 @@ import queue
 import threading
 from contextlib import closing
 
+from ..local.background import future_of
 from .blob import BlobReader
 
 #: Bytes that are read at once, and how many such pieces wait.
@@ -21,11 +22,10 @@ class ReadAhead:
         """The thread closes ``blob`` when it ends."""
         self._blob = blob
         self._pieces: queue.Queue[bytes | BaseException] = queue.Queue(_WAITING)
-        self._held = memoryview(b"")
-        self._ended = False
-        self._given_up = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._rest = memoryview(b"")
+        self._is_over = False
+        self._stop = threading.Event()
+        future_of(self._run, "read-ahead")
 
     def read(self, length: int) -> bytes:
         """``length`` bytes; fewer only at the end. Raises what reading raised."""
@@ -36,31 +36,31 @@ class ReadAhead:
         return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
     @property
-    def received(self) -> int:
+    def bytes_received(self) -> int:
         """Bytes that came over the network so far."""
-        return self._blob.received
+        return self._blob.bytes_received
 
     def close(self) -> None:
         """Has the thread end, once what it waits for has come; nothing more is read after that."""
-        self._given_up.set()
+        self._stop.set()
         while not self._pieces.empty():
             self._pieces.get()
 
     def _next(self, most: int) -> memoryview:
-        while not self._held and not self._ended:
+        while not self._rest and not self._is_over:
             came = self._pieces.get()
             if isinstance(came, BaseException):
-                self._ended = True
+                self._is_over = True
                 raise came
-            self._held = memoryview(came)
-            self._ended = len(came) < _PIECE
-        piece, self._held = self._held[:most], self._held[most:]
+            self._rest = memoryview(came)
+            self._is_over = len(came) < _PIECE
+        piece, self._rest = self._rest[:most], self._rest[most:]
         return piece
 
     def _run(self) -> None:
         try:
             with closing(self._blob):
-                while not self._given_up.is_set():
+                while not self._stop.is_set():
                     piece = self._blob.read(_PIECE)
                     self._pieces.put(piece)
                     if len(piece) < _PIECE:

@@ -55,7 +55,7 @@ class Service(Protocol):
         """Takes an image away; False if there was none."""
 
 
-class Plain:
+class PlainService:
     """A registry that needs nothing else. ``folder`` is where in it all repositories are.
 
     ``command`` creates a repository, whose name is put behind it; without one, pushing does.
@@ -101,12 +101,12 @@ class Plain:
 
     def status(self, name: str) -> State:
         """Ready once the name has a manifest: a registry takes one only when all that it names is there."""
-        return "absent" if self._client.digest(*self._place(name)) is None else "ready"
+        return "absent" if self._client.digest_of(*self._repository_and_tag(name)) is None else "ready"
 
     def delete(self, name: str) -> bool:
         """Takes the tag away. A registry that knows no such thing deletes the image, if no other tag is of it."""
-        repository, tag = self._place(name)
-        digest = self._client.digest(repository, tag)
+        repository, tag = self._repository_and_tag(name)
+        digest = self._client.digest_of(repository, tag)
         if digest is None:
             return False
         try:
@@ -114,14 +114,14 @@ class Plain:
                 return True
         except Unsupported:
             pass
-        others = [it for it in self._tags(repository) if it != tag and self._client.digest(repository, it) == digest]
+        others = [it for it in self._tags(repository) if it != tag and self._client.digest_of(repository, it) == digest]
         if others:
             raise Unsupported(
                 f"{self._client.host}: deleting {name}: unsupported. The registry deletes an image with all its names, "
                 f"and this one is also {', '.join(others)}."
             )
         gone = self._client.delete(repository, digest)
-        if not gone and self._client.digest(repository, tag) is not None:
+        if not gone and self._client.digest_of(repository, tag) is not None:
             raise Unsupported(f"{self._client.host}: deleting {name}: unsupported. The registry has no way to do that.")
         return gone
 
@@ -138,7 +138,7 @@ class Plain:
         except NoSuchImage:  # a repository may be listed before its first image comes, and after its last went
             return
 
-    def _place(self, name: str) -> tuple[str, str]:
+    def _repository_and_tag(self, name: str) -> tuple[str, str]:
         """Repository and tag as the registry has them; raises BadReference or UsageError for what is no name."""
         parsed = Reference.parse(f"{self._client.host}/{self._beginning}{name}")
         if parsed.digest is not None or parsed.tag is None:
@@ -171,32 +171,34 @@ class Project:
         step = "getting a token for the registry"
 
         def read(response: urllib3.BaseHTTPResponse) -> str:
-            return self._http.content(response, 1 << 20, step).decode(errors="replace").strip()
+            return self._http.read_content(response, 1 << 20, step).decode(errors="replace").strip()
 
-        token = self._asked("GET", "container-registry/token", step, read)
+        token = self._request("GET", "container-registry/token", step, read)
         if not token or not token.isprintable():
             raise RegistryError(f"{self._http.host}: {step}: the answer has no token.")
-        self._http.hide(token)
+        self._http.hide_secret(token)
         return Credentials("AWS", token, "password", good_until(_TOKEN_LIFETIME))
 
     def create(self, repository: str) -> bool:
         """Asks for the repository, which changes nothing if it is there."""
         step = f"creating repository {repository}"
-        return self._asked("POST", f"container-registry/repo/{repository}", step, lambda _: True)
+        return self._request("POST", f"container-registry/repo/{repository}", step, lambda _: True)
 
     def repositories(self) -> Iterator[str]:
         """Those that the project has."""
-        return iter(self._names("", "repositories"))
+        return iter(self._list_names("", "repositories"))
 
     def images(self) -> Iterator[str]:
         """Those that the project has."""
-        return iter(self._names("container-registry/images", "images"))
+        return iter(self._list_names("container-registry/images", "images"))
 
     def status(self, name: str) -> State:
         """What the service says."""
         step = f"asking for {name}"
         unknown: dict[str, Any] = {}
-        found = self._asked("GET", f"container-registry/images/{name}", step, self._document(step), absent=unknown)
+        found = self._request(
+            "GET", f"container-registry/images/{name}", step, self._object_reader(step), absent=unknown
+        )
         if not found:
             return "absent"
         state = found.get("status")
@@ -212,27 +214,27 @@ class Project:
             return False
         step = f"deleting {name}"
         try:
-            return self._asked("DELETE", f"container-registry/images/{name}", step, lambda _: True)
+            return self._request("DELETE", f"container-registry/images/{name}", step, lambda _: True)
         except RegistryError as error:
             if error.status not in (403, 404, 405, 501):
                 raise
             message = f"{self._http.host}: {step}: unsupported. The service does not allow deleting."
             raise Unsupported(message, detail=error.detail, status=error.status) from None
 
-    def _names(self, path: str, key: str) -> list[str]:
+    def _list_names(self, path: str, key: str) -> list[str]:
         step = f"listing {key}"
-        names = self._asked("GET", path, step, self._document(step)).get(key)
+        names = self._request("GET", path, step, self._object_reader(step)).get(key)
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise RegistryError(f"{self._http.host}: {step}: the answer is no list of {key}.")
         return names
 
-    def _document(self, step: str) -> Callable[[urllib3.BaseHTTPResponse], dict[str, Any]]:
+    def _object_reader(self, step: str) -> Callable[[urllib3.BaseHTTPResponse], dict[str, Any]]:
         def read(response: urllib3.BaseHTTPResponse) -> dict[str, Any]:
-            return json_object(self._http.content(response, MAX_JSON_SIZE, step), what="the service's answer")
+            return json_object(self._http.read_content(response, MAX_JSON_SIZE, step), what="the service's answer")
 
         return read
 
-    def _asked(
+    def _request(
         self,
         method: str,
         path: str,
@@ -242,28 +244,28 @@ class Project:
     ) -> Answer:
         """What ``read`` makes of the answer; ``absent`` for what is not there, where that is given."""
 
-        def once() -> Answer:
+        def attempt() -> Answer:
             with self._answer(method, path, step) as response:
                 if response.status == 404 and absent is not None:
                     return absent
                 if response.status not in (200, 201, 202, 204):
-                    raise self._http.refusal(response, step)
+                    raise self._http.refusal_of(response, step)
                 return read(response)
 
-        return self._http.patience.run(once)
+        return self._http.patience.run(attempt)
 
     @contextmanager
     def _answer(self, method: str, path: str, step: str) -> Iterator[urllib3.BaseHTTPResponse]:
         """An answer to the secret of the wallet, or, if that is refused, to the next one."""
         url = f"{self._path}/{path}".rstrip("/")
-        credentials = self._wallet.current()
+        credentials = self._wallet.credentials()
         while True:
             headers = {"Accept": "application/json", "Content-Length": "0"}
             if credentials is not None:
-                self._http.hide(credentials.secret)
+                self._http.hide_secret(credentials.secret)
                 headers["Authorization"] = f"Bearer {credentials.bearer}"
             with self._http.send(method, url, headers, step=step) as response:
-                renewed = self._wallet.renewed(credentials) if response.status == 401 else None
+                renewed = self._wallet.renew(credentials) if response.status == 401 else None
                 if renewed is None:
                     yield response
                     return

@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from ..errors import RegistryError
+from ..local.background import future_of
 from ..model.image import Descriptor, Digest
 from .authorization import Scopes
-from .http import done
+from .http import is_success
 
 if TYPE_CHECKING:
     import urllib3
@@ -77,7 +79,7 @@ class Part:
 
 
 class Upload:
-    """One blob into one repository. ``sent`` counts the bytes that were handed to the network."""
+    """One blob into one repository. ``bytes_sent`` counts the bytes that were handed to the network."""
 
     def __init__(self, client: Client, repository: str, blob: Blob) -> None:
         self._client = client
@@ -86,29 +88,29 @@ class Upload:
         self._step = f"pushing {blob.descriptor.digest} to {repository}"
         self._location: str | None = None
         self._offset = 0
-        self._most = blob.descriptor.size
-        self._in_parts = False
-        self._must_part = False
-        self._may_part = True
+        self._part_size = blob.descriptor.size
+        self._is_split = False
+        self._must_split = False
+        self._may_split = True
         self._beginnings = 0
-        self.sent = 0
+        self.bytes_sent = 0
 
     def run(self) -> None:
         """Has the registry have the blob, unless it has it already.
 
         Raises RegistryError, after as many failures in a row as the client's patience allows.
         """
-        if self._client.has(self._repository, self._blob.descriptor.digest):
+        if self._client.has_blob(self._repository, self._blob.descriptor.digest):
             return
         patience = self._client.http.patience
         failures, progress = 0, 0
         while True:
             try:
                 if self._location is not None and failures:
-                    self._look()
+                    self._ask_offset()
                 if self._location is None:
-                    self._begin()
-                self._send()
+                    self._begin_upload()
+                self._send_all()
                 return
             except RegistryError as error:
                 failed = error
@@ -121,12 +123,12 @@ class Upload:
             patience.wait(failed, failures)
             if self._answer_was_lost():
                 return
-            if failures > 1 and failed.status != _BUSY and self._may_part:
+            if failures > 1 and failed.status != _BUSY and self._may_split:
                 self._take_less()
 
     # -- steps ---------------------------------------------------------------------------
 
-    def _begin(self) -> None:
+    def _begin_upload(self) -> None:
         self._beginnings += 1
         if self._beginnings > _BEGIN_AGAIN:
             raise RegistryError(
@@ -134,67 +136,67 @@ class Upload:
             )
         path = f"/v2/{self._repository}/blobs/uploads/"
         with self._client.send(
-            "POST", path, {"Content-Length": "0"}, scopes=pushing(self._repository), step=self._step
+            "POST", path, {"Content-Length": "0"}, scopes=push_scopes(self._repository), step=self._step
         ) as response:
-            if not done(response) or not response.headers.get("Location"):
-                raise self._client.http.refusal(response, self._step)
-            self._move(path, response)
+            if not is_success(response) or not response.headers.get("Location"):
+                raise self._client.http.refusal_of(response, self._step)
+            self._note_location(path, response)
         self._offset = 0
-        self._in_parts = self._most < self._blob.descriptor.size
+        self._is_split = self._part_size < self._blob.descriptor.size
 
-    def _look(self) -> None:
+    def _ask_offset(self) -> None:
         """Asks how much arrived; a registry that does not know, or takes no parts, gets it anew."""
         asked = self._location
         assert asked is not None
-        if not self._may_part:
+        if not self._may_split:
             self._location = None
             return
-        with self._client.send("GET", asked, scopes=pushing(self._repository), step=self._step) as response:
+        with self._client.send("GET", asked, scopes=push_scopes(self._repository), step=self._step) as response:
             if response.status != 204:
                 self._location = None
                 return
-            self._move(asked, response)
-            self._offset = self._arrived(response.headers.get("Range", ""))
-            self._in_parts = True
+            self._note_location(asked, response)
+            self._offset = self._offset_in(response.headers.get("Range", ""))
+            self._is_split = True
 
-    def _move(self, asked: str, response: urllib3.BaseHTTPResponse) -> None:
+    def _note_location(self, asked: str, response: urllib3.BaseHTTPResponse) -> None:
         """Goes on where the answer to a request to ``asked`` says, which may be anywhere."""
-        base = self._client.http.address(self._client.http.base, asked, self._step)
-        self._location = self._client.http.address(base, response.headers.get("Location") or base, self._step)
+        base = self._client.http.absolute_url(self._client.http.base, asked, self._step)
+        self._location = self._client.http.absolute_url(base, response.headers.get("Location") or base, self._step)
 
-    def _send(self) -> None:
+    def _send_all(self) -> None:
         size = self._blob.descriptor.size
         while self._offset < size:
-            part = self._blob.part(self._offset, min(size, self._offset + self._most))
+            part = self._blob.part(self._offset, min(size, self._offset + self._part_size))
             headers = {"Content-Type": "application/octet-stream", "Content-Length": str(len(part))}
-            if self._in_parts:  # else GitHub's takes 4 MiB at most, and calls more a wrong range
+            if self._is_split:  # else GitHub's takes 4 MiB at most, and calls more a wrong range
                 headers["Content-Range"] = f"{part.start}-{part.end - 1}"
-            self._offset = self._put("PATCH", self._location or "", headers, part)
+            self._offset = self._send_request("PATCH", self._location or "", headers, part)
         mark = "&" if "?" in (self._location or "") else "?"
         url = f"{self._location}{mark}{urlencode({'digest': str(self._blob.descriptor.digest)})}"
-        self._put("PUT", url, {"Content-Length": "0"}, None)
+        self._send_request("PUT", url, {"Content-Length": "0"}, None)
 
-    def _put(self, method: str, url: str, headers: dict[str, str], part: Part | None) -> int:
-        body = _Counted(part, self) if part else None
+    def _send_request(self, method: str, url: str, headers: dict[str, str], part: Part | None) -> int:
+        body = _CountedBody(part, self) if part else None
         with self._client.send(
-            method, url, headers, scopes=pushing(self._repository), step=self._step, body=body
+            method, url, headers, scopes=push_scopes(self._repository), step=self._step, body=body
         ) as response:
-            if not done(response):
-                raise self._client.http.refusal(response, self._step)
+            if not is_success(response):
+                raise self._client.http.refusal_of(response, self._step)
             if part:
-                self._move(url, response)
+                self._note_location(url, response)
             return part.end if part else self._offset
 
     # -- after a failure ------------------------------------------------------------------
 
     def _in_another_way(self, error: RegistryError) -> bool:
         """Whether to go on at once after a refusal: in smaller parts, whole, or from the beginning."""
-        if error.status == _TOO_LARGE and self._most > _LEAST:
-            self._must_part = True
+        if error.status == _TOO_LARGE and self._part_size > _LEAST:
+            self._must_split = True
             self._take_less()
-        elif error.status in _NO_PARTS and not self._must_part and self._sent_part(error):
-            self._may_part = False
-            self._most = self._blob.descriptor.size
+        elif error.status in _NO_PARTS and not self._must_split and self._sent_part(error):
+            self._may_split = False
+            self._part_size = self._blob.descriptor.size
         elif error.status not in (404, 416) or self._location is None:
             return False  # of those two: the upload is forgotten, or not as far as we thought
         self._location = None
@@ -203,25 +205,25 @@ class Upload:
     def _sent_part(self, error: RegistryError) -> bool:
         """Whether what was refused was a part of the blob: one of several, or the rest after a break."""
         size = self._blob.descriptor.size
-        return self._most < size or (error.status not in (404, 416) and 0 < self._offset < size)
+        return self._part_size < size or (error.status not in (404, 416) and 0 < self._offset < size)
 
     def _take_less(self) -> None:
         """From now on a request carries less."""
-        self._most = max(_LEAST, min(self._most, _MUCH) // 4)
+        self._part_size = max(_LEAST, min(self._part_size, _MUCH) // 4)
 
     def _answer_was_lost(self) -> bool:
         """Whether the blob is there after all: the registry's last word may have got lost."""
-        return self._offset == self._blob.descriptor.size and self._client.has(
+        return self._offset == self._blob.descriptor.size and self._client.has_blob(
             self._repository, self._blob.descriptor.digest
         )
 
-    def _arrived(self, text: str) -> int:
+    def _offset_in(self, text: str) -> int:
         match = _RANGE.fullmatch(text)
         arrived = int(match[1]) + 1 if match else 0
         return arrived if 1 < arrived <= self._blob.descriptor.size else 0  # "0-0" is what nothing is called
 
 
-class _Counted:
+class _CountedBody:
     """A body that tells how much of it was taken."""
 
     def __init__(self, part: Part, upload: Upload) -> None:
@@ -231,10 +233,10 @@ class _Counted:
     def __iter__(self) -> Iterator[bytes]:
         for content in self._part:
             yield content
-            self._upload.sent += len(content)
+            self._upload.bytes_sent += len(content)
 
 
-def pushing(repository: str) -> Scopes:
+def push_scopes(repository: str) -> Scopes:
     """What writing to a repository needs."""
     return (f"repository:{repository}:pull,push",)
 
@@ -251,27 +253,25 @@ class Uploads:
         self._failed: BaseException | None = None
 
     def begin(self, work: Callable[[], int]) -> None:
-        """Begins the work when there is room. Raises what earlier work failed with."""
+        """Begin the work when there is room. Raises what earlier work failed with."""
         self._room.acquire()
         if self._failed is not None:
             self._room.release()
             raise self._failed
-        result: Future[int] = Future()
-        self._results.append(result)
-        threading.Thread(target=self._run, args=(work, result), daemon=True).start()
+        self._results.append(future_of(partial(self._run, work), "upload"))
 
     def finish(self) -> int:
-        """Waits for everything and gives the sum of the bytes. Raises what failed first, whatever else goes on."""
+        """Wait for everything and return the sum of the bytes. Raises what failed first, whatever else goes on."""
         wait_for(self._results, return_when=FIRST_EXCEPTION)
         if self._failed is not None:
             raise self._failed
         return sum(result.result() for result in self._results)
 
-    def _run(self, work: Callable[[], int], result: Future[int]) -> None:
+    def _run(self, work: Callable[[], int]) -> int:
         try:
-            result.set_result(work())
-        except BaseException as error:  # noqa: BLE001 -- it goes on to whoever asks for the result
+            return work()
+        except BaseException as error:
             self._failed = self._failed or error
-            result.set_exception(error)
+            raise
         finally:
             self._room.release()

@@ -31,7 +31,7 @@ _IN_MEMORY = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Pushed:
+class PushResult:
     """An image that a registry has now, under a name and by a digest. ``bytes_sent`` counts what it was sent."""
 
     reference: Reference
@@ -42,7 +42,7 @@ class Pushed:
 
 def push(
     client: Client, reference: Reference, image: OpenedImage, advance: Advance, *, compress: bool = True
-) -> Pushed:
+) -> PushResult:
     """Pushes an image to a name in the client's registry, as ``RegistryDestination.write`` does."""
     if reference.tag is None or reference.digest is not None:
         raise UsageError(f"{reference}: an image is pushed to a tag, not to a digest. Write NAME:TAG.")
@@ -56,7 +56,7 @@ class Repository:
         self.client = client
         self.name = repository_of(reference)
         self.compress = compress
-        self._known = KnownBlobs(tarballs.cache_folder())
+        self._known_blobs = KnownBlobs(tarballs.cache_folder())
 
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
         """Those of some layers that the repository has.
@@ -64,18 +64,18 @@ class Repository:
         It is asked for what each became when it was compressed here: of another compressed form, which the registry
         may have, nobody can say whose it is before it was read. Raises RegistryError.
         """
-        return named(layers, lambda diff_ids: [it for it in diff_ids if self._has(it)])
+        return named(layers, lambda diff_ids: [it for it in diff_ids if self._has_layer(it)])
 
     def descriptor(self, diff_id: Digest, size: int | None) -> Descriptor | None:
         """What a manifest says of a layer that is not read; None if it must be. ``size`` are its uncompressed bytes."""
         if not self.compress:
             return None if size is None else Descriptor(OCI_LAYER, diff_id, size)
-        known = self._known.of(diff_id)
+        known = self._known_blobs.of(diff_id)
         return known.descriptor if known else None
 
-    def mounted(self, diff_id: Digest) -> bool:
+    def mount(self, diff_id: Digest) -> bool:
         """Whether the registry could give it the layer from another repository of its own, and did."""
-        known = self._known.of(diff_id) if self.compress else None
+        known = self._known_blobs.of(diff_id) if self.compress else None
         if known is None:
             return False
         places = (place.partition("/") for place in known.places)
@@ -85,11 +85,11 @@ class Repository:
     def note(self, diff_id: Digest, descriptor: Descriptor) -> None:
         """Remembers that it has a layer, as it was compressed."""
         if self.compress:
-            self._known.note(diff_id, descriptor, f"{self.client.host}/{self.name}")
+            self._known_blobs.note(diff_id, descriptor, f"{self.client.host}/{self.name}")
 
-    def _has(self, diff_id: Digest) -> bool:
+    def _has_layer(self, diff_id: Digest) -> bool:
         found = self.descriptor(diff_id, 0)  # whatever its size
-        return found is not None and self.client.has(self.name, found.digest)
+        return found is not None and self.client.has_blob(self.name, found.digest)
 
 
 class _Push:
@@ -104,10 +104,10 @@ class _Push:
         self._uploads = Uploads()
         self._layers: dict[Digest, Descriptor] = {}
 
-    def run(self, image: OpenedImage, reference: Reference, tag: str) -> Pushed:
-        self._look(known_layers(image), image.sizes if can_seek(image) else {})
+    def run(self, image: OpenedImage, reference: Reference, tag: str) -> PushResult:
+        self._find_layers(known_layers(image), image.sizes if can_seek(image) else {})
         for layer in image.layers(skip=frozenset(self._layers)):
-            self._send(layer)
+            self._send_layer(layer)
         config = image.config
         for diff_id in config.diff_ids:
             if diff_id not in self._layers:
@@ -120,20 +120,20 @@ class _Push:
         digest = self._client.put_manifest(self._repository.name, tag, manifest, OCI_MANIFEST)
         for diff_id in config.distinct_diff_ids:
             self._repository.note(diff_id, self._layers[diff_id])
-        return Pushed(reference, config.digest, digest, sent)
+        return PushResult(reference, config.digest, digest, sent)
 
-    def _look(self, diff_ids: Sequence[Digest], sizes: Mapping[Digest, int]) -> None:
+    def _find_layers(self, diff_ids: Sequence[Digest], sizes: Mapping[Digest, int]) -> None:
         """Finds the layers that the repository has, or gets from another one of the registry."""
         wanted = list(dict.fromkeys(diff_ids))
         there = self._repository.present(wanted)
         for diff_id in wanted:
             size = sizes.get(diff_id, self._table.size(diff_id))
             found = self._repository.descriptor(diff_id, size)
-            if found is not None and (diff_id in there or self._repository.mounted(diff_id)):
+            if found is not None and (diff_id in there or self._repository.mount(diff_id)):
                 self._layers[diff_id] = found
                 self._advance(size or 0)
 
-    def _send(self, layer: Layer) -> None:
+    def _send_layer(self, layer: Layer) -> None:
         """Reads a layer to its end, checks it, and begins to send it."""
         spool: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(self._folder))  # noqa: SIM115
         digest = hashlib.sha256()

@@ -19,14 +19,14 @@ from ..model.image import Config, Descriptor, Digest, Platform
 from ..model.manifest import Index, Listed, Manifest, chosen, images_of, parse, suits
 from ..model.reference import Reference
 from ..registry.client import Client, Document
-from ..registry.credentials import Provider, configured
+from ..registry.credentials import Provider, configured_provider
 from ..registry.http import Patience, host_name, is_local
 from ..registry.mirrors import Place, places, repository_of
 from ..registry.read_ahead import ReadAhead
 from . import Openable, OpenedImage
 from .local import learned
 from .names import Choice
-from .pushing import Pushed, Repository, push
+from .pushing import PushResult, Repository, push
 
 #: Layers that are fetched at the same time, of which the first is handed out. Each may have 16 MiB waiting.
 _AT_ONCE = 3
@@ -48,7 +48,7 @@ class RegistryImage:
 
     ``host`` is the registry, or the mirror that has the image. ``digests`` are what it calls the image: its
     manifest, and the index in which that was found. ``compressed`` are the layers as the registry has them, by
-    diff_id. ``received`` counts the bytes of layers that came over the network.
+    diff_id. ``bytes_received`` counts the bytes of layers that came over the network.
     """
 
     def __init__(self, client: Client, repository: str, manifest: Manifest, digests: tuple[Digest, ...]) -> None:
@@ -57,7 +57,7 @@ class RegistryImage:
         self._repository = repository
         self.host = client.host
         self.digests = digests
-        self.config = Config.parse(client.document(repository, manifest.config))
+        self.config = Config.parse(client.read_document(repository, manifest.config))
         if len(manifest.layers) != len(self.config.diff_ids):
             raise LayerCountMismatch(
                 f"the manifest lists {len(manifest.layers)} layers and the image's config "
@@ -67,7 +67,7 @@ class RegistryImage:
         self.compressed: dict[Digest, Descriptor] = {}
         for diff_id, descriptor in pairs:
             self.compressed.setdefault(diff_id, descriptor)
-        self.received = 0
+        self.bytes_received = 0
 
     def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
         """Each distinct layer that is not in ``skip`` once, uncompressed while it comes.
@@ -88,7 +88,7 @@ class RegistryImage:
                 diff_id, descriptor, reader = ahead[0]
                 layer = _layer(reader, diff_id, descriptor)
                 yield layer
-                self.received += reader.received
+                self.bytes_received += reader.bytes_received
                 if layer.diff_id == diff_id:  # read to its end
                     table.note(diff_id, layer.position, None if descriptor.digest == diff_id else descriptor.digest)
                 ahead.popleft()
@@ -127,14 +127,14 @@ class RegistrySource:
         """
         with ExitStack() as stack:
             with self.progress.step(f"asking {self.reference.registry}", None):
-                image = stack.enter_context(self._opened())
+                image = stack.enter_context(self._open_image())
             yield image
-            if image.received:
-                self.progress.say(f"{image.host}: {size(image.received)} of layers fetched")
+            if image.bytes_received:
+                self.progress.say(f"{image.host}: {size(image.bytes_received)} of layers fetched")
 
     @contextmanager
-    def _opened(self) -> Iterator[RegistryImage]:
-        with self._found() as (client, repository, document):
+    def _open_image(self) -> Iterator[RegistryImage]:
+        with self._open_name() as (client, repository, document):
             what = f"{client.host}/{repository}"
             parsed = parse(document.raw, what=what)
             digests: tuple[Digest, ...] = (document.digest,)
@@ -150,7 +150,7 @@ class RegistrySource:
     @contextmanager
     def platforms(self) -> Iterator[Iterator[Openable]]:
         """The image for each of its platforms; raises what ``open`` does."""
-        with self._found() as (client, repository, document):
+        with self._open_name() as (client, repository, document):
             parsed = parse(document.raw, what=f"{client.host}/{repository}")
 
             def opened(listed: Listed) -> RegistryImage:
@@ -168,7 +168,7 @@ class RegistrySource:
 
     def images(self) -> list[Listed]:
         """Every image that the name stands for, one a platform; raises what ``open`` does."""
-        with self._found() as (client, repository, document):
+        with self._open_name() as (client, repository, document):
             parsed = parse(document.raw, what=f"{client.host}/{repository}")
             if isinstance(parsed, Index):
                 return list(_images(client, repository, parsed))
@@ -177,19 +177,19 @@ class RegistrySource:
             return [Listed(descriptor, image.config.platform)]
 
     @contextmanager
-    def _found(self) -> Iterator[tuple[Client, str, Document]]:
+    def _open_name(self) -> Iterator[tuple[Client, str, Document]]:
         """The first place that has the name. A mirror that has it not, or cannot be asked, is passed over."""
         mirrors = settings().mirrors if self.mirrors is None else self.mirrors
         *others, last = places(self.reference, mirrors)
         for place in others:
-            with closing(self._client(place, configured(place.host, place.repository))) as client:
+            with closing(self._client(place, configured_provider(place.host, place.repository))) as client:
                 try:
                     document = self._document(client, place)
                 except (NoSuchImage, RegistryError):
                     continue
                 yield client, place.repository, document
                 return
-        provider = self.provider or configured(last.host, last.repository)
+        provider = self.provider or configured_provider(last.host, last.repository)
         with closing(self._client(last, provider)) as client:
             yield client, last.repository, self._document(client, last)
 
@@ -223,7 +223,7 @@ class RegistryDestination:
         with self._client() as client:
             return Repository(client, self.reference, compress=self.compress).present(layers)
 
-    def write(self, image: OpenedImage, advance: Advance) -> Pushed:
+    def write(self, image: OpenedImage, advance: Advance) -> PushResult:
         """Pushes the image. Raises UsageError for a name without a tag, what the layers raise, and RegistryError."""
         with self._client() as client:
             return push(client, self.reference, image, advance, compress=self.compress)
@@ -231,7 +231,7 @@ class RegistryDestination:
     @contextmanager
     def _client(self) -> Iterator[Client]:
         host = self.reference.registry
-        provider = self.provider or configured(host, repository_of(self.reference))
+        provider = self.provider or configured_provider(host, repository_of(self.reference))
         with closing(Client(host, provider, insecure=self.insecure, patience=self.patience)) as client:
             yield client
 

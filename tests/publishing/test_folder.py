@@ -13,7 +13,7 @@ import pytest
 
 from arv_docker.archive.reader import DockerArchive
 from arv_docker.errors import BadArchive, ContentError, EngineError, NoSuchImage, OtherImage, UsageError
-from arv_docker.publishing.folder import ArchiveFolder, Updated
+from arv_docker.publishing.folder import ArchiveFolder, FolderUpdate
 from arv_docker.store.tarballs import cache_folder
 from arv_docker.transports.folder import FolderArchive
 
@@ -31,7 +31,9 @@ def engine_with(made: Image, *names: str) -> FakeEngine:
     return engine
 
 
-def update(folder: Path, made: Image = ONE, image: str = "web", version: str = "latest", **options: Any) -> Updated:
+def update(
+    folder: Path, made: Image = ONE, image: str = "web", version: str = "latest", **options: Any
+) -> FolderUpdate:
     tag = version.replace("+", ".")
     return ArchiveFolder(folder).update(engine_with(made, f"{image}:{tag}"), image, version, **options)
 

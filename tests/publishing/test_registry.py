@@ -27,8 +27,8 @@ from arv_docker.model.image import Digest
 from arv_docker.model.reference import parse_name
 from arv_docker.publishing.registry import Registry
 from arv_docker.registry import client
-from arv_docker.registry.credentials import Credentials, static
-from arv_docker.registry.services import Plain, Project
+from arv_docker.registry.credentials import Credentials, static_provider
+from arv_docker.registry.services import PlainService, Project
 
 from .. import archives
 from ..registry import scripted
@@ -68,7 +68,7 @@ def service(registry: scripted.Registry) -> Iterator[ProjectService]:
 
 
 def project(service: ProjectService, waited: Waited) -> Registry:
-    made = Project(service.url, "p1", static("", SECRET), patience=waited.patience)
+    made = Project(service.url, "p1", static_provider("", SECRET), patience=waited.patience)
     return Registry(
         service.registry.host,
         made.credentials,
@@ -135,7 +135,7 @@ def test_an_address_with_a_secret_is_not_shown(url: str) -> None:
         Registry(url)
     assert "hidden" not in str(caught.value)
     with pytest.raises(UsageError) as refused:
-        Project(f"https://{url.rpartition('/')[2]}", "p1", static("", SECRET))
+        Project(f"https://{url.rpartition('/')[2]}", "p1", static_provider("", SECRET))
     assert "hidden" not in str(refused.value)
 
 
@@ -336,7 +336,7 @@ def test_a_missing_repository_is_created_once_by_a_command(registry: scripted.Re
         return False
 
     registry.fault = fault
-    ours = publisher(registry, "/team", service=partial(Plain, command=[str(script), "--name"]))
+    ours = publisher(registry, "/team", service=partial(PlainService, command=[str(script), "--name"]))
     push(ours, IMAGE, "app:1")
     push(ours, OTHER, "app:2")
     assert (tmp_path / "created").read_text() == "--name team/app\n"
@@ -357,19 +357,19 @@ def test_a_repository_that_another_push_creates_meanwhile(registry: scripted.Reg
         return False
 
     registry.fault = fault
-    push(publisher(registry, service=partial(Plain, command=[str(script)])), IMAGE, "app:1")
+    push(publisher(registry, service=partial(PlainService, command=[str(script)])), IMAGE, "app:1")
     assert ("app", "1") in registry.manifests
 
 
 @pytest.mark.conforms("H5")
 def test_a_repository_that_may_not_be_created(registry: scripted.Registry) -> None:
     denied = ["sh", "-c", "echo you may not >&2; exit 254"]
-    ours = publisher(registry, service=partial(Plain, command=denied))
+    ours = publisher(registry, service=partial(PlainService, command=denied))
     with pytest.raises(RegistryError, match="creating repository app: sh ended with 254") as caught:
         push(ours, IMAGE, "app:1")
     assert caught.value.detail == "you may not"
     with pytest.raises(RegistryError, match="cannot be run"):
-        push(publisher(registry, service=partial(Plain, command=["/nowhere/to/be/found"])), IMAGE, "app:1")
+        push(publisher(registry, service=partial(PlainService, command=["/nowhere/to/be/found"])), IMAGE, "app:1")
     assert registry.manifests == {}
 
 
@@ -451,14 +451,14 @@ def test_a_token_of_the_service_that_expires_is_asked_for_anew(service: ProjectS
 
 @pytest.mark.conforms("H10")
 def test_a_secret_of_the_service_that_is_refused(service: ProjectService) -> None:
-    ours = Project(service.url, "p1", static("", "a wrong secret"))
+    ours = Project(service.url, "p1", static_provider("", "a wrong secret"))
     with pytest.raises(RegistryDenied, match="answers 401") as caught:
         list(ours.images())
     assert "a wrong secret" not in str(caught.value)
 
 
 def test_answers_of_a_service_that_mean_nothing(service: ProjectService, waited: Waited) -> None:
-    made = Project(service.url, "p1", static("", SECRET), patience=waited.patience)
+    made = Project(service.url, "p1", static_provider("", SECRET), patience=waited.patience)
     service.token = ""
     with pytest.raises(RegistryError, match="has no token"):
         made.credentials()
@@ -484,7 +484,7 @@ def test_a_secret_of_the_service_that_was_changed_is_asked_for_anew(service: Pro
 @pytest.mark.parametrize(("url", "name"), [("http://service.example", "p"), ("x", "p"), ("https://a.example", "a/b")])
 def test_what_is_no_service(url: str, name: str) -> None:
     with pytest.raises(UsageError):
-        Project(url, name, static("", "x"))
+        Project(url, name, static_provider("", "x"))
 
 
 # -- tokens ------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 from arv_docker.archive.layer import CHUNK
 from arv_docker.model.image import Digest
 from arv_docker.model.reference import Reference
-from arv_docker.registry.credentials import Provider, static
+from arv_docker.registry.credentials import Provider, static_provider
 from arv_docker.transports.registry import RegistrySource
 
 from . import registries
@@ -31,7 +31,7 @@ def registry(request: pytest.FixtureRequest, engine_scratch: Path, tmp_path: Pat
 
 
 def provider(registry: Distribution) -> Provider | None:
-    return None if registry.kind == "open" else static(USER, PASSWORD)
+    return None if registry.kind == "open" else static_provider(USER, PASSWORD)
 
 
 def log_in(engine: Program, registry: Distribution) -> None:
@@ -238,7 +238,7 @@ def test_connections_that_break_cost_little(
         for layer in image.layers():
             while layer.read(CHUNK):
                 pass
-        assert image.received <= sum(it.size for it in image.compressed.values())
+        assert image.bytes_received <= sum(it.size for it in image.compressed.values())
     show(
         capsys,
         f"registry: over connections that broke three times {size:,} bytes sent, {registry.served - served:,} got",

@@ -14,7 +14,15 @@ import pytest
 
 from arv_docker.errors import BadSettings, RegistryDenied
 from arv_docker.registry import credentials
-from arv_docker.registry.credentials import Credentials, Wallet, command, configured, environment, helper, static
+from arv_docker.registry.credentials import (
+    Credentials,
+    Wallet,
+    command_provider,
+    configured_provider,
+    environment_provider,
+    helper_provider,
+    static_provider,
+)
 
 HOST = "registry.example:5000"
 
@@ -50,7 +58,7 @@ def programs(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_nothing_is_configured() -> None:
-    assert configured(HOST)() is None
+    assert configured_provider(HOST)() is None
 
 
 @pytest.mark.parametrize(
@@ -59,8 +67,8 @@ def test_nothing_is_configured() -> None:
 )
 def test_dockers_auths(home: Path, key: str) -> None:
     docker(home, auths={key: auth("ann:pass:word"), "other.example": auth("bob:x")})
-    assert configured(HOST)() == Credentials("ann", "pass:word")
-    assert configured("unknown.example")() is None
+    assert configured_provider(HOST)() == Credentials("ann", "pass:word")
+    assert configured_provider("unknown.example")() is None
 
 
 @pytest.mark.parametrize(
@@ -75,27 +83,27 @@ def test_dockers_auths(home: Path, key: str) -> None:
 )
 def test_docker_hub_has_keys_of_its_own(home: Path, key: str) -> None:
     docker(home, auths={key: auth("ann:word")})
-    assert configured("docker.io")() == Credentials("ann", "word")
+    assert configured_provider("docker.io")() == Credentials("ann", "word")
 
 
 def test_the_first_file_that_knows_the_registry_wins(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     docker(home, auths={HOST: auth("docker:1"), "b.example": auth("docker:2")})
     write(home / ".config" / "containers" / "auth.json", auths={HOST: auth("user:1"), "c.example": auth("user:2")})
     write(home / ".run" / "containers" / "auth.json", auths={HOST: auth("session:1")})
-    found = [configured(host)() for host in (HOST, "b.example", "c.example")]
+    found = [configured_provider(host)() for host in (HOST, "b.example", "c.example")]
     assert [it.username for it in found if it] == ["session", "docker", "user"]
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(write(home / "named", auths={HOST: auth("named:1")})))
-    assert configured(HOST)() == Credentials("named", "1")
-    assert configured("b.example")() is None
+    assert configured_provider(HOST)() == Credentials("named", "1")
+    assert configured_provider("b.example")() is None
 
 
 def test_podmans_file_for_who_has_no_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As root has none: `sudo podman login`."""
     monkeypatch.setattr(credentials, "_SESSIONS", tmp_path)
     write(tmp_path / str(os.getuid()) / "auth.json", auths={HOST: auth("ann:word")})
-    assert configured(HOST)() is None
+    assert configured_provider(HOST)() is None
     monkeypatch.delenv("XDG_RUNTIME_DIR")
-    assert configured(HOST)() == Credentials("ann", "word")
+    assert configured_provider(HOST)() == Credentials("ann", "word")
 
 
 def test_podmans_keys_for_folders_of_a_registry(home: Path) -> None:
@@ -103,14 +111,14 @@ def test_podmans_keys_for_folders_of_a_registry(home: Path) -> None:
         home / ".config" / "containers" / "auth.json",
         auths={HOST: auth("all:1"), f"{HOST}/tools": auth("tools:1"), f"{HOST}/tools/bwa": auth("bwa:1")},
     )
-    names = [configured(HOST, repository)() for repository in ("", "data/x", "tools/x", "tools/bwa")]
+    names = [configured_provider(HOST, repository)() for repository in ("", "data/x", "tools/x", "tools/bwa")]
     assert [it.username for it in names if it] == ["all", "all", "tools", "bwa"]
 
 
 def test_tokens_in_a_configuration(home: Path) -> None:
     docker(home, auths={HOST: {**auth("ann:"), "identitytoken": "the identity"}, "b.example": {"registrytoken": "it"}})
-    assert configured(HOST)() == Credentials("ann", "the identity", "identity")
-    assert configured("b.example")() == Credentials("", "it", "bearer")
+    assert configured_provider(HOST)() == Credentials("ann", "the identity", "identity")
+    assert configured_provider("b.example")() == Credentials("", "it", "bearer")
 
 
 def test_a_helper_of_the_registry_and_a_store_of_all(home: Path, programs: Path) -> None:
@@ -118,34 +126,34 @@ def test_a_helper_of_the_registry_and_a_store_of_all(home: Path, programs: Path)
     program(programs, "docker-credential-one", echo)
     program(programs, "docker-credential-all", echo)
     docker(home, credHelpers={HOST: "one"}, credsStore="all", auths={"b.example": {}})
-    assert configured(HOST)() == Credentials("credential-one", f"for {HOST}")
-    assert configured("b.example")() == Credentials("credential-all", "for b.example")
+    assert configured_provider(HOST)() == Credentials("credential-one", f"for {HOST}")
+    assert configured_provider("b.example")() == Credentials("credential-all", "for b.example")
 
 
 def test_a_store_that_knows_nothing(home: Path, programs: Path) -> None:
     program(programs, "docker-credential-all", "echo credentials not found in native keychain; exit 1")
     docker(home, credsStore="all")
-    assert configured(HOST)() is None
+    assert configured_provider(HOST)() is None
 
 
 def test_a_helper_that_gives_nothing(programs: Path) -> None:
     program(programs, "docker-credential-x", """echo '{"ServerURL":"","Username":"","Secret":""}'""")
-    assert helper("x", HOST)() is None
+    assert helper_provider("x", HOST)() is None
     program(programs, "docker-credential-x", """echo '{"Username":"ann","Secret":""}'""")
     with pytest.raises(RegistryDenied, match="printed no secret"):
-        helper("x", HOST)()
+        helper_provider("x", HOST)()
 
 
 @pytest.mark.parametrize("printed", ["garbage", "[]", '{"Secret": 1}', '{"Username": "ann"}', "{}", "\\377\\376"])
 def test_a_helper_that_prints_garbage(programs: Path, printed: str) -> None:
     program(programs, "docker-credential-x", f"printf '{printed}'")
     with pytest.raises((RegistryDenied, BadSettings), match="docker-credential-x"):
-        helper("x", HOST)()
+        helper_provider("x", HOST)()
 
 
 def test_a_store_whose_secret_is_a_token(programs: Path) -> None:
     program(programs, "docker-credential-x", """echo '{"Username":"<token>","Secret":"the identity"}'""")
-    assert helper("x", HOST)() == Credentials("", "the identity", "identity")
+    assert helper_provider("x", HOST)() == Credentials("", "the identity", "identity")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +167,7 @@ def test_a_store_whose_secret_is_a_token(programs: Path) -> None:
 def test_a_configuration_that_cannot_be_read(home: Path, content: str, words: str) -> None:
     docker(home).write_text(content)
     with pytest.raises(BadSettings, match=words) as caught:
-        configured(HOST)()
+        configured_provider(HOST)()
     assert ".docker/config.json" in str(caught.value)
 
 
@@ -168,15 +176,15 @@ def test_a_configuration_that_cannot_be_read(home: Path, content: str, words: st
 
 def test_a_helper_that_is_missing_or_fails(programs: Path) -> None:
     with pytest.raises(RegistryDenied, match="docker-credential-nothing gave no credentials"):
-        helper("nothing", HOST)()
+        helper_provider("nothing", HOST)()
     program(programs, "docker-credential-bad", "echo a secret; echo its own words >&2; exit 3")
     with pytest.raises(RegistryDenied, match="ended with 3") as caught:
-        helper("bad", HOST)()
+        helper_provider("bad", HOST)()
     assert caught.value.detail == "its own words"
     assert "a secret" not in str(caught.value)
     program(programs, "docker-credential-bad", "head -c 1000000 /dev/zero | tr '\\0' x >&2; echo the end >&2; exit 3")
     with pytest.raises(RegistryDenied, match="ended with 3") as caught:
-        helper("bad", HOST)()
+        helper_provider("bad", HOST)()
     assert len(str(caught.value)) < 5000
     assert caught.value.detail.endswith("the end")
 
@@ -184,18 +192,18 @@ def test_a_helper_that_is_missing_or_fails(programs: Path) -> None:
 @pytest.mark.parametrize("name", ["../x", "a b", "a;b", ""])
 def test_what_is_no_name_of_a_helper(name: str) -> None:
     with pytest.raises(BadSettings, match="not the name of a credential helper"):
-        helper(name, HOST)
+        helper_provider(name, HOST)
 
 
 def test_a_command_prints_a_secret_or_says_more() -> None:
-    assert command(["echo", "the secret"], "ann")() == Credentials("ann", "the secret")
+    assert command_provider(["echo", "the secret"], "ann")() == Credentials("ann", "the secret")
     said = json.dumps({"token": "it", "username": "AWS", "expires_in": 1000})
-    found = command(["echo", said], "ann")()
+    found = command_provider(["echo", said], "ann")()
     assert found == Credentials("AWS", "it")
     assert found is not None
     assert found.until is not None
     assert 900 < found.until - time.monotonic() < 950
-    dated = command(["echo", json.dumps({"token": "it", "expires": "2000-01-01T00:00:00Z"})], "ann")()
+    dated = command_provider(["echo", json.dumps({"token": "it", "expires": "2000-01-01T00:00:00Z"})], "ann")()
     assert dated is not None
     assert not dated.fresh
 
@@ -203,37 +211,39 @@ def test_a_command_prints_a_secret_or_says_more() -> None:
 @pytest.mark.parametrize("printed", ["", "{}", '{"token": 1}', '{"token": ""}', "two\nlines"])
 def test_a_command_that_prints_no_secret(printed: str) -> None:
     with pytest.raises(RegistryDenied, match="printed no secret"):
-        command(["printf", "%s", printed], "ann")()
+        command_provider(["printf", "%s", printed], "ann")()
 
 
 def test_a_command_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(credentials, "_TIMEOUT", 0.1)
     with pytest.raises(RegistryDenied, match=r"longer than 0\.1 s"):
-        command(["sleep", "10"], "ann")()
+        command_provider(["sleep", "10"], "ann")()
 
 
 @pytest.mark.conforms("H11")
 def test_a_command_is_no_shell(tmp_path: Path) -> None:
-    assert command(["echo", f"x; touch {tmp_path}/made"], "ann")() == Credentials("ann", f"x; touch {tmp_path}/made")
+    assert command_provider(["echo", f"x; touch {tmp_path}/made"], "ann")() == Credentials(
+        "ann", f"x; touch {tmp_path}/made"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_variable_is_read_once_and_no_child_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THE_TOKEN", "the secret")
-    provider = environment("THE_TOKEN", "ann")
+    provider = environment_provider("THE_TOKEN", "ann")
     assert "THE_TOKEN" not in os.environ
     assert provider() == provider() == Credentials("ann", "the secret")
     with pytest.raises(BadSettings, match="THE_TOKEN"):
-        environment("THE_TOKEN", "ann")
+        environment_provider("THE_TOKEN", "ann")
 
 
 def test_an_end_of_line_is_no_part_of_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     """As secrets have it that Kubernetes makes of files."""
     monkeypatch.setenv("THE_TOKEN", "the secret\r\n")
-    assert environment("THE_TOKEN", "ann")() == Credentials("ann", "the secret")
+    assert environment_provider("THE_TOKEN", "ann")() == Credentials("ann", "the secret")
     monkeypatch.setenv("THE_TOKEN", "\n")
     with pytest.raises(BadSettings, match="THE_TOKEN"):
-        environment("THE_TOKEN", "ann")
+        environment_provider("THE_TOKEN", "ann")
 
 
 @pytest.mark.parametrize("text", ["a secret\n", "a\r\nHost: secret", "secr\u00e9t", "secret\x00"])
@@ -271,50 +281,50 @@ class Provider:
 @pytest.mark.conforms("H9")
 def test_what_is_fresh_is_used_again() -> None:
     wallet = Wallet(provider := Provider(3600))
-    assert [wallet.current(), wallet.current()] == [Credentials("ann", "secret 1")] * 2
+    assert [wallet.credentials(), wallet.credentials()] == [Credentials("ann", "secret 1")] * 2
     assert provider.calls == 1
 
 
 @pytest.mark.conforms("H8")
 def test_what_expires_soon_is_asked_for_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     wallet = Wallet(provider := Provider(3600))
-    wallet.current()
+    wallet.credentials()
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 3600 - 61)
-    wallet.current()
+    wallet.credentials()
     assert provider.calls == 1
     monkeypatch.setattr(time, "monotonic", lambda: now + 3600 - 59)
-    assert wallet.current() == Credentials("ann", "secret 2")
+    assert wallet.credentials() == Credentials("ann", "secret 2")
     assert provider.calls == 2
 
 
 def test_what_was_refused_is_asked_for_anew_once() -> None:
     wallet = Wallet(provider := Provider(None))
-    refused = wallet.current()
-    assert wallet.renewed(refused) == Credentials("ann", "secret 2")
-    assert wallet.renewed(refused) == Credentials("ann", "secret 2")  # another thread that was refused the same
+    refused = wallet.credentials()
+    assert wallet.renew(refused) == Credentials("ann", "secret 2")
+    assert wallet.renew(refused) == Credentials("ann", "secret 2")  # another thread that was refused the same
     assert provider.calls == 2
 
 
 @pytest.mark.conforms("H8")
 def test_what_is_old_may_have_expired(monkeypatch: pytest.MonkeyPatch) -> None:
     wallet = Wallet(provider := Provider(None))
-    wallet.current()
+    wallet.credentials()
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 50)
-    assert wallet.outlived() is None
+    assert wallet.renew_if_old() is None
     monkeypatch.setattr(time, "monotonic", lambda: now + 70)
-    assert wallet.outlived() == Credentials("ann", "secret 2")
-    assert wallet.outlived() is None  # that one is young
+    assert wallet.renew_if_old() == Credentials("ann", "secret 2")
+    assert wallet.renew_if_old() is None  # that one is young
     assert provider.calls == 2
-    always = Wallet(static("ann", "word"))
-    assert always.outlived() is None  # it has never been asked
-    always.current()
+    always = Wallet(static_provider("ann", "word"))
+    assert always.renew_if_old() is None  # it has never been asked
+    always.credentials()
     monkeypatch.setattr(time, "monotonic", lambda: now + 200)
-    assert always.outlived() is None  # it has no other
+    assert always.renew_if_old() is None  # it has no other
 
 
 def test_who_has_nothing_else_says_so() -> None:
-    wallet = Wallet(static("ann", "word"))
-    assert wallet.renewed(wallet.current()) is None
-    assert Wallet().current() is None
+    wallet = Wallet(static_provider("ann", "word"))
+    assert wallet.renew(wallet.credentials()) is None
+    assert Wallet().credentials() is None

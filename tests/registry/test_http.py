@@ -19,10 +19,10 @@ from cryptography.x509.oid import NameOID
 
 from arv_docker.errors import BadSettings, RegistryError
 from arv_docker.registry import certificates
-from arv_docker.registry.authorization import Challenge, challenge
+from arv_docker.registry.authorization import Challenge, parse_challenge
 from arv_docker.registry.client import Client
-from arv_docker.registry.credentials import static
-from arv_docker.registry.http import Http, is_local, origin, proxy_for
+from arv_docker.registry.credentials import static_provider
+from arv_docker.registry.http import Http, is_local, origin_of, proxy_for
 from arv_docker.registry.upload import Blob
 
 from .scripted import Conversation, Registry, TokenServer, Waited, running, with_tls
@@ -156,7 +156,7 @@ def test_a_registry_elsewhere_does_not_lead_to_this_machine() -> None:
     ],
 )
 def test_where_a_registry_elsewhere_may_send_for_tokens(realm: str, safe: bool) -> None:
-    client = Client("registry.example", static("ann", "word"))
+    client = Client("registry.example", static_provider("ann", "word"))
     if safe:
         client._authorization._check_realm(realm, "getting a token")
         return
@@ -182,12 +182,12 @@ def test_names_of_others(name: str) -> None:
 )
 def test_one_origin_however_it_is_written(url: str) -> None:
     """Whoever writes the port 443 is answered without it: that is where an upload goes on, with its authorization."""
-    assert origin(url) == origin("https://registry.example:443")
+    assert origin_of(url) == origin_of("https://registry.example:443")
 
 
 def test_other_origins() -> None:
     others = ("http://registry.example", "https://registry.example:444", "https://other.example", "https://[::1]:443")
-    assert len({origin(url) for url in ("https://registry.example", *others)}) == 5
+    assert len({origin_of(url) for url in ("https://registry.example", *others)}) == 5
 
 
 @pytest.mark.parametrize("address", ["https://[bad/x", "https://a:b/x", "http://[::1/token"])
@@ -210,7 +210,7 @@ def test_secrets_that_a_registry_repeats_are_not_shown(registry: Registry) -> No
         return conversation.refuse(401, "UNAUTHORIZED", WWW_Authenticate="Basic")
 
     registry.fault = fault
-    client = Client(registry.host, static("ann", "the password"), insecure=True)
+    client = Client(registry.host, static_provider("ann", "the password"), insecure=True)
     with pytest.raises(RegistryError, match="answers 403 Forbidden") as caught:
         client.manifest("app", "1")
     assert caught.value.detail == "you said Basic *** and ***"
@@ -274,4 +274,4 @@ def test_a_proxy_that_wants_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_a_registry_wants(header: str, expected: Challenge | None) -> None:
-    assert challenge(header) == expected
+    assert parse_challenge(header) == expected

@@ -24,12 +24,12 @@ class Blob:
     def __init__(self, content: bytes, error: Exception | None = None) -> None:
         self._content = io.BytesIO(content)
         self._error = error
-        self.received = 0
+        self.bytes_received = 0
         self.closed = threading.Event()
 
     def read(self, length: int) -> bytes:
         content = self._content.read(length)
-        self.received += len(content)
+        self.bytes_received += len(content)
         if len(content) < length and self._error is not None:
             raise self._error
         return content
@@ -60,7 +60,7 @@ def test_the_same_bytes_come(size: int, length: int) -> None:
         pieces.append(ours.read(length))
     assert b"".join(pieces) == content[:size]
     assert ours.read(1) == b""
-    assert ours.received == size
+    assert ours.bytes_received == size
     assert blob.closed.wait(10)
 
 
@@ -77,9 +77,9 @@ def test_an_error_comes_behind_what_came_before() -> None:
 def test_little_waits_and_nothing_more_is_read_once_it_is_given_up() -> None:
     blob = Blob(bytes(64 * MIB))
     ours = reader(blob)
-    eventually(lambda: blob.received >= 16 * MIB)
+    eventually(lambda: blob.bytes_received >= 16 * MIB)
     time.sleep(0.05)
-    assert blob.received <= 17 * MIB
+    assert blob.bytes_received <= 17 * MIB
     ours.close()
     assert blob.closed.wait(10)
-    assert blob.received <= 18 * MIB
+    assert blob.bytes_received <= 18 * MIB

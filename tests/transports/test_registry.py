@@ -37,7 +37,7 @@ from arv_docker.local.progress import Advance, Silent
 from arv_docker.model.image import OCI_INDEX, OCI_LAYER, Digest
 from arv_docker.model.manifest import machine_platform, parse_platform
 from arv_docker.model.reference import Reference
-from arv_docker.registry.credentials import Credentials, static
+from arv_docker.registry.credentials import Credentials, static_provider
 from arv_docker.store.layer_index import LayerTable
 from arv_docker.store.tarballs import cache_folder
 from arv_docker.transports import names
@@ -96,7 +96,7 @@ def test_an_image_is_read_with_its_layers(registry: Registry, compress: Callable
         assert image.config.raw == IMAGE.config
         assert image.digests == (Digest.parse(digest),)
         assert {layer.claimed: _all(layer.read) for layer in image.layers()} == IMAGE.by_id
-        assert image.received == sum(len(compress(layer)) for layer in IMAGE.layers)
+        assert image.bytes_received == sum(len(compress(layer)) for layer in IMAGE.layers)
 
 
 def test_zstd_layers(registry: Registry) -> None:
@@ -375,7 +375,7 @@ def test_a_connection_that_breaks_at_every_tenth(registry: Registry, waited: Wai
     blob = faulty(registry, "tools/app:1", fault)
     with source(registry, patience=waited.patience).open() as image:
         assert [_all(layer.read) for layer in image.layers()] == list(BIG.layers)
-        assert image.received <= len(blob) + 9 * CHUNK
+        assert image.bytes_received <= len(blob) + 9 * CHUNK
     assert len(registry.received(f"GET .*{sha256(blob)}")) == 10
     assert registry.sent(sha256(blob)) <= len(blob) + 9 * CHUNK
     assert len(waited.seconds) == 9
@@ -427,7 +427,7 @@ def test_a_small_blob_that_breaks_loses_nothing(registry: Registry, waited: Wait
     )
     with source(registry, patience=waited.patience).open() as image:
         assert [len(_all(layer.read)) for layer in image.layers()] == [500]
-    assert image.received == 500
+    assert image.bytes_received == 500
 
 
 def test_a_body_that_is_always_short(registry: Registry, waited: Waited) -> None:
@@ -578,7 +578,7 @@ def test_a_redirect_to_another_host_takes_no_authorization_along(registry: Regis
     registry.users = {"ann": "the password"}
     redirected(registry, f"http://{other.host}{{path}}")
     with running(other):
-        assert read(source(registry, provider=static("ann", "the password"))) == BIG.by_id
+        assert read(source(registry, provider=static_provider("ann", "the password"))) == BIG.by_id
     (request,) = other.seen
     assert "Authorization" not in request.headers
     assert "the password" not in str(request.headers)
@@ -596,7 +596,7 @@ def test_a_redirect_within_the_registry_does(registry: Registry) -> None:
         return True
 
     registry.fault = fault
-    assert read(source(registry, provider=static("ann", "the password"))) == BIG.by_id
+    assert read(source(registry, provider=static_provider("ann", "the password"))) == BIG.by_id
 
 
 @pytest.mark.parametrize("target", ["ftp://127.0.0.1/x", "file:///etc/passwd"])
@@ -618,9 +618,9 @@ def test_redirects_without_end(registry: Registry) -> None:
 def test_name_and_password(registry: Registry) -> None:
     registry.add("tools/app:1", IMAGE)
     registry.users = {"ann": "the password"}
-    assert read(source(registry, provider=static("ann", "the password"))) == IMAGE.by_id
+    assert read(source(registry, provider=static_provider("ann", "the password"))) == IMAGE.by_id
     with pytest.raises(RegistryDenied, match="answers 401") as caught:
-        read(source(registry, provider=static("ann", "wrong word")))
+        read(source(registry, provider=static_provider("ann", "wrong word")))
     assert "wrong word" not in str(caught.value)
     with pytest.raises(RegistryDenied):
         read(source(registry))
@@ -631,7 +631,7 @@ def test_bearer_tokens(registry: Registry, tokens: TokenServer) -> None:
     registry.add("tools/app:1", IMAGE)
     registry.bearer = tokens
     tokens.users = {"ann": "the password"}
-    assert read(source(registry, provider=static("ann", "the password"))) == IMAGE.by_id
+    assert read(source(registry, provider=static_provider("ann", "the password"))) == IMAGE.by_id
     assert [issued.scopes for issued in tokens.issued.values()] == [["repository:tools/app:pull"]]
 
 
@@ -696,7 +696,7 @@ def test_credentials_that_the_token_server_refuses_are_asked_for_anew(registry: 
 def test_a_refusal_that_says_not_what_is_wanted(registry: Registry) -> None:
     registry.fault = lambda conversation: conversation.refuse(401, "UNAUTHORIZED")
     with pytest.raises(RegistryDenied, match="answers 401"):
-        read(source(registry, provider=static("ann", "the password")))
+        read(source(registry, provider=static_provider("ann", "the password")))
     assert len(registry.seen) == 1
 
 
@@ -736,7 +736,7 @@ def test_a_mirror_gets_no_credentials_of_the_registry(registry: Registry) -> Non
     mirror.users = {"ann": "the password"}
     registry.users = {"ann": "the password"}
     registry.add("tools/app:1", IMAGE)
-    provider = static("ann", "the password")
+    provider = static_provider("ann", "the password")
     with running(mirror):
         assert read(source(registry, mirrors={registry.host: [mirror.host]}, provider=provider)) == IMAGE.by_id
     assert not any("Authorization" in request.headers for request in mirror.seen)

@@ -27,10 +27,10 @@ from arv_docker.local.progress import Advance
 from arv_docker.model.image import Digest
 from arv_docker.model.reference import Reference
 from arv_docker.registry import credentials
-from arv_docker.registry.credentials import Credentials, static
+from arv_docker.registry.credentials import Credentials, static_provider
 from arv_docker.store.tarballs import cache_folder
 from arv_docker.transports import OpenedImage, names
-from arv_docker.transports.pushing import Pushed
+from arv_docker.transports.pushing import PushResult
 from arv_docker.transports.registry import RegistryDestination, RegistrySource
 
 from .. import archives
@@ -79,7 +79,7 @@ def destination(registry: Registry, name: str = "tools/app:1", **more: object) -
     return RegistryDestination(Reference.parse(f"{registry.host}/{name}"), insecure=True, **more)  # type: ignore[arg-type]
 
 
-def push(registry: Registry, image: Image, name: str = "tools/app:1", **more: object) -> Pushed:
+def push(registry: Registry, image: Image, name: str = "tools/app:1", **more: object) -> PushResult:
     return destination(registry, name, **more).write(Held(image), lambda count: None)
 
 
@@ -426,7 +426,7 @@ def test_a_registry_on_another_host_gets_no_authorization(registry: Registry, wa
 
     registry.fault = fault
     with running(other), pytest.raises(RegistryError):
-        push(registry, archives.image(b"x"), provider=static("ann", "the password"), patience=waited.patience)
+        push(registry, archives.image(b"x"), provider=static_provider("ann", "the password"), patience=waited.patience)
     assert other.seen
     assert not any("Authorization" in request.headers for request in other.seen)
 
@@ -525,7 +525,7 @@ def test_a_token_that_is_refused_twice_is_an_error_without_a_secret(
     registry.bearer = tokens
     tokens.uses = 0
     with pytest.raises(RegistryDenied, match="answers 401") as caught:
-        push(registry, IMAGE, provider=static("ann", "the password"))
+        push(registry, IMAGE, provider=static_provider("ann", "the password"))
     assert registry.host in str(caught.value)
     assert "GET /token" in caplog.text
     basic = base64.b64encode(b"ann:the password").decode()
@@ -594,14 +594,14 @@ def test_what_is_not_allowed_stays_so_with_a_new_password(registry: Registry, mo
         conversation.command == "POST" and (conversation._let_in() and conversation.refuse(403, "DENIED"))
     )
     with pytest.raises(RegistryDenied, match="answers 403"):
-        push(registry, archives.image(b"x"), provider=static("ann", "the password"))
+        push(registry, archives.image(b"x"), provider=static_provider("ann", "the password"))
     assert len(registry.received("POST")) <= 2 * 2
 
 
 @pytest.mark.conforms("H17")
 def test_name_and_password(registry: Registry) -> None:
     registry.users = {"ann": "the password"}
-    push(registry, IMAGE, provider=static("ann", "the password"))
+    push(registry, IMAGE, provider=static_provider("ann", "the password"))
     assert held(registry) == IMAGE
     with pytest.raises(ArvDockerError, match="answers 401"):
-        push(registry, IMAGE, "tools/app:2", provider=static("ann", "wrong"))
+        push(registry, IMAGE, "tools/app:2", provider=static_provider("ann", "wrong"))
