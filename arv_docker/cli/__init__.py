@@ -80,6 +80,21 @@ class _WrittenShort(argparse.Action):
         parser.error("write --local in full, with a folder as --local=FOLDER")
 
 
+#: The options that say how much is told, by what is meant; they may stand before the verb too.
+_TELLING = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose", "--debug": "debug"}
+
+
+def add_telling_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--quiet``, ``--verbose`` and ``--debug`` to the help; ``without_telling`` takes them out before parsing."""
+    group = parser.add_argument_group("how much is told, for every verb")
+    for options, meaning in (
+        (("-q", "--quiet"), "the result, warnings and errors alone"),
+        (("-v", "--verbose"), "also the commands of engines and what was decided"),
+        (("--debug",), "also each request (or ARV_DOCKER_LOG=debug)"),
+    ):
+        group.add_argument(*options, action="store_true", default=argparse.SUPPRESS, help=meaning)
+
+
 def add_command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],
     name: str,
@@ -89,7 +104,7 @@ def add_command(
 ) -> argparse.ArgumentParser:
     """A command below another: ``summary`` is in the list of them, ``more`` stands behind it in the command's own help,
     and ``epilog`` below, both as they are written."""
-    return commands.add_parser(
+    command = commands.add_parser(
         name,
         help=summary,
         description=summary + more,
@@ -97,6 +112,8 @@ def add_command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    add_telling_options(command)
+    return command
 
 
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:
@@ -205,6 +222,27 @@ def without_local(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     return local, rest
 
 
+def without_telling(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """Return how much is to be told ("", "quiet", "verbose" or "debug"), and the other arguments.
+
+    Where several options say it, the one that has most told counts.
+    """
+    end = list(arguments).index("--") if "--" in arguments else len(arguments)
+    given = {_TELLING[argument] for argument in arguments[:end] if argument in _TELLING}
+    rest = [argument for argument in arguments[:end] if argument not in _TELLING]
+    return next((it for it in ("debug", "verbose", "quiet") if it in given), ""), rest + list(arguments[end:])
+
+
+def progress_for(args: argparse.Namespace) -> Progress:
+    """How the user is told of the work: a bar on a terminal, lines elsewhere and beside a log, warnings if quiet."""
+    from ..local import progress
+
+    told = getattr(args, "telling", "")
+    if told == "quiet":
+        return progress.Quiet(sys.stderr)
+    return progress.Lines(sys.stderr) if told else progress.on()
+
+
 @contextmanager
 def cluster(args: argparse.Namespace) -> Iterator[Cluster]:
     """The cluster that the options mean: the local site while the block lasts, or the configured one."""
@@ -227,9 +265,11 @@ def cluster(args: argparse.Namespace) -> Iterator[Cluster]:
 
 def asking(args: argparse.Namespace, what: str) -> AbstractContextManager[object]:
     """A step in which a cluster is asked ``what``: plain lines once it takes long; what draws bars is slow to load."""
-    from ..local.progress import Lines
+    from ..local.progress import Lines, Silent
 
-    shown: Progress = getattr(args, "shown", None) or Lines(sys.stderr)
+    shown: Progress | None = getattr(args, "shown", None)
+    if shown is None:
+        shown = Silent() if getattr(args, "telling", "") == "quiet" else Lines(sys.stderr)
     return shown.step(f"asking {what}", None)
 
 
@@ -238,7 +278,7 @@ def trust(args: argparse.Namespace, cluster: Cluster, shown: Progress) -> Trust:
     from ..arvados.trust import Trust
 
     if args.trust_readable:
-        shown.say("warning: --trust-readable: links are believed whoever wrote them; content is not read back")
+        shown.warn("--trust-readable: links are believed whoever wrote them; content is not read back")
     return Trust.configured(cluster, readable=args.trust_readable)
 
 
@@ -247,11 +287,10 @@ def engine(args: argparse.Namespace) -> Engine:
     from ..engines.auto import Auto
     from ..engines.docker import Docker
     from ..engines.podman import Podman
-    from ..local.progress import on
 
     engines: dict[str, Callable[[], Engine]] = {"docker": Docker, "podman": Podman}
     if args.engine == "auto":
-        return Auto(list(engines.values()), on().say)
+        return Auto(list(engines.values()), progress_for(args).say)
     return engines[args.engine]()
 
 
@@ -259,7 +298,6 @@ def engine_or_apptainer(args: argparse.Namespace) -> Engine | Apptainer:
     """The engine that the options mean; Apptainer where they say so, and for ``auto`` where there is no other."""
     from ..engines.apptainer import Apptainer
     from ..errors import NoEngine
-    from ..local.progress import on
 
     if args.engine == APPTAINER:
         return Apptainer()
@@ -272,7 +310,7 @@ def engine_or_apptainer(args: argparse.Namespace) -> Engine | Apptainer:
                 apptainer = Apptainer()
             except NoEngine:
                 raise missing from None
-            on().say(f"using {apptainer.name}")
+            progress_for(args).say(f"using {apptainer.name}")
             return apptainer
     return found
 
@@ -293,20 +331,29 @@ def print_json(document: object) -> None:
     """``document`` on standard output, indented, keys as given; digests and paths as text."""
     import json
 
-    # Half characters, as a file's name may have them, are written as JSON escapes by ``finished``.
+    # Half characters, as a file's name may have them, are written as JSON escapes by ``exit_code_of``.
     every_character = codecs.lookup(getattr(sys.stdout, "encoding", None) or "utf-8").name == "utf-8"
     print(json.dumps(document, indent=2, default=str, ensure_ascii=not every_character))
 
 
-def finished(
-    run: Callable[[], int], program: str, out: TextIO | None = None, err: TextIO | None = None, *, signals: bool = True
+def exit_code_of(
+    run: Callable[[], int],
+    program: str,
+    out: TextIO | None = None,
+    err: TextIO | None = None,
+    *,
+    signals: bool = True,
+    log: str | None = None,
 ) -> int:
-    """The exit code of ``run``: its own, or that of the error that ended it, told on standard error."""
+    """Call ``run`` and return its exit code, or that of the error that ended it, which is printed on standard error.
+
+    With ``log``, one of the levels of ``logs.shown``, this is a command of its own, whose log messages are shown.
+    """
     out, err = out or sys.stdout, err or sys.stderr
     if signals:
         _make_ready(out, err)
     try:
-        code = run()
+        code = run() if log is None else _logged(run, log, err)
         if out is not None:  # as where it was closed
             out.flush()
         return code
@@ -333,6 +380,13 @@ def finished(
     except OSError as error:
         print(f"{program}: {error}", file=err)
         return DiskError.exit_code
+
+
+def _logged(run: Callable[[], int], level: str, err: TextIO) -> int:
+    from . import logs
+
+    with logs.shown(level, err):
+        return run()
 
 
 def _make_ready(*streams: TextIO) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from . import EXIT_CODES, add_command, finished, without_local
+from . import EXIT_CODES, add_command, add_telling_options, exit_code_of, without_local, without_telling
 
 #: The verbs and what each does. One verb's module is imported when it is asked for, so that the help is there at once.
 VERBS = {
@@ -39,9 +40,11 @@ VERBS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and gives its exit code; ``arguments`` are those of the process unless given."""
     local, rest = without_local(sys.argv[1:] if arguments is None else arguments)
+    telling, rest = without_telling(rest)
     args = _parser(_verb(rest)).parse_args(rest)
-    args.local = local
-    return finished(lambda: int(args.run(args)), "arv-docker")
+    args.local, args.telling = local, telling
+    level = os.environ.get("ARV_DOCKER_LOG", "") if telling == "" else telling.replace("quiet", "")
+    return exit_code_of(lambda: int(args.run(args)), "arv-docker", log=level)
 
 
 def _verb(arguments: Sequence[str]) -> str:
@@ -59,6 +62,7 @@ def _parser(asked: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    add_telling_options(parser)
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for name, summary in VERBS.items():
         child = add_command(verbs, name, summary)

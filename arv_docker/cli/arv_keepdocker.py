@@ -8,14 +8,20 @@ options do is done by the same functions as ``arv-docker ingest`` and ``images``
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from .. import __version__, cli
+from ..errors import ArvDockerError
 from ..local import progress
 from ..model.reference import name_from_arguments
-from . import finished, images, ingest, without_local
+from . import exit_code_of, images, ingest, without_local
+
+logger = logging.getLogger("arvados.keepdocker")
 
 #: Exit codes above this one say which signal ended the command.
 _SIGNALLED = 128
@@ -36,18 +42,52 @@ def main(
     *,
     signals: bool = True,
     api: Any = None,
+    command: bool = True,
 ) -> int:
     """Runs the command and gives its exit code; ``arguments`` and streams are those of the process unless given.
 
-    ``api`` is an API client of the Arvados SDK to use instead of one made from the settings.
+    ``api`` is an API client of the Arvados SDK to use instead of one made from the settings. Without ``command``
+    another program calls this, which configures its logging itself.
     Raises SystemExit for ``--help``, ``--version`` and options that are not known.
     """
     out, err = stdout or sys.stdout, stderr or sys.stderr
     local, rest = without_local(sys.argv[1:] if arguments is None else arguments)
     args = parser().parse_args(rest)
     args.local, args.api = local, api
-    code = finished(lambda: _run(args, out, err), "arv-keepdocker", out, err, signals=signals)
+    level = os.environ.get("ARV_DOCKER_LOG", "") if command else None
+    code = exit_code_of(
+        lambda: _logged(lambda: _run(args, out, err)), "arv-keepdocker", out, err, signals=signals, log=level
+    )
     return code if code == 0 or code > _SIGNALLED else 1
+
+
+def _logged(run: Callable[[], int]) -> int:
+    """Call ``run``; an error goes to the original's logger too, for programs that have handlers there."""
+    try:
+        return run()
+    except ArvDockerError as error:
+        if logger.hasHandlers():
+            with _without_the_sdk_handler():
+                logger.error("%s", error)
+        raise
+
+
+@contextmanager
+def _without_the_sdk_handler() -> Iterator[None]:
+    """Keep the handler that the SDK has for standard error from saying once more what we say there ourselves."""
+    handler = getattr(sys.modules.get("arvados.logging"), "log_handler", None)
+    if not isinstance(handler, logging.Handler):
+        yield
+        return
+    handler.addFilter(_refuse)
+    try:
+        yield
+    finally:
+        handler.removeFilter(_refuse)
+
+
+def _refuse(_: logging.LogRecord) -> bool:
+    return False
 
 
 def _run(args: argparse.Namespace, out: TextIO, err: TextIO) -> int:

@@ -70,7 +70,7 @@ class Batch:
                 outcome = self._named_uniquely(outcome)
             if isinstance(outcome, ArvDockerError):
                 if not alone:
-                    self._shown.say(f"{text or self._args.from_archive}: {outcome}")
+                    self._shown.fail(f"{text or self._args.from_archive}: {outcome}")
             elif isinstance(outcome, Ingested):
                 tell(outcome, self._shown)
             yield text, outcome

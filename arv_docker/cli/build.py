@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     """Builds the image, stores it if wanted, and prints what it is."""
     if args.project_uuid and not args.ingest:
         raise UsageError("--project-uuid is for an image that goes into Keep: give --ingest too.")
-    shown = progress.on()
+    shown = cli.progress_for(args)
     engine = cli.engine(args)
     with ExitStack() as stack:
         # A cluster that is not there is said before the build and not after it.

@@ -11,7 +11,6 @@ from urllib.parse import unquote
 
 from .. import cli
 from ..errors import NotVerified
-from ..local import progress
 from ..local.progress import printable, size
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command below ``cache``."""
     from ..maintenance import Cache
 
-    return int(args.cache_function(args, Cache(progress.on())))
+    return int(args.cache_function(args, Cache(cli.progress_for(args))))
 
 
 def _list(args: argparse.Namespace, cache: Cache) -> int:

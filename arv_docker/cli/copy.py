@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--project says which images of a cluster are copied with --all.")
     if source.keep and not source.name and not args.all:
         raise UsageError("which image? Write keep:[CLUSTER/]NAME, or --all.")
-    shown = progress.on()
+    shown = cli.progress_for(args)
     if source.keep and target.keep and not target.name:
         return _between(args, source, target, shown)
     if target.keep:
@@ -110,7 +110,7 @@ def _between(args: argparse.Namespace, source: _Place, target: _Place, shown: pr
             except ArvDockerError as error:
                 if not args.all:
                     raise
-                shown.say(f"{image}: {error.message}")
+                shown.fail(f"{image}: {error.message}")
                 outcomes.append(error)
     failures = [outcome for outcome in outcomes if isinstance(outcome, ArvDockerError)]
     if args.json:

@@ -7,7 +7,6 @@ import argparse
 from typing import TYPE_CHECKING
 
 from .. import cli
-from ..local import progress
 from ..local.progress import printable
 from .stage import document, present
 
@@ -37,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from ..staging import deploy
     from ..staging.deployment import verified
 
-    shown = progress.on()
+    shown = cli.progress_for(args)
     copies = present(args.dir)
     if args.engine == NONE:
         staged = verified(copies, args.dir, shown)

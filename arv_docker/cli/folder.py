@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from .. import cli
 from ..errors import NotVerified
-from ..local import progress
 from ..local.progress import printable
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command below ``folder``."""
     from ..publishing.folder import ArchiveFolder
 
-    return int(args.folder_function(args, ArchiveFolder(args.dir, progress.on())))
+    return int(args.folder_function(args, ArchiveFolder(args.dir, cli.progress_for(args))))
 
 
 def _update(args: argparse.Namespace, folder: ArchiveFolder) -> int:
@@ -116,7 +115,7 @@ def _update(args: argparse.Namespace, folder: ArchiveFolder) -> int:
     result = folder.update(cli.engine(args), image, version, clean=args.clean, compress=args.compress, force=args.force)
     did = "saved" if result.saved else "compressed" if result.compressed else "up to date"
     removed = f", {len(result.removed)} removed" if result.removed else ""
-    progress.on().say(f"{image} {version}: {did}{removed}")
+    cli.progress_for(args).say(f"{image} {version}: {did}{removed}")
     if args.json:
         done = dataclasses.asdict(result)
         done |= {"archive": _as_json(result.archive), "image_id": str(result.image_id)}

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .. import cli
-from ..local import progress
 from ..local.progress import printable
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints the listing; an empty one is a table without lines, but of a project that is not there an error."""
     from ..arvados.catalog import resolver
 
-    shown = progress.on()
+    shown = cli.progress_for(args)
     with cli.cluster(args) as cluster, cli.asking(args, "for the images"):
         rows = resolver.listing(cluster, args.name, args.project_uuid)
         if args.project_uuid and not rows:
@@ -43,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(table(rows, linked_by=True))
     for writer in sorted(foreign):
-        shown.say(f"warning: links of {writer}, who is not trusted, are among these")
+        shown.warn(f"links of {writer}, who is not trusted, are among these")
     return 0
 
 

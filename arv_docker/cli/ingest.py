@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     _check_several(args)
     if args.pull and (args.from_archive or any(_engine_s(text) is None for text in args.image)):
         raise UsageError("--pull is for images of an engine, by their names.")
-    shown = progress.on()
+    shown = cli.progress_for(args)
     asked = args.image or [""]
     name = _engine_s(asked[0]) if len(asked) == 1 and not args.dry_run else None
     inspected = engine_images.inspected(args, name)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from .. import cli
 from ..errors import BadSettings, ClusterError, NoCluster
-from ..local import progress
 from ..local.progress import printable, size
 from ..model.reference import references_in
 
@@ -57,7 +56,7 @@ def _document_of_source(args: argparse.Namespace) -> dict[str, object]:
     from ..archive.stream import StreamedImage
     from ..transports import names
 
-    shown = progress.on()
+    shown = cli.progress_for(args)
     with names.source(args.name, names.Choice(args.platform, insecure=args.insecure, progress=shown)).open() as image:
         if isinstance(image, StreamedImage):
             with shown.step("reading", None) as advance:
@@ -112,7 +111,7 @@ def _document_of_stored(args: argparse.Namespace) -> dict[str, object]:
     with cli.cluster(args) as cluster:
         found = resolver.resolve(cluster, args.name)
         if args.platform:
-            found = platforms.choose_platform(cluster, found, args.platform, progress.on())
+            found = platforms.choose_platform(cluster, found, args.platform, cli.progress_for(args))
         return _document(cluster, StoredImage(cluster, found.collection))
 
 

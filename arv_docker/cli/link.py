@@ -7,7 +7,6 @@ import argparse
 from typing import TYPE_CHECKING
 
 from .. import cli
-from ..local import progress
 from ..model.reference import Reference
 
 if TYPE_CHECKING:
@@ -49,15 +48,15 @@ def name(args: argparse.Namespace, image: str, give: Callable[..., TagResult]) -
     """
     from ..arvados.catalog import resolver
 
-    shown = progress.on()
+    shown = cli.progress_for(args)
     with cli.cluster(args) as cluster:
         trust = cli.trust(args, cluster, shown)
         collection = resolver.collection_with_uuid(cluster, resolver.resolve(cluster, image).collection)
         named = give(cluster, collection, Reference.parse(args.name), trust, shown)
     shown.say(f"{named.name}: {named.written} links written, {named.deleted} deleted")
     if named.shadowed_by is not None:
-        shown.say(
-            f"warning: to the cluster {named.name} still means {named.shadowed_by.head_uuid}, by the link "
+        shown.warn(
+            f"to the cluster {named.name} still means {named.shadowed_by.head_uuid}, by the link "
             f"{named.shadowed_by.uuid} of {named.shadowed_by.modified_by}: its image was built later. "
             "arv-docker tag moves a name, as far as you may delete such links."
         )

@@ -35,12 +35,12 @@ def run(args: argparse.Namespace) -> int:
     from ..arvados.trust import Trust
     from ..images import load
 
-    shown = progress.on()
+    shown = cli.progress_for(args)
     engine = cli.engine(args)
     with cli.cluster(args) as cluster:
         resolved = resolver.resolve(cluster, args.name, Trust.configured(cluster))
         for warning in resolved.warnings:
-            shown.say(f"warning: {warning}")
+            shown.warn(warning)
         name = _name(args.name) if resolved.link and resolved.link.link_class == resolver.REPO_TAG else None
         _check_id(args.name, resolved)
         result = load.load(cluster, resolved.collection, engine, name, shown)

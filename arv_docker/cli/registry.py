@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from .. import cli
 from ..errors import NotReady, UsageError
 from ..local import progress
-from ..local.progress import Progress, Silent, printable
+from ..local.progress import Progress, printable
 from ..model.reference import Reference, parse_name
 from . import registry_options
 
@@ -57,7 +57,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     push.add_argument("name", nargs="?", metavar="NAME", help="the name to give it, exactly")
     push.add_argument("--wait", action="store_true", help="return when the image can be used")
     push.add_argument("--uncompressed", action="store_true", help="push layers as they are, not compressed with gzip")
-    push.add_argument("--quiet", "-q", action="store_true", help="no progress, only the name")
     cli.add_platform_option(push, "of several images of a source, the one for this platform")
     cli.add_engine_option(push)
     cli.add_cluster_options(push)
@@ -133,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _push(args: argparse.Namespace, registry: Registry) -> int:
-    shown: Progress = Silent() if args.quiet else progress.on()
+    shown = cli.progress_for(args)
     with _opened(args, shown) as (image, called, tags):
         name = args.name or registry.name_of(image.config.digest, called, tags)
         sizes = getattr(image, "sizes", {})
@@ -199,41 +198,41 @@ def _opened(
 
 
 def _images(args: argparse.Namespace, registry: Registry) -> int:
-    return _listed(args, _asked(registry, lambda: list(registry.images())))
+    return _listed(args, _asked(args, registry, lambda: list(registry.images())))
 
 
 def _repos(args: argparse.Namespace, registry: Registry) -> int:
-    return _listed(args, _asked(registry, lambda: list(registry.repositories())))
+    return _listed(args, _asked(args, registry, lambda: list(registry.repositories())))
 
 
 def _create(args: argparse.Namespace, registry: Registry) -> int:
-    created = _asked(registry, lambda: registry.create(args.repository))
+    created = _asked(args, registry, lambda: registry.create(args.repository))
     return _answered(
         args, {"repository": args.repository, "created": created}, "created" if created else "nothing to do"
     )
 
 
 def _status(args: argparse.Namespace, registry: Registry) -> int:
-    return _stated(args, _asked(registry, lambda: registry.status(args.name)))
+    return _stated(args, _asked(args, registry, lambda: registry.status(args.name)))
 
 
 def _wait(args: argparse.Namespace, registry: Registry) -> int:
-    _waited(registry, args.name, args.timeout, progress.on())
+    _waited(registry, args.name, args.timeout, cli.progress_for(args))
     return _stated(args, "ready")
 
 
 def _delete(args: argparse.Namespace, registry: Registry) -> int:
-    return _stated(args, "deleted" if _asked(registry, lambda: registry.delete(args.name)) else "absent")
+    return _stated(args, "deleted" if _asked(args, registry, lambda: registry.delete(args.name)) else "absent")
 
 
 def _token(args: argparse.Namespace, registry: Registry) -> int:
-    secret = _asked(registry, registry.token)
+    secret = _asked(args, registry, registry.token)
     return _answered(args, {"registry": registry.host, "token": secret}, secret)
 
 
-def _asked(registry: Registry, ask: Callable[[], Value]) -> Value:
-    """What a registry answers, which is told of where it takes long."""
-    with progress.on().step(f"asking {registry.host}", None):
+def _asked(args: argparse.Namespace, registry: Registry, ask: Callable[[], Value]) -> Value:
+    """Return what a registry answers to ``ask``; where that takes long, the user is told."""
+    with cli.progress_for(args).step(f"asking {registry.host}", None):
         return ask()
 
 

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     """Resolves the name; warnings go to standard error."""
     from ..arvados.catalog import platforms, resolver
 
-    shown = progress.on()
+    shown = cli.progress_for(args)
     with cli.cluster(args) as cluster:
         with cli.asking(args, f"for {args.name}"):
             trust = cli.trust(args, cluster, shown)
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         if args.platform:
             found = platforms.choose_platform(cluster, found, args.platform, shown)
     for warning in found.warnings:
-        shown.say(f"warning: {warning}")
+        shown.warn(warning)
     if args.explain:
         _explain(found, trust, shown)
     if args.json:

@@ -212,6 +212,7 @@ def _folder(args: argparse.Namespace) -> Path:
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
+    cli.add_telling_options(parser)
     parser.add_argument(
         "--dir",
         type=cli.as_folder,

@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     from ..staging import materialize
     from ..staging.deployment import verified
 
-    shown = progress.on()
+    shown = cli.progress_for(args)
     if args.sif_cache:
         return _fill_sif_cache(args, shown)
     if args.dir is None:
@@ -211,7 +211,7 @@ def _fill_sif_cache(args: argparse.Namespace, shown: progress.Progress) -> int:
             if args.platform:
                 resolved = platforms.choose_platform(cluster, resolved, args.platform, shown)
             for warning in resolved.warnings:
-                shown.say(f"warning: {warning}")
+                shown.warn(warning)
             done.append(sif.fill(cluster, resolved.collection, apptainer, shown, trust, force=args.force))
             how = "already there" if done[-1].already else f"converted, {progress.size(done[-1].size)}"
             shown.say(f"{name}: {how}; kept until {done[-1].trash_at}")

@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the state of the name."""
     name = Reference.parse(args.name)
-    found = _found(args, name, progress.on())
+    found = _found(args, name, cli.progress_for(args))
     if args.json:
         cli.print_json(_document(name, found))
     elif found is None:
@@ -61,7 +61,7 @@ def _found(args: argparse.Namespace, name: Reference, shown: progress.Progress) 
         except NoSuchImage:
             return None
     for warning in found.warnings:
-        shown.say(f"warning: {warning}")
+        shown.warn(warning)
     return found
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 
 from .. import cli
-from ..local import progress
 from ..model.reference import Reference
 
 
@@ -28,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     with cli.cluster(args) as cluster:
         gone, stayed = tags.remove(cluster, Reference.parse(args.name))
     for link in stayed:
-        progress.on().say(f"warning: {link.uuid} to {link.head_uuid} stays: {link.modified_by} wrote it")
+        cli.progress_for(args).warn(f"{link.uuid} to {link.head_uuid} stays: {link.modified_by} wrote it")
     if args.json:
         cli.print_json({"deleted": [link.uuid for link in gone], "stayed": [link.uuid for link in stayed]})
     else:

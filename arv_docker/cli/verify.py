@@ -52,7 +52,7 @@ def _verify_folder(args: argparse.Namespace, copies: Sequence[Copy]) -> int:
 
     if args.quick:
         raise UsageError("--quick is for images in Keep; the images of a folder are read.")
-    checked = list(staged.verify(copies, progress.on()))
+    checked = list(staged.verify(copies, cli.progress_for(args)))
     if args.json:
         cli.print_json([dataclasses.asdict(it) | {"image_id": it.image_id} for it in checked])
     else:
@@ -70,7 +70,7 @@ def _verify_stored(args: argparse.Namespace) -> int:
 
     with cli.cluster(args) as cluster:
         collection = resolver.resolve(cluster, args.name).collection
-        report = verify.verify(cluster, collection, quick=args.quick, progress=progress.on())
+        report = verify.verify(cluster, collection, quick=args.quick, progress=cli.progress_for(args))
     if args.json:
         digests = ("image_id", "config_digest", "manifest_digest")
         cli.print_json(dataclasses.asdict(report) | {key: str(getattr(report, key)) for key in digests})

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import collections
 import datetime
-import logging
 import os
 import subprocess
 import sys
@@ -42,7 +41,7 @@ DockerImage = collections.namedtuple("DockerImage", ["repo", "tag", "hash", "cre
 keepdocker_parser = arv_keepdocker.own_options()
 arg_parser = arv_keepdocker.parser()
 
-logger = logging.getLogger("arvados.keepdocker")
+logger = arv_keepdocker.logger
 
 
 class DockerError(Exception):
@@ -67,7 +66,8 @@ def main(
     ``api`` is used for everything, blocks included, instead of a client made from the
     environment. A URL ``host:port/name`` whose tag a caller has lost is refused, never guessed.
     """
-    raise SystemExit(arv_keepdocker.main(arguments, stdout, stderr, signals=install_sig_handlers, api=api))
+    code = arv_keepdocker.main(arguments, stdout, stderr, signals=install_sig_handlers, api=api, command=False)
+    raise SystemExit(code)
 
 
 # -- the engine -------------------------------------------------------------------------

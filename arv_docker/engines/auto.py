@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeVar
@@ -15,6 +16,8 @@ from . import Engine, EngineImage, ListedImage
 from .building import Build
 
 Answer = TypeVar("Answer")
+
+log = logging.getLogger(__name__)
 
 #: Why another engine is asked. Any other failure may be of the engine that has the image.
 _NEXT = (NoSuchImage, NoEngine, EngineNotRunning, EnginePermissionDenied)
@@ -93,6 +96,7 @@ class Auto:
                 engine = make()
                 answer = question(engine)
             except _NEXT as error:
+                log.info("another engine is asked: %s", error.message)
                 failures.append(error)
                 continue
             self._chosen = engine

@@ -204,9 +204,13 @@ class CommandLine:
         """The images whose layers a build may use, as options."""
         return [f"--cache-from={image}" for image in images]
 
-    def run(self, *arguments: str, patient: bool = False) -> Finished:
-        """One call of the command to its end, its answer checked; a ``patient`` one may be silent while it works."""
-        return run(self._line(*arguments), self._check, answers=self._answers if patient else None)
+    def run(self, *arguments: str, patient: bool = False, unlogged: int = 0) -> Finished:
+        """Call the command, wait for its end and check its answer; a ``patient`` call may be silent while it works.
+
+        The last ``unlogged`` words stay out of the log.
+        """
+        answers = self._answers if patient else None
+        return run(self._line(*arguments), self._check, answers=answers, unlogged=unlogged)
 
     def pieces(self, *arguments: str) -> Generator[bytes, None, int]:
         """The output of one call in pieces, as it comes; then the exit status."""

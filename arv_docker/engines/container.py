@@ -54,7 +54,7 @@ def start(engine: CommandLine, wanted: Run) -> Container:
         noted = Path(folder) / "id"
         line = ("run", "--detach", f"--cidfile={noted}", *options, *from_file, str(image.id), *wanted.command)
         try:
-            started = engine.run(*line, patient=True)  # some stores copy the whole image
+            started = engine.run(*line, patient=True, unlogged=len(wanted.command))  # some stores copy the whole image
         except BaseException:
             with suppress(OSError, EngineError):
                 engine.run("rm", "--force", "--volumes", noted.read_text().strip())

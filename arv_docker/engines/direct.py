@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import os
 import socket
 import urllib.parse
@@ -21,6 +22,8 @@ from pathlib import Path
 
 from ..local.settings import settings
 from .watch import Watch
+
+log = logging.getLogger(__name__)
 
 _DEFAULT = "/var/run/docker.sock"
 _MOST_HEAD = 64 << 10
@@ -105,6 +108,7 @@ def load(archive: Iterable[bytes], answers: Callable[[], bool]) -> Answer | None
     """
     if (path := socket_path(os.environ)) is None:
         return None
+    log.debug("loading through the socket %s", path)
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as unix,
         _watching(unix, answers) as watch,
@@ -173,7 +177,9 @@ def saving(images: Sequence[str], answers: Callable[[], bool]) -> Iterator[Saved
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection,
         _watching(connection, answers) as watch,
     ):
-        yield _answered(connection, path, images, watch) if path else None
+        stream = _answered(connection, path, images, watch) if path else None
+        log.debug("saving %s %s", " ".join(images), f"through the socket {path}" if stream else "by the command")
+        yield stream
 
 
 def _answered(connection: socket.socket, path: str, images: Sequence[str], watch: Watch) -> SavedStream | None:

@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import fcntl
 import io
+import logging
 import os
+import re
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,12 +31,17 @@ from ..errors import ContentError, EngineError
 from ..local.settings import for_commands, settings
 from .watch import Watch
 
+log = logging.getLogger(__name__)
+
 _HEAD = 16 << 10
 _TAIL = 64 << 10
 _PIPE = 1 << 20
 #: Seconds that a pipe may stay open after its command has ended, and a command may take to end by itself.
 _GRACE = 5.0
 _F_SETPIPE_SZ = 1031  # fcntl has the name on Linux alone
+
+#: An option whose value may be a secret.
+_VALUE = re.compile(r"(--build-arg=[^=]*=).*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +82,14 @@ def run(
     *,
     on_line: Callable[[str], None] | None = None,
     answers: Answers | None = None,
+    unlogged: int = 0,
 ) -> Finished:
-    """Runs a command to its end with its standard input closed, and hands the result to ``check``.
+    """Run a command to its end with its standard input closed, and hand the result to ``check``.
 
-    ``on_line`` gets each line of standard output as it comes, for progress.
+    ``on_line`` gets each line of standard output as it comes, for progress. The last ``unlogged`` words of the
+    command stay out of the log.
     """
-    with _started(command, stdin=subprocess.DEVNULL, answers=answers) as (process, stderr, watch):
+    with _started(command, stdin=subprocess.DEVNULL, answers=answers, unlogged=unlogged) as (process, stderr, watch):
         assert process.stdout is not None
         output = []
         while line := _watched(watch, process.stdout.readline):
@@ -212,8 +222,12 @@ def _started(
     variables: Mapping[str, str] | None = None,
     answers: Answers | None = None,
     release: Callable[[], bool] | None = None,
+    unlogged: int = 0,
 ) -> Iterator[tuple[subprocess.Popen[bytes], _Drain, Watch]]:
     limit = settings().engine_timeout
+    line = loggable(command, unlogged)
+    log.debug("starting %s", line)
+    start = time.monotonic()
     try:
         process = subprocess.Popen(
             list(command),
@@ -225,6 +239,7 @@ def _started(
             start_new_session=True,  # a group of its own, so that what the command started ends with it
         )
     except OSError as error:
+        log.info("%s cannot be started: %s", line, error.strerror)
         raise EngineError(f"{command[0]} cannot be started: {error.strerror}.") from error
     _enlarge(process.stdin or process.stdout)
     said = _Drain(process.stderr or io.BytesIO())
@@ -245,6 +260,17 @@ def _started(
                 with suppress(BrokenPipeError):
                     pipe.close()
         said.text()
+        log.info("%s: exit code %s after %.2f s", line, process.returncode, time.monotonic() - start)
+
+
+def loggable(command: Sequence[str], unlogged: int = 0) -> str:
+    """A command for the log: without values of build arguments, and without its last ``unlogged`` words.
+
+    >>> loggable(["/usr/bin/docker", "build", "--build-arg=KEY=secret", "."])
+    'docker build --build-arg=KEY=… .'
+    """
+    words = [Path(command[0]).name, *command[1 : len(command) - unlogged], *["…"] * bool(unlogged)]
+    return " ".join(_VALUE.sub(r"\1…", word) for word in words)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -84,7 +84,7 @@ class Cataloguing:
         message = f"the cluster does not accept images of format v2: {says}"
         if not self.options.force_image_format:
             raise ArvDockerError(f"{message}. Give --force-image-format to store the image all the same.")
-        self._progress.say(f"warning: {message}")
+        self._progress.warn(message)
         self._checked = True
 
     def from_keep(self, name: Reference | ImageId) -> Ingested | None:
@@ -168,7 +168,7 @@ class Cataloguing:
         if made and not held.holders:
             self._say_what_is_alike(written, held, done)
         for refused in written.layers.write_links(layout, made[0]) if made else ():
-            self._progress.say(f"warning: {refused}")
+            self._progress.warn(str(refused))
         return replace(done, bytes_sent=written.sent, bytes_spared=written.spared)
 
     def adopt(

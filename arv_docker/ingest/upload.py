@@ -195,8 +195,8 @@ class Storing:
         if not expected.diff_ids:  # only now is it known which layers these are
             layers = LayerLookup(self._cluster, diff_ids, self.records.trust)
         if len(diff_ids) > CLASSIC_LAYER_LIMIT:
-            self._progress.say(
-                f"warning: the image has {len(diff_ids)} layers; Docker's classic store "
+            self._progress.warn(
+                f"the image has {len(diff_ids)} layers; Docker's classic store "
                 f"cannot load more than {CLASSIC_LAYER_LIMIT}"
             )
         return Written(stored, sent, spared, layers, digests)

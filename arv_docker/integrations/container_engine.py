@@ -257,7 +257,7 @@ def _described(cluster: Cluster, uuid: str, properties: Mapping[str, str], progr
     except ClusterError as error:
         if error.status not in (403, 422):
             raise
-        progress.say(f"warning: the cluster takes no properties {', '.join(properties)}: {error}")
+        progress.warn(f"the cluster takes no properties {', '.join(properties)}: {error}")
 
 
 @contextmanager

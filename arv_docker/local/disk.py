@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
 import stat
@@ -17,6 +18,8 @@ from typing import IO
 from ..errors import DigestMismatch, DiskError
 from ..model.image import Digest
 from .progress import Advance, size
+
+log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 #: What a file system says that has no hard links, or none to there.
@@ -110,6 +113,7 @@ def lock(path: Path, waiting: Iterable[None] = ()) -> int:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            log.info("waiting for another process that holds %s", path)
             next(told, None)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         with suppress(FileNotFoundError):

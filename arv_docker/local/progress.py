@@ -44,7 +44,13 @@ class Progress(Protocol):
     """What the verbs tell of their work."""
 
     def say(self, message: str) -> None:
-        """Something that a person should know, on a line of its own."""
+        """Tell a person ``message``, on a line of its own."""
+
+    def warn(self, message: str) -> None:
+        """Tell a person of something that may not be as it was meant, also where little is to be said."""
+
+    def fail(self, message: str) -> None:
+        """Tell a person that one of several images failed, also where little is to be said."""
 
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
         """A step that deals with ``total`` bytes (None: unknown); the block gets a function to report them to."""
@@ -54,10 +60,18 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Tells nothing."""
+    """Progress that tells nothing."""
 
     def say(self, message: str) -> None:
-        """Nothing."""
+        """Tell nothing."""
+
+    def warn(self, message: str) -> None:
+        """Tell of a warning, where anything is told."""
+        self.say(f"warning: {message}")
+
+    def fail(self, message: str) -> None:
+        """Tell of a failure, where anything is told."""
+        self.say(message)
 
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
         """Nothing."""
@@ -94,6 +108,21 @@ class Messages(Lines):
 
     step = Silent.step
     storing = Silent.storing
+
+
+class Quiet(Messages):
+    """Warnings and failures, and nothing else."""
+
+    def say(self, message: str) -> None:
+        """Tell nothing."""
+
+    def warn(self, message: str) -> None:
+        """Write a warning, as a line."""
+        super().say(f"warning: {message}")
+
+    def fail(self, message: str) -> None:
+        """Write a failure, as a line."""
+        super().say(message)
 
 
 class Batch(Messages):

@@ -8,6 +8,7 @@ SDK's business.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -16,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import BadSettings
+
+log = logging.getLogger(__name__)
 
 FILE_NAME = "arv-docker.conf"
 TRUSTED_WRITERS = "ARV_DOCKER_TRUSTED_WRITERS"
@@ -76,6 +79,7 @@ def settings() -> Settings:
     if found is None:
         return _of(own)
     written = _parsed(found)
+    log.debug("settings of %s: %s", found, ", ".join(written))
     try:
         return _of({**written, **own})
     except BadSettings as error:

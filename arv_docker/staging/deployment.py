@@ -117,7 +117,7 @@ def _tell_of_others(taken: Sequence[Container], engine: str, own: Platform, prog
     """Says which images are for another platform than the engine's, which may run them or not."""
     for it in taken:
         if "unknown" not in (it.platform.os, it.platform.architecture) and not suits(it.platform, own):
-            progress.say(f"warning: {it.name} is for {it.platform}, and {engine} runs on {own}")
+            progress.warn(f"{it.name} is for {it.platform}, and {engine} runs on {own}")
 
 
 def _deployed(container: Container, engine: Engine, progress: Progress) -> Deployed:

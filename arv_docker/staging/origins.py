@@ -75,7 +75,7 @@ class FromKeep:
         trust = Trust.of(cluster.user_uuid, cluster.system_user_uuid, settings().trusted_writers)
         resolved = _resolved(cluster, wanted, trust, self._progress)
         for warning in resolved.warnings:
-            self._progress.say(f"warning: {warning}")
+            self._progress.warn(warning)
         image_id = image_file(resolved.collection).image_id
         link = resolved.link
         if digest and link is not None and link.link_class == resolver.HASH and digest != image_id:
@@ -129,7 +129,7 @@ class FromEngine:
                 engine.tag(image.id, name)
                 return image
             except (EngineError, NoSuchImage) as error:
-                self._progress.say(_by_tag(wanted, wanted.known, error.message))
+                self._progress.warn(_by_tag(wanted, wanted.known, error.message))
         try:
             engine.pull(name, self._progress.say)
         except EngineError as error:
@@ -139,7 +139,7 @@ class FromEngine:
                 image = engine.inspect(name)
             except NoSuchImage:
                 raise NoSuchImage(f"{engine.name} has no {wanted}, and cannot fetch it.", detail=str(error)) from None
-            self._progress.say(f"warning: {wanted} cannot be fetched, what {engine.name} has is taken: {error}")
+            self._progress.warn(f"{wanted} cannot be fetched, what {engine.name} has is taken: {error}")
             return image
         return engine.inspect(name)
 
@@ -160,7 +160,7 @@ class FromRegistry:
             try:
                 return self._found(wanted.known, wanted.platform or wanted.known_platform)
             except (NoSuchImage, RegistryError) as error:
-                self._progress.say(_by_tag(wanted, wanted.known, error.message))
+                self._progress.warn(_by_tag(wanted, wanted.known, error.message))
         return self._found(wanted.name, wanted.platform)
 
     def _found(self, name: Reference, platform: Platform | None) -> Found:
@@ -217,4 +217,4 @@ def _stored(cluster: Cluster, collection: CollectionRecord) -> Iterator[StoredIm
 
 
 def _by_tag(wanted: Wanted, known: Reference, why: str) -> str:
-    return f"warning: {wanted} cannot be had as {known.canonical}, what the name means now is taken: {why}"
+    return f"{wanted} cannot be had as {known.canonical}, what the name means now is taken: {why}"

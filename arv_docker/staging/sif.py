@@ -68,7 +68,7 @@ def fill(
     with building(tarballs.cache_folder() / f"{stored.file.image_id.hex}.sif", progress) as folder:
         there = images.find(stored.file)
         if there is not None and not trust.includes(there.modified_by):
-            progress.say(f"warning: {there.uuid} was last written by {there.modified_by}, who is not trusted; replaced")
+            progress.warn(f"{there.uuid} was last written by {there.modified_by}, who is not trusted; replaced")
         elif there is not None and not force:
             kept = images.keep(there)
             return Filled(image_id, kept.uuid, kept.pdh, kept.name, kept.trash_at, already=True, size=0)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from arv_docker import cli, errors
-from arv_docker.cli import arv_docker, finished, without_local
+from arv_docker.cli import arv_docker, exit_code_of, without_local
 
 from ..test_errors import ALL
 from .conftest import Run
@@ -147,7 +147,7 @@ def test_an_error_becomes_its_exit_code_and_words(
     def fails() -> int:
         raise error("what happened", detail="the engine's words\nin two lines")
 
-    assert finished(fails, "arv-docker") == error("").exit_code
+    assert exit_code_of(fails, "arv-docker") == error("").exit_code
     assert capsys.readouterr() == ("", "arv-docker: what happened\n  the engine's words\n  in two lines\n")
 
 
@@ -155,18 +155,18 @@ def test_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted() -> int:
         raise KeyboardInterrupt
 
-    assert finished(interrupted, "arv-docker") == 130
+    assert exit_code_of(interrupted, "arv-docker") == 130
     assert capsys.readouterr().err == "arv-docker: interrupted\n"
 
 
 def test_without_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
-    assert finished(lambda: 8, "arv-docker") == 8
+    assert exit_code_of(lambda: 8, "arv-docker") == 8
 
 
 def test_a_command_s_own_code() -> None:
-    assert finished(lambda: 0, "x") == 0
-    assert finished(lambda: 8, "x") == 8
+    assert exit_code_of(lambda: 0, "x") == 0
+    assert exit_code_of(lambda: 8, "x") == 8
 
 
 @pytest.mark.conforms("K26")
@@ -241,12 +241,12 @@ def test_no_engine_is_installed(tmp_path: Path) -> None:
 
 MANY = """
 import sys
-from arv_docker.cli import finished
+from arv_docker.cli import exit_code_of
 def run():
     for number in range(200_000):
         print("a line of the listing", number)
     return 0
-sys.exit(finished(run, "arv-docker"))
+sys.exit(exit_code_of(run, "arv-docker"))
 """
 
 
@@ -265,9 +265,9 @@ def test_a_reader_that_has_gone() -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
 def test_signals_end_a_command_with_their_code(number: signal.Signals, code: int) -> None:
     # What starts the tests may have signals ignored, as nohup does.
-    waits = "import signal, sys, time\nfrom arv_docker.cli import finished\n"
+    waits = "import signal, sys, time\nfrom arv_docker.cli import exit_code_of\n"
     waits += "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
-    waits += "def run():\n    print('up', flush=True)\n    time.sleep(600)\nsys.exit(finished(run, 'arv-docker'))"
+    waits += "def run():\n    print('up', flush=True)\n    time.sleep(600)\nsys.exit(exit_code_of(run, 'arv-docker'))"
     with subprocess.Popen([sys.executable, "-c", waits], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
@@ -293,8 +293,13 @@ def test_every_verb_is_a_module_with_two_names() -> None:
 
 
 def test_nohup_is_heeded() -> None:
-    waits = (
-        "import os, signal, sys\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nfrom arv_docker.cli import finished\n"
-    )
-    waits += "def run():\n    os.kill(os.getpid(), signal.SIGHUP)\n    return 8\nsys.exit(finished(run, 'arv-docker'))"
+    waits = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+from arv_docker.cli import exit_code_of
+def run():
+    os.kill(os.getpid(), signal.SIGHUP)
+    return 8
+sys.exit(exit_code_of(run, 'arv-docker'))
+"""
     assert subprocess.run([sys.executable, "-c", waits]).returncode == 8
