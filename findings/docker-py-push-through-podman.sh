@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# docker 7.2.0 (PyPI) with Podman 5.8.6 (Debian sid: podman 5.8.6+ds1-3), `client.images.push` that fails. Needs root.
+#
+# Expected: the reason, as APIError or in the text that push returns, which has it with Docker.
+# Instead: KeyError: 'message', from inside the library, and nothing about a registry. Podman answers 500 with a body in the
+#   form of Docker's progress stream ({"errorDetail": …, "error": …}); the library looks for "message" in the body of
+#   every failure, and ends in an error that is no docker.errors.DockerException, so that callers who catch those are not helped.
+# Seen: "KeyError 'message'", where the body of the answer says "connection refused".
+# Why it matters: a wrong password, a full registry and a typing error all look the same, and like a fault of the caller.
+set -eu
+tmp=$(mktemp -d); trap 'rm -rf "$tmp"' EXIT; cd "$tmp"
+changed() { echo "CHANGED: $*" >&2; exit 1; }
+debian() { # SUITE PACKAGE=VERSION...: unpack pinned packages, and the libraries they need, into $tmp/root
+    local suite=$1; shift
+    mkdir -p apt/lists/partial apt/cache/archives/partial; : > apt/status
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]" \
+        "$(apt-get indextargets --format '$(REPO_URI)' | grep -m 1 '/debian/*$') $suite main" > apt/sources
+    export APT_CONFIG=$tmp/apt/conf
+    printf '%s "%s";\n' Dir::Etc::sourcelist "$tmp/apt/sources" Dir::Etc::sourceparts - Dir::State::lists "$tmp/apt/lists" \
+        Dir::State::status "$tmp/apt/status" Dir::Cache "$tmp/apt/cache" APT::Sandbox::User root > apt/conf
+    apt-get -qq update && apt-get -qq -y --no-install-recommends --download-only install "$@" > apt/log 2>&1 \
+        || { cat apt/log >&2; echo "cannot fetch $*" >&2; exit 3; }
+    for package in apt/cache/archives/*.deb; do dpkg -x "$package" root; done
+}
+run() { # PROGRAM ARGUMENT...: run a program of $tmp/root with the libraries beside it
+    local program=$tmp/root/usr/bin/$1; shift
+    "$(find "$tmp/root" -name 'ld-linux-*.so.*' | head -n 1)" --library-path "$(find "$tmp/root/lib" "$tmp/root/usr/lib" -maxdepth 1 \
+        -name '*-linux-gnu' 2> /dev/null | paste -s -d :)" "$program" "$@"
+}
+inside() { # COMMAND ARGUMENT...: run a command in a system of its own made of $tmp/root, with $tmp/work as /work
+    mkdir -p root/work root/proc root/dev root/sys root/tmp root/run root/root root/var/tmp root/etc work
+    [ -e root/etc/passwd ] || { echo root:x:0:0:root:/root:/bin/sh > root/etc/passwd; echo root:x:0: > root/etc/group; }
+    for name in bin lib lib64 sbin; do [ -e "root/$name" ] || ln -s "usr/$name" "root/$name"; done
+    [ -e root/bin/sh ] || ln -s dash root/bin/sh
+    touch root/etc/resolv.conf root/etc/hosts root/etc/localtime
+    unshare --mount --propagation private sh -c 'cd "$1" && mount --rbind root root && mount --bind work root/work && cd root \
+        && for name in proc dev sys; do mount --rbind "/$name" "$name" || exit 3; done && mount -t tmpfs none tmp && mkdir -p .outside \
+        && pivot_root . .outside && cd /work && umount -l /.outside && shift && exec env -i PATH=/usr/bin:/usr/sbin HOME=/root "$@"' sh "$tmp" "$@"
+}
+pypi() { # PACKAGE==VERSION...: install pinned packages into $tmp/venv
+    python3 -m venv venv && venv/bin/pip install -q --disable-pip-version-check "$@" 2> pip.err \
+        || { cat pip.err >&2; echo "cannot install $*" >&2; exit 3; }
+}
+debian sid podman=5.8.6+ds1-3 netavark coreutils dash mount
+pypi docker==7.2.0
+
+mkdir -p work root/etc/containers
+echo '{"default": [{"type": "insecureAcceptAnything"}]}' > root/etc/containers/policy.json
+cat > work/serve.sh <<'EOF'
+echo $$ > pid
+exec podman --root /tmp/store --runroot /tmp/run --storage-driver vfs system service --time 60 unix:///work/socket
+EOF
+inside sh serve.sh > service.log 2>&1 &
+trap '[ ! -e work/pid ] || kill "$(cat work/pid)" 2> /dev/null; rm -rf "$tmp"' EXIT
+for _ in $(seq 100); do [ ! -S work/socket ] || break; sleep 0.1; done
+[ -S work/socket ] || { cat service.log >&2; echo "Podman does not run here" >&2; exit 3; }
+
+venv/bin/python - > seen <<'EOF'
+import hashlib, io, json, os, tarfile
+
+import docker
+
+
+def archive(*names):
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("hello"))
+    layer, files, images = raw.getvalue(), {}, []
+    for name in names:
+        files[name + ".json"] = json.dumps({
+            "architecture": "amd64", "os": "linux", "config": {"Labels": {"name": name}},
+            "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]}}).encode()
+        images.append({"Config": name + ".json", "RepoTags": [name + ":1"], "Layers": ["layer.tar"]})
+    files |= {"layer.tar": layer, "manifest.json": json.dumps(images).encode()}
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for path, content in files.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
+client = docker.DockerClient(base_url="unix://" + os.path.abspath("work/socket"))
+client.images.load(archive("app"))[0].tag("127.0.0.1:1/app", "1")
+try:
+    seen = client.images.push("127.0.0.1:1/app", tag="1")
+except Exception as error:
+    seen = f"{type(error).__name__} {error}"
+    body = error.__context__.response.text if error.__context__ is not None else ""
+    seen += ", the answer has the reason" if "connection refused" in body else ", the answer has no reason"
+print(seen)
+EOF
+cat seen
+[ "$(cat seen)" = "KeyError 'message', the answer has the reason" ] || changed "push ends otherwise"
+echo "as stated"
