@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .archive.layer import CHUNK
 from .errors import BadReference, ContentError, NoSuchImage
-from .local.disk import locked_if_free
+from .local.disk import try_lock
 from .local.progress import Progress
 from .model.image import Digest, Platform
 from .model.reference import ImageId
@@ -161,13 +161,13 @@ class Cache:
             self._remove_if_free(kept.path, kept.path.stem)
             return
         assert kept.image_id is not None
-        with locked_if_free(self._entries.lock_of(kept.image_id)) as free:
+        with try_lock(self._entries.lock_of(kept.image_id)) as free:
             if free:
                 self._entries.discard(kept.path)
 
     def _remove_if_free(self, path: Path, image_id: str) -> None:
         """Removes a file about the tarball of that image, a tarball with its record, if no process works on it."""
-        with locked_if_free(self._folder / f"{image_id}.tar.lock") as free:
+        with try_lock(self._folder / f"{image_id}.tar.lock") as free:
             if free and path.suffix == ".tar":
                 tarballs.discard(path)
             elif free:
@@ -185,7 +185,7 @@ class Cache:
             if path.suffix == ".partial" or not (self._folder / f"{of}.tar").exists():
                 self._remove_if_free(path, of)
         for lock in self._folder.glob("*.tar.lock"):
-            with locked_if_free(lock):
+            with try_lock(lock):
                 pass
 
     def _prune(self) -> None:

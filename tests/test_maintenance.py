@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from arv_docker.local.disk import locked
+from arv_docker.local.disk import hold_lock
 from arv_docker.local.progress import Silent
 from arv_docker.maintenance import IMAGE, TARBALL, Cache
 from arv_docker.model.image import OCI_LAYER, Descriptor, Digest
@@ -109,7 +109,7 @@ def test_what_another_process_works_on_stays() -> None:
     entries, folder = user_entries(), tarballs.cache_folder()
     path = tarball()
     (folder / f"{path.name}.partial").touch()
-    with entries.fetching(APP.parsed.digest), locked(folder / f"{path.name}.lock"):
+    with entries.fetching(APP.parsed.digest), hold_lock(folder / f"{path.name}.lock"):
         busy = entries.root / f".{APP.parsed.digest.hex}.new.partial"
         busy.touch()
         Cache(Silent()).clear()
@@ -164,7 +164,7 @@ def test_gc_takes_the_tarball_of_interrupted_work() -> None:
     path = tarball()
     tarballs.write_record(path, path.stat(), "docker", passing=True)
     assert tarballs.is_passing(path)
-    with locked(path.with_name(f"{path.name}.lock")):
+    with hold_lock(path.with_name(f"{path.name}.lock")):
         Cache(Silent()).gc()
         assert path.exists()
     tarballs.keep(path, "docker")

@@ -23,8 +23,8 @@ from ..archive import canonical
 from ..archive.canonical import ALIGNED_SPAN, BLOCK_SIZE, END, Layout
 from ..archive.layer import Layer
 from ..errors import BadArchive
-from ..local.disk import writing
-from ..local.progress import UNHEARD, Advance
+from ..local.disk import disk_errors
+from ..local.progress import UNHEARD_STEP, Advance
 from ..model import manifest_text
 from ..model.image import Config, Digest
 
@@ -68,7 +68,7 @@ class BlockStore:
     blocks that really went to Keep, ``bytes_sent`` counts them, ``bytes_spared`` what was there before.
     """
 
-    def __init__(self, put: Put, known: Mapping[str, str] | None = None, spared: Advance = UNHEARD) -> None:
+    def __init__(self, put: Put, known: Mapping[str, str] | None = None, spared: Advance = UNHEARD_STEP) -> None:
         """``put`` gets a block and its MD5 in hex, and gives its locator.
 
         ``known`` are locators of blocks that Keep has, by ``md5+size``: such blocks are not
@@ -163,7 +163,7 @@ class ArchiveWriter:
             self._aligned[layer.claimed or layer.diff_id] = self._store_aligned(layer, buffer, end)
         else:
             self._packed[layer.diff_id] = self._spool.tell()
-            with writing(self._spool_folder, end - _HEADER):
+            with disk_errors(self._spool_folder, end - _HEADER):
                 self._spool.write(buffer[_HEADER:end])
                 self._spool.flush()
             self._blocks.release(buffer)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadSettings, ClusterError, NoCluster
-from ..local.settings import home, user_folder
+from ..local.settings import home_folder, user_folder
 from ..model.manifest_text import BLOCK_SIZE
 
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
@@ -31,7 +31,7 @@ _FIRST_RETRIES = 2
 def client_from_settings(retries: int) -> Any:
     """A client object for the cluster of the Arvados settings (environment, ``settings.conf``); raises NoCluster
     without."""
-    home()  # where the SDK looks when it is loaded, whatever XDG's variables name
+    home_folder()  # where the SDK looks when it is loaded, whatever XDG's variables name
     import arvados.config
 
     try:

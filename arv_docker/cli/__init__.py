@@ -240,7 +240,7 @@ def progress_for(args: argparse.Namespace) -> Progress:
     told = getattr(args, "telling", "")
     if told == "quiet":
         return progress.Quiet(sys.stderr)
-    return progress.Lines(sys.stderr) if told else progress.on()
+    return progress.Lines(sys.stderr) if told else progress.progress_on()
 
 
 @contextmanager

@@ -94,7 +94,7 @@ def _run(args: argparse.Namespace, out: TextIO, err: TextIO) -> int:
     if args.from_archive is None and (args.image is None or (args.image == "images" and args.tag is None)):
         args.shown = _progress(args, err, progress.Lines)
         return _list(args, out)
-    args.shown = _progress(args, err, progress.on)
+    args.shown = _progress(args, err, progress.progress_on)
     name = None if args.image is None else name_from_arguments(args.image, args.tag)
     args.cache = args.cache and args.resume
     print(ingest.ingested(args, name, args.shown).uuid, file=out)
@@ -106,7 +106,7 @@ def _progress(args: argparse.Namespace, err: TextIO, usual: Callable[[TextIO], p
         return progress.Silent()
     if args.progress == "--no-progress":
         return progress.Messages(err)
-    return progress.Batch(err) if args.progress == "--batch-progress" else usual(err)
+    return progress.BatchLines(err) if args.progress == "--batch-progress" else usual(err)
 
 
 def _list(args: argparse.Namespace, out: TextIO) -> int:

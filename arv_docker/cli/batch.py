@@ -211,8 +211,8 @@ class Batch:
 def tell(result: Ingested, shown: progress.Progress) -> None:
     """A line on what happened."""
     state = "already stored" if result.already else "stored"
-    spared = f", {progress.size(result.bytes_spared)} were in Keep" if result.bytes_spared else ""
-    shown.say(f"{result.name or result.image_id}: {state}, {progress.size(result.bytes_sent)} sent{spared}")
+    spared = f", {progress.size_text(result.bytes_spared)} were in Keep" if result.bytes_spared else ""
+    shown.say(f"{result.name or result.image_id}: {state}, {progress.size_text(result.bytes_sent)} sent{spared}")
     if result.beside:
         shown.say(f"under {result.beside.image_id} too, of the same blocks: {result.beside.uuid}")
     if result.unique:

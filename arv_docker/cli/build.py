@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         stored = ingest.from_engine(engine, _called(args, image), image) if ingest else None
     if stored is not None:
         state = "already stored" if stored.already else "stored"
-        shown.say(f"{args.tag or image.id}: {state}, {progress.size(stored.bytes_sent)} sent")
+        shown.say(f"{args.tag or image.id}: {state}, {progress.size_text(stored.bytes_sent)} sent")
     if args.json:
         cli.print_json(_document(args.tag, image, stored))
     else:
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _built(args: argparse.Namespace, engine: Engine, shown: progress.Progress) -> EngineImage:
     from ..engines.building import Build
-    from ..engines.output import Ending, settled
+    from ..engines.output import Ending, steady_lines
 
     with _context(args.path) as context:
         wanted = Build(
@@ -103,7 +103,7 @@ def _built(args: argparse.Namespace, engine: Engine, shown: progress.Progress) -
             cpuset_cpus=args.cpuset_cpus,
             network=args.network,
         )
-        ending = Ending(settled(engine.build(wanted)))
+        ending = Ending(steady_lines(engine.build(wanted)))
         with shown.step(f"building {args.tag or 'the image'}", None):
             for line in ending:
                 shown.say(line.rstrip("\n"))

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from .. import cli
 from ..errors import NotVerified
-from ..local.progress import printable, size
+from ..local.progress import printable, size_text
 
 if TYPE_CHECKING:
     from ..maintenance import Cache, Kept
@@ -80,10 +80,10 @@ def _list(args: argparse.Namespace, cache: Cache) -> int:
     for it in found:
         image_id = it.image_id.short if it.image_id else "<unknown>"
         names = ", ".join(_names(it)) if it.usable else "<unusable>"
-        rows.append((it.kind, image_id, str(it.platform or "<unknown>"), size(it.size), _ago(it.age), names))
+        rows.append((it.kind, image_id, str(it.platform or "<unknown>"), size_text(it.size), _ago(it.age), names))
     for line in _table(rows):
         print(line)
-    print(f"{len(found)} in all, {size(sum(it.size for it in found))}")
+    print(f"{len(found)} in all, {size_text(sum(it.size for it in found))}")
     return 0
 
 
@@ -114,7 +114,7 @@ def _freed(args: argparse.Namespace, count: int) -> int:
     if args.json:
         cli.print_json({"removed_bytes": count})
     else:
-        print(f"{size(count)} removed")
+        print(f"{size_text(count)} removed")
     return 0
 
 

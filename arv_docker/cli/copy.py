@@ -246,8 +246,10 @@ def _tell(image: Candidate, outcome: Copied | Planned, shown: progress.Progress)
 
     if isinstance(outcome, Copied):
         state = "already there" if outcome.already else "copied"
-        spared = f", {progress.size(outcome.bytes_spared)} were there" if outcome.bytes_spared else ""
-        shown.say(f"{image}: {state}, {progress.size(outcome.bytes_sent)} sent{spared}, {outcome.links_written} links")
+        spared = f", {progress.size_text(outcome.bytes_spared)} were there" if outcome.bytes_spared else ""
+        shown.say(
+            f"{image}: {state}, {progress.size_text(outcome.bytes_sent)} sent{spared}, {outcome.links_written} links"
+        )
 
 
 def _document(image: Candidate, outcome: Copied | Planned | ArvDockerError) -> dict[str, object]:

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from .. import cli
 from ..errors import ArvDockerError
 from ..local import installation, progress
-from ..local.disk import writing
-from ..local.progress import size
+from ..local.disk import disk_errors
+from ..local.progress import size_text
 from ..store import tarballs
 
 #: A block that is stored and read to see that it can be done; the cluster collects it as garbage.
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _command(_: argparse.Namespace) -> str:
-    found = installation.on_path()
+    found = installation.command_on_path()
     if found is None:
         raise ArvDockerError("no arv-keepdocker is on PATH. Add the scripts of this environment to it.")
     owner, environment = installation.owner_of(found), installation.Environment.at()
@@ -91,11 +91,11 @@ def _engine(args: argparse.Namespace) -> str:
 
 def _cache(_: argparse.Namespace) -> str:
     folder = tarballs.cache_folder()
-    with writing(folder):
+    with disk_errors(folder):
         probe = folder / ".probe"
         probe.touch()
         probe.unlink()
-    return f"{folder}, {size(shutil.disk_usage(folder).free)} free"
+    return f"{folder}, {size_text(shutil.disk_usage(folder).free)} free"
 
 
 def _cluster(args: argparse.Namespace) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .. import cli
 from ..errors import BadSettings, ClusterError, NoCluster
-from ..local.progress import printable, size
+from ..local.progress import printable, size_text
 from ..model.reference import references_in
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _text(document: dict[str, object]) -> str:
     for key, value in document.items():
         label = key.replace("_", " ")
         if not isinstance(value, list):
-            shown = f"{size(value)} ({value} bytes)" if key == "size" and isinstance(value, int) else value
+            shown = f"{size_text(value)} ({value} bytes)" if key == "size" and isinstance(value, int) else value
             lines.append(f"{label + ':':17}{shown}")
             continue
         lines.append(f"{label + ':':17}{len(value)}")
@@ -171,7 +171,7 @@ def _text(document: dict[str, object]) -> str:
 def _entry(item: object) -> str:
     if not isinstance(item, dict):
         return str(item)
-    return "  ".join(size(value) if key == "size" else _words(value) for key, value in item.items())
+    return "  ".join(size_text(value) if key == "size" else _words(value) for key, value in item.items())
 
 
 def _words(value: object) -> str:

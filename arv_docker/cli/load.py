@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
         result = load.load(cluster, resolved.collection, engine, name, shown)
     what = "already there" if result.already else "loaded"
     tagged = f", tagged {result.name}" if result.name else ""
-    spared = f", {engine.name} had {progress.size(result.bytes_spared)}" if result.bytes_spared else ""
-    shown.say(f"{args.name}: {what}{tagged}, {progress.size(result.bytes_read)} read from Keep{spared}")
+    spared = f", {engine.name} had {progress.size_text(result.bytes_spared)}" if result.bytes_spared else ""
+    shown.say(f"{args.name}: {what}{tagged}, {progress.size_text(result.bytes_read)} read from Keep{spared}")
     if args.json:
         digests = {"image_id": str(result.image_id), "engine_id": str(result.engine_id)}
         cli.print_json(dataclasses.asdict(result) | digests)

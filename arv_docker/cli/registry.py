@@ -138,7 +138,7 @@ def _push(args: argparse.Namespace, registry: Registry) -> int:
         sizes = getattr(image, "sizes", {})
         with shown.step(f"pushing to {registry.host}", sum(sizes.values()) or None) as advance:
             pushed = registry.push(image, name, advance, compress=not args.uncompressed)
-    shown.say(f"{pushed.reference.familiar}: pushed, {progress.size(pushed.bytes_sent)} sent")
+    shown.say(f"{pushed.reference.familiar}: pushed, {progress.size_text(pushed.bytes_sent)} sent")
     document = {
         "name": name,
         "reference": pushed.reference.familiar,

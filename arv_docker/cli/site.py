@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .. import cli, site
 from ..errors import ContentError, UsageError
-from ..local.settings import expanded
+from ..local.settings import expand_home
 
 _EPILOG = """\
 examples:
@@ -208,7 +208,7 @@ def _list_users(args: argparse.Namespace) -> int:
 
 def _folder(args: argparse.Namespace) -> Path:
     folder: Path | None = args.dir
-    return expanded(folder or site.default_folder()).absolute()
+    return expand_home(folder or site.default_folder()).absolute()
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:

@@ -213,7 +213,7 @@ def _fill_sif_cache(args: argparse.Namespace, shown: progress.Progress) -> int:
             for warning in resolved.warnings:
                 shown.warn(warning)
             done.append(sif.fill(cluster, resolved.collection, apptainer, shown, trust, force=args.force))
-            how = "already there" if done[-1].already else f"converted, {progress.size(done[-1].size)}"
+            how = "already there" if done[-1].already else f"converted, {progress.size_text(done[-1].size)}"
             shown.say(f"{name}: {how}; kept until {done[-1].trash_at}")
             if not args.json:
                 print(done[-1].uuid)

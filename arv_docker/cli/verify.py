@@ -75,7 +75,7 @@ def _verify_stored(args: argparse.Namespace) -> int:
         digests = ("image_id", "config_digest", "manifest_digest")
         cli.print_json(dataclasses.asdict(report) | {key: str(getattr(report, key)) for key in digests})
         return 0
-    how = "structure and blocks" if report.quick else f"{progress.size(report.bytes_read)} of layers"
+    how = "structure and blocks" if report.quick else f"{progress.size_text(report.bytes_read)} of layers"
     layout = "canonical archive" if report.canonical else "archive of another layout"
     print(f"verified {report.pdh}: {how}, {report.layers} layers, {report.blocks} blocks, {layout}")
     return 0

@@ -13,11 +13,11 @@ from collections import deque
 from pathlib import Path
 
 from ..errors import EngineError, NoEngine
-from ..local.disk import read
+from ..local.disk import read_file
 from ..model.image import Platform
 from ..model.manifest import machine_platform
-from .output import Ending, lines
-from .process import Finished, pieces, run
+from .output import Ending, lines_of
+from .process import CompletedCommand, run_command, stream_output
 
 #: By preference: where both are there, the second often stands for the first.
 COMMANDS = ("apptainer", "singularity")
@@ -36,12 +36,12 @@ class Apptainer:
 
     def __init__(self, command: str | None = None) -> None:
         """Finds the command on PATH; raises NoEngine if there is none."""
-        self.command = command or _found()
+        self.command = command or _find_command()
         self.name = Path(self.command).name
 
     def version(self) -> str:
         """The program's version, for example ``1.4.5``."""
-        words = run([self.command, "--version"], self._check).stdout.decode(errors="replace").split()
+        words = run_command([self.command, "--version"], self._check).stdout.decode(errors="replace").split()
         return words[-1] if words else ""
 
     def platform(self) -> Platform:
@@ -60,7 +60,7 @@ class Apptainer:
         # Run in the folder: a path of the user's may have a colon, behind which a name would begin.
         command = [self.command, "build", _SIF, f"docker-archive:{ARCHIVE}"]
         # It may be silent for long, and there is no engine behind it that could be gone.
-        said = Ending(lines(pieces(command, folder=folder, variables=own, answers=lambda: True)))
+        said = Ending(lines_of(stream_output(command, folder=folder, variables=own, answers=lambda: True)))
         tail = "".join(deque(said, _TAIL))
         if said.value != 0:
             raise EngineError(f"{self.name} build failed with status {said.value}; its last words:", detail=tail)
@@ -68,7 +68,7 @@ class Apptainer:
             raise EngineError(f"{self.name} build ended well, and wrote no SIF file.", detail=tail)
         return folder / _SIF
 
-    def _check(self, finished: Finished) -> None:
+    def _check(self, finished: CompletedCommand) -> None:
         if finished.status != 0:
             raise EngineError(f"{self.name} failed with status {finished.status}.", detail=finished.stderr)
 
@@ -76,12 +76,12 @@ class Apptainer:
 def is_sif(path: Path) -> bool:
     """Whether a file begins as SIF files do."""
     try:
-        return read(path, _MAGIC_AT + len(_MAGIC)).startswith(_MAGIC, _MAGIC_AT)
+        return read_file(path, _MAGIC_AT + len(_MAGIC)).startswith(_MAGIC, _MAGIC_AT)
     except OSError:
         return False
 
 
-def _found() -> str:
+def _find_command() -> str:
     for command in COMMANDS:
         if path := shutil.which(command):
             return path

@@ -30,14 +30,14 @@ from ..errors import (
     NoEngine,
     NoSuchImage,
 )
-from ..local.disk import room_in
+from ..local.disk import free_space
 from ..model.image import Digest, Platform
 from ..model.reference import ImageId, Reference
 from ..registry.credentials import Credentials
 from . import EngineImage, ListedImage, process
 from .building import Build
-from .output import Ending, lines
-from .process import Finished, run
+from .output import Ending, lines_of
+from .process import CompletedCommand, run_command
 
 #: The columns of a listing, for a template: Podman's ``{{json .}}`` gives other keys, and all lines at once.
 _COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size")
@@ -99,7 +99,7 @@ class CommandLine:
         """What the command ``images --no-trunc`` lists, newest first."""
         listing = self.run("images", "--no-trunc", "--format", _LISTING).stdout
         try:
-            return [_listed(json.loads(line)) for line in listing.splitlines() if line]
+            return [_image_of_line(json.loads(line)) for line in listing.splitlines() if line]
         except _UNREADABLE as error:
             raise EngineError(f"{self.name} images gave a listing that cannot be read: {error!r}.") from error
 
@@ -111,7 +111,7 @@ class CommandLine:
             some = images[start : start + _AT_ONCE]
             lines = self.run("image", "inspect", "--format", "{{json .RootFS.Layers}}", *some).stdout.splitlines()
             try:
-                chains |= {tuple(_ids(json.loads(line) or ())) for line in lines if line}
+                chains |= {tuple(_digests_of(json.loads(line) or ())) for line in lines if line}
             except _UNREADABLE as error:
                 raise EngineError(f"{self.name} image inspect gave layers that cannot be read: {error!r}.") from error
         return chains
@@ -138,18 +138,18 @@ class CommandLine:
         """What the name may be written as in the engine, the likeliest first, the one for a registry last."""
         return [name.written or name.familiar]
 
-    def given(self, name: Reference) -> str:
+    def target_name(self, name: Reference) -> str:
         """How a name is written that an image is given."""
         return name.familiar
 
     def tag(self, image: Digest, name: Reference) -> None:
         """Gives the image the name."""
-        self.run("tag", str(image), self.given(name))
+        self.run("tag", str(image), self.target_name(name))
 
     def pull(self, name: Reference, on_line: Callable[[str], None] | None = None) -> None:
         """Fetches the image; what the command prints goes to ``on_line``."""
         line = self._line("pull", self.spellings(name)[-1])
-        run(line, self._check, on_line=on_line, answers=self._answers)
+        run_command(line, self._check, on_line=on_line, answers=self._answers)
 
     def build(self, wanted: Build) -> Generator[str, None, EngineImage]:
         """Builds an image: the lines of the log as they come, then the image as the engine has it.
@@ -157,13 +157,13 @@ class CommandLine:
         Lines end as those of ``output.lines``. Raises BuildFailed with the end of the log
         where the engine is well, and the build is not.
         """
-        with tempfile.TemporaryDirectory(prefix="arv-docker-", dir=self.temporary()) as name:
+        with tempfile.TemporaryDirectory(prefix="arv-docker-", dir=self.temporary_folder()) as name:
             folder = Path(name)
             id_file = folder / "id"
-            tag = [f"--tag={self.given(wanted.tag)}"] if wanted.tag else []
+            tag = [f"--tag={self.target_name(wanted.tag)}"] if wanted.tag else []
             own = (f"--iidfile={id_file}", "--force-rm", *tag, *self.cache_options(wanted.cache_from))
             tail: deque[str] = deque(maxlen=_TAIL)
-            output = process.pieces(
+            output = process.stream_output(
                 self._line("build", *own, *wanted.options, wanted.source),
                 stdin=None if isinstance(wanted.context, Path) else wanted.context,
                 # Where a name of a Dockerfile means none of ours: Podman would look here before it looks into a tar.
@@ -172,7 +172,7 @@ class CommandLine:
                 answers=self._answers,
                 release=partial(self.end_steps, folder),
             )
-            ending = Ending(lines(output))
+            ending = Ending(lines_of(output))
             for line in ending:
                 if not line.endswith("\r"):
                     tail.append(line)
@@ -182,13 +182,13 @@ class CommandLine:
                 raise BuildFailed(
                     f"{self.title} could not build {wanted.tag or 'the image'}; its last words:", detail="".join(tail)
                 )
-            return self._built(id_file)
+            return self._image_of_file(id_file)
 
-    def folders(self) -> Sequence[Path]:
+    def data_folders(self) -> Sequence[Path]:
         """Where the engine puts what it is given, where that is on this machine."""
         return ()
 
-    def temporary(self) -> str | None:
+    def temporary_folder(self) -> str | None:
         """Where the engine has room for much; None for the usual place."""
         return None
 
@@ -204,24 +204,24 @@ class CommandLine:
         """The images whose layers a build may use, as options."""
         return [f"--cache-from={image}" for image in images]
 
-    def run(self, *arguments: str, patient: bool = False, unlogged: int = 0) -> Finished:
+    def run(self, *arguments: str, patient: bool = False, unlogged: int = 0) -> CompletedCommand:
         """Call the command, wait for its end and check its answer; a ``patient`` call may be silent while it works.
 
         The last ``unlogged`` words stay out of the log.
         """
         answers = self._answers if patient else None
-        return run(self._line(*arguments), self._check, answers=answers, unlogged=unlogged)
+        return run_command(self._line(*arguments), self._check, answers=answers, unlogged=unlogged)
 
     def pieces(self, *arguments: str) -> Generator[bytes, None, int]:
         """The output of one call in pieces, as it comes; then the exit status."""
-        return process.pieces(self._line(*arguments), answers=self._answers)
+        return process.stream_output(self._line(*arguments), answers=self._answers)
 
     def _line(self, *arguments: str) -> tuple[str, ...]:
         return (self.command, *self.options, *arguments)
 
-    def _told(self, *arguments: str) -> str:
+    def _output_of(self, *arguments: str) -> str:
         """What a call prints, however it ends."""
-        return run(self._line(*arguments), lambda _: None).stdout.decode(errors="replace").strip()
+        return run_command(self._line(*arguments), lambda _: None).stdout.decode(errors="replace").strip()
 
     def _answers(self) -> bool:
         """Whether the engine answers at all, for one that has been silent for long while it works."""
@@ -231,10 +231,10 @@ class CommandLine:
             return False
         return True
 
-    def _built(self, id_file: Path) -> EngineImage:
+    def _image_of_file(self, id_file: Path) -> EngineImage:
         """The image whose ID the engine wrote into a file."""
         try:
-            image_id = _id(id_file.read_text().strip())
+            image_id = _digest_of(id_file.read_text().strip())
         except (OSError, UnicodeDecodeError, BadReference) as error:
             raise EngineError(f"{self.name} build ended well, but left no image ID: {error}.") from error
         try:
@@ -267,7 +267,7 @@ class CommandLine:
             )
         return found.pop()
 
-    def _check(self, finished: Finished) -> None:
+    def _check(self, finished: CompletedCommand) -> None:
         """Raises the error that fits a command that failed."""
         if finished.status == 0:
             return
@@ -279,7 +279,7 @@ class CommandLine:
         if any(text in words for text in self.refusals.no_such_image):
             raise self._no_such_image(finished.command[-1], finished.stderr)
         if _NO_ROOM in words:
-            room = ", ".join(f"{room_in(path)} in {path}" for path in self.folders() if path.is_dir())
+            room = ", ".join(f"{free_space(path)} in {path}" for path in self.data_folders() if path.is_dir())
             raise EngineFull(
                 f"{self.title} has no room left: {room or 'its disk is full'}.", detail=finished.stderr, room=room
             )
@@ -294,7 +294,7 @@ class CommandLine:
         )
 
 
-def found(title: str, commands: Iterable[str]) -> str:
+def find_command(title: str, commands: Iterable[str]) -> str:
     """The first of the commands that is on PATH; raises NoEngine if none is."""
     for command in commands:
         if path := shutil.which(command):
@@ -305,18 +305,18 @@ def found(title: str, commands: Iterable[str]) -> str:
     )
 
 
-def _listed(line: Mapping[str, Any]) -> ListedImage:
+def _image_of_line(line: Mapping[str, Any]) -> ListedImage:
     return ListedImage(
-        line["Repository"], line["Tag"], _id(line["ID"]), line.get("CreatedSince", ""), line.get("Size", "")
+        line["Repository"], line["Tag"], _digest_of(line["ID"]), line.get("CreatedSince", ""), line.get("Size", "")
     )
 
 
 def _engine_image(document: Mapping[str, Any]) -> EngineImage:
     return EngineImage(
-        id=_id(document["Id"]),
+        id=_digest_of(document["Id"]),
         tags=tuple(document.get("RepoTags") or ()),
         digests=tuple(document.get("RepoDigests") or ()),
-        diff_ids=tuple(_ids((document.get("RootFS") or {}).get("Layers") or ())),
+        diff_ids=tuple(_digests_of((document.get("RootFS") or {}).get("Layers") or ())),
         platform=Platform(
             document.get("Os") or "unknown", document.get("Architecture") or "unknown", document.get("Variant") or ""
         ),
@@ -325,10 +325,10 @@ def _engine_image(document: Mapping[str, Any]) -> EngineImage:
     )
 
 
-def _ids(texts: Iterable[str]) -> Iterator[Digest]:
-    return map(_id, texts)
+def _digests_of(texts: Iterable[str]) -> Iterator[Digest]:
+    return map(_digest_of, texts)
 
 
-def _id(text: str) -> Digest:
+def _digest_of(text: str) -> Digest:
     """An engine's image ID; Podman leaves out ``sha256:``."""
     return Digest.sha256(text.removeprefix("sha256:"))

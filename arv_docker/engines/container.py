@@ -41,16 +41,19 @@ class Run:
     volumes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
-def start(engine: CommandLine, wanted: Run) -> Container:
+def start_container(engine: CommandLine, wanted: Run) -> Container:
     """Starts a container of an image that the engine has; raises NoSuchImage, or EngineError if it cannot start.
 
     Of one that does not start nothing is left.
     """
     image = engine.inspect(parse_name(wanted.image))
-    options = [f"--publish={_port(inside, outside)}" for inside, outside in wanted.ports.items()]
-    options += [f"--volume={_volume(path, *place)}" for path, place in wanted.volumes.items()]
+    options = [f"--publish={_port_text(inside, outside)}" for inside, outside in wanted.ports.items()]
+    options += [f"--volume={_volume_text(path, *place)}" for path, place in wanted.volumes.items()]
     options += ["--publish-all"] * wanted.publish_all_ports + ["--rm"] * wanted.remove
-    with _variables(wanted.environment) as from_file, tempfile.TemporaryDirectory(prefix="arv-docker-") as folder:
+    with (
+        _environment_options(wanted.environment) as from_file,
+        tempfile.TemporaryDirectory(prefix="arv-docker-") as folder,
+    ):
         noted = Path(folder) / "id"
         line = ("run", "--detach", f"--cidfile={noted}", *options, *from_file, str(image.id), *wanted.command)
         try:
@@ -133,7 +136,7 @@ class Container:
 
 
 @contextmanager
-def _variables(environment: Sequence[str]) -> Iterator[list[str]]:
+def _environment_options(environment: Sequence[str]) -> Iterator[list[str]]:
     """Variables of a container as options: in a file, for values may be secrets, and arguments are for all to see."""
     if not environment:
         yield []
@@ -148,7 +151,7 @@ def _variables(environment: Sequence[str]) -> Iterator[list[str]]:
         yield [f"--env-file={file.name}"]
 
 
-def _port(inside: str, outside: int | str | tuple[str, int | str] | None) -> str:
+def _port_text(inside: str, outside: int | str | tuple[str, int | str] | None) -> str:
     if outside is None:
         return inside
     if not isinstance(outside, tuple):
@@ -157,7 +160,7 @@ def _port(inside: str, outside: int | str | tuple[str, int | str] | None) -> str
     return f"{f'[{host}]' if ':' in host else host}:{port}:{inside}"
 
 
-def _volume(path: str, inside: str, mode: str) -> str:
+def _volume_text(path: str, inside: str, mode: str) -> str:
     words = (str(Path(path).resolve()), inside, mode)
     if any(":" in word for word in words):
         raise UsageError(f"{path!r} cannot be a volume at {inside!r}: engines take no colon in a path.")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Docker's ``save`` and ``load`` straight at the daemon's socket, where that is on this machine.
+"""Docker's ``save`` and ``load_archive`` straight at the daemon's socket, where that is on this machine.
 
 The command copies each byte between the socket and a pipe, and both of us pay for that: it is
 a third of the work of storing an image (docs/decisions/0004-straight-to-the-bytes.md). Whatever is not plain, from
@@ -100,7 +100,7 @@ def daemon_id() -> str | None:
     return found if isinstance(found, str) and found else None
 
 
-def load(archive: Iterable[bytes], answers: Callable[[], bool]) -> Answer | None:
+def load_archive(archive: Iterable[bytes], answers: Callable[[], bool]) -> Answer | None:
     """Feeds a docker-archive to the daemon; None where the command has to be asked.
 
     Nothing was taken from ``archive`` then. If that raises, the daemon gets no end of it and keeps nothing.
@@ -111,7 +111,7 @@ def load(archive: Iterable[bytes], answers: Callable[[], bool]) -> Answer | None
     log.debug("loading through the socket %s", path)
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as unix,
-        _watching(unix, answers) as watch,
+        _watch_connection(unix, answers) as watch,
     ):
         try:
             unix.connect(path)
@@ -121,17 +121,19 @@ def load(archive: Iterable[bytes], answers: Callable[[], bool]) -> Answer | None
         connection.sock = unix
         fields = {"Content-Type": "application/x-tar", "Transfer-Encoding": "chunked"}
         with suppress(BrokenPipeError, ConnectionResetError):  # it refuses before it has all; then it says why
-            connection.request("POST", "/images/load?quiet=1", _sent(archive, watch), fields, encode_chunked=True)
+            connection.request(
+                "POST", "/images/load?quiet=1", _watched_chunks(archive, watch), fields, encode_chunked=True
+            )
         try:
             with watch:
                 response = connection.getresponse()
-                return _judged(response.status, response.read(_MOST_WORDS))
+                return _answer_of(response.status, response.read(_MOST_WORDS))
         except (OSError, http.client.HTTPException) as error:
             watch.judge()
             return Answer(False, f"the Docker daemon broke off: {error!r}")
 
 
-def _sent(archive: Iterable[bytes], watch: Watch) -> Iterator[bytes]:
+def _watched_chunks(archive: Iterable[bytes], watch: Watch) -> Iterator[bytes]:
     """The same; between two pieces the daemon is waited for."""
     for chunk in archive:
         with watch:
@@ -139,7 +141,7 @@ def _sent(archive: Iterable[bytes], watch: Watch) -> Iterator[bytes]:
 
 
 @contextmanager
-def _watching(connection: socket.socket, answers: Callable[[], bool]) -> Iterator[Watch]:
+def _watch_connection(connection: socket.socket, answers: Callable[[], bool]) -> Iterator[Watch]:
     """A watch over what is said on a connection, which is shut where the daemon is silent."""
     watch = Watch("the Docker daemon", settings().engine_timeout, partial(_shut, connection), answers)
     try:
@@ -153,7 +155,7 @@ def _shut(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def _judged(status: int, body: bytes) -> Answer:
+def _answer_of(status: int, body: bytes) -> Answer:
     """The answer in a response: a line of JSON for each thing that was said, also for what went wrong on the way."""
     words, well = [], status == http.HTTPStatus.OK
     for line in body.splitlines():
@@ -167,7 +169,7 @@ def _judged(status: int, body: bytes) -> Answer:
 
 
 @contextmanager
-def saving(images: Sequence[str], answers: Callable[[], bool]) -> Iterator[SavedStream | None]:
+def open_save(images: Sequence[str], answers: Callable[[], bool]) -> Iterator[SavedStream | None]:
     """What the daemon saves; None where the command has to be asked.
 
     ``answers`` says whether the daemon still answers; raises EngineSilent where it does not.
@@ -175,14 +177,14 @@ def saving(images: Sequence[str], answers: Callable[[], bool]) -> Iterator[Saved
     path = socket_path(os.environ)
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection,
-        _watching(connection, answers) as watch,
+        _watch_connection(connection, answers) as watch,
     ):
-        stream = _answered(connection, path, images, watch) if path else None
+        stream = _request_save(connection, path, images, watch) if path else None
         log.debug("saving %s %s", " ".join(images), f"through the socket {path}" if stream else "by the command")
         yield stream
 
 
-def _answered(connection: socket.socket, path: str, images: Sequence[str], watch: Watch) -> SavedStream | None:
+def _request_save(connection: socket.socket, path: str, images: Sequence[str], watch: Watch) -> SavedStream | None:
     # Of HTTP/1.0, in which the body is the plain bytes up to the end of the connection.
     query = urllib.parse.urlencode([("names", image) for image in images])
     try:

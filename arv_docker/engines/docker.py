@@ -11,8 +11,8 @@ from ..archive.layer import Stream
 from ..errors import ContentError, EngineError
 from ..registry.credentials import Credentials
 from . import direct, login
-from .command import CommandLine, Refusals, found
-from .process import Finished, feed, reading
+from .command import CommandLine, Refusals, find_command
+from .process import CompletedCommand, feed_input, read_output
 
 COMMANDS = ("docker", "docker.io")
 
@@ -45,15 +45,15 @@ class Docker(CommandLine):
 
     def __init__(self, command: str | None = None) -> None:
         """Finds the command on PATH; raises NoEngine if there is none."""
-        super().__init__(command or found(self.title, COMMANDS))
+        super().__init__(command or find_command(self.title, COMMANDS))
 
     @contextmanager
     def save(self, images: Iterable[str]) -> Iterator[Stream]:
         """``docker save`` of the images, each by reference or ID; from the daemon's socket where that can be."""
         names = list(images)
-        with direct.saving(names, self._answers) as stream:
+        with direct.open_save(names, self._answers) as stream:
             if stream is None:
-                with reading(self._line("save", *names), self._check, answers=self._answers) as output:
+                with read_output(self._line("save", *names), self._check, answers=self._answers) as output:
                     yield output
                 return
             try:
@@ -64,21 +64,21 @@ class Docker(CommandLine):
 
     def load(self, archive: Iterable[bytes]) -> str:
         """``docker load`` of the archive, into the daemon's socket where that can be; the engine's words."""
-        answer = direct.load(archive, self._answers) if self._is_behind_the_socket() else None
+        answer = direct.load_archive(archive, self._answers) if self._is_behind_the_socket() else None
         if answer is None:
-            finished = feed(self._line("load"), archive, self._check, answers=self._answers)
+            finished = feed_input(self._line("load"), archive, self._check, answers=self._answers)
             return finished.stdout.decode(errors="replace")
-        self._check(Finished((self.command, "load"), int(not answer.well), b"", answer.words))
+        self._check(CompletedCommand((self.command, "load"), int(not answer.well), b"", answer.words))
         return answer.words
 
-    def folders(self) -> Sequence[Path]:
+    def data_folders(self) -> Sequence[Path]:
         """The root folder of the daemon, if that is the one of this machine's socket."""
-        identity, _, root = self._told("info", "--format", "{{.ID}} {{.DockerRootDir}}").partition(" ")
+        identity, _, root = self._output_of("info", "--format", "{{.ID}} {{.DockerRootDir}}").partition(" ")
         return [Path(root)] if root and identity == direct.daemon_id() else []
 
     def variables(self, folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str]:
         """With logins a configuration of its own."""
-        return login.for_docker(folder, logins) if logins else {}
+        return login.docker_variables(folder, logins) if logins else {}
 
     def _is_behind_the_socket(self) -> bool:
         """Whether the command talks to the daemon of the socket; one that stands for Podman's does not."""

@@ -13,36 +13,36 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..local.settings import home
+from ..local.settings import home_folder
 from ..model.reference import DEFAULT_REGISTRY
 from ..registry.credentials import HUB_KEY, Credentials, config_files, config_in
 
 
-def for_docker(folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str]:
+def docker_variables(folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str]:
     """Makes a folder for ``DOCKER_CONFIG``: the user's, with these logins; gives the variables that point there.
 
     Contexts, plug-ins and all else that the user's folder has are reached through links.
     """
-    users = Path(os.environ.get("DOCKER_CONFIG") or home() / ".docker")
+    users = Path(os.environ.get("DOCKER_CONFIG") or home_folder() / ".docker")
     made = folder / "docker"
     made.mkdir(mode=0o700)
     for entry in users.iterdir() if users.is_dir() else ():
         if entry.name != "config.json":
             (made / entry.name).symlink_to(entry.absolute())
     # For a registry with an empty helper Docker looks into the file itself, whatever store is configured.
-    found = _with_logins(config_in(users / "config.json"), logins, helper="")
+    found = _add_logins(config_in(users / "config.json"), logins, helper="")
     _write(made / "config.json", found)
     return {"DOCKER_CONFIG": str(made)}
 
 
-def for_podman(folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str]:
+def podman_variables(folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str]:
     """Makes a file for ``REGISTRY_AUTH_FILE``: all that the user's say, with these logins; gives the variables."""
     made = folder / "auth.json"
-    _write(made, _with_logins(_merged(map(config_in, config_files())), logins, helper=None))
+    _write(made, _add_logins(_merge_configs(map(config_in, config_files())), logins, helper=None))
     return {"REGISTRY_AUTH_FILE": str(made)}
 
 
-def _merged(documents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def _merge_configs(documents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """What several files say of registries; the first that knows one wins."""
     found: dict[str, Any] = {}
     for one in documents:
@@ -52,7 +52,7 @@ def _merged(documents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _with_logins(config: dict[str, Any], logins: Mapping[str, Credentials], helper: str | None) -> dict[str, Any]:
+def _add_logins(config: dict[str, Any], logins: Mapping[str, Credentials], helper: str | None) -> dict[str, Any]:
     for part in ("auths", "credHelpers"):
         if not isinstance(config.get(part), dict):
             config[part] = {}

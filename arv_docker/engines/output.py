@@ -34,7 +34,7 @@ class Ending(Generic[Item, Value]):
         self.value = yield from self._items
 
 
-def settled(lines: Generator[str, None, Value]) -> Generator[str, None, Value]:
+def steady_lines(lines: Generator[str, None, Value]) -> Generator[str, None, Value]:
     """The same lines, each with a line feed; of those that take each other's place one every two seconds."""
     shown = time.monotonic()
     ending = Ending(lines)
@@ -47,14 +47,14 @@ def settled(lines: Generator[str, None, Value]) -> Generator[str, None, Value]:
     return ending.value
 
 
-def lines(pieces: Generator[bytes, None, Value]) -> Generator[str, None, Value]:
-    """The lines of an output that comes in pieces, as ``split`` makes them; then what the pieces end with."""
+def lines_of(pieces: Generator[bytes, None, Value]) -> Generator[str, None, Value]:
+    """The lines of an output that comes in pieces, as ``split_lines`` makes them; then what the pieces end with."""
     output = Ending(pieces)
-    yield from split(output)
+    yield from split_lines(output)
     return output.value
 
 
-def split(pieces: Iterable[bytes]) -> Iterator[str]:
+def split_lines(pieces: Iterable[bytes]) -> Iterator[str]:
     """The lines in some output; one that is far too long comes in parts.
 
     A line ends in a line feed, or in a carriage return where the next takes its place, and has
@@ -65,15 +65,15 @@ def split(pieces: Iterable[bytes]) -> Iterator[str]:
         rest += piece
         start = 0
         for end in _LINE_END.finditer(rest):
-            yield _shown(rest[start : end.start()]) + ("\r" if end[0] == b"\r" else "\n")
+            yield _printable_text(rest[start : end.start()]) + ("\r" if end[0] == b"\r" else "\n")
             start = end.end()
         rest = rest[start:]
         if len(rest) > _LONGEST_LINE:
-            yield _shown(rest) + "\n"
+            yield _printable_text(rest) + "\n"
             rest = b""
     if rest := rest.rstrip(b"\r"):
-        yield _shown(rest) + "\n"
+        yield _printable_text(rest) + "\n"
 
 
-def _shown(line: bytes) -> str:
+def _printable_text(line: bytes) -> str:
     return printable(_TERMINAL.sub("", line.decode(errors="replace")).expandtabs())

@@ -19,8 +19,8 @@ from ..archive.layer import Stream
 from ..model.reference import Reference
 from ..registry.credentials import Credentials
 from . import login
-from .command import CommandLine, Refusals, found
-from .process import feed, reading
+from .command import CommandLine, Refusals, find_command
+from .process import feed_input, read_output
 
 #: Where Podman names what was built here, and what was loaded or tagged without a registry.
 _OWN = "localhost"
@@ -59,7 +59,7 @@ class Podman(CommandLine):
 
     def __init__(self, store: Store | None = None, command: str | None = None) -> None:
         """Finds the command on PATH; raises NoEngine if there is none."""
-        super().__init__(command or found(self.title, [self.name]), store.options if store else ())
+        super().__init__(command or find_command(self.title, [self.name]), store.options if store else ())
 
     def spellings(self, name: Reference) -> Sequence[str]:
         """The full names that a name stands for: with its registry; without one, ``localhost`` and then Docker Hub.
@@ -71,7 +71,7 @@ class Podman(CommandLine):
         plain = [replace(it, tag=None) if it.digest else it for it in (own, name)]
         return list(dict.fromkeys(it.canonical for it in plain))
 
-    def given(self, name: Reference) -> str:
+    def target_name(self, name: Reference) -> str:
         """The full name, which is what Podman would make of it."""
         return self.spellings(name)[0]
 
@@ -89,9 +89,9 @@ class Podman(CommandLine):
         names = list(images)
         several = ["--multi-image-archive"] if len(names) > 1 else []
         line = self._line("save", "--format", "docker-archive", *several, *names)
-        with tempfile.TemporaryDirectory(prefix="arv-docker-", dir=self.temporary()) as name:
+        with tempfile.TemporaryDirectory(prefix="arv-docker-", dir=self.temporary_folder()) as name:
             own = self.variables(Path(name), {})
-            with reading(line, self._check, variables=own, answers=self._answers) as output:
+            with read_output(line, self._check, variables=own, answers=self._answers) as output:
                 yield output
 
     def load(self, archive: Iterable[bytes]) -> str:
@@ -99,22 +99,25 @@ class Podman(CommandLine):
 
         Podman first writes all of it to a file, which would stay where it is killed: so into a folder that goes.
         """
-        with tempfile.TemporaryDirectory(prefix="arv-docker-", dir=self.temporary()) as name:
+        with tempfile.TemporaryDirectory(prefix="arv-docker-", dir=self.temporary_folder()) as name:
             own = self.variables(Path(name), {})
-            finished = feed(self._line("load"), archive, self._check, variables=own, answers=self._answers)
+            finished = feed_input(self._line("load"), archive, self._check, variables=own, answers=self._answers)
         return finished.stdout.decode(errors="replace")
 
-    def folders(self) -> Sequence[Path]:
+    def data_folders(self) -> Sequence[Path]:
         """That of temporary files, and the store."""
-        return [Path(self.temporary()), *map(Path, self._told("info", "--format", "{{.Store.GraphRoot}}").split("\n"))]
+        return [
+            Path(self.temporary_folder()),
+            *map(Path, self._output_of("info", "--format", "{{.Store.GraphRoot}}").split("\n")),
+        ]
 
-    def temporary(self) -> str:
+    def temporary_folder(self) -> str:
         """Podman's own choice, not that of others: whole images go there."""
         return os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108
 
     def variables(self, folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str]:
         """Its temporary files go into the folder; with logins those are in a file there."""
-        return {"TMPDIR": str(folder)} | (login.for_podman(folder, logins) if logins else {})
+        return {"TMPDIR": str(folder)} | (login.podman_variables(folder, logins) if logins else {})
 
     def end_steps(self, folder: Path) -> bool:
         """Kills what a step runs, of which Podman notes the process: it then takes away its containers and ends.

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import ContentError, EngineError
-from ..local.settings import for_commands, settings
+from ..local.settings import command_environment, settings
 from .watch import Watch
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ _VALUE = re.compile(r"(--build-arg=[^=]*=).*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class CompletedCommand:
     """A command that has ended: its exit status and what it wrote."""
 
     command: tuple[str, ...]
@@ -54,8 +54,8 @@ class Finished:
     stderr: str
 
 
-Check = Callable[[Finished], None]
-Answers = Callable[[], bool]
+Check = Callable[[CompletedCommand], None]
+AnswerCheck = Callable[[], bool]
 
 
 class Output:
@@ -76,38 +76,38 @@ class Output:
             return int(self._pipe.readinto(buffer))  # type: ignore[attr-defined]
 
 
-def run(
+def run_command(
     command: Sequence[str],
     check: Check,
     *,
     on_line: Callable[[str], None] | None = None,
-    answers: Answers | None = None,
+    answers: AnswerCheck | None = None,
     unlogged: int = 0,
-) -> Finished:
+) -> CompletedCommand:
     """Run a command to its end with its standard input closed, and hand the result to ``check``.
 
     ``on_line`` gets each line of standard output as it comes, for progress. The last ``unlogged`` words of the
     command stay out of the log.
     """
-    with _started(command, stdin=subprocess.DEVNULL, answers=answers, unlogged=unlogged) as (process, stderr, watch):
+    with _start(command, stdin=subprocess.DEVNULL, answers=answers, unlogged=unlogged) as (process, stderr, watch):
         assert process.stdout is not None
         output = []
-        while line := _watched(watch, process.stdout.readline):
+        while line := _read_watched(watch, process.stdout.readline):
             output.append(line)
             if on_line is not None:
                 on_line(line.decode(errors="replace").rstrip())
-        finished = Finished(tuple(command), _ended(process, watch), b"".join(output), stderr.text())
+        finished = CompletedCommand(tuple(command), _wait_for(process, watch), b"".join(output), stderr.text())
     check(finished)
     return finished
 
 
-def pieces(
+def stream_output(
     command: Sequence[str],
     *,
     stdin: IO[bytes] | None = None,
     folder: Path | None = None,
     variables: Mapping[str, str] | None = None,
-    answers: Answers | None = None,
+    answers: AnswerCheck | None = None,
     release: Callable[[], bool] | None = None,
 ) -> Generator[bytes, None, int]:
     """Runs a command and gives its output, standard error among it, as it comes, in pieces of any size; then its
@@ -117,7 +117,7 @@ def pieces(
     ends the command; ``release`` may first end what keeps it from ending by itself, and says whether
     it did: then it gets a few seconds for that.
     """
-    with _started(
+    with _start(
         command,
         stdin=stdin or subprocess.DEVNULL,
         stderr=subprocess.STDOUT,
@@ -128,43 +128,43 @@ def pieces(
     ) as (process, _, watch):
         assert process.stdout is not None
         read = partial(process.stdout.read1, 1 << 16)  # type: ignore[attr-defined]
-        yield from iter(lambda: _watched(watch, read), b"")
-        return _ended(process, watch)
+        yield from iter(lambda: _read_watched(watch, read), b"")
+        return _wait_for(process, watch)
 
 
 @contextmanager
-def reading(
+def read_output(
     command: Sequence[str],
     check: Check,
     *,
     variables: Mapping[str, str] | None = None,
-    answers: Answers | None = None,
+    answers: AnswerCheck | None = None,
 ) -> Iterator[Output]:
     """A command whose output is read as a stream; ``check`` is called when the block ends without an error.
 
     ``variables`` are set in its environment, beside ours. A block that ends early, or with an error, ends the command.
     """
-    with _started(command, stdin=subprocess.DEVNULL, variables=variables, answers=answers) as (process, stderr, watch):
+    with _start(command, stdin=subprocess.DEVNULL, variables=variables, answers=answers) as (process, stderr, watch):
         assert process.stdout is not None
         output = Output(process.stdout, watch)
         try:
             yield output
         except ContentError:
             if not output.read(1):  # it ended by itself, so that its own words may say why
-                check(Finished(tuple(command), _ended(process, watch), b"", stderr.text()))
+                check(CompletedCommand(tuple(command), _wait_for(process, watch), b"", stderr.text()))
             raise
         if not output.read(1):  # the reader came to the end; else the command is killed
-            check(Finished(tuple(command), _ended(process, watch), b"", stderr.text()))
+            check(CompletedCommand(tuple(command), _wait_for(process, watch), b"", stderr.text()))
 
 
-def feed(
+def feed_input(
     command: Sequence[str],
     chunks: Iterable[bytes],
     check: Check,
     *,
     variables: Mapping[str, str] | None = None,
-    answers: Answers | None = None,
-) -> Finished:
+    answers: AnswerCheck | None = None,
+) -> CompletedCommand:
     """Feeds ``chunks`` to a command's standard input, closes it, and hands the result to ``check``.
 
     ``variables`` are set in its environment, beside ours.
@@ -173,7 +173,7 @@ def feed(
     engine takes a closed input for a complete archive. A command that ends by itself in
     the middle is judged by ``check``, since its own words say more than a broken pipe.
     """
-    with _started(command, stdin=subprocess.PIPE, variables=variables, answers=answers) as (process, stderr, watch):
+    with _start(command, stdin=subprocess.PIPE, variables=variables, answers=answers) as (process, stderr, watch):
         assert process.stdin is not None
         assert process.stdout is not None
         stdout = _Drain(process.stdout)
@@ -184,7 +184,7 @@ def feed(
             raise
         with suppress(BrokenPipeError), watch:
             process.stdin.close()
-        finished = Finished(tuple(command), _ended(process, watch), stdout.text().encode(), stderr.text())
+        finished = CompletedCommand(tuple(command), _wait_for(process, watch), stdout.text().encode(), stderr.text())
     check(finished)
     return finished
 
@@ -199,12 +199,12 @@ def _write(pipe: IO[bytes], chunks: Iterable[bytes], watch: Watch) -> None:
             return
 
 
-def _watched(watch: Watch, read: Callable[[], bytes]) -> bytes:
+def _read_watched(watch: Watch, read: Callable[[], bytes]) -> bytes:
     with watch:
         return read()
 
 
-def _ended(process: subprocess.Popen[bytes], watch: Watch) -> int:
+def _wait_for(process: subprocess.Popen[bytes], watch: Watch) -> int:
     """The exit status of a command that has come to its end; raises EngineSilent where it was brought there."""
     with watch:
         status = process.wait()
@@ -213,14 +213,14 @@ def _ended(process: subprocess.Popen[bytes], watch: Watch) -> int:
 
 
 @contextmanager
-def _started(
+def _start(
     command: Sequence[str],
     *,
     stdin: int | IO[bytes],
     stderr: int = subprocess.PIPE,
     folder: Path | None = None,
     variables: Mapping[str, str] | None = None,
-    answers: Answers | None = None,
+    answers: AnswerCheck | None = None,
     release: Callable[[], bool] | None = None,
     unlogged: int = 0,
 ) -> Iterator[tuple[subprocess.Popen[bytes], _Drain, Watch]]:
@@ -235,7 +235,7 @@ def _started(
             stdout=subprocess.PIPE,
             stderr=stderr,
             cwd=folder,
-            env={**for_commands(), **(variables or {})},
+            env={**command_environment(), **(variables or {})},
             start_new_session=True,  # a group of its own, so that what the command started ends with it
         )
     except OSError as error:

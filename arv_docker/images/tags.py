@@ -19,7 +19,7 @@ from ..arvados.client import Cluster, CollectionRecord, Link
 from ..arvados.stored import StoredImage
 from ..arvados.trust import Trust
 from ..errors import ClusterError, ContentError, NoSuchImage, Shadowed
-from ..local.polling import READY, until_ready
+from ..local.polling import READY, wait_until_ready
 from ..local.progress import Progress
 from ..model.image import Digest
 from ..model.reference import Reference
@@ -168,7 +168,7 @@ def wait(
             return status(cluster, name, trust)
         return None
 
-    found = until_ready(ask, _in_words, what=name.link_name, seconds=seconds, sleep=sleep)
+    found = wait_until_ready(ask, _in_words, what=name.link_name, seconds=seconds, sleep=sleep)
     assert found is not None
     return found
 

@@ -16,7 +16,7 @@ from ..arvados.resume import SentBlocks
 from ..arvados.stored import StoredImage
 from ..engines import Engine
 from ..errors import UsageError
-from ..local.progress import size
+from ..local.progress import size_text
 from ..model.image import Digest
 from ..model.reference import ImageId, Reference
 from ..store import tarballs
@@ -32,7 +32,7 @@ from .upload import bytes_of
 class Planned:
     """What would be done with one image. ``uuid`` is the collection that has it already, None if it is to be stored.
 
-    ``size`` is about its number of bytes, None where it is not known before it is read. Of its ``layers``
+    ``size_text`` is about its number of bytes, None where it is not known before it is read. Of its ``layers``
     Keep has ``layers_held``, of ``bytes_held`` bytes, and an interrupted run left blocks of ``bytes_resumed`` bytes
     there, some of which may be other images'. ``bytes_to_send`` is about what would go to Keep, at most. What images
     that were planned before bring counts as there, as far as that is known.
@@ -57,11 +57,13 @@ class Planned:
     def _first(self) -> str:
         if self.uuid is not None:
             return f"already stored, as {self.uuid}"
-        of = "an unknown number of bytes" if self.size is None else f"about {size(self.size)}"
-        held = f", {self.layers_held} of {self.layers} layers are in Keep ({size(self.bytes_held)})"
-        resumed = f", up to {size(self.bytes_resumed)} were sent by an interrupted run" if self.bytes_resumed else ""
+        of = "an unknown number of bytes" if self.size is None else f"about {size_text(self.size)}"
+        held = f", {self.layers_held} of {self.layers} layers are in Keep ({size_text(self.bytes_held)})"
+        resumed = (
+            f", up to {size_text(self.bytes_resumed)} were sent by an interrupted run" if self.bytes_resumed else ""
+        )
         most = "at most" if self.bytes_resumed else "about"
-        to_send = "" if self.bytes_to_send is None else f"; {most} {size(self.bytes_to_send)} would be sent"
+        to_send = "" if self.bytes_to_send is None else f"; {most} {size_text(self.bytes_to_send)} would be sent"
         return f"{of}{held if self.layers else ''}{resumed}{to_send}"
 
     @property

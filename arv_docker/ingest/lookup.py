@@ -25,7 +25,7 @@ from ..arvados.stored import StoredImage, holds, image_file, may_be_canonical
 from ..arvados.trust import Trust
 from ..errors import ClusterError, ContentError, KeepError
 from ..images import verify
-from ..local.progress import Progress, size
+from ..local.progress import Progress, size_text
 from ..local.settings import CONFIG, MANIFEST
 from ..model.image import Digest
 
@@ -170,7 +170,7 @@ class Holders:
 
     def _reads_back(self, holder: Holder) -> bool:
         uuid = holder.collection.uuid
-        about = size(image_file(holder.collection).size)
+        about = size_text(image_file(holder.collection).size)
         self._progress.say(f"{uuid} was linked by somebody else: reading it back to compare, {about}")
         try:
             report = verify.verify(self._cluster, holder.collection, quick=False, progress=self._progress)

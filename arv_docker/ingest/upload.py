@@ -121,16 +121,16 @@ class Storing:
             self._progress.say(
                 f"layers that only others say to be in Keep: {len(doubted)}; they are fetched and compared"
             )
-        with self._progress.storing("storing in Keep", expected.size) as told:
-            stored = destination.write(image, told, told.spared)
+        with self._progress.store_step("storing in Keep", expected.size) as told:
+            stored = destination.write(image, told, told.skip)
         sent, spared = destination.bytes_sent, destination.bytes_spared
         return self._written(stored, expected, layers, digests_of(image), sent=sent, spared=spared)
 
     def store_every(self, archive: StreamedArchive, expected: Expected, title: str, *, spare: bool) -> Joint:
         """Stores the blocks of every image of an archive, those that they share once."""
         layers, destination = self._destination(expected, spare=spare)
-        with self._progress.storing(title, expected.size) as told:
-            images = destination.write_all(archive, told, told.spared)
+        with self._progress.store_step(title, expected.size) as told:
+            images = destination.write_all(archive, told, told.skip)
         return Joint(images, expected, layers, set(destination.sent), destination.known.keys())
 
     def share_of(self, joint: Joint, archive: StoredArchive, digests: tuple[Digest, ...]) -> Written:

@@ -17,13 +17,13 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from ..engines import container
 from ..engines.building import Build
-from ..engines.output import settled
+from ..engines.output import steady_lines
 from ..errors import ClusterError, NoSuchImage, UsageError
-from ..local.progress import Progress, Silent, size
+from ..local.progress import Progress, Silent, size_text
 from ..model.manifest import parse_platform
 from ..model.reference import DEFAULT_REGISTRY, Reference, parse_name
 from ..registry.credentials import Credentials
-from .stream_progress import told
+from .stream_progress import stream_progress
 
 if TYPE_CHECKING:
     from ..arvados.client import Cluster
@@ -74,7 +74,7 @@ class ContainerEngine:
         image become properties of its collection. ``logins`` are for the registries that a build needs.
         """
         self._engine = engine
-        self._cluster = cluster or _configured
+        self._cluster = cluster or _configured_cluster
         self._project = project
         self._labels_as_properties = labels_as_properties
         self._logins = logins or {}
@@ -116,7 +116,7 @@ class ContainerEngine:
                 logins=self._logins,
                 **_limits(container_limits or {}),
             )
-            return (yield from settled(self._engine.build(wanted)))
+            return (yield from steady_lines(self._engine.build(wanted)))
 
     def images(self) -> list[Image]:
         """The images of the engine with their names, newest first."""
@@ -124,7 +124,7 @@ class ContainerEngine:
         for line in self._engine.list():
             named = tags.setdefault(str(line.id), [])
             if "<none>" not in (line.repository, line.tag):
-                named.append(_familiar(f"{line.repository}:{line.tag}"))
+                named.append(_familiar_name(f"{line.repository}:{line.tag}"))
         return [Image(tags=named) for named in tags.values()]
 
     def inspect_image(self, image: str) -> Image | None:
@@ -133,7 +133,7 @@ class ContainerEngine:
             found = self._engine.inspect(parse_name(image))
         except NoSuchImage:
             return None
-        return Image(tags=list(map(_familiar, found.tags)), config={"WorkingDir": "", **found.config})
+        return Image(tags=list(map(_familiar_name, found.tags)), config={"WorkingDir": "", **found.config})
 
     def check(self) -> None:
         """Raises what would keep a push from beginning: no cluster, one that is not there, a project of others."""
@@ -149,7 +149,7 @@ class ContainerEngine:
         The last line names the collection and its portable data hash. A generator that is closed ends the push, and
         the next one goes on with what was sent.
         """
-        return (yield from told(lambda progress: self._push(image_spec, progress)))
+        return (yield from stream_progress(lambda progress: self._push(image_spec, progress)))
 
     def run(
         self,
@@ -180,7 +180,7 @@ class ContainerEngine:
             remove=remove,
             volumes={path: _place(volume) for path, volume in (volumes or {}).items()},
         )
-        return container.start(self._engine, wanted)
+        return container.start_container(self._engine, wanted)
 
     def _push(self, image_spec: str, progress: Progress) -> Ingested:
         from ..arvados.trust import Trust
@@ -192,8 +192,8 @@ class ContainerEngine:
             ingest = Ingest(cluster, Options.configured(self._project), progress, Trust.configured(cluster))
             stored = ingest.from_engine(self._engine, name, image)
             if self._labels_as_properties:
-                _described(cluster, stored.uuid, _labels_of(image), progress)
-        state = "was in Keep already" if stored.already else f"is stored in Keep, {size(stored.bytes_sent)} sent"
+                _add_properties(cluster, stored.uuid, _labels_of(image), progress)
+        state = "was in Keep already" if stored.already else f"is stored in Keep, {size_text(stored.bytes_sent)} sent"
         progress.say(f"{image_spec} {state}: {stored.uuid}, portable data hash {stored.pdh}")
         return stored
 
@@ -237,7 +237,7 @@ def _place(volume: str | Mapping[str, str]) -> tuple[str, str]:
     return (volume, "rw") if isinstance(volume, str) else (volume["bind"], volume.get("mode", "rw"))
 
 
-def _familiar(name: str) -> str:
+def _familiar_name(name: str) -> str:
     return name.removeprefix(_OWN)
 
 
@@ -246,7 +246,7 @@ def _labels_of(image: EngineImage) -> dict[str, str]:
     return {name: value for name, value in labels.items() if name.startswith(_LABELS)}
 
 
-def _described(cluster: Cluster, uuid: str, properties: Mapping[str, str], progress: Progress) -> None:
+def _add_properties(cluster: Cluster, uuid: str, properties: Mapping[str, str], progress: Progress) -> None:
     """Gives the collection the properties that it lacks; a cluster that refuses them is not the image's fault."""
     collection = cluster.collection(uuid)
     wanted = {**collection.properties, **properties}
@@ -261,7 +261,7 @@ def _described(cluster: Cluster, uuid: str, properties: Mapping[str, str], progr
 
 
 @contextmanager
-def _configured() -> Iterator[Cluster]:
+def _configured_cluster() -> Iterator[Cluster]:
     from ..arvados.client import Cluster
 
     yield Cluster.from_settings()

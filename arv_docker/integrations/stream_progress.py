@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
-from ..local.progress import Advance, Lines, Progress, Storing, printable
+from ..local.progress import Advance, Lines, Progress, StoreStep, printable
 
 Value = TypeVar("Value")
 
@@ -18,13 +18,13 @@ Value = TypeVar("Value")
 _GRACE = 10.0
 
 
-def told(work: Callable[[Progress], Value]) -> Generator[str, None, Value]:
+def stream_progress(work: Callable[[Progress], Value]) -> Generator[str, None, Value]:
     """What is said of some work, line by line while it goes on in a thread, and what comes out of it.
 
     A generator that is closed, as by Ctrl-C, ends the work where that next tells how far it is, so that it can leave
     everything as it should be.
     """
-    said = _Said()
+    said = _QueuedLines()
     result: Future[Value] = Future()
 
     def run() -> None:
@@ -45,11 +45,11 @@ def told(work: Callable[[Progress], Value]) -> Generator[str, None, Value]:
     return result.result()
 
 
-class _GivenUp(BaseException):
+class _AbandonedError(BaseException):
     """Nobody waits for the work any more; passes through whatever handles errors."""
 
 
-class _Said(Lines):
+class _QueuedLines(Lines):
     """Progress as lines in a queue, until the work is given up."""
 
     def __init__(self) -> None:
@@ -62,27 +62,27 @@ class _Said(Lines):
 
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
         """Ends what is done in the step when it is given up."""
-        return self._heeded(super().storing(title, total))
+        return self._heeded(super().store_step(title, total))
 
-    def storing(self, title: str, total: int | None) -> AbstractContextManager[Storing]:
+    def store_step(self, title: str, total: int | None) -> AbstractContextManager[StoreStep]:
         """The same."""
-        return self._heeded(super().storing(title, total))
+        return self._heeded(super().store_step(title, total))
 
     @contextmanager
-    def _heeded(self, step: AbstractContextManager[Storing]) -> Iterator[Storing]:
+    def _heeded(self, step: AbstractContextManager[StoreStep]) -> Iterator[StoreStep]:
         with step as advance:
-            yield _Heeding(advance, self.given_up)
+            yield _AbandonableStep(advance, self.given_up)
 
 
-class _Heeding:
+class _AbandonableStep:
     """A step that ends where it is given up. Only who tells of bytes is ended, which is whoever reads the image."""
 
-    def __init__(self, advance: Storing, given_up: threading.Event) -> None:
+    def __init__(self, advance: StoreStep, given_up: threading.Event) -> None:
         self._advance = advance
         self._given_up = given_up
-        self.spared = advance.spared
+        self.skip = advance.skip
 
     def __call__(self, count: int, /) -> None:
         if self._given_up.is_set():
-            raise _GivenUp
+            raise _AbandonedError
         self._advance(count)

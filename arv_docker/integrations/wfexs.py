@@ -22,7 +22,7 @@ from ..archive import canonical, oci
 from ..archive.canonical import Names
 from ..archive.codecs.gzip import compressed
 from ..errors import ContentError, OtherImage, UsageError
-from ..local.disk import read
+from ..local.disk import read_file
 from ..local.progress import Progress, Silent
 from ..model.image import MAX_JSON_SIZE, Digest
 from ..model.reference import ImageId
@@ -144,7 +144,7 @@ def _is(path: Path) -> bool:
 
 def _copy(path: Path, engine: str) -> Copy:
     try:
-        return Copy(path, Wfexs(engine).load(read(metadata_path(path), MAX_JSON_SIZE)))
+        return Copy(path, Wfexs(engine).load(read_file(metadata_path(path), MAX_JSON_SIZE)))
     except (OSError, ContentError) as error:
         return Copy(path, None, f"the metadata of {path} cannot be used: {error}")
 

@@ -17,7 +17,7 @@ from typing import IO
 
 from ..errors import DigestMismatch, DiskError
 from ..model.image import Digest
-from .progress import Advance, size
+from .progress import Advance, size_text
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _PARTIAL = ".partial"
 
 
 @contextmanager
-def writing(folder: Path, needed: int = 0, *, advice: str = _CACHE_ADVICE) -> Iterator[None]:
+def disk_errors(folder: Path, needed: int = 0, *, advice: str = _CACHE_ADVICE) -> Iterator[None]:
     """Turns the errors of a folder that cannot be written into DiskError.
 
     ``needed`` is the number of bytes that were to be written, if known: a full disk is then
@@ -39,22 +39,22 @@ def writing(folder: Path, needed: int = 0, *, advice: str = _CACHE_ADVICE) -> It
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskError(_full(folder, needed, advice)) from error
+            raise DiskError(_full_disk_message(folder, needed, advice)) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise DiskError(f"{folder} cannot be written: {error.strerror}.") from error
         raise
 
 
 @contextmanager
-def replacing(path: Path, needed: int = 0) -> Iterator[IO[bytes]]:
+def replace_file(path: Path, needed: int = 0) -> Iterator[IO[bytes]]:
     """A file to write, and to read back, that gets the name ``path`` when the block ends well, and is on disk by then.
 
     Until then it has the name ``partial_of(path)``, in the same folder; after an error it is
     gone, and what was at ``path`` is as it was. Who may write there at the same moment is
-    for a lock of the caller. Raises DiskError; ``needed`` as for ``writing``.
+    for a lock of the caller. Raises DiskError; ``needed`` as for ``disk_errors``.
     """
     partial = partial_of(path)
-    with writing(path.parent, needed, advice="choose a folder on a larger disk"):
+    with disk_errors(path.parent, needed, advice="choose a folder on a larger disk"):
         partial.unlink(missing_ok=True)  # of a process that was killed; or somebody's link, which leads elsewhere
         try:
             with partial.open("x+b") as file:
@@ -66,7 +66,7 @@ def replacing(path: Path, needed: int = 0) -> Iterator[IO[bytes]]:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise
-        sync(path.parent)
+        sync_folder(path.parent)
 
 
 def partial_of(path: Path) -> Path:
@@ -74,14 +74,14 @@ def partial_of(path: Path) -> Path:
     return path.with_name(f".{path.name}{_PARTIAL}")
 
 
-def whole_of(path: Path) -> Path | None:
+def target_of_partial(path: Path) -> Path | None:
     """The path that ``path`` is the partial file of, None if it is none."""
     if not path.name.startswith(".") or not path.name.endswith(_PARTIAL):
         return None
     return path.with_name(path.name[1 : -len(_PARTIAL)])
 
 
-def sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Makes sure that names written to the folder survive a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -91,13 +91,13 @@ def sync(folder: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, waiting: Iterable[None] = ()) -> Iterator[None]:
+def hold_lock(path: Path, waiting: Iterable[None] = ()) -> Iterator[None]:
     """The lock of that name, held by no other process while the block lasts; its file goes with it.
 
     ``waiting`` is advanced once if another process has the lock, to tell the user. Raises DiskError.
     """
-    with writing(path.parent):
-        descriptor = lock(path, waiting)
+    with disk_errors(path.parent):
+        descriptor = acquire_lock(path, waiting)
     try:
         yield
     finally:
@@ -105,7 +105,7 @@ def locked(path: Path, waiting: Iterable[None] = ()) -> Iterator[None]:
         os.close(descriptor)
 
 
-def lock(path: Path, waiting: Iterable[None] = ()) -> int:
+def acquire_lock(path: Path, waiting: Iterable[None] = ()) -> int:
     """The lock file's descriptor, locked. A file that its last holder removed meanwhile does not count."""
     told = iter(waiting)
     while True:
@@ -123,7 +123,7 @@ def lock(path: Path, waiting: Iterable[None] = ()) -> int:
 
 
 @contextmanager
-def locked_if_free(path: Path) -> Iterator[bool]:
+def try_lock(path: Path) -> Iterator[bool]:
     """The lock of that name while the block lasts, if no other process has it; whether that is so."""
     descriptor = _lock_file(path)
     try:
@@ -139,46 +139,46 @@ def locked_if_free(path: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def read(path: Path, most: int) -> bytes:
+def read_file(path: Path, most: int) -> bytes:
     """The content of a small file, as far as one byte beyond ``most``; raises OSError also for what is no file."""
-    with _opened(path) as file:
+    with _open_regular(path) as file:
         return file.read(most + 1)
 
 
-def write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     """Writes a small file whole or not at all."""
-    with replacing(path, len(content)) as file:
+    with replace_file(path, len(content)) as file:
         file.write(content)
 
 
 def hash_of(path: Path, advance: Advance) -> Digest | None:
     """The SHA-256 of a file's bytes; None if it cannot be read."""
     try:
-        with _opened(path) as file:
-            return _hashed(file, advance)
+        with _open_regular(path) as file:
+            return _digest_of(file, advance)
     except OSError:
         return None
 
 
-def room_in(folder: Path) -> str:
+def free_space(folder: Path) -> str:
     """How much is free in a folder, for a message."""
     free = shutil.disk_usage(folder).free
-    return f"{size(free)} ({free} bytes)"
+    return f"{size_text(free)} ({free} bytes)"
 
 
-def about(needed: int) -> str:
+def amount_needed(needed: int) -> str:
     """How much is needed, for a message."""
-    return f"about {size(needed)} ({needed} bytes)"
+    return f"about {size_text(needed)} ({needed} bytes)"
 
 
-def place(source: Path, target: Path, expected: Digest) -> None:
+def link_or_copy(source: Path, target: Path, expected: Digest) -> None:
     """Makes ``target`` a hard link to ``source``, or where that cannot be a copy, whose bytes are compared.
 
     What was at ``target`` is replaced. Raises DigestMismatch and DiskError, and leaves
     ``target`` as it was then.
     """
     temporary = partial_of(target)
-    with writing(target.parent, advice="choose another folder"):
+    with disk_errors(target.parent, advice="choose another folder"):
         temporary.unlink(missing_ok=True)
         try:
             os.link(source, temporary)
@@ -190,11 +190,11 @@ def place(source: Path, target: Path, expected: Digest) -> None:
             temporary.rename(target)
         finally:
             temporary.unlink(missing_ok=True)  # rename does nothing where both are the same file already
-        return sync(target.parent)
+        return sync_folder(target.parent)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _open_regular(path: Path) -> Iterator[IO[bytes]]:
     """A file to be read; raises OSError also for what is none."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # of a pipe it would wait for ever
     with os.fdopen(descriptor, "rb") as file:
@@ -209,14 +209,14 @@ def _lock_file(path: Path) -> int:
 
 
 def _copy(source: Path, target: Path, expected: Digest) -> None:
-    with source.open("rb") as original, replacing(target, source.stat().st_size) as file:
+    with source.open("rb") as original, replace_file(target, source.stat().st_size) as file:
         shutil.copyfileobj(original, file, _CHUNK)
         file.seek(0)
-        if _hashed(file, lambda _: None) != expected:
+        if _digest_of(file, lambda _: None) != expected:
             raise DigestMismatch(f"{source} is not as it was written; nothing of it is used.")
 
 
-def _hashed(file: IO[bytes], advance: Advance) -> Digest:
+def _digest_of(file: IO[bytes], advance: Advance) -> Digest:
     digest = hashlib.sha256()
     while chunk := file.read(_CHUNK):
         digest.update(chunk)
@@ -224,9 +224,9 @@ def _hashed(file: IO[bytes], advance: Advance) -> Digest:
     return Digest("sha256", digest.hexdigest())
 
 
-def _full(folder: Path, needed: int, advice: str) -> str:
+def _full_disk_message(folder: Path, needed: int, advice: str) -> str:
     files = os.statvfs(folder)
     if files.f_files and not files.f_favail:
         return f"no room in {folder}: its file system can have no more files. Remove some, or {advice}."
-    wanted = f"{about(needed)} are needed, " if needed else ""
-    return f"no room in {folder}: {wanted}{room_in(folder)} are free. Make room, or {advice}."
+    wanted = f"{amount_needed(needed)} are needed, " if needed else ""
+    return f"no room in {folder}: {wanted}{free_space(folder)} are free. Make room, or {advice}."

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
-from .disk import writing
+from .disk import disk_errors
 
 COMMAND = "arv-keepdocker"
 PTH = "arv_docker_keepdocker.pth"
@@ -80,7 +80,7 @@ def owner_of(script: Path) -> str:
     return "arv-docker" if _OURS in text else "arvados" if _THEIRS in text else "other"
 
 
-def on_path() -> Path | None:
+def command_on_path() -> Path | None:
     """The arv-keepdocker that a shell would run."""
     found = shutil.which(COMMAND)
     return Path(found) if found else None
@@ -91,14 +91,14 @@ def install(environment: Environment, *, module: bool = False) -> list[str]:
     done = []
     python = environment.python
     if owner_of(environment.command) != "arv-docker":
-        with writing(environment.scripts):
+        with disk_errors(environment.scripts):
             if environment.command.exists():
                 environment.command.replace(environment.scripts / _KEPT)
                 done.append(f"{environment.command}: kept as {_KEPT}")
             _write_script(environment.command, python)
         done.append(f"{environment.command}: now the command of arv-docker")
     if module and not environment.replaces_module:
-        with writing(environment.packages):
+        with disk_errors(environment.packages):
             _replace(environment.packages / PTH, _PTH_LINE)
         done.append(
             f"{environment.packages / PTH}: import arvados.commands.keepdocker now yields arv_docker.keepdocker"

@@ -17,7 +17,7 @@ READY = "ready"
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0
 
 
-def until_ready(
+def wait_until_ready(
     ask: Callable[[], Answer],
     state_of: Callable[[Answer], str],
     *,

@@ -30,13 +30,13 @@ _INTERVAL = 10.0
 _RECENT = 15.0
 
 
-class Storing(Protocol):
+class StoreStep(Protocol):
     """What a step that stores an image is told; of what was spared from any thread."""
 
     def __call__(self, count: int, /) -> None:
         """So many bytes more have been dealt with."""
 
-    def spared(self, count: int, /) -> None:
+    def skip(self, count: int, /) -> None:
         """So many of those were there, and were not sent."""
 
 
@@ -55,7 +55,7 @@ class Progress(Protocol):
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
         """A step that deals with ``total`` bytes (None: unknown); the block gets a function to report them to."""
 
-    def storing(self, title: str, total: int | None) -> AbstractContextManager[Storing]:
+    def store_step(self, title: str, total: int | None) -> AbstractContextManager[StoreStep]:
         """A step that stores an image of about ``total`` bytes: engines do not say exactly how long their tars are."""
 
 
@@ -75,11 +75,11 @@ class Silent:
 
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
         """Nothing."""
-        return nullcontext(UNHEARD)
+        return nullcontext(UNHEARD_STEP)
 
-    def storing(self, title: str, total: int | None) -> AbstractContextManager[Storing]:
+    def store_step(self, title: str, total: int | None) -> AbstractContextManager[StoreStep]:
         """Nothing."""
-        return nullcontext(UNHEARD)
+        return nullcontext(UNHEARD_STEP)
 
 
 class Lines(Silent):
@@ -96,18 +96,18 @@ class Lines(Silent):
 
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
         """A line when the step has taken two seconds, then one every ten, and one at its end."""
-        return _during(_Counter(title, total, self.say))
+        return _ticking(_Counter(title, total, self.say))
 
-    def storing(self, title: str, total: int | None) -> AbstractContextManager[Storing]:
+    def store_step(self, title: str, total: int | None) -> AbstractContextManager[StoreStep]:
         """The same."""
-        return _during(_Counter(title, total, self.say))
+        return _ticking(_Counter(title, total, self.say))
 
 
 class Messages(Lines):
     """What a person should know, and nothing of how far the work is."""
 
     step = Silent.step
-    storing = Silent.storing
+    store_step = Silent.store_step
 
 
 class Quiet(Messages):
@@ -125,27 +125,27 @@ class Quiet(Messages):
         super().say(message)
 
 
-class Batch(Messages):
+class BatchLines(Messages):
     """``PROGRAM PID: COUNT written TOTAL total``, in bytes, as ``arv-put --batch-progress`` says it for programs.
 
     The total is -1 where it is not known, and in the last line what it turned out to be.
     """
 
-    def storing(self, title: str, total: int | None) -> AbstractContextManager[Storing]:
+    def store_step(self, title: str, total: int | None) -> AbstractContextManager[StoreStep]:
         """A line at the beginning, one a second while bytes come, and one at the end."""
-        return _during(_BatchCounter(total, self.say))
+        return _ticking(_BatchCounter(total, self.say))
 
 
 class _Unheard:
     def __call__(self, count: int, /) -> None:
         pass
 
-    def spared(self, count: int, /) -> None:
+    def skip(self, count: int, /) -> None:
         pass
 
 
 #: For what nobody wants to know.
-UNHEARD: Storing = _Unheard()
+UNHEARD_STEP: StoreStep = _Unheard()
 
 
 class _Counter(_Unheard):
@@ -170,7 +170,7 @@ class _Counter(_Unheard):
             self._moved = time.monotonic()
         self.tell_if_due()
 
-    def spared(self, count: int, /) -> None:
+    def skip(self, count: int, /) -> None:
         with self._lock:
             self._spared += count
 
@@ -188,14 +188,14 @@ class _Counter(_Unheard):
             return
         quiet = now - self._moved
         still = f"nothing new for {quiet:.0f} s" if quiet >= _INTERVAL else ""
-        self._tell(self._amount(), _were_there(self._spared), f"{size(int(rate))}/s", self._left(rate), still)
+        self._tell(self._amount(), _text_of_skipped(self._spared), f"{size_text(int(rate))}/s", self._left(rate), still)
 
     def end(self) -> None:
         if self._spoke and self._without_bytes:
             self._tell(f"done after {time.monotonic() - self._start:.0f} s")
         elif self._spoke:
             rate = self._done / max(time.monotonic() - self._start, 1e-3)
-            self._tell(f"{size(self._done)} done", _were_there(self._spared), f"{size(int(rate))}/s")
+            self._tell(f"{size_text(self._done)} done", _text_of_skipped(self._spared), f"{size_text(int(rate))}/s")
 
     @property
     def _without_bytes(self) -> bool:
@@ -207,10 +207,10 @@ class _Counter(_Unheard):
 
     def _amount(self) -> str:
         if not self._total:
-            return size(self._done)
+            return size_text(self._done)
         if self._done > self._total:
-            return f"{size(self._done)} of about {size(self._total)} (99 %)"
-        return f"{size(self._done)} of {size(self._total)} ({100 * self._done // self._total} %)"
+            return f"{size_text(self._done)} of about {size_text(self._total)} (99 %)"
+        return f"{size_text(self._done)} of {size_text(self._total)} ({100 * self._done // self._total} %)"
 
     def _rate(self, now: float) -> float:
         """Bytes a second, recently."""
@@ -223,7 +223,7 @@ class _Counter(_Unheard):
 
     def _left(self, rate: float) -> str:
         missing = (self._total or 0) - self._done
-        return f"about {_duration(missing / rate)} left" if missing > 0 and rate >= 1 else ""
+        return f"about {_duration_text(missing / rate)} left" if missing > 0 and rate >= 1 else ""
 
 
 class _BatchCounter(_Unheard):
@@ -252,7 +252,7 @@ class _BatchCounter(_Unheard):
 
 
 @contextmanager
-def _during(counter: _Counter | _BatchCounter) -> Iterator[Storing]:
+def _ticking(counter: _Counter | _BatchCounter) -> Iterator[StoreStep]:
     """Has the counter look every second, from another thread, whether a line is due; at a good end it says so."""
     ended = threading.Event()
 
@@ -286,12 +286,12 @@ class Bar(Silent):
         """A bar that goes when the step has ended."""
         return self._bar(title, total)
 
-    def storing(self, title: str, total: int | None) -> AbstractContextManager[Storing]:
+    def store_step(self, title: str, total: int | None) -> AbstractContextManager[StoreStep]:
         """The same."""
         return self._bar(title, total)
 
     @contextmanager
-    def _bar(self, title: str, total: int | None) -> Iterator[Storing]:
+    def _bar(self, title: str, total: int | None) -> Iterator[StoreStep]:
         from rich import progress
 
         columns = (
@@ -318,13 +318,13 @@ class _Shown:
     def __call__(self, count: int, /) -> None:
         self._shown.advance(self._task, count)
 
-    def spared(self, count: int, /) -> None:
+    def skip(self, count: int, /) -> None:
         with self._lock:
             self._spared += count
-            self._shown.update(self._task, were_there=_were_there(self._spared))
+            self._shown.update(self._task, were_there=_text_of_skipped(self._spared))
 
 
-def on(stream: TextIO | None = None) -> Progress:
+def progress_on(stream: TextIO | None = None) -> Progress:
     """What fits the stream (standard error unless given): a bar on a terminal, lines elsewhere."""
     stream = stream or sys.stderr
     return Bar(stream) if stream.isatty() else Lines(stream)
@@ -335,7 +335,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def size(count: int) -> str:
+def size_text(count: int) -> str:
     """A number of bytes as people read it, in powers of 1,000: ``776.3 MB``."""
     if count < 1000:
         return f"{count} bytes"
@@ -347,7 +347,7 @@ def size(count: int) -> str:
     return f"{amount / 1000:.1f} TB"
 
 
-def _duration(seconds: float) -> str:
+def _duration_text(seconds: float) -> str:
     """A time as people say it: ``40 s``, ``12 min``, ``2 h 5 min``."""
     minutes = round(seconds / 60)
     if seconds < 99.5:
@@ -355,5 +355,5 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _were_there(count: int) -> str:
-    return f"{size(count)} were there" if count else ""
+def _text_of_skipped(count: int) -> str:
+    return f"{size_text(count)} were there" if count else ""

@@ -74,46 +74,46 @@ class Settings:
 
 def settings() -> Settings:
     """The settings in force now; raises BadSettings, which names the key, and the file if it stands there."""
-    found = _file()
+    found = _settings_file()
     own = {key: value for key, value in os.environ.items() if key in _KEYS}
     if found is None:
-        return _of(own)
-    written = _parsed(found)
+        return _settings_of(own)
+    written = _parse_file(found)
     log.debug("settings of %s: %s", found, ", ".join(written))
     try:
-        return _of({**written, **own})
+        return _settings_of({**written, **own})
     except BadSettings as error:
         key = error.message.partition(":")[0]
         raise error if key in own else BadSettings(f"{found}: {error.message}") from None
 
 
-def _of(values: Mapping[str, str]) -> Settings:
+def _settings_of(values: Mapping[str, str]) -> Settings:
     image_id, *other = _image_ids(values)
     return Settings(
         _writers(values), image_id, _folder(values), _mirrors(values), engine_timeout=_timeout(values), both=bool(other)
     )
 
 
-def for_commands() -> dict[str, str]:
+def command_environment() -> dict[str, str]:
     """What the commands that we run get of our environment: they have no business with the cluster."""
     return {name: value for name, value in os.environ.items() if name not in _SECRETS}
 
 
-def home() -> Path:
+def home_folder() -> Path:
     """The user's home folder; raises BadSettings where HOME is not set and the system knows no such user."""
-    return expanded(Path("~"))
+    return expand_home(Path("~"))
 
 
 def user_folder(variable: str, otherwise: str) -> Path:
     """The folder that one of XDG's variables names, or ``otherwise`` in the user's home: a relative path is none.
 
-    Raises BadSettings as ``home`` does.
+    Raises BadSettings as ``home_folder`` does.
     """
     named = os.environ.get(variable, "")
-    return Path(named) if named.startswith("/") else home() / otherwise
+    return Path(named) if named.startswith("/") else home_folder() / otherwise
 
 
-def expanded(path: Path) -> Path:
+def expand_home(path: Path) -> Path:
     """The path with the home folder that a ``~`` at its front means; raises BadSettings where nobody has one."""
     try:
         return path.expanduser()
@@ -121,12 +121,12 @@ def expanded(path: Path) -> Path:
         raise BadSettings(f"{path}: no such home folder is known. Set HOME, or write the path in full.") from None
 
 
-def _file() -> Path | None:
+def _settings_file() -> Path | None:
     """The first settings file there is."""
-    return next((path for path in _places() if path.is_file()), None)
+    return next((path for path in _settings_places() if path.is_file()), None)
 
 
-def _places() -> Iterator[Path]:
+def _settings_places() -> Iterator[Path]:
     for entry in os.environ.get("CONFIGURATION_DIRECTORY", "").split(":"):
         if entry.startswith("/"):
             yield Path(entry) / FILE_NAME
@@ -136,7 +136,7 @@ def _places() -> Iterator[Path]:
             yield Path(entry) / "arvados" / FILE_NAME
 
 
-def _parsed(path: Path) -> dict[str, str]:
+def _parse_file(path: Path) -> dict[str, str]:
     values = {}
     try:
         lines = path.read_text().splitlines()
@@ -174,7 +174,7 @@ def _image_ids(values: Mapping[str, str]) -> tuple[str, ...]:
 
 def _folder(values: Mapping[str, str]) -> Path | None:
     value = values.get(FOLDER)
-    return expanded(Path(value)) if value else None
+    return expand_home(Path(value)) if value else None
 
 
 def _mirrors(values: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 from ..errors import BadReference, RegistryDenied, UsageError
-from ..local.polling import until_ready
+from ..local.polling import wait_until_ready
 from ..local.progress import Advance
 from ..model.image import Digest
 from ..model.reference import NAMELESS, ImageId, Reference, references_in
@@ -88,7 +88,7 @@ class Registry:
 
     def wait(self, name: str, seconds: float) -> None:
         """Returns when the image is ready. Raises NotReady when it is not after so many seconds."""
-        until_ready(lambda: self.status(name), str, what=name, seconds=seconds, sleep=self._sleep)
+        wait_until_ready(lambda: self.status(name), str, what=name, seconds=seconds, sleep=self._sleep)
 
     def delete(self, name: str) -> bool:
         """Takes an image away; False if there was none. Raises Unsupported where the registry does not allow it."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import BadSettings, RegistryDenied
-from ..local.settings import for_commands, home, user_folder
+from ..local.settings import command_environment, home_folder, user_folder
 from ..model.image import parsed_time
 from ..model.reference import DEFAULT_REGISTRY
 
@@ -226,7 +226,7 @@ def config_files() -> Iterator[Path]:
         else _SESSIONS / f"{os.getuid()}/auth.json"
     )
     yield user_folder("XDG_CONFIG_HOME", ".config") / "containers" / "auth.json"
-    yield Path(os.environ.get("DOCKER_CONFIG") or home() / ".docker") / "config.json"
+    yield Path(os.environ.get("DOCKER_CONFIG") or home_folder() / ".docker") / "config.json"
 
 
 def config_in(file: Path) -> dict[str, Any]:
@@ -291,7 +291,9 @@ def _output_of(words: Sequence[str], given: bytes, what: str, absent: str | None
     Raises RegistryDenied for every other failure, with standard error; standard output may hold a secret.
     """
     try:
-        done = subprocess.run(list(words), input=given, capture_output=True, timeout=_TIMEOUT, env=for_commands())
+        done = subprocess.run(
+            list(words), input=given, capture_output=True, timeout=_TIMEOUT, env=command_environment()
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         reason = error.strerror if isinstance(error, OSError) else f"it took longer than {_TIMEOUT:g} s"
         raise RegistryDenied(f"{what} gave no credentials: {reason}.") from None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from ..errors import NoSuchImage, RegistryError, Unsupported, UsageError
-from ..local.settings import for_commands
+from ..local.settings import command_environment
 from ..model.image import MAX_JSON_SIZE, json_object
 from ..model.reference import Reference
 from .client import Client
@@ -76,7 +76,7 @@ class PlainService:
                 [*self._command, self._beginning + repository],
                 capture_output=True,
                 timeout=_TIMEOUT,
-                env=for_commands(),
+                env=command_environment(),
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise RegistryError(f"{step}: {self._command[0]} cannot be run: {error}.") from None

@@ -14,7 +14,7 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING
 
 from ..errors import BadSettings
-from ..local.settings import expanded, user_folder
+from ..local.settings import expand_home, user_folder
 
 if TYPE_CHECKING:
     from .http import server as server_module
@@ -26,7 +26,7 @@ def default_folder() -> Path:
     """Where the site is unless told otherwise: ARV_DOCKER_SITE, else ``arv-docker/site`` in XDG's data home."""
     named = os.environ.get("ARV_DOCKER_SITE")
     if named:
-        return expanded(Path(named))
+        return expand_home(Path(named))
     return user_folder("XDG_DATA_HOME", ".local/share") / "arv-docker" / "site"
 
 

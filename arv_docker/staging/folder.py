@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import ContentError, DiskError, NoSuchImage, OtherImage
-from ..local.disk import hash_of, locked, locked_if_free, partial_of, read, write
+from ..local.disk import hash_of, hold_lock, partial_of, read_file, try_lock, write_file
 from ..local.progress import Progress, Silent
 from ..model.image import MAX_JSON_SIZE, Digest
 from ..store.content_store import Entries, Entry, inside, metadata_path
@@ -42,7 +42,7 @@ class PlainFolder:
         leftovers = [partial_of(it) for copy in self.copies() for it in (copy.path, metadata_path(copy.path))]
         lock = self.path / ".lock"
         if any(it.exists() for it in (lock, *leftovers)):
-            with locked_if_free(lock) as free:
+            with try_lock(lock) as free:
                 for leftover in leftovers if free else ():
                     leftover.unlink(missing_ok=True)
 
@@ -66,7 +66,7 @@ class PlainFolder:
             yield
             if self._copy(metadata_path(path)).metadata != metadata:
                 try:
-                    write(metadata_path(path), FORM.dump(metadata))
+                    write_file(metadata_path(path), FORM.dump(metadata))
                 except DiskError:
                     if not there:
                         path.unlink()
@@ -76,14 +76,14 @@ class PlainFolder:
         if entries.transfer(wanted.canonical, self.path, names=names, force=force, around=around) is None:
             raise NoSuchImage(f"{wanted} was removed from the cache meanwhile. Stage it again.")
         if force:
-            with locked(self.path / ".lock"):
+            with hold_lock(self.path / ".lock"):
                 self._remove_others(metadata)
         return [Copy(path, metadata) for path in paths]
 
     def _copy(self, metadata: Path) -> Copy:
         path = metadata.with_name(metadata.name.removesuffix(METADATA_SUFFIX))
         try:
-            return Copy(path, FORM.load(read(metadata, MAX_JSON_SIZE)))
+            return Copy(path, FORM.load(read_file(metadata, MAX_JSON_SIZE)))
         except (OSError, ContentError) as error:
             return Copy(path, None, f"{metadata} cannot be used: {error}")
 

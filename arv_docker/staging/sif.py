@@ -23,7 +23,7 @@ from ..arvados.stored import StoredImage
 from ..arvados.trust import Trust
 from ..engines.apptainer import ARCHIVE, Apptainer
 from ..errors import EngineError
-from ..local.disk import locked, locked_if_free, writing
+from ..local.disk import disk_errors, hold_lock, try_lock
 from ..local.progress import Progress
 from ..model.image import Digest
 from ..store import tarballs
@@ -74,7 +74,7 @@ def fill(
             return Filled(image_id, kept.uuid, kept.pdh, kept.name, kept.trash_at, already=True, size=0)
         made = converted(stored, folder, f"{image_id.short}.sif", apptainer, progress)
         size = made.stat().st_size
-        with made.open("rb") as file, progress.storing("storing in Keep", size) as advance:
+        with made.open("rb") as file, progress.store_step("storing in Keep", size) as advance:
             new = images.store(stored.file, file, there, advance)
     return Filled(image_id, new.uuid, new.pdh, new.name, new.trash_at, already=False, size=size)
 
@@ -95,11 +95,11 @@ def converted(image: SeekableImage, folder: Path, name: str, apptainer: Apptaine
 @contextmanager
 def building(destination: Path, progress: Progress) -> Iterator[Path]:
     """An empty folder beside ``destination`` to build it in, while no other process does; it goes with the block."""
-    with locked(_lock_of(destination), _waiting(destination, progress)):
+    with hold_lock(_lock_of(destination), _waiting(destination, progress)):
         for leftover in destination.parent.glob(f".*{_BUILDING}"):
             if _destination_of(leftover) == destination:
                 _remove(leftover)
-        with writing(destination.parent, advice="choose another folder"):
+        with disk_errors(destination.parent, advice="choose another folder"):
             folder = Path(tempfile.mkdtemp(_BUILDING, f".{destination.name}.", destination.parent))
         try:
             yield folder
@@ -111,7 +111,7 @@ def clear_leftovers(folder: Path) -> int:
     """Removes what builds in ``folder`` left that were killed; gives the number of bytes."""
     removed = 0
     for leftover in folder.glob(f".*{_BUILDING}"):
-        with locked_if_free(_lock_of(_destination_of(leftover))) as free:
+        with try_lock(_lock_of(_destination_of(leftover))) as free:
             removed += _remove(leftover) if free else 0
     return removed
 
@@ -128,7 +128,7 @@ def _lock_of(destination: Path) -> Path:
 @contextmanager
 def _room(folder: Path, needed: int) -> Iterator[None]:
     """Makes a DiskError of what a program says when the disk is full, if it is the one of ``folder``."""
-    with writing(folder, needed, advice="choose a folder on a larger disk, or set APPTAINER_TMPDIR to one"):
+    with disk_errors(folder, needed, advice="choose a folder on a larger disk, or set APPTAINER_TMPDIR to one"):
         try:
             yield
         except EngineError as error:

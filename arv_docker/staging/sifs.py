@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..engines.apptainer import Apptainer, is_sif
 from ..errors import DigestMismatch, OtherImage
-from ..local.disk import hash_of, locked, place, sync, write, writing
+from ..local.disk import disk_errors, hash_of, hold_lock, link_or_copy, sync_folder, write_file
 from ..local.progress import Progress
 from ..model.image import Digest
 from ..store.content_store import Entries, Entry, metadata_path
@@ -55,17 +55,17 @@ class SifFolder(PlainFolder):
         paths = self.paths(wanted, entry.metadata.image_id)
         metadata = replace(entry.metadata, name=wanted.canonical)
         self._check_names(paths, metadata, force=force)
-        with writing(self.path, advice="choose another folder"):
+        with disk_errors(self.path, advice="choose another folder"):
             self.path.mkdir(parents=True, exist_ok=True)
         with sif.building(paths[0], self._progress) as folder:
             before = None if force else self._made_before(paths, metadata)
             made = before or self._built(entry, folder, paths[0].name)
             metadata = replace(metadata, archive=self._hash(made))
-            with locked(self.path / ".lock"):
+            with hold_lock(self.path / ".lock"):
                 for path in paths:
                     if force or not path.exists():
-                        write(_waiting(path), FORM.dump(metadata))
-                        place(made, path, metadata.archive)
+                        write_file(_waiting(path), FORM.dump(metadata))
+                        link_or_copy(made, path, metadata.archive)
                         _name_metadata(path)
                 if force:
                     self._remove_others(metadata)
@@ -112,4 +112,4 @@ def _waiting(path: Path) -> Path:
 def _name_metadata(path: Path) -> None:
     with suppress(FileNotFoundError):
         _waiting(path).rename(metadata_path(path))
-    sync(path.parent)
+    sync_folder(path.parent)

@@ -25,7 +25,18 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ..errors import ContentError, DigestMismatch, DiskError, NotAnImage
-from ..local.disk import hash_of, locked, locked_if_free, partial_of, place, read, replacing, sync, write, writing
+from ..local.disk import (
+    disk_errors,
+    hash_of,
+    hold_lock,
+    link_or_copy,
+    partial_of,
+    read_file,
+    replace_file,
+    sync_folder,
+    try_lock,
+    write_file,
+)
 from ..local.progress import Progress, Silent
 from ..model.image import MAX_JSON_SIZE, Digest, Platform
 from ..model.manifest import suits, without_usual_variant
@@ -97,7 +108,7 @@ class Entries:
     def entry(self, path: Path) -> Entry | None:
         """The entry of an archive in the cache; None if its metadata is missing, damaged, or of another archive."""
         try:
-            metadata = self._form.load(read(metadata_path(path), MAX_JSON_SIZE))
+            metadata = self._form.load(read_file(metadata_path(path), MAX_JSON_SIZE))
         except (OSError, ContentError):
             return None
         return Entry(path, metadata) if metadata.archive == _digest_in(path.name) else None
@@ -125,7 +136,7 @@ class Entries:
     def fetching(self, image_id: Digest) -> Iterator[None]:
         """No other process fetches that image into the cache; who waits looks again afterwards."""
         self._make()
-        with locked(self.lock_of(image_id), self._waiting(image_id)):
+        with hold_lock(self.lock_of(image_id), self._waiting(image_id)):
             for leftover in (self._new(image_id), partial_of(self._new(image_id))):
                 leftover.unlink(missing_ok=True)
             yield
@@ -142,7 +153,7 @@ class Entries:
         """
         self._check_size(describe)
         new, digest = self._new(image_id), hashlib.sha256()
-        with replacing(new, size) as file:
+        with replace_file(new, size) as file:
             for chunk in chunks:
                 digest.update(chunk)
                 file.write(chunk)
@@ -151,7 +162,7 @@ class Entries:
         path = self.root / signature_of(metadata.archive).translate(_TO_FILE)
         with self.changing(), self._naming(path):
             new.rename(path)
-            write(metadata_path(path), self._form.dump(metadata))
+            write_file(metadata_path(path), self._form.dump(metadata))
             self._link(name, path)
         return Entry(path, metadata)
 
@@ -162,9 +173,9 @@ class Entries:
         self._make()
         with self.changing(), self._naming(path):
             if path != entry.path:
-                place(entry.path, path, entry.metadata.archive)
+                link_or_copy(entry.path, path, entry.metadata.archive)
             if self.entry(path) != Entry(path, entry.metadata):
-                write(metadata_path(path), self._form.dump(entry.metadata))
+                write_file(metadata_path(path), self._form.dump(entry.metadata))
             self._link(name, path)
         return Entry(path, entry.metadata)
 
@@ -204,15 +215,15 @@ class Entries:
         self.check(entry)
         with suppress(OSError):
             os.utime(metadata_path(entry.path))  # when it was used last; the archive's own times are its copies' too
-        with writing(directory, advice="choose another folder"):
+        with disk_errors(directory, advice="choose another folder"):
             directory.mkdir(parents=True, exist_ok=True)
         paths = tuple(directory / it for it in (self._names(name) if names is None else names))
-        with locked(directory / ".lock"):
+        with hold_lock(directory / ".lock"):
             for path in paths:
                 partial_of(path).unlink(missing_ok=True)  # of a process that was killed
                 with around(path):
                     if force or not path.exists():
-                        place(entry.path, path, entry.metadata.archive)
+                        link_or_copy(entry.path, path, entry.metadata.archive)
         return paths
 
     def tidy(self) -> None:
@@ -221,7 +232,7 @@ class Entries:
             return
         for path in inside(self.root):
             if (image_id := _image_of_leftover(path)) is not None:
-                with locked_if_free(self.lock_of(image_id)) as free:
+                with try_lock(self.lock_of(image_id)) as free:
                     if free:
                         path.unlink(missing_ok=True)
         with self.changing():
@@ -229,7 +240,7 @@ class Entries:
                 if _image_of_leftover(path) is None:
                     path.unlink(missing_ok=True)
         for lock in self.root.glob(".*lock"):
-            with locked_if_free(lock):
+            with try_lock(lock):
                 pass
 
     def lock_of(self, image_id: Digest) -> Path:
@@ -240,7 +251,7 @@ class Entries:
     def changing(self) -> Iterator[None]:
         """No other process changes names and contents; held for moments only."""
         self._make()
-        with locked(self.root / ".lock"):
+        with hold_lock(self.root / ".lock"):
             yield
 
     def unlink(self, links: Iterable[Path]) -> tuple[Path, ...]:
@@ -279,7 +290,7 @@ class Entries:
             raise NotAnImage("the image's config is too large, or nested too deep, to be kept beside an archive.")
 
     def _make(self) -> None:
-        with writing(self.root):
+        with disk_errors(self.root):
             self._group.mkdir(parents=True, exist_ok=True)
 
     def _new(self, image_id: Digest) -> Path:
@@ -309,7 +320,7 @@ class Entries:
                 with self._linking():
                     temporary.symlink_to(f"../{target.name}")
                 temporary.rename(link)
-        sync(self._group)
+        sync_folder(self._group)
         mine = [link for it in self._names(name) for link in self._pair(it)]
         self.drop_unnamed(self.root / before[link] for link in mine if link in before)
 

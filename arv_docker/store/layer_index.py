@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..archive.codecs.gzip import FORM
 from ..errors import BadConfig, BadReference, DiskError
-from ..local.disk import locked, replacing
+from ..local.disk import hold_lock, replace_file
 from ..model.image import Descriptor, Digest, json_object
 
 #: Repositories that are remembered for a layer.
@@ -63,7 +63,7 @@ class KnownBlobs:
         path = self._file(diff_id)
         with suppress(DiskError, OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            with locked(path.with_suffix(".lock")), replacing(path) as file:
+            with hold_lock(path.with_suffix(".lock")), replace_file(path) as file:
                 file.write(json.dumps({**descriptor.as_json(), "places": kept}).encode())
 
     def _file(self, diff_id: Digest) -> Path:

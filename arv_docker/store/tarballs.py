@@ -20,8 +20,8 @@ from ..archive.layer import CHUNK, Stream
 from ..engines import Engine
 from ..errors import ClusterError, DigestMismatch, DiskError
 from ..local import disk
-from ..local.disk import hash_of, writing
-from ..local.progress import UNHEARD, Advance
+from ..local.disk import disk_errors, hash_of
+from ..local.progress import UNHEARD_STEP, Advance
 from ..local.settings import user_folder
 from ..model.image import Digest
 
@@ -82,7 +82,7 @@ def saving(
     partial = _partial(image_file)
     failed: ClusterError | None = None
     try:
-        with writing(partial.parent, expected), partial.open("wb") as file:
+        with disk_errors(partial.parent, expected), partial.open("wb") as file:
             with engine.save([str(image_id)]) as output:
                 both = _Tee(output, file)
                 try:
@@ -147,9 +147,9 @@ def keep(image_file: Path, engine: str) -> None:
     file, missing = prep_image_file(image_file)
     if file is None or missing:
         return
-    with file, writing(image_file.parent):
+    with file, disk_errors(image_file.parent):
         if "sha256" not in _ours(image_file):
-            write_record(image_file, os.fstat(file.fileno()), engine, digest=hash_of(image_file, UNHEARD))
+            write_record(image_file, os.fstat(file.fileno()), engine, digest=hash_of(image_file, UNHEARD_STEP))
 
 
 def check(image_file: Path, advance: Advance) -> None:
@@ -175,7 +175,7 @@ def locked(folder: Path, image_id: Digest, waiting: Iterable[None] = ()) -> Iter
     ``waiting`` is advanced once if another process has the lock, to tell the user.
     """
     image_file = folder / f"{image_id}.tar"
-    with disk.locked(folder / f"{image_id}.tar.lock", waiting):
+    with disk.hold_lock(folder / f"{image_id}.tar.lock", waiting):
         for leftover in (_partial(image_file), _partial(stat_cache_name(image_file))):
             leftover.unlink(missing_ok=True)  # of a process that was killed
         yield image_file
@@ -193,7 +193,7 @@ def _partial(path: Path) -> Path:
 
 def _record(image_file: Path) -> list[Any]:
     try:
-        record = json.loads(disk.read(stat_cache_name(image_file), _LONGEST_RECORD))
+        record = json.loads(disk.read_file(stat_cache_name(image_file), _LONGEST_RECORD))
     except (OSError, ValueError, RecursionError):
         return []
     return record if isinstance(record, list) else []

@@ -20,7 +20,7 @@ from ..archive.listing import Name
 from ..archive.reader import DockerArchive, Openable
 from ..archive.stream import StreamedArchive, StreamedImage
 from ..errors import BadArchive, DiskError, NoSuchImage, UsageError
-from ..local.disk import locked, replacing
+from ..local.disk import hold_lock, replace_file
 from ..local.progress import Advance
 from ..model.image import Digest
 from ..model.reference import Reference, parse_name
@@ -147,11 +147,11 @@ class ArchiveDestination:
         if not self._path.parent.is_dir():
             raise DiskError(f"{self._path} cannot be written: there is no folder {self._path.parent}.")
         with (
-            locked(self._path.with_name(f".{self._path.name}.lock")),
+            hold_lock(self._path.with_name(f".{self._path.name}.lock")),
             seekable(image, self._path.parent) as found,
         ):
             layout = canonical.layout(found.config, found.sizes, self._names)
-            with replacing(self._path, layout.size) as file:
+            with replace_file(self._path, layout.size) as file:
                 for chunk in archive_of(found, layout, advance):
                     file.write(chunk)
         return layout

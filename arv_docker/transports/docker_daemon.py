@@ -16,7 +16,7 @@ from ..archive.stream import StreamedImage
 from ..engines import Engine, EngineImage
 from ..engines.docker import Docker
 from ..errors import DiskError, EngineError, EngineFull, NoSuchImage, UsageError
-from ..local.disk import about
+from ..local.disk import amount_needed
 from ..local.progress import Advance, Progress
 from ..model.image import Digest, Platform
 from ..model.manifest import suits
@@ -217,8 +217,9 @@ class EngineDestination:
             words = self._engine.load(archive_of(image, layout, advance, skip))
         except EngineFull as error:
             raise DiskError(
-                f"{self._engine.name} has no room for image {image.config.digest.short}: {about(layout.size)} are "
-                f"needed, {error.room or 'fewer'} are free. Make room there, and try again.",
+                f"{self._engine.name} has no room for image {image.config.digest.short}: "
+                f"{amount_needed(layout.size)} are needed, {error.room or 'fewer'} are free. "
+                "Make room there, and try again.",
                 detail=error.detail,
             ) from error
         found = whole_id(self._engine, image) if skip else engine_id(self._engine, image)

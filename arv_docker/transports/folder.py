@@ -26,7 +26,7 @@ from ..archive.canonical_image import CanonicalImage, recognised
 from ..archive.codecs import zip_file
 from ..archive.reader import DockerArchive
 from ..errors import BadArchive, ContentError, DigestMismatch, NoSuchImage, OtherImage, UsageError
-from ..local.disk import locked, locked_if_free, replacing, whole_of, writing
+from ..local.disk import disk_errors, hold_lock, replace_file, target_of_partial, try_lock
 from ..local.progress import Advance, Progress, Silent
 from ..model.archive_name import PLAIN, ZIP, ArchiveName
 from ..model.build_version import is_dirty
@@ -165,7 +165,7 @@ class FolderDestination:
         written = FolderArchive(name, self._folder / name.file_name)
         layout = canonical.layout(image.config, image.sizes)
         content = archive_of(image, layout, advance)
-        with replacing(written.path, layout.size) as file:
+        with replace_file(written.path, layout.size) as file:
             if name.format == ZIP:
                 zip_file.write(file, replace(name, format=PLAIN).file_name, layout.size, content)
             else:
@@ -218,16 +218,16 @@ def working_on(folder: Path, image: str, waiting: Iterable[None] = ()) -> Iterat
 
     The folder is made if it is not there. Raises DiskError.
     """
-    with writing(folder, advice="choose another folder"):
+    with disk_errors(folder, advice="choose another folder"):
         folder.mkdir(parents=True, exist_ok=True)
-    with locked(_lock_of(folder, image), waiting):
+    with hold_lock(_lock_of(folder, image), waiting):
         for path in folder.glob(".*.partial"):
-            whole = whole_of(path)
+            whole = target_of_partial(path)
             name = ArchiveName.parse(whole.name) if whole else None
             if name is not None and name.image == image:
                 path.unlink(missing_ok=True)
             elif name is not None:
-                with locked_if_free(_lock_of(folder, name.image)) as free:
+                with try_lock(_lock_of(folder, name.image)) as free:
                     if free:
                         path.unlink(missing_ok=True)
         yield

@@ -12,7 +12,7 @@ from ..arvados.blocks import ArchiveWriter, BlockStore, StoredArchive
 from ..arvados.client import Cluster
 from ..arvados.dedup import LayerInKeep
 from ..errors import ArvDockerError, ContentError, KeepError
-from ..local.progress import UNHEARD, Advance
+from ..local.progress import UNHEARD_STEP, Advance
 from ..model.image import Digest
 from . import OpenedImage, known_layers
 from .local import named
@@ -54,7 +54,7 @@ class KeepDestination:
         otherwise are not sent either, but their layers are read and hashed. Raises ClusterError."""
         return named(layers, self._there)
 
-    def write(self, image: OpenedImage, advance: Advance, spared: Advance = UNHEARD) -> StoredArchive:
+    def write(self, image: OpenedImage, advance: Advance, spared: Advance = UNHEARD_STEP) -> StoredArchive:
         """Stores the image's canonical archive, every layer checked. Raises what the layers raise, and KeepError.
 
         Layers that are ``present`` are not asked of the image: of the aligned ones Keep has every
@@ -72,7 +72,7 @@ class KeepDestination:
         return stored
 
     def write_all(
-        self, archive: StreamedArchive, advance: Advance, spared: Advance = UNHEARD
+        self, archive: StreamedArchive, advance: Advance, spared: Advance = UNHEARD_STEP
     ) -> dict[Digest, StoredArchive | ArvDockerError]:
         """Stores every image of an archive, layers that they share once; by ID and by its other digests there.
 

@@ -16,7 +16,7 @@ from ..archive.canonical import Layout
 from ..archive.layer import CHUNK, Layer
 from ..archive.stream import StreamedImage
 from ..errors import BadArchive, DiskError
-from ..local.disk import writing
+from ..local.disk import disk_errors
 from ..local.progress import Advance, Progress, Silent
 from ..model.image import Config, Digest
 from ..store import tarballs
@@ -115,7 +115,10 @@ def seekable(
         yield image
         return
     needed = image.size if isinstance(image, StreamedImage) else 0
-    with writing(folder, needed, advice="choose a folder on a larger disk"), tempfile.TemporaryFile(dir=folder) as file:
+    with (
+        disk_errors(folder, needed, advice="choose a folder on a larger disk"),
+        tempfile.TemporaryFile(dir=folder) as file,
+    ):
         spooled = SpooledImage(image, file, table or LayerTable(), progress or Silent())
         if not known_layers(image):
             spooled.read()

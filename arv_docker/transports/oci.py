@@ -24,7 +24,7 @@ from ..archive.layer import CHUNK, Layer
 from ..archive.listing import Name, digest_in
 from ..archive.reader import Images, Openable
 from ..errors import BadArchive, UsageError
-from ..local.disk import locked, replacing, sync, writing
+from ..local.disk import disk_errors, hold_lock, replace_file, sync_folder
 from ..local.progress import Advance
 from ..model.image import MAX_JSON_SIZE, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Digest, json_object
 from . import OpenedImage, known_layers
@@ -130,16 +130,16 @@ class LayoutDestination:
         """The layout, made if it is not there, while no other process writes to it."""
         if self._folder.exists() and not self._folder.is_dir():
             raise UsageError(f"{self._folder} is no folder; an OCI layout is one.")
-        with writing(self._folder, advice="choose another folder"):
+        with disk_errors(self._folder, advice="choose another folder"):
             self._folder.mkdir(parents=True, exist_ok=True)
-        with locked(self._folder / ".lock"):
+        with hold_lock(self._folder / ".lock"):
             mark = self._folder / "oci-layout"
             if not mark.exists():
                 if any(not entry.name.startswith(".") for entry in self._folder.iterdir()):
                     raise UsageError(f"{self._folder} has other things in it, and is no OCI layout. Choose another.")
-                with replacing(mark) as file:
+                with replace_file(mark) as file:
                     file.write(_LAYOUT)
-            with writing(self._folder, advice="choose another folder"):
+            with disk_errors(self._folder, advice="choose another folder"):
                 blobs = self._folder / _BLOBS
                 blobs.mkdir(parents=True, exist_ok=True)
                 for leftover in (*self._folder.glob(_PARTIAL), *blobs.glob(_PARTIAL)):
@@ -150,7 +150,7 @@ class LayoutDestination:
         """Adds the image to the index. Another one of its name loses its entry, as does the image without a name."""
         entry = canonical.entry(manifest, self._names)
         entries = [it for it in self._entries() if not self._replaced(it, manifest)]
-        with replacing(self._folder / "index.json") as file:
+        with replace_file(self._folder / "index.json") as file:
             file.write(canonical.index([*entries, entry]))
 
     def _entries(self) -> list[dict[str, Any]]:
@@ -246,20 +246,20 @@ class _Blobs:
     def store(self, layer: Layer, advance: Advance) -> None:
         """Writes a layer, which says at its end which one it is. Raises what the layer raises, and DiskError."""
         written = self._folder / ".layer"
-        with replacing(written, layer.size or 0) as file:
+        with replace_file(written, layer.size or 0) as file:
             while content := layer.read(CHUNK):
                 file.write(content)
                 advance(len(content))
         if layer.diff_id not in self:
             self._new.add(layer.diff_id)
         written.replace(self._folder / layer.diff_id.hex)
-        sync(self._folder)
+        sync_folder(self._folder)
         self._sizes[layer.diff_id] = layer.position
 
     def write(self, digest: Digest, content: bytes) -> None:
         """Writes a document, unless it is there. Raises DiskError."""
         if digest not in self:
-            with replacing(self._folder / digest.hex) as file:
+            with replace_file(self._folder / digest.hex) as file:
                 file.write(content)
             self._new.add(digest)
             self._sizes[digest] = len(content)

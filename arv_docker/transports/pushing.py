@@ -14,7 +14,7 @@ from ..archive import canonical
 from ..archive.codecs.gzip import compressed
 from ..archive.layer import CHUNK, Layer
 from ..errors import BadArchive, UsageError
-from ..local.disk import writing
+from ..local.disk import disk_errors
 from ..local.progress import Advance
 from ..model.image import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Digest
 from ..model.reference import Reference
@@ -146,7 +146,7 @@ class _Push:
         compress = self._repository.compress
         for chunk in compressed(read) if compress else iter(partial(read, CHUNK), b""):
             digest.update(chunk)
-            with writing(self._folder):
+            with disk_errors(self._folder):
                 spool.write(chunk)
         media_type = f"{OCI_LAYER}+gzip" if compress else OCI_LAYER
         descriptor = Descriptor(media_type, Digest.sha256(digest.hexdigest()), spool.tell())

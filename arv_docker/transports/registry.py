@@ -13,7 +13,7 @@ from itertools import islice
 from ..archive.codecs.decompression import MAGIC_LENGTH, Decompressed, kind_of
 from ..archive.layer import Layer
 from ..errors import LayerCountMismatch, NoSuchImage, NotAnImage, RegistryError
-from ..local.progress import Advance, Progress, Silent, size
+from ..local.progress import Advance, Progress, Silent, size_text
 from ..local.settings import settings
 from ..model.image import Config, Descriptor, Digest, Platform
 from ..model.manifest import Index, Listed, Manifest, chosen, images_of, parse, suits
@@ -130,7 +130,7 @@ class RegistrySource:
                 image = stack.enter_context(self._open_image())
             yield image
             if image.bytes_received:
-                self.progress.say(f"{image.host}: {size(image.bytes_received)} of layers fetched")
+                self.progress.say(f"{image.host}: {size_text(image.bytes_received)} of layers fetched")
 
     @contextmanager
     def _open_image(self) -> Iterator[RegistryImage]:

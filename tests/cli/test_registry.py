@@ -17,7 +17,7 @@ import pytest
 
 from arv_docker.cli import registry as verb
 from arv_docker.errors import NoSuchImage
-from arv_docker.local.progress import size
+from arv_docker.local.progress import size_text
 from arv_docker.registry import http
 from arv_docker.registry.client import Client, Document
 from arv_docker.registry.http import Patience
@@ -413,14 +413,14 @@ def test_what_comes_from_the_registry_is_said_and_why(
     for name, made in (("tools/app:1", APP), ("tools/app:2", following)):
         registry.add(name, made, lambda content: content)
     first = run("ingest", "--insecure", f"docker://{registry.host}/tools/app:1")
-    assert f"{registry.host}: {size(sum(map(len, APP.layers)))} of layers fetched" in first.err
+    assert f"{registry.host}: {size_text(sum(map(len, APP.layers)))} of layers fetched" in first.err
     for link in api.records["links"].values():
         if not trusted:
             link["modified_by_user_uuid"] = OTHER
     second = run("ingest", "--insecure", f"docker://{registry.host}/tools/app:2")
     assert (first.code, second.code) == (0, 0)
     fetched = following.layers[1:] if trusted else following.layers
-    assert f"{registry.host}: {size(sum(map(len, fetched)))} of layers fetched" in second.err
+    assert f"{registry.host}: {size_text(sum(map(len, fetched)))} of layers fetched" in second.err
     assert ("layers that only others say to be in Keep: 1;" in second.err) is not trusted
     again = run("ingest", "--insecure", f"docker://{registry.host}/tools/app:2")
     assert "fetched" not in again.err

@@ -14,7 +14,7 @@ import pytest
 from arv_docker.engines import output
 from arv_docker.engines.building import Build
 from arv_docker.engines.docker import Docker
-from arv_docker.engines.output import Ending, settled
+from arv_docker.engines.output import Ending, steady_lines
 from arv_docker.engines.podman import Podman
 from arv_docker.errors import BadSettings, BuildFailed, EngineError, EngineNotRunning
 from arv_docker.model.image import Platform
@@ -203,7 +203,7 @@ def test_lines_come_as_they_are_said(tmp_path: Path, kind: Kind) -> None:
 
 
 def test_a_generator_that_is_closed_ends_the_build(tmp_path: Path, kind: Kind) -> None:
-    lines = settled(waiting(tmp_path / "bin", kind).build(Build(tmp_path)))
+    lines = steady_lines(waiting(tmp_path / "bin", kind).build(Build(tmp_path)))
     pid = int(next(lines).split()[0])
     lines.close()
     assert gone(pid)
@@ -219,11 +219,11 @@ def passing() -> Generator[str, None, int]:
 
 @pytest.mark.conforms("R13")
 def test_lines_that_take_each_other_s_place_are_let_through_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    ending = Ending(settled(passing()))
+    ending = Ending(steady_lines(passing()))
     assert list(ending) == ["one\n", "two\n"]
     assert ending.value == 7
     monkeypatch.setattr(output, "_PASSING", 0)
-    assert told(settled(passing())) == ["one\n", "10 %\n", "20 %\n", "two\n"]
+    assert told(steady_lines(passing())) == ["one\n", "10 %\n", "20 %\n", "two\n"]
 
 
 # -- logins ----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from arv_docker.engines.container import Container, Run, start
+from arv_docker.engines.container import Container, Run, start_container
 from arv_docker.engines.docker import Docker
 from arv_docker.errors import EngineError, NoSuchImage, UsageError
 
@@ -47,12 +47,12 @@ def test_all_that_can_be_said_reaches_the_command(
     docker = engine()
     real = docker.run
 
-    def run(*arguments: str, patient: bool = False) -> object:
+    def run(*arguments: str, patient: bool = False, unlogged: int = 0) -> object:
         seen.extend(Path(word.partition("=")[2]).read_text() for word in arguments if word.startswith("--env-file="))
-        return real(*arguments, patient=patient)
+        return real(*arguments, patient=patient, unlogged=unlogged)
 
     monkeypatch.setattr(docker, "run", run)
-    container = start(
+    container = start_container(
         docker,
         Run(
             "app:1",
@@ -92,26 +92,26 @@ def test_a_container_that_does_not_start_is_taken_away(
     docker = engine({"run": (127, f"{ID}\n", "docker: no such program\n"), "rm": (0, "", "")})
     real = docker.run
 
-    def run(*arguments: str, patient: bool = False) -> object:
+    def run(*arguments: str, patient: bool = False, unlogged: int = 0) -> object:
         for noted in (word.partition("=")[2] for word in arguments if word.startswith("--cidfile=")):
             Path(noted).write_text(ID)
-        return real(*arguments, patient=patient)
+        return real(*arguments, patient=patient, unlogged=unlogged)
 
     monkeypatch.setattr(docker, "run", run)
     with pytest.raises(EngineError, match="failed with status 127"):
-        start(docker, Run("app:1", command=["nosuch"]))
+        start_container(docker, Run("app:1", command=["nosuch"]))
     assert calls_of(tmp_path / "bin")[-1] == ["rm", "--force", "--volumes", ID]
 
 
 def test_a_container_that_was_not_even_made(engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="failed with status 125"):
-        start(engine({"run": (125, "", "docker: no network\n")}), Run("app:1"))
+        start_container(engine({"run": (125, "", "docker: no network\n")}), Run("app:1"))
     assert calls_of(tmp_path / "bin")[-1][0] == "run"
 
 
 def test_one_that_the_engine_removes_may_be_gone_at_once(engine: Engine) -> None:
     gone = (1, "\n", "Error: No such container: c0\n")
-    container = start(engine({"container inspect": gone}), Run("app:1", remove=True))
+    container = start_container(engine({"container inspect": gone}), Run("app:1", remove=True))
     assert (container.id, container.status, container.exitcode) == (ID, "running", None)
     with pytest.raises(EngineError, match="No such container"):
         container.reload()
@@ -120,7 +120,7 @@ def test_one_that_the_engine_removes_may_be_gone_at_once(engine: Engine) -> None
 def test_an_image_that_is_not_there(engine: Engine) -> None:
     docker = engine({"image inspect": (1, "[]\n", "Error: No such image: x\n"), "images": (0, "", "")})
     with pytest.raises(NoSuchImage):
-        start(docker, Run("nowhere:1"))
+        start_container(docker, Run("nowhere:1"))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_an_image_that_is_not_there(engine: Engine) -> None:
 )
 def test_what_cannot_be_said(engine: Engine, wanted: Run, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        start(engine(), wanted)
+        start_container(engine(), wanted)
 
 
 @pytest.mark.conforms("R15")

@@ -78,7 +78,7 @@ def served(kind: Callable[..., Server], place: Path) -> Iterator[Callable[..., S
 def test_the_bytes_come_as_they_are(daemon: Callable[..., Daemon]) -> None:
     content = bytes(range(256)) * 1000
     it = daemon(OK[:20], OK[20:] + content[:7], content[7:100_000], content[100_000:])
-    with direct.saving(["sha256:ab", "app:1"], lambda: True) as stream:
+    with direct.open_save(["sha256:ab", "app:1"], lambda: True) as stream:
         assert stream is not None
         buffer = bytearray(1000)
         assert stream.readinto(memoryview(buffer)) == 1000
@@ -102,13 +102,13 @@ def test_the_bytes_come_as_they_are(daemon: Callable[..., Daemon]) -> None:
 )
 def test_whatever_is_not_plain_is_left_to_the_command(daemon: Callable[..., Daemon], answer: bytes) -> None:
     daemon(answer)
-    with direct.saving(["app:1"], lambda: True) as stream:
+    with direct.open_save(["app:1"], lambda: True) as stream:
         assert stream is None
 
 
 def test_no_daemon_is_left_to_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
-    with direct.saving(["app:1"], lambda: True) as stream:
+    with direct.open_save(["app:1"], lambda: True) as stream:
         assert stream is None
 
 
@@ -205,7 +205,7 @@ def answered(*lines: str, status: str = "200 OK") -> bytes:
 
 def test_an_archive_goes_there_in_its_pieces(loading: Callable[..., Loading]) -> None:
     it = loading(answered('{"stream":"Loaded image ID: x\\n"}', '{"stream":"and more"}'))
-    answer = direct.load([b"one", b"", bytes(100_000), b"end"], lambda: True)
+    answer = direct.load_archive([b"one", b"", bytes(100_000), b"end"], lambda: True)
     assert answer == direct.Answer(True, "Loaded image ID: x\nand more")
     assert it.request.startswith(b"POST /images/load?quiet=1 HTTP/1.1\r\n")
     assert it.body == b"one" + bytes(100_000) + b"end"
@@ -226,7 +226,7 @@ def test_an_archive_goes_there_in_its_pieces(loading: Callable[..., Loading]) ->
 )
 def test_a_refusal_is_kept_in_its_words(loading: Callable[..., Loading], answer: bytes, words: str) -> None:
     loading(answer)
-    said = direct.load([b"archive"], lambda: True)
+    said = direct.load_archive([b"archive"], lambda: True)
     assert said is not None
     assert not said.well
     assert words in said.words
@@ -240,7 +240,7 @@ def test_an_archive_that_breaks_off_has_no_end(loading: Callable[..., Loading], 
 
     it = loading(answered('{"stream":"Loaded"}'))
     with pytest.raises(type(error)):
-        direct.load(archive(), lambda: True)
+        direct.load_archive(archive(), lambda: True)
     it.thread.join(5)
     assert b"first" in it.request
     assert not it.ended
@@ -248,7 +248,7 @@ def test_an_archive_that_breaks_off_has_no_end(loading: Callable[..., Loading], 
 
 def test_a_daemon_that_refuses_before_the_end_says_why(loading: Callable[..., Loading]) -> None:
     loading(answered('{"message":"no space"}', status="500 Internal Server Error"), patience=100_000)
-    said = direct.load([bytes(1000)] * 10_000, lambda: True)
+    said = direct.load_archive([bytes(1000)] * 10_000, lambda: True)
     assert said is not None
     assert not said.well
 
@@ -259,7 +259,7 @@ def test_no_daemon_is_left_to_the_command_with_the_whole_archive(
     archive = iter([b"archive"])
     for host in (f"unix://{tmp_path}/none.sock", "tcp://10.0.0.1:2375"):
         monkeypatch.setenv("DOCKER_HOST", host)
-        assert direct.load(archive, lambda: True) is None
+        assert direct.load_archive(archive, lambda: True) is None
     assert list(archive) == [b"archive"]
 
 

@@ -119,7 +119,11 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.conforms("G19")
 def test_a_daemon_that_hangs_at_once(path: Path) -> None:
-    with Deaf(path).socket, pytest.raises(EngineSilent, match="the Docker daemon"), direct.saving(["x"], lambda: False):
+    with (
+        Deaf(path).socket,
+        pytest.raises(EngineSilent, match="the Docker daemon"),
+        direct.open_save(["x"], lambda: False),
+    ):
         pass
     assert direct.daemon_id() is None
 
@@ -129,7 +133,7 @@ def test_a_daemon_that_hangs_in_the_middle_of_a_save(path: Path) -> None:
     daemon = Deaf(path, b"HTTP/1.0 200 OK\r\n\r\nabc")
     answered = threading.Thread(target=daemon.answer)
     answered.start()
-    with daemon.socket, direct.saving(["x"], lambda: False) as stream:
+    with daemon.socket, direct.open_save(["x"], lambda: False) as stream:
         assert stream is not None
         with pytest.raises(EngineSilent):
             stream.read(100)
@@ -138,12 +142,12 @@ def test_a_daemon_that_hangs_in_the_middle_of_a_save(path: Path) -> None:
 
 def test_a_daemon_that_hangs_in_the_middle_of_a_load(path: Path) -> None:
     with Deaf(path).socket, pytest.raises(EngineSilent):
-        direct.load([bytes(1 << 20)] * 5, lambda: False)
+        direct.load_archive([bytes(1 << 20)] * 5, lambda: False)
 
 
 def test_a_daemon_that_says_nothing_of_what_it_was_given(path: Path) -> None:
     with Deaf(path).socket, pytest.raises(EngineSilent):
-        direct.load([b"little"], lambda: False)
+        direct.load_archive([b"little"], lambda: False)
 
 
 def test_an_engine_is_asked_again_and_again() -> None:

@@ -19,7 +19,7 @@ from arv_docker.arvados.stored import image_file
 from arv_docker.errors import ArvDockerError, ClusterError, KeepError, NoSuchImage
 from arv_docker.ingest.between_clusters import Copied, Copying, every, one
 from arv_docker.ingest.service import Ingest, Options
-from arv_docker.local.progress import Silent, Storing
+from arv_docker.local.progress import Silent, StoreStep
 from arv_docker.model import manifest_text
 from arv_docker.model.reference import Reference
 from arv_docker.store.tarballs import cache_folder, locked
@@ -200,9 +200,9 @@ def test_how_much_there_is_to_copy_is_told(there: FakeApi, here: FakeApi, tmp_pa
     totals = []
 
     class Told(Silent):
-        def storing(self, title: str, total: int | None) -> AbstractContextManager[Storing]:
+        def store_step(self, title: str, total: int | None) -> AbstractContextManager[StoreStep]:
             totals.append(total)
-            return super().storing(title, total)
+            return super().store_step(title, total)
 
     Copying(Cluster(there), Cluster(here), Options(), Told()).run(one(Cluster(there), "app:1"))
     assert totals == [sum(ONE.sizes.values())]

@@ -12,12 +12,12 @@ from types import SimpleNamespace
 import pytest
 
 from arv_docker.errors import DiskError
-from arv_docker.local.disk import locked, partial_of, replacing, whole_of
+from arv_docker.local.disk import hold_lock, partial_of, replace_file, target_of_partial
 
 
 def test_a_file_has_its_name_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    with replacing(path) as file:
+    with replace_file(path) as file:
         file.write(b"new")
         assert [it.name for it in tmp_path.iterdir()] == [".file.partial"]
         file.seek(0)
@@ -29,7 +29,7 @@ def test_a_file_has_its_name_when_it_is_whole(tmp_path: Path) -> None:
 def test_after_an_error_all_is_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    with pytest.raises(TypeError), replacing(path) as file:
+    with pytest.raises(TypeError), replace_file(path) as file:
         file.writelines([b"new", None])  # type: ignore[list-item]
     assert [it.name for it in tmp_path.iterdir()] == ["file"]
     assert path.read_bytes() == b"old"
@@ -37,7 +37,7 @@ def test_after_an_error_all_is_as_it_was(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_told_with_its_numbers(tmp_path: Path) -> None:
     told = r"no room in .*\(1000 bytes\) are needed, .* are free.*larger disk"
-    with pytest.raises(DiskError, match=told) as caught, replacing(tmp_path / "file", 1000):
+    with pytest.raises(DiskError, match=told) as caught, replace_file(tmp_path / "file", 1000):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert "XDG_CACHE_HOME" not in caught.value.message
     assert list(tmp_path.iterdir()) == []
@@ -45,14 +45,14 @@ def test_a_full_disk_is_told_with_its_numbers(tmp_path: Path) -> None:
 
 def test_a_disk_that_can_have_no_more_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_files=100, f_favail=0))
-    with pytest.raises(DiskError, match="no more files"), replacing(tmp_path / "file", 1000):
+    with pytest.raises(DiskError, match="no more files"), replace_file(tmp_path / "file", 1000):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_the_names_of_partial_files(tmp_path: Path) -> None:
-    assert whole_of(partial_of(tmp_path / "file")) == tmp_path / "file"
-    assert whole_of(tmp_path / "file") is None
-    assert whole_of(tmp_path / "file.partial") is None
+    assert target_of_partial(partial_of(tmp_path / "file")) == tmp_path / "file"
+    assert target_of_partial(tmp_path / "file") is None
+    assert target_of_partial(tmp_path / "file.partial") is None
 
 
 def test_a_lock_is_held_by_one_and_its_file_goes(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_lock_is_held_by_one_and_its_file_goes(tmp_path: Path) -> None:
     def work() -> None:
         nonlocal inside, most
         for _ in range(20):
-            with locked(tmp_path / "lock", waiting()):  # type: ignore[arg-type]
+            with hold_lock(tmp_path / "lock", waiting()):  # type: ignore[arg-type]
                 inside += 1
                 most = max(most, inside)
                 inside -= 1

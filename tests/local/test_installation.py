@@ -146,7 +146,7 @@ def test_doctor_says_whose_command_it_is(
     else:
         environment.command.write_text(script)
     monkeypatch.setenv("PATH", str(environment.scripts))
-    assert installation.on_path() == (environment.command if script else None)
+    assert installation.command_on_path() == (environment.command if script else None)
     arv_docker.main(["doctor"])
     out = capsys.readouterr().out
     assert words in out

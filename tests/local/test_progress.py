@@ -56,7 +56,7 @@ class Gone(io.StringIO):
     ],
 )
 def test_size(count: int, text: str) -> None:
-    assert progress.size(count) == text
+    assert progress.size_text(count) == text
 
 
 def test_a_short_step_says_nothing(clock: Clock) -> None:
@@ -99,10 +99,10 @@ def test_the_rate_is_of_the_recent_past(clock: Clock) -> None:
 
 def test_what_was_there_is_said_beside_the_rest(clock: Clock) -> None:
     stream = io.StringIO()
-    with progress.Lines(stream).storing("storing", 776_300_000) as storing:
+    with progress.Lines(stream).store_step("storing", 776_300_000) as storing:
         for _ in range(4):
             clock.now += 1
-            storing.spared(92_550_000)
+            storing.skip(92_550_000)
             storing(103_000_000)
     assert stream.getvalue().splitlines() == [
         "storing: 206.0 MB of 776.3 MB (26 %), 185.1 MB were there, 103.0 MB/s, about 6 s left",
@@ -121,7 +121,7 @@ def test_what_was_there_is_said_beside_the_rest(clock: Clock) -> None:
 def test_more_than_was_expected_is_not_more_than_all(clock: Clock, done: int, amount: str) -> None:
     """What Docker says of an image's size is not the length of its tar."""
     stream = io.StringIO()
-    with progress.Lines(stream).storing("storing", 100_000_000) as storing:
+    with progress.Lines(stream).store_step("storing", 100_000_000) as storing:
         clock.now += 2
         storing(done)
     assert amount in stream.getvalue()
@@ -143,12 +143,12 @@ def test_lines_for_programs_are_those_of_arv_put(monkeypatch: pytest.MonkeyPatch
     """Of `machine_progress`: the program, its process, bytes written and in all; here the first and the last."""
     monkeypatch.setattr(sys, "argv", ["/bin/arv-keepdocker", "app:1"])
     stream = io.StringIO()
-    batch = progress.Batch(stream)
-    with batch.storing("storing", 100) as storing:
+    batch = progress.BatchLines(stream)
+    with batch.store_step("storing", 100) as storing:
         storing(60)
-        storing.spared(60)
+        storing.skip(60)
         storing(42)
-    with batch.storing("storing", None) as storing:
+    with batch.store_step("storing", None) as storing:
         storing(5)
     begin = f"/bin/arv-keepdocker {os.getpid()}: "
     assert stream.getvalue().splitlines() == [
@@ -161,7 +161,7 @@ def test_lines_for_programs_are_those_of_arv_put(monkeypatch: pytest.MonkeyPatch
 
 def test_programs_are_told_of_what_is_written_alone() -> None:
     stream = io.StringIO()
-    with progress.Batch(stream).step("verifying", 100) as advance:
+    with progress.BatchLines(stream).step("verifying", 100) as advance:
         advance(100)
     assert stream.getvalue() == ""
 
@@ -178,7 +178,7 @@ def test_programs_are_told_while_bytes_come(count: int, line: str) -> None:
             return super().write(text)
 
     stream = Stream()
-    with progress.Batch(stream).storing("storing", 100) as storing:
+    with progress.BatchLines(stream).store_step("storing", 100) as storing:
         storing(count)
         assert told.wait(20), stream.getvalue()
 
@@ -196,7 +196,7 @@ def test_the_last_line_is_that_of_the_end() -> None:
             written.append(text)
             return len(text)
 
-    with progress.Batch(Slow()).storing("storing", 100) as storing:
+    with progress.BatchLines(Slow()).store_step("storing", 100) as storing:
         storing(40)
         assert begun.wait(20)
     assert written[-1].endswith(": 40 written 40 total\n")
@@ -240,29 +240,29 @@ def test_silent_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     silent.say("x")
     with silent.step("x", 1) as advance:
         advance(1)
-    with silent.storing("x", 1) as storing:
+    with silent.store_step("x", 1) as storing:
         storing(1)
-        storing.spared(1)
+        storing.skip(1)
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_bar_on_a_terminal_and_lines_elsewhere() -> None:
-    assert isinstance(progress.on(Terminal()), progress.Bar)
-    assert isinstance(progress.on(io.StringIO()), progress.Lines)
+    assert isinstance(progress.progress_on(Terminal()), progress.Bar)
+    assert isinstance(progress.progress_on(io.StringIO()), progress.Lines)
 
 
 def test_the_bar_says_what_was_there() -> None:
     terminal = Terminal()
-    with progress.on(terminal).storing("storing", 100_000_000) as storing:
+    with progress.progress_on(terminal).store_step("storing", 100_000_000) as storing:
         storing(102_000_000)
-        storing.spared(50_000_000)
+        storing.skip(50_000_000)
         time.sleep(0.3)  # it is drawn ten times a second
     assert "50.0 MB were there" in terminal.getvalue()
 
 
 def test_the_bar_keeps_what_is_said_as_it_is() -> None:
     terminal = Terminal()
-    bar = progress.on(terminal)
+    bar = progress.progress_on(terminal)
     with bar.step("storing", 10) as advance:
         advance(10)
         bar.say("quay.example.com/[red]x:1 " + "y" * 300)

@@ -15,7 +15,7 @@ from arv_docker.arvados.catalog.resolver import HASH, REPO_TAG
 from arv_docker.arvados.client import Cluster, CollectionRecord
 from arv_docker.engines.docker import Docker as Engine
 from arv_docker.ingest.service import Ingest, Options
-from arv_docker.local.progress import Silent, size
+from arv_docker.local.progress import Silent, size_text
 from arv_docker.model.reference import parse_name
 from arv_docker.site import LocalSite
 
@@ -179,7 +179,10 @@ def test_a_hash_link_to_an_archive_with_a_wrong_layer(
     again = ingest(base_image)
     assert json.loads(again.out)["uuid"] == said["uuid"]
     assert "reading it back" not in again.err
-    show(capsys, f"read back {size(104 << 20)} to find it wrong, sent {size(said['bytes_sent'])}: {took:.1f} s in all")
+    show(
+        capsys,
+        f"read back {size_text(104 << 20)} to find it wrong, sent {size_text(said['bytes_sent'])}: {took:.1f} s in all",
+    )
 
 
 @pytest.mark.conforms("S8", "K5")
@@ -201,7 +204,7 @@ def test_a_hash_link_to_a_collection_that_is_changed_later(
     again = ingest(small_image)
     assert assert_ours_is_right(site, again, small_image, not_in=theirs)["uuid"] == said["uuid"]
     assert "reading it back" not in again.err
-    show(capsys, f"read back once and copied, sent {size(said['bytes_sent'])}: {took:.1f} s in all")
+    show(capsys, f"read back once and copied, sent {size_text(said['bytes_sent'])}: {took:.1f} s in all")
 
 
 @pytest.mark.conforms("S8")

@@ -19,7 +19,7 @@ from arv_docker.arvados.trust import Trust
 from arv_docker.engines.apptainer import Apptainer
 from arv_docker.errors import DigestMismatch, DiskError, EngineError
 from arv_docker.ingest.service import Ingest, Options
-from arv_docker.local.disk import locked
+from arv_docker.local.disk import hold_lock
 from arv_docker.local.progress import Silent
 from arv_docker.maintenance import Cache
 from arv_docker.model import manifest_text
@@ -107,7 +107,7 @@ def test_what_a_killed_build_left_is_cleared(program: Scripted) -> None:
         (folder / f".{name}.abcdefgh.building" / "image.tar").write_bytes(bytes(1000))
         (folder / f".{name}.abcdefgh.building" / "rootfs" / "all").symlink_to("/")
     (folder / ".killed.sif.abcdefgh.building" / "rootfs").chmod(0)
-    with locked(folder / ".busy.sif.lock"):
+    with hold_lock(folder / ".busy.sif.lock"):
         assert Cache(Silent()).gc() == 1000
         assert [it.name for it in folder.glob(".*.building")] == [".busy.sif.abcdefgh.building"]
     Cache(Silent()).clear()

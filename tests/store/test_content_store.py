@@ -181,7 +181,7 @@ def test_a_copy_that_changes_meanwhile_is_refused(tmp_path: Path, monkeypatch: p
     (tmp_path / "source").write_bytes(b"changed")
     (tmp_path / "target").write_bytes(b"before")
     with pytest.raises(DigestMismatch):
-        disk.place(tmp_path / "source", tmp_path / "target", Digest.of(b"expected"))
+        disk.link_or_copy(tmp_path / "source", tmp_path / "target", Digest.of(b"expected"))
     assert sorted(it.name for it in tmp_path.iterdir()) == ["source", "target"]
     assert (tmp_path / "target").read_bytes() == b"before"
 

@@ -16,7 +16,7 @@ from threading import Lock
 from typing import IO, cast
 
 from ...errors import BadArchive, DigestMismatch
-from ...local.progress import UNHEARD, Advance
+from ...local.progress import UNHEARD_STEP, Advance
 from ..layer import CHUNK
 
 _SEAL = b"sha256:"
@@ -68,7 +68,7 @@ class ZippedMember:
             except _UNREADABLE as error:
                 raise BadArchive(f"the ZIP file is damaged: {error}.") from None
 
-    def check_seal(self, advance: Advance = UNHEARD) -> None:
+    def check_seal(self, advance: Advance = UNHEARD_STEP) -> None:
         """Raises DigestMismatch if the file was sealed and is not as it was; reads all of it."""
         comment = self._zip.comment
         with self._lock:
@@ -114,7 +114,7 @@ def write(file: IO[bytes], name: str, size: int, content: Iterable[bytes]) -> No
     file.write(seal)
 
 
-def _seal(file: IO[bytes], length: int, advance: Advance = UNHEARD) -> bytes:
+def _seal(file: IO[bytes], length: int, advance: Advance = UNHEARD_STEP) -> bytes:
     digest = hashlib.sha256()
     file.seek(0)
     while length > 0 and (content := file.read(min(CHUNK, length))):

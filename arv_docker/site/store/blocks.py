@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...local.disk import sync
+from ...local.disk import sync_folder
 
 #: Bytes per read while comparing and verifying; hashing releases the interpreter lock for each.
 PIECE = 1 << 20
@@ -89,7 +89,7 @@ class Incoming:
             finally:
                 self.discard()
         # Also for a block that was there: whoever renamed it may not have got to this line yet.
-        sync(self._place.parent)
+        sync_folder(self._place.parent)
 
     def discard(self) -> None:
         """Leave nothing behind but a block that was stored; a second time does nothing."""
@@ -129,7 +129,7 @@ class BlockStore:
     def prepare(self) -> None:
         """Create the folder, and remove what writers left who died over an hour ago."""
         self.root.mkdir(mode=0o700, exist_ok=True)
-        sync(self.root.parent)
+        sync_folder(self.root.parent)
         limit = time.time() - STALE_SECONDS
         for left in self.root.glob(f"*/{_PREFIX}*"):
             with suppress(FileNotFoundError):
@@ -144,7 +144,7 @@ class BlockStore:
         """Have the folder of a block, durably. Each process syncs once a folder: another may have made it just now."""
         if folder.name not in self._durable_prefixes:
             folder.mkdir(mode=0o700, exist_ok=True)
-            sync(self.root)
+            sync_folder(self.root)
             self._durable_prefixes.add(folder.name)
 
     def receive(self, md5: str) -> Incoming:

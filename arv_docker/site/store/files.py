@@ -7,7 +7,7 @@ import os
 import secrets
 from pathlib import Path
 
-from ...local.disk import sync
+from ...local.disk import sync_folder
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -23,4 +23,4 @@ def write_private(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync(path.parent)
+    sync_folder(path.parent)
