@@ -160,6 +160,7 @@ def signed(seconds: float) -> str:
         (f"{MD5}+5+K@other", False),
         (MD5, False),
     ],
+    ids=["unsigned", "long enough", "not long enough", "expired", "remote", "hint of a cluster", "without size"],
 )
 def test_which_locators_go_into_another_manifest_text(locator: str, usable: bool) -> None:
     assert usable_blocks(f". {locator} 0:0:x\n", NOW) == ({f"{MD5}+5": locator} if usable else {})

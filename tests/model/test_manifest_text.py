@@ -327,15 +327,15 @@ def test_segments_are_the_bytes_that_a_slice_gives(sizes: list[int], data: st.Da
 def test_a_collection_of_many_files_and_blocks_is_read_in_time() -> None:
     blocks = " ".join(f"{number:032x}+10" for number in range(20_000))
     tokens = " ".join(f"{number * 10}:10:f{number}" for number in range(20_000))
-    started = time.monotonic()
+    started = time.process_time()
     assert len(manifest_text.files(manifest_text.parse(f". {blocks} {tokens}\n"))) == 20_000
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 def test_blocks_used_over_and_over_do_not_fill_the_memory() -> None:
     blocks = " ".join(f"{number:032x}+10" for number in range(20_000))
     text = f". {blocks} " + " ".join(["0:200000:f"] * 10_000) + "\n"
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(BadManifestText, match="over and over"):
         manifest_text.files(manifest_text.parse(text))
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 20
