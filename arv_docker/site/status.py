@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ..errors import BadSettings, DiskError, NoCluster
 from .folder import Site, SiteFolder, existing_settings, opened
+from .http.addresses import addresses
 from .store.blocks import BlockStore
 from .store.database import Database, schema_version
 from .store.resources import COLLECTIONS, GROUPS, LINKS, Resource
@@ -131,19 +132,16 @@ def _count(connection: sqlite3.Connection, resource: Resource, system: str) -> i
 
 
 def _running_address(folder: SiteFolder, settings: Settings) -> str | None:
-    """The address that the folder names, if this very site answers there.
+    """The newest address that the folder names at which this very site answers.
 
     A killed server leaves its address behind, and the port may belong to another program by
     now; so the certificate and the cluster id must be the site's.
     """
-    try:
-        address = folder.address.read_text().split("\n")[0]
-    except FileNotFoundError:
-        return None
-    host, _, port = address.rpartition(":")
-    if not port.isdigit():
-        return None
-    return address if _cluster_at(host, int(port), folder.bundle) == settings.cluster_id else None
+    for address in addresses(folder):
+        host, _, port = address.rpartition(":")
+        if port.isdigit() and _cluster_at(host, int(port), folder.bundle) == settings.cluster_id:
+            return address
+    return None
 
 
 def _cluster_at(host: str, port: int, bundle: Path) -> str | None:

@@ -20,6 +20,12 @@ from arv_docker.site.store.blocks import PIECE
 
 from .conftest import Web
 
+
+def head(web: Web) -> str:
+    """The rest of a request line, and the headers of every request."""
+    return f" HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {web.token}\r\n"
+
+
 HELLO = "5d41402abc4b2a76b9719d911017c592"
 EMPTY = "d41d8cd98f00b204e9800998ecf8427e"
 
@@ -71,14 +77,16 @@ def test_a_larger_block_is_413_whether_declared_or_not(web: Web) -> None:
     data = bytes((64 << 20) + 1)
     assert web("PUT", f"/{md5(data)}", data).status == 413
     with socket.create_connection(("127.0.0.1", web.port), timeout=20) as peer:
-        peer.sendall(f"PUT /{md5(data)} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        peer.sendall(f"PUT /{md5(data)}{head(web)}Transfer-Encoding: chunked\r\n\r\n".encode())
         peer.sendall(b"%x\r\n" % len(data) + data + b"\r\n0\r\n\r\n")
         assert peer.recv(100).startswith(b"HTTP/1.1 413")
     assert leftovers(web) == []
 
 
-def test_without_a_token_the_locator_is_unsigned(web: Web) -> None:
-    assert web("PUT", f"/{HELLO}", b"hello", authorization="").body == f"{HELLO}+5\n".encode()
+@pytest.mark.parametrize("authorization", ["", "Bearer wrong", "Bearer v2/x/y"])
+def test_nobody_fills_the_disk_without_a_token(authorization: str, web: Web) -> None:
+    assert web("PUT", f"/{HELLO}", b"hello", authorization=authorization).status == 401
+    assert not list((web.folder / "blocks").glob("*/*"))
 
 
 def test_wrong_content_is_400_and_leaves_nothing(web: Web) -> None:
@@ -134,7 +142,7 @@ def test_a_large_damaged_block_ends_short(web: Web) -> None:
     locator = web("PUT", f"/{md5(data)}", data).body.decode().strip()
     web.block(data).write_bytes(data[:-1] + b"x")
     with socket.create_connection(("127.0.0.1", web.port), timeout=20) as peer:
-        peer.sendall(f"GET /{locator} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {web.token}\r\n\r\n".encode())
+        peer.sendall(f"GET /{locator}{head(web)}\r\n".encode())
         answer = b""
         while piece := peer.recv(1 << 20):
             answer += piece
@@ -145,7 +153,7 @@ def test_a_large_damaged_block_ends_short(web: Web) -> None:
 
 def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(web: Web) -> None:
     with socket.create_connection(("127.0.0.1", web.port)) as peer:
-        peer.sendall(f"PUT /{HELLO} HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n".encode() + bytes(5 * PIECE))
+        peer.sendall(f"PUT /{HELLO}{head(web)}Content-Length: 9999999\r\n\r\n".encode() + bytes(5 * PIECE))
         deadline = time.monotonic() + 10
         while not leftovers(web) and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -157,7 +165,7 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(web: Web) -> N
 
 def test_100_continue_is_answered_at_once(web: Web) -> None:
     with socket.create_connection(("127.0.0.1", web.port), timeout=5) as peer:
-        peer.sendall(f"PUT /{HELLO} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n".encode())
+        peer.sendall(f"PUT /{HELLO}{head(web)}Content-Length: 5\r\nExpect: 100-continue\r\n\r\n".encode())
         began = time.monotonic()
         assert peer.recv(100).startswith(b"HTTP/1.1 100 ")
         assert time.monotonic() - began < 0.5
@@ -202,7 +210,7 @@ def test_memory_does_not_hold_whole_blocks(web: Web) -> None:
     tracemalloc.start()
     try:
         with socket.create_connection(("127.0.0.1", web.port), timeout=20) as peer:
-            peer.sendall(f"PUT /{name} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode())
+            peer.sendall(f"PUT /{name}{head(web)}Content-Length: {len(data)}\r\n\r\n".encode())
             peer.sendall(data)
             assert peer.recv(100).startswith(b"HTTP/1.1 200")
         assert tracemalloc.get_traced_memory()[1] < 8 * PIECE

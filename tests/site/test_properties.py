@@ -4,12 +4,23 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arv_docker.site.store import properties
+from arv_docker.site.store import patterns, properties
+
+
+def never() -> None:
+    """Gives up never."""
+
+
+def like(text: str, pattern: str, ignore_case: bool = False) -> bool:
+    return patterns.compiled(pattern, ignore_case).matches(text, never)
+
 
 COLUMN = json.dumps({"s": "Text_1", "n": 2, "list": ["a", "b"], "null": None, "yes": True, "a.b": "dots"})
 
@@ -51,7 +62,7 @@ COLUMN = json.dumps({"s": "Text_1", "n": 2, "list": ["a", "b"], "null": None, "y
     ],
 )
 def test_a_property_passes_or_not(key: str, op: str, operand: object, expected: bool) -> None:
-    assert properties.test(COLUMN, key, op, json.dumps(operand)) is expected
+    assert properties.test(COLUMN, key, op, json.dumps(operand), never) is expected
 
 
 @pytest.mark.parametrize(
@@ -70,14 +81,14 @@ def test_a_property_passes_or_not(key: str, op: str, operand: object, expected: 
     ],
 )
 def test_patterns_are_those_of_postgresql(text: str, pattern: str, expected: bool) -> None:
-    assert properties.like(text, pattern, False) is expected
+    assert like(text, pattern) is expected
 
 
 @given(st.text(max_size=20))
 def test_an_escaped_text_matches_itself_alone(text: str) -> None:
     pattern = text.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
-    assert properties.like(text, pattern, False)
-    assert not properties.like(text + "x", pattern, False)
+    assert like(text, pattern)
+    assert not like(text + "x", pattern)
 
 
 def test_keys_of_objects_and_elements_of_arrays() -> None:
@@ -85,3 +96,31 @@ def test_keys_of_objects_and_elements_of_arrays() -> None:
     assert not properties.has_keys('{"a":1}', '["a","b"]')
     assert properties.has_keys('["default","hot"]', '["hot"]')
     assert not properties.has_keys(None, '["a"]')
+
+
+@given(st.text(alphabet="aAb%_", max_size=12), st.text(alphabet="aAb", max_size=8), st.booleans())
+def test_a_pattern_matches_what_a_search_for_every_share_finds(pattern: str, text: str, ignore_case: bool) -> None:
+    expression = "".join({"%": ".*", "_": "."}.get(character, character) for character in pattern)
+    expected = re.fullmatch(expression, text, re.IGNORECASE if ignore_case else 0) is not None
+    assert like(text, pattern, ignore_case) is expected
+
+
+@pytest.mark.parametrize(
+    "pattern", ["%a" * 500 + "%b", "%_" * 500 + "b", "a_" * 400 + "%a_" * 50 + "b", "%" * 1000 + "b"]
+)
+def test_no_pattern_takes_longer_than_its_text_is_long(pattern: str) -> None:
+    began = time.monotonic()
+    assert not like("a" * 200_000, pattern)
+    assert time.monotonic() - began < 1
+
+
+def test_a_long_match_is_given_up_when_its_time_has_passed() -> None:
+    asked = []
+
+    def check() -> None:
+        asked.append(1)
+        if len(asked) == 3:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        patterns.compiled("%b%", False).matches("a" * 1_000_000, check)

@@ -253,13 +253,15 @@ def test_too_large_a_body_is_400_for_json_413_for_a_form(web: Web) -> None:
     path = "/arvados/v1/collections"
     with socket.create_connection(("127.0.0.1", web.port), timeout=20) as peer:
         peer.sendall(
-            f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {web.token}\r\n"
+            "Content-Type: application/json\r\n"
             f"Content-Length: {(128 << 20) + 1}\r\n\r\n".encode()
         )
         assert peer.recv(100).startswith(b"HTTP/1.1 400")
     with socket.create_connection(("127.0.0.1", web.port), timeout=20) as peer:
         peer.sendall(
-            f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {web.token}\r\n"
+            "Content-Type: application/x-www-form-urlencoded\r\n"
             f"Content-Length: {(128 << 20) + 1}\r\n\r\n".encode()
         )
         assert peer.recv(100).startswith(b"HTTP/1.1 413")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ..refusal import Json, Record, Refusal, invalid
 from ..store import clock
-from ..store.database import Database
+from ..store.database import Database, TookTooLong
 from ..store.resources import COLLECTIONS, KEEP_SERVICES, LINKS, TOKENS, USERS, Resource
 from ..store.settings import Settings
 from ..store.vocabulary import Vocabulary
@@ -25,10 +25,13 @@ from .discovery import Origin
 from .links import check_group, check_link
 from .listing import Page, envelope, selection
 from .parameters import Parameters, merged
-from .permissions import caller_of, readable
+from .permissions import caller_of, owner_of, readable
 from .records import Context, Rule
 from .routing import Call, routed
 from .shapes import etag, shown
+
+#: Seconds that one request may keep the database busy.
+QUERY_SECONDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +71,19 @@ class Api:
             return Answer(200, self._answer(request), request_id)
         except Refusal as refusal:
             return Answer(refusal.status, errors(refusal.message, request_id), request_id)
+        except TookTooLong:
+            # Final: with 503 clients would ask the same again and again.
+            message = f"the request took more than {QUERY_SECONDS} s of the database: ask for less, by narrower filters"
+            return Answer(422, errors(message, request_id), request_id)
         except sqlite3.DatabaseError as error:
             return Answer(
                 _status(error), errors(f"the site's database cannot be used: {error}", request_id), request_id
             )
+
+    def knows(self, token: str) -> bool:
+        """Whether ``token`` is somebody's and valid now."""
+        with self.database.reading(QUERY_SECONDS) as connection:
+            return owner_of(connection, token, clock.text_of(clock.now())) is not None
 
     def _answer(self, request: Request) -> Record:
         parameters = merged(request.query, request.headers.get("content-type", ""), request.body)
@@ -82,7 +94,8 @@ class Api:
         if not token:
             raise Refusal(401, "Not logged in")
         self._sweep(clock.text_of(clock.now()))
-        with self.database.writing() if call.writes else self.database.reading() as connection:
+        begin = self.database.writing if call.writes else self.database.reading
+        with begin(QUERY_SECONDS) as connection:
             # Read inside the transaction: writers take turns, so what is written later has the later time.
             now = clock.now()
             caller = caller_of(connection, token, clock.text_of(now))

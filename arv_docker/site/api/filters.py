@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ..refusal import Json, Refusal, invalid
 from ..store import clock
+from ..store.patterns import MAX_PATTERN
 from ..store.resources import INFIXES, Column, Kind, Resource
 from .parameters import MAX_INTEGER, json_of
 
@@ -31,20 +32,23 @@ class Clause:
 
 def all_of(clauses: Iterable[Clause]) -> Clause:
     """The condition that every one of ``clauses`` holds."""
-    parts = list(clauses)
-    if not parts:
-        return Clause("1")
-    return Clause(
-        " AND ".join(f"({part.sql})" for part in parts), tuple(value for part in parts for value in part.values)
-    )
+    return _joined(list(clauses), "AND") or Clause("1")
 
 
 def any_of(clauses: Iterable[Clause]) -> Clause:
     """The condition that at least one of ``clauses`` holds."""
-    parts = list(clauses)
-    return Clause(
-        " OR ".join(f"({part.sql})" for part in parts) or "0", tuple(value for part in parts for value in part.values)
-    )
+    return _joined(list(clauses), "OR") or Clause("0")
+
+
+def _joined(parts: Sequence[Clause], word: str) -> Clause | None:
+    """The clauses joined by ``word``, in halves: SQLite takes a thousand of them in a row for too deep."""
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    middle = len(parts) // 2
+    left, right = _joined(parts[:middle], word), _joined(parts[middle:], word)
+    assert left is not None
+    assert right is not None
+    return Clause(f"({left.sql}) {word} ({right.sql})", left.values + right.values)
 
 
 def clause_of(resource: Resource, item: Json) -> Clause:
@@ -96,7 +100,13 @@ def _pattern(column: Column, op: str, operand: Json) -> Clause:
         raise _not_for(column, op)
     if not isinstance(operand, str):
         raise invalid(f"invalid operand for '{op}': a string is needed")
+    _check_pattern(operand)
     return Clause(f"like_pattern({column.name}, ?, {int(op == 'ilike')})", (operand,))
+
+
+def _check_pattern(pattern: str) -> None:
+    if len(pattern) > MAX_PATTERN:
+        raise invalid(f"a pattern has at most {MAX_PATTERN} characters, this one has {len(pattern)}")
 
 
 def _member(column: Column, op: str, operand: Json) -> Clause:
@@ -186,8 +196,10 @@ def _on_property(column: Column, key: str, op: str, operand: Json) -> Clause:
         raise _not_for(column, op)
     if op in ("in", "not in") and not isinstance(operand, list):
         raise invalid(f"invalid operand for '{op}': an array is needed")
-    if op in ("like", "ilike") and not isinstance(operand, str):
-        raise invalid(f"invalid operand for '{op}': a string is needed")
+    if op in ("like", "ilike"):
+        if not isinstance(operand, str):
+            raise invalid(f"invalid operand for '{op}': a string is needed")
+        _check_pattern(operand)
     if op == "exists" and not isinstance(operand, bool):
         raise invalid("invalid operand for 'exists': true or false is needed")
     return Clause(f"property_test({column.name}, ?, ?, ?)", (key, op, json.dumps(operand)))

@@ -17,6 +17,9 @@ from .parameters import Parameters
 #: Bytes of manifest text that one answer holds; always at least one row.
 MAX_TEXT = 128 << 20
 
+#: Filters of one request, and how many of them SQLite may look up in its indexes.
+MAX_FILTERS, _SEPARATE = 1000, 50
+
 #: Attributes that follow from what the caller may do with the record.
 _RIGHTS = frozenset({"can_write", "can_manage", "writable_by"})
 
@@ -110,8 +113,14 @@ def stored_columns(resource: Resource, select: Sequence[str] | None) -> list[str
 
 
 def _conditions(resource: Resource, parameters: Parameters) -> Iterable[Clause]:
-    for item in parameters.array("filters") or []:
-        yield clause_of(resource, item)
+    filters = parameters.array("filters") or []
+    if len(filters) > MAX_FILTERS:
+        raise invalid(f"a request has at most {MAX_FILTERS} filters, this one has {len(filters)}: use 'in' with a list")
+    clauses = [clause_of(resource, item) for item in filters]
+    yield from clauses[:_SEPARATE]
+    if len(clauses) > _SEPARATE:
+        # SQLite takes apart what AND joins, and puts it together again in a row that has a bound too; + stops that.
+        yield Clause(f"+({all_of(clauses[_SEPARATE:]).sql})", all_of(clauses[_SEPARATE:]).values)
     if parameters.mapping("where"):
         raise invalid("where is not part of the embedded site: use filters")
 

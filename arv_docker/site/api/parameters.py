@@ -26,6 +26,9 @@ MAX_INTEGER = (1 << 63) - 1
 #: Levels of arrays and objects in one JSON text; Ruby's parser stops at 100 too.
 MAX_DEPTH = 100
 
+#: Values in one JSON text: lists of UUIDs have tens of thousands.
+MAX_VALUES = 1_000_000
+
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -106,6 +109,11 @@ class Parameters:
         return dict(self.body) if self.body is not None else {}
 
 
+def parameters_of(query: str) -> Parameters:
+    """The parameters of a query string alone; raises Refusal 400."""
+    return Parameters(_pairs(query))
+
+
 def merged(query: str, content_type: str, body: bytes) -> Parameters:
     """The parameters of a request with this query string and body; raises Refusal 400 for malformed JSON.
 
@@ -129,11 +137,25 @@ def json_of(text: str) -> Json:
     Lone surrogates become U+FFFD, as in Go's decoder (docs/spec/arvados-collections.md#manifest-grammar);
     numbers that are no finite ones and nesting deeper than MAX_DEPTH are refused.
     """
+    if _count_values(text) > MAX_VALUES:
+        raise Refusal(400, f"the JSON holds more than {MAX_VALUES} values")
     try:
         value: Json = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise Refusal(400, f"the JSON cannot be read: {error}") from error
     return _cleaned(value, MAX_DEPTH)
+
+
+def _count_values(text: str) -> int:
+    """About how many values a JSON text holds, at most: each of them takes a hundred bytes of memory, or more."""
+    count = sum(map(text.count, ",[{:"))
+    if count <= MAX_VALUES:
+        return count
+    bare = text.replace(r"\\", "").replace(r"\"", "")
+    quotes = bare.count('"')
+    if quotes > 4 * MAX_VALUES:  # a key and a value have two each
+        return quotes
+    return sum(sum(map(piece.count, ",[{:")) for piece in bare.split('"')[::2])
 
 
 def _no_constant(name: str) -> NoReturn:

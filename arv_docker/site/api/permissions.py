@@ -100,21 +100,28 @@ def level_on(connection: sqlite3.Connection, caller: Caller, resource: Resource,
     return MANAGE if found.fetchone() else 0
 
 
-def caller_of(connection: sqlite3.Connection, token: str, now: str) -> Caller | None:
-    """The user to whom ``token`` belongs: ``v2/UUID/SECRET`` or the secret alone; None for no such token."""
+def owner_of(connection: sqlite3.Connection, token: str, now: str) -> sqlite3.Row | None:
+    """The user whose ``token`` it is, ``v2/UUID/SECRET`` or the secret alone, with the token's UUID; None where it is
+    nobody's, or is no longer valid."""
     uuid, secret = None, token
     if token.startswith("v2/"):
         parts = token.split("/")
         if len(parts) not in (3, 4):  # the fourth part names a container
             return None
         _, uuid, secret = parts[:3]
-    row = connection.execute(
+    row: sqlite3.Row | None = connection.execute(
         "SELECT tokens.uuid AS token_uuid, users.uuid AS user_uuid, is_active, is_admin "
         "FROM api_client_authorizations AS tokens JOIN users ON users.uuid = tokens.owner_uuid "
         "WHERE api_token = ? AND (expires_at IS NULL OR expires_at > ?)",
         (secret, now),
     ).fetchone()
-    if row is None or (uuid is not None and uuid != row["token_uuid"]):
+    return None if row is None or (uuid is not None and uuid != row["token_uuid"]) else row
+
+
+def caller_of(connection: sqlite3.Connection, token: str, now: str) -> Caller | None:
+    """The user to whom ``token`` belongs, with what that one may do; None for no such token."""
+    row = owner_of(connection, token, now)
+    if row is None:
         return None
     user, active = str(row["user_uuid"]), bool(row["is_active"])
     levels = _levels(connection, user) if active else {}

@@ -4,17 +4,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import Route
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from ..api import discovery, endpoint
+from ..api.parameters import parameters_of
 from ..folder import Site
 from .keep import Keep
+
+#: Bytes of a body in which a token is looked for, where the request has none elsewhere; and how many such bodies are
+#: read at one time.
+_MAX_UNKNOWN, _MAX_STRANGERS = 64 << 10, 16
+
+#: Bytes from which a body counts as large: what it is made of takes several times its size. So many are worked on at
+#: one time.
+_LARGE, _MAX_LARGE = 1 << 20, 2
 
 
 def application(site: Site) -> Starlette:
@@ -26,13 +37,44 @@ def application(site: Site) -> Starlette:
         body = discovery.document(site.settings, _origin(request))
         return _json(body, 200, {"Cache-Control": "no-store"})
 
+    async def front(_request: Request) -> Response:
+        return HTMLResponse(
+            _FRONT, headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+        )
+
     return Starlette(
         routes=[
+            _ForPeople("/", front, methods=["GET"]),
             Route("/discovery/v1/apis/arvados/v1/rest", document, methods=["GET"]),
             Route("/arvados/v1/{path:path}", _Rest(rest)),
-            Route("/{locator:path}", Keep(site.blocks, site.settings.signer)),
+            Route("/{locator:path}", Keep(site.blocks, site.settings.signer, rest.knows)),
         ]
     )
+
+
+class _ForPeople(Route):
+    """A page where a browser asks for it; other clients go on to the next route."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Whether the route is the one, and what it adds to the scope."""
+        match, child = super().matches(scope)
+        accepted = Headers(scope=scope).get("accept", "") if match is Match.FULL else ""
+        return (match, child) if "text/html" in accepted else (Match.NONE, {})
+
+
+_FRONT = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>arv-docker site</title>
+<style>body{font:16px/1.5 system-ui,sans-serif;max-width:42em;margin:3em auto;padding:0 1em}</style>
+</head><body><h1>A site of arv-docker</h1>
+<p>Here is the Arvados API of a small store for container images. It is for programs; what follows is for you.</p>
+<ul>
+<li>To use it in a shell on its machine: <code>eval "$(arv-docker site env)"</code>, then
+<code>arv-docker images</code>.</li>
+<li>What the API offers: <a href="/discovery/v1/apis/arvados/v1/rest">the discovery document</a>.</li>
+<li>How the site is set up: <a href="/arvados/v1/config">its configuration</a>, and
+<a href="/arvados/v1/vocabulary">the vocabulary for properties</a>.</li>
+</ul></body></html>
+"""
 
 
 class _Rest:
@@ -40,18 +82,33 @@ class _Rest:
 
     def __init__(self, rest: endpoint.Api) -> None:
         self._rest = rest
+        self._strangers = asyncio.Semaphore(_MAX_STRANGERS)
+        self._large = asyncio.Semaphore(_MAX_LARGE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
-            body = await _body(request)
+            response = await self._response(request)
         except ClientDisconnect:
             return
-        if body is None:
-            response = _too_large(request)
-        else:
-            response = await asyncio.to_thread(self._answer, _request(request, body))
         await response(scope, receive, send)
+
+    async def _response(self, request: Request) -> Response:
+        """Reads the body only of somebody whose token is good; of others the little that may hold a token."""
+        token = endpoint.token_of(_headers(request), parameters_of(request.url.query))
+        if not token:
+            async with self._strangers:
+                body = await _body(request, _MAX_UNKNOWN)
+            if body is None:
+                return _not_logged_in(request)
+        elif _has_body(request) and not await asyncio.to_thread(self._rest.knows, token):
+            return _not_logged_in(request)
+        else:
+            body = await _body(request, discovery.MAX_REQUEST)
+            if body is None:
+                return _too_large(request)
+        async with self._large if len(body) > _LARGE else contextlib.nullcontext():
+            return await asyncio.to_thread(self._answer, _request(request, body))
 
     def _answer(self, request: endpoint.Request) -> Response:
         """Runs in a thread: the database blocks, and a large answer takes a while to become JSON."""
@@ -59,17 +116,30 @@ class _Rest:
         return _json(answer.body, answer.status, {"X-Request-Id": answer.request_id})
 
 
-async def _body(request: Request) -> bytes | None:
-    """The request's body, None where it is larger than the API takes."""
+async def _body(request: Request, limit: int) -> bytes | None:
+    """The request's body, None where it has more than ``limit`` bytes."""
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > discovery.MAX_REQUEST:
+    if declared.isdigit() and int(declared) > limit:
         return None
     gathered = bytearray()
     async for chunk in request.stream():
         gathered += chunk
-        if len(gathered) > discovery.MAX_REQUEST:
+        if len(gathered) > limit:
             return None
     return bytes(gathered)
+
+
+def _has_body(request: Request) -> bool:
+    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+
+
+def _headers(request: Request) -> dict[str, str]:
+    return dict(request.headers.items())
+
+
+def _not_logged_in(request: Request) -> Response:
+    identifier = request.headers.get("x-request-id") or endpoint.new_request_id()
+    return _json(endpoint.errors("Not logged in", identifier), 401, {"X-Request-Id": identifier, "Connection": "close"})
 
 
 def _too_large(request: Request) -> Response:
@@ -84,7 +154,7 @@ def _request(request: Request, body: bytes) -> endpoint.Request:
         method=request.method,
         path=request.path_params["path"],
         query=request.url.query,
-        headers=dict(request.headers.items()),
+        headers=_headers(request),
         body=body,
         origin=_origin(request),
     )

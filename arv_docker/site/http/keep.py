@@ -12,7 +12,7 @@ import errno
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
@@ -39,6 +39,8 @@ class Keep:
 
     blocks: BlockStore
     signer: Signer
+    #: Whether a token is somebody's and valid now.
+    knows: Callable[[str], bool]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; every refusal is one line of plain text."""
@@ -68,14 +70,15 @@ class Keep:
         declared = request.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > BLOCK_SIZE:
             raise Refusal(413, f"a block has at most {BLOCK_SIZE} bytes")
+        token = _token(request)
+        # A real server takes a block from anybody; here nobody fills the disk without a token.
+        if not token or not await asyncio.to_thread(self.knows, token):
+            raise Refusal(401, "Unauthorized")
         try:
             size = await self._store(request, md5)
         except OSError as error:
             raise _disk_refusal(error) from error
-        locator = f"{md5}+{size}"
-        token = _token(request)
-        if token:
-            locator = self.signer.signed(locator, token, int(time.time()) + self.signer.ttl)
+        locator = self.signer.signed(f"{md5}+{size}", token, int(time.time()) + self.signer.ttl)
         headers = {"X-Keep-Replicas-Stored": "1", "X-Keep-Storage-Classes-Confirmed": "default=1"}
         return PlainTextResponse(locator + "\n", headers=headers)
 

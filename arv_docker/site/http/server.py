@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -16,14 +17,20 @@ from types import FrameType
 import uvicorn
 
 from ...errors import BadSettings, ClusterError
-from ..folder import Site, SiteFolder, opened
-from ..store.files import write_private
+from ..folder import Site, opened
 from . import app, certificates
+from .addresses import announced
+from .protocol import BoundedProtocol
+
+log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
 
 #: Seconds that an idle connection stays open; the Python SDK drops its own after 30.
 KEEP_ALIVE = 75
+
+#: Seconds in which a server ends after its patience, and a request that was given up.
+_LAST_SECONDS = 2.0
 
 
 class Running:
@@ -33,6 +40,7 @@ class Running:
         self, site: Site, port: int, tls: certificates.Certificates | None, *, patience: int, host: str = LOOPBACK
     ) -> None:
         self._site = site
+        self._patience = patience
         self.token = site.settings.token
         self._socket = _listening(host, port)
         self.port = int(self._socket.getsockname()[1])
@@ -56,9 +64,17 @@ class Running:
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        """Finish the requests that are running, within ``patience`` seconds, and close."""
+        """Finish the requests that are running, within ``patience`` seconds, and close.
+
+        A thread may be at work for longer: then what it does to the database is given up, and it is not waited for.
+        """
         self._server.should_exit = True
-        self._thread.join()
+        self._thread.join(self._patience + _LAST_SECONDS)
+        if self._thread.is_alive():
+            self._site.database.interrupt()
+            self._thread.join(_LAST_SECONDS)
+        if self._thread.is_alive():
+            log.warning("a request did not end within %g s; leaving it", self._patience + 2 * _LAST_SECONDS)
         self._socket.close()
         self._site.close()
 
@@ -78,19 +94,23 @@ def serve(folder: Path, host: str, port: int, ready: Callable[[str], None]) -> N
     running = Running(site, port, tls, patience=10, host=host)
     address = f"[{host}]:{running.port}" if ":" in host else f"{host}:{running.port}"
     stop = threading.Event()
-    with _signals(stop), _announced(site.folder, address):
+    with _signals(stop), announced(site.folder, address):
         running.start()
         ready(address)
         while not stop.wait(1):
             if not running.alive:
                 raise ClusterError("The site's server stopped by itself.")
         running.stop()
+    if running.alive:
+        # Python would wait at its end for the thread that does not come back. What is on disk is whole at any moment.
+        logging.shutdown()
+        os._exit(0)
 
 
 def _config(site: Site, tls: certificates.Certificates | None, patience: int) -> uvicorn.Config:
     return uvicorn.Config(
         app.application(site),
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         lifespan="off",
         loop="asyncio",
@@ -131,17 +151,3 @@ def _signals(stop: threading.Event) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _announced(folder: SiteFolder, address: str) -> Iterator[None]:
-    """Have the address in the folder while the site is served."""
-    text = f"{address}\n{os.getpid()}\n".encode()
-    write_private(folder.address, text)
-    try:
-        yield
-    finally:
-        # Another process may have announced itself since.
-        with contextlib.suppress(FileNotFoundError):
-            if folder.address.read_bytes() == text:
-                folder.address.unlink()

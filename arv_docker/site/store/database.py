@@ -8,20 +8,26 @@ each commit), and several processes may use one file: they wait for each other.
 from __future__ import annotations
 
 import json
+import math
 import queue
 import sqlite3
 import threading
+import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ...errors import BadSettings, DiskError
 from ..refusal import Record
-from . import properties
+from . import patterns, properties
 from .resources import Resource
 
 #: Seconds that a writer waits for another process's transaction before it gives up with 503.
 BUSY_SECONDS = 30
+
+#: Steps of SQLite's machine between two looks at the clock: a few milliseconds.
+_STEPS = 100_000
 
 #: Each entry brings the schema from its index to the next version; entries are never edited once released.
 MIGRATIONS = (
@@ -88,7 +94,8 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+        self._idle: queue.LifoQueue[_Connection] = queue.LifoQueue()
+        self._busy: set[_Connection] = set()
         # Writers of one process queue here: SQLite has them ask again and again, with pauses of up to 100 ms.
         self._turn = threading.Lock()
 
@@ -109,16 +116,27 @@ class Database:
             raise DiskError(f"The site's database {self.path} cannot be opened.", detail=str(error)) from error
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection whose statements all see one state of the database."""
-        with self._transaction("BEGIN") as connection:
+    def reading(self, seconds: float = math.inf) -> Iterator[sqlite3.Connection]:
+        """A connection whose statements all see one state of the database.
+
+        ``seconds`` bounds the block: then the statement that runs is given up, and TookTooLong is raised.
+        """
+        with self._transaction("BEGIN", seconds) as connection:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """A connection in a transaction that nobody else writes in; durable when the block ends without an error."""
-        with self._turn, self._transaction("BEGIN IMMEDIATE") as connection:
+    def writing(self, seconds: float = math.inf) -> Iterator[sqlite3.Connection]:
+        """A connection in a transaction that nobody else writes in; durable when the block ends without an error.
+
+        ``seconds`` is as in ``reading``; nothing is written then.
+        """
+        with self._turn, self._transaction("BEGIN IMMEDIATE", seconds) as connection:
             yield connection
+
+    def interrupt(self) -> None:
+        """Give up every statement that runs, as after its time: for a server that is to end."""
+        for connection in tuple(self._busy):
+            connection.until = -math.inf
 
     def close(self) -> None:
         """Close every idle connection. A later use opens new ones."""
@@ -129,31 +147,61 @@ class Database:
                 return
 
     @contextmanager
-    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, begin: str, seconds: float) -> Iterator[sqlite3.Connection]:
         with self._connection() as connection:
-            connection.execute(begin)
+            connection.is_late = False
+            connection.until = time.monotonic() + seconds
             try:
+                connection.execute(begin)
                 yield connection
-            except BaseException:
+            except BaseException as error:
                 # A failed statement may have ended the transaction already (disk full does).
                 if connection.in_transaction:
+                    connection.until = math.inf
                     connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.OperationalError) and connection.is_late:
+                    raise TookTooLong from error
                 raise
+            connection.until = math.inf
             connection.execute("COMMIT")
 
     @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
+    def _connection(self) -> Iterator[_Connection]:
         try:
             connection = self._idle.get_nowait()
         except queue.Empty:
             connection = _opened(self.path)
+        self._busy.add(connection)
         try:
             yield connection
         finally:
+            self._busy.discard(connection)
             if connection.in_transaction:
                 connection.close()  # its COMMIT failed: what it would do next is anybody's guess
             else:
                 self._idle.put(connection)
+
+
+class TookTooLong(Exception):
+    """A statement was given up because its time had passed."""
+
+
+class _Connection(sqlite3.Connection):
+    """A connection whose statements are given up at the moment ``until``, of the monotonic clock."""
+
+    until = math.inf
+    is_late = False
+
+    def check(self) -> None:
+        """Raise TookTooLong where the time has passed."""
+        if time.monotonic() > self.until:
+            self.is_late = True
+            raise TookTooLong
+
+    def progress(self) -> bool:
+        """Whether the statement is to be given up; SQLite asks every _STEPS steps of its machine."""
+        self.is_late = time.monotonic() > self.until
+        return self.is_late
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
@@ -161,20 +209,34 @@ def schema_version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _opened(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+def _opened(path: Path) -> _Connection:
+    connection = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=_Connection
+    )
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    connection.create_function("like_pattern", 3, _like, deterministic=True)
-    connection.create_function("property_test", 4, properties.test, deterministic=True)
+    # By a weak reference: a connection that held itself would stay open until garbage is collected.
+    clock = weakref.proxy(connection)
+
+    def check() -> None:
+        clock.check()
+
+    def progress() -> bool:
+        return bool(clock.progress())
+
+    def like(text: str | None, pattern: str, ignore_case: int) -> bool:
+        return text is not None and patterns.compiled(pattern, bool(ignore_case)).matches(text, check)
+
+    def test(column: str | None, key: str, op: str, operand: str) -> bool:
+        return properties.test(column, key, op, operand, check)
+
+    connection.set_progress_handler(progress, _STEPS)
+    connection.create_function("like_pattern", 3, like, deterministic=True)
+    connection.create_function("property_test", 4, test, deterministic=True)
     connection.create_function("has_keys", 2, properties.has_keys, deterministic=True)
     connection.create_function("same_json", 2, properties.same_json, deterministic=True)
     return connection
-
-
-def _like(text: str | None, pattern: str, ignore_case: int) -> bool:
-    return text is not None and properties.like(text, pattern, bool(ignore_case))
 
 
 def insertion(resource: Resource, record: Record, verb: str = "INSERT") -> tuple[str, list[object]]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import operator
-import re
 from collections.abc import Callable
 from functools import lru_cache
 
 from ..refusal import Json
+from .patterns import Check, compiled
 
 _ORDERED: dict[str, Callable[[str | float, str | float], bool]] = {
     "<": operator.lt,
@@ -23,8 +23,11 @@ _ORDERED: dict[str, Callable[[str | float, str | float], bool]] = {
 }
 
 
-def test(column: str | None, key: str, op: str, operand: str) -> bool:
-    """Whether the value under ``key`` of the JSON object ``column`` passes ``op`` with the JSON ``operand``."""
+def test(column: str | None, key: str, op: str, operand: str, check: Check) -> bool:
+    """Whether the value under ``key`` of the JSON object ``column`` passes ``op`` with the JSON ``operand``.
+
+    ``check`` is called now and then while a long text is matched.
+    """
     held = _loaded(column)
     wanted = _loaded(operand)
     present = isinstance(held, dict) and key in held
@@ -36,7 +39,7 @@ def test(column: str | None, key: str, op: str, operand: str) -> bool:
         return not (present and isinstance(held, dict) and _among(held[key], wanted))
     if not isinstance(held, dict) or not present:
         return False
-    return _passes(held[key], op, wanted)
+    return _passes(held[key], op, wanted, check)
 
 
 def has_keys(column: str | None, keys: str) -> bool:
@@ -63,7 +66,7 @@ def same(left: Json, right: Json) -> bool:
     return left == right
 
 
-def _passes(value: Json, op: str, wanted: Json) -> bool:
+def _passes(value: Json, op: str, wanted: Json, check: Check) -> bool:
     if op == "=":
         return same(value, wanted)
     if op == "in":
@@ -71,7 +74,9 @@ def _passes(value: Json, op: str, wanted: Json) -> bool:
     if op == "contains":
         return same(value, wanted) or (isinstance(value, list) and any(same(item, wanted) for item in value))
     if op in ("like", "ilike"):
-        return isinstance(value, str) and isinstance(wanted, str) and like(value, wanted, op == "ilike")
+        return (
+            isinstance(value, str) and isinstance(wanted, str) and compiled(wanted, op == "ilike").matches(value, check)
+        )
     return _ordered(value, op, wanted)
 
 
@@ -89,19 +94,6 @@ def _ordered(value: Json, op: str, wanted: Json) -> bool:
     if isinstance(value, (int, float)) and isinstance(wanted, (int, float)):
         return compare(value, wanted)
     return False
-
-
-def like(text: str, pattern: str, ignore_case: bool) -> bool:
-    """PostgreSQL's LIKE: ``%``, ``_``, and a backslash that takes the next character literally."""
-    return _compiled(pattern, ignore_case).fullmatch(text) is not None
-
-
-@lru_cache(maxsize=256)
-def _compiled(pattern: str, ignore_case: bool) -> re.Pattern[str]:
-    wild = {"%": ".*", "_": "."}
-    tokens = re.findall(r"\\.|.", pattern, re.DOTALL)
-    parts = (wild.get(token) or re.escape(token[-1]) for token in tokens)
-    return re.compile("".join(parts), re.DOTALL | (re.IGNORECASE if ignore_case else 0))
 
 
 @lru_cache(maxsize=256)
