@@ -16,7 +16,7 @@ from .building import Build
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """A line of an engine's listing: what the columns of ``docker images --no-trunc`` say.
+    """A line of an engine's listing, with the columns of ``docker images --no-trunc``.
 
     ``repository`` and ``tag`` are ``<none>`` where the image has none; ``created`` and
     ``size`` are the engine's own words ("3 days ago", "4.2MB").
@@ -31,9 +31,9 @@ class ListedImage:
 
 @dataclass(frozen=True, slots=True)
 class EngineImage:
-    """What an engine says of one image. ``id`` is the engine's own name for it, which the bytes must confirm.
+    """An image as its engine describes it. ``id`` is the engine's name for the image, which the bytes must confirm.
 
-    ``size`` is in bytes as the engine counts them, ``tags`` and ``digests`` as it prints them, and so is
+    ``size`` is in bytes as the engine counts them. ``tags`` and ``digests`` are as the engine prints them, and so is
     ``config``, which says how containers of the image start.
     """
 
@@ -51,7 +51,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """What the engine is called in messages and records: ``docker``."""
+        """The engine's name in messages and records, for example ``docker``."""
 
     def version(self) -> str:
         """The version of the engine itself, not of its command."""
@@ -66,25 +66,25 @@ class Engine(Protocol):
         """The diff_ids of each tagged or dangling image, from its lowest layer up."""
 
     def inspect(self, name: Reference | ImageId) -> EngineImage:
-        """The image called so; raises NoSuchImage or AmbiguousImage."""
+        """Return the image of that name or ID; raises NoSuchImage or AmbiguousImage."""
 
     def save(self, images: Iterable[str]) -> AbstractContextManager[Stream]:
-        """A docker-archive of the images as a stream; leaving the block checks that it was complete."""
+        """Open a docker-archive of the images as a stream; leaving the block checks that the stream was complete."""
 
     def load(self, archive: Iterable[bytes]) -> str:
-        """Feeds a docker-archive to the engine and gives the engine's own words.
+        """Feed a docker-archive to the engine, and return the engine's words.
 
         If ``archive`` raises, the engine gets no end of file and keeps nothing.
         """
 
     def tag(self, image: Digest, name: Reference) -> None:
-        """Gives the image a name; another image of that name loses it."""
+        """Give the image a name; another image of that name loses it."""
 
     def pull(self, name: Reference, on_line: Callable[[str], None] | None = None) -> None:
-        """Fetches the image from its registry; the command's lines go to ``on_line`` as they come."""
+        """Fetch the image from its registry; the command's lines go to ``on_line`` as they come."""
 
     def build(self, wanted: Build) -> Generator[str, None, EngineImage]:
-        """Builds an image: gives each line of the log as it comes, and returns the image.
+        """Build an image: yield each line of the log as it comes, and return the image.
 
         A line ends in a line feed, or in a carriage return where the next takes its place.
         Raises BuildFailed. A generator that is closed ends the build.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Apptainer and Singularity, which run images out of SIF files and hold none themselves.
 
-So this is no ``Engine``: there is nothing to list, load or save, only a file to build. What
-goes in must have been verified before, for neither program compares a layer with its digest.
+So ``Apptainer`` is no ``Engine``: there is nothing to list, load or save, only a file to build. The archive must have
+been verified before, for neither program compares a layer with its digest.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..model.manifest import machine_platform
 from .output import Ending, lines_of
 from .process import CompletedCommand, run_command, stream_output
 
-#: By preference: where both are there, the second often stands for the first.
+#: In order of preference: where both are installed, the second often is a link to the first.
 COMMANDS = ("apptainer", "singularity")
 
 ARCHIVE, _SIF = "image.tar", "image.sif"
@@ -35,7 +35,7 @@ class Apptainer:
     """Apptainer or Singularity, by its command; ``name`` says which."""
 
     def __init__(self, command: str | None = None) -> None:
-        """Finds the command on PATH; raises NoEngine if there is none."""
+        """Find the command on PATH; raises NoEngine if there is none."""
         self.command = command or _find_command()
         self.name = Path(self.command).name
 
@@ -45,22 +45,22 @@ class Apptainer:
         return words[-1] if words else ""
 
     def platform(self) -> Platform:
-        """What it runs: programs for this machine."""
+        """The platform of this machine, whose programs it runs."""
         return machine_platform()
 
     def build(self, folder: Path) -> Path:
-        """Makes a SIF file of the archive ``ARCHIVE`` in a folder, beside it. Raises EngineError with its words.
+        """Build a SIF file beside the archive ``ARCHIVE`` in ``folder``, and return its path. Raises EngineError.
 
-        What the program keeps for later goes into the folder, and its temporary files too unless
-        the environment says where.
+        The program's cache goes into the folder, and its temporary files too, unless the environment names a folder
+        for them.
         """
         prefix = self.name.upper()
         here = str(folder.absolute())
-        own = {f"{prefix}_CACHEDIR": here, f"{prefix}_TMPDIR": os.environ.get(f"{prefix}_TMPDIR") or here}
+        variables = {f"{prefix}_CACHEDIR": here, f"{prefix}_TMPDIR": os.environ.get(f"{prefix}_TMPDIR") or here}
         # Run in the folder: a path of the user's may have a colon, behind which a name would begin.
         command = [self.command, "build", _SIF, f"docker-archive:{ARCHIVE}"]
-        # It may be silent for long, and there is no engine behind it that could be gone.
-        said = Ending(lines_of(stream_output(command, folder=folder, variables=own, answers=lambda: True)))
+        # The program may be silent for long, and there is no daemon behind it that could be gone.
+        said = Ending(lines_of(stream_output(command, folder=folder, variables=variables, answers=lambda: True)))
         tail = "".join(deque(said, _TAIL))
         if said.value != 0:
             raise EngineError(f"{self.name} build failed with status {said.value}; its last words:", detail=tail)
@@ -68,13 +68,13 @@ class Apptainer:
             raise EngineError(f"{self.name} build ended well, and wrote no SIF file.", detail=tail)
         return folder / _SIF
 
-    def _check(self, finished: CompletedCommand) -> None:
-        if finished.status != 0:
-            raise EngineError(f"{self.name} failed with status {finished.status}.", detail=finished.stderr)
+    def _check(self, completed: CompletedCommand) -> None:
+        if completed.status != 0:
+            raise EngineError(f"{self.name} failed with status {completed.status}.", detail=completed.stderr)
 
 
 def is_sif(path: Path) -> bool:
-    """Whether a file begins as SIF files do."""
+    """Return whether a file begins as SIF files do."""
     try:
         return read_file(path, _MAGIC_AT + len(_MAGIC)).startswith(_MAGIC, _MAGIC_AT)
     except OSError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whichever engine of this machine has the image."""
+"""The engine of this machine that has an image, chosen among several."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Answer = TypeVar("Answer")
 
 log = logging.getLogger(__name__)
 
-#: Why another engine is asked. Any other failure may be of the engine that has the image.
+#: Failures after which another engine is asked. Any other failure may be of the engine that has the image.
 _NEXT = (NoSuchImage, NoEngine, EngineNotRunning, EnginePermissionDenied)
 
 
 class Auto:
-    """The first engine that has the image that is asked for; else, for what needs none, the first that answers.
+    """The first engine that has an image; for a question about no image, the first engine that answers.
 
-    Chosen once; ``say`` is told which.
+    The choice is made once, and ``say`` is told of it.
     """
 
     def __init__(self, engines: Sequence[Callable[[], Engine]], say: Callable[[str], None]) -> None:
@@ -37,7 +37,7 @@ class Auto:
 
     @property
     def name(self) -> str:
-        """What the chosen engine is called."""
+        """The name of the chosen engine."""
         return self._engine.name
 
     def version(self) -> str:
@@ -45,7 +45,7 @@ class Auto:
         return self._engine.version()
 
     def platform(self) -> Platform:
-        """What the chosen engine runs on."""
+        """The platform that the chosen engine runs on."""
         return self._engine.platform()
 
     def list(self) -> list[ListedImage]:
@@ -57,29 +57,29 @@ class Auto:
         return self._engine.chains()
 
     def inspect(self, name: Reference | ImageId) -> EngineImage:
-        """The image, of the first engine that has it. Raises NoSuchImage, or what the engines failed with."""
+        """Return the image of the first engine that has it. Raises NoSuchImage, or the engines' failure."""
         if self._chosen is not None:
             return self._chosen.inspect(name)
         return self._first(lambda engine: engine.inspect(name))
 
     def save(self, images: Iterable[str]) -> AbstractContextManager[Stream]:
-        """A docker-archive of images of the chosen engine."""
+        """Open a docker-archive of images of the chosen engine."""
         return self._engine.save(images)
 
     def load(self, archive: Iterable[bytes]) -> str:
-        """Loads into the chosen engine."""
+        """Load an archive into the chosen engine."""
         return self._engine.load(archive)
 
     def tag(self, image: Digest, name: Reference) -> None:
-        """Names an image of the chosen engine."""
+        """Give a name to an image of the chosen engine."""
         self._engine.tag(image, name)
 
     def pull(self, name: Reference, on_line: Callable[[str], None] | None = None) -> None:
-        """Fetches an image into the chosen engine."""
+        """Fetch an image into the chosen engine."""
         self._engine.pull(name, on_line)
 
     def build(self, wanted: Build) -> Generator[str, None, EngineImage]:
-        """Builds an image in the chosen engine."""
+        """Build an image in the chosen engine."""
         return self._engine.build(wanted)
 
     @property
@@ -102,7 +102,7 @@ class Auto:
             self._chosen = engine
             self._say(f"using {engine.name}")
             return answer
-        # An engine that is there and has no such image says more than one that is not there.
-        worst = min(failures, key=lambda error: (not isinstance(error, NoSuchImage), isinstance(error, NoEngine)))
-        others = [str(error) for error in failures if error is not worst]
-        raise type(worst)(worst.message, detail="\n".join(filter(None, [worst.detail, *others])))
+        # An engine that runs and has no such image says more than an engine that is not installed.
+        failure = min(failures, key=lambda error: (not isinstance(error, NoSuchImage), isinstance(error, NoEngine)))
+        others = [str(error) for error in failures if error is not failure]
+        raise type(failure)(failure.message, detail="\n".join(filter(None, [failure.detail, *others])))

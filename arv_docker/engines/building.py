@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an engine is told to build, as values; how it is told is for ``command`` and the engines' own modules."""
+"""A request to build an image, as a value; ``command`` and the engines' modules turn it into a command line."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """An image to be built.
+    """A request to build an image.
 
     ``context`` is a folder, or an open file with a tar of one, which the engine unpacks (or with
     a Dockerfile alone). ``dockerfile`` is its path within the context, or in full for one of a
-    folder. An argument of which the value is None has that of the environment, which then is in no command line.
+    folder. An argument whose value is None takes that of the environment, which then is in no command line.
     ``memory``, ``memory_swap``, ``cpu_shares`` and ``cpuset_cpus`` limit the steps, in
     the engines' own words (``2g``, ``0-3``). ``cache_from`` are images whose layers may be used.
-    ``logins`` are for the registries of the images that it is built from.
+    ``logins`` are for the registries of the base images.
     """
 
     context: Path | IO[bytes]
@@ -44,7 +44,7 @@ class Build:
 
     @property
     def options(self) -> list[str]:
-        """What both engines call the same, as options of their command."""
+        """Options of the command that both engines call the same."""
         given = {
             "--file": self._file,
             "--platform": str(self.platform or ""),
@@ -63,12 +63,12 @@ class Build:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What the command has to find in its environment."""
+        """Environment variables that the command needs for the arguments without a value."""
         return {name: os.environ.get(name, "") for name, value in self.arguments.items() if value is None}
 
     @property
     def source(self) -> str:
-        """The context as the command is told of it: a folder in full, or ``-`` for what it finds on its input."""
+        """The context as the command's argument: the path of a folder, or ``-`` for standard input."""
         return str(self.context.resolve()) if isinstance(self.context, Path) else "-"
 
     @property

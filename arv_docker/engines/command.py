@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the command lines of Docker and Podman have in common: most of what is asked of an engine.
+"""The command lines of Docker and Podman, as far as they are alike: most of what an engine is asked.
 
-An engine's own module adds how its command is found, what its refusals mean, and the few
-things that it does in another way.
+The module of each engine adds how its command is found, what its refusals mean, and the few things that
+it does in another way.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, BadReference)
 
 @dataclass(frozen=True, slots=True)
 class Refusals:
-    """What an engine says, in lower case, when it is shut to us, is not there, or has no such image; and what to do."""
+    """An engine's words, in lower case, for being shut to this user, not running, or without an image; and advice."""
 
     denied: tuple[str, ...]
     if_denied: str
@@ -70,8 +70,8 @@ class Refusals:
 class CommandLine:
     """An engine that is driven by its command.
 
-    ``command`` is the program, ``options`` come before every word that it is told. ``platform_format`` has the
-    engine's version say what it runs on.
+    ``command`` is the program, and ``options`` come before all its other arguments. ``platform_format`` is the
+    template by which ``version`` prints the platform.
     """
 
     name: str
@@ -96,7 +96,7 @@ class CommandLine:
         return Platform(system, processor)
 
     def list(self) -> list[ListedImage]:
-        """What the command ``images --no-trunc`` lists, newest first."""
+        """The images that ``images --no-trunc`` lists, newest first."""
         listing = self.run("images", "--no-trunc", "--format", _LISTING).stdout
         try:
             return [_image_of_line(json.loads(line)) for line in listing.splitlines() if line]
@@ -117,10 +117,10 @@ class CommandLine:
         return chains
 
     def inspect(self, name: Reference | ImageId) -> EngineImage:
-        """The image called ``name``.
+        """Return the image called ``name``.
 
-        A name is looked up before an ID. The beginning of an ID is compared with the
-        listing, for an engine's answer does not tell an unknown one from an ambiguous one.
+        A name is looked up before an ID. The beginning of an ID is compared with the listing, because an engine's
+        answer does not distinguish an unknown beginning from an ambiguous one.
         """
         if isinstance(name, Reference):
             for spelling in self.spellings(name):
@@ -135,38 +135,38 @@ class CommandLine:
         return self._inspect(str(prefix.whole or self._only_match(prefix, name)))
 
     def spellings(self, name: Reference) -> Sequence[str]:
-        """What the name may be written as in the engine, the likeliest first, the one for a registry last."""
+        """Spellings that the engine may have for a name, the likeliest first, the one for a registry last."""
         return [name.written or name.familiar]
 
     def target_name(self, name: Reference) -> str:
-        """How a name is written that an image is given."""
+        """The spelling of a name that an image is to get."""
         return name.familiar
 
     def tag(self, image: Digest, name: Reference) -> None:
-        """Gives the image the name."""
+        """Give the image the name."""
         self.run("tag", str(image), self.target_name(name))
 
     def pull(self, name: Reference, on_line: Callable[[str], None] | None = None) -> None:
-        """Fetches the image; what the command prints goes to ``on_line``."""
+        """Fetch the image from its registry; lines that the command prints go to ``on_line``."""
         line = self._line("pull", self.spellings(name)[-1])
         run_command(line, self._check, on_line=on_line, answers=self._answers)
 
     def build(self, wanted: Build) -> Generator[str, None, EngineImage]:
-        """Builds an image: the lines of the log as they come, then the image as the engine has it.
+        """Build an image: yield the lines of the log as they come, and return the image as the engine has it.
 
-        Lines end as those of ``output.lines``. Raises BuildFailed with the end of the log
-        where the engine is well, and the build is not.
+        Lines end as those of ``output.lines_of``. Raises BuildFailed with the end of the log where the engine works
+        and the build failed.
         """
         with tempfile.TemporaryDirectory(prefix="arv-docker-", dir=self.temporary_folder()) as name:
             folder = Path(name)
             id_file = folder / "id"
             tag = [f"--tag={self.target_name(wanted.tag)}"] if wanted.tag else []
-            own = (f"--iidfile={id_file}", "--force-rm", *tag, *self.cache_options(wanted.cache_from))
+            options = (f"--iidfile={id_file}", "--force-rm", *tag, *self.cache_options(wanted.cache_from))
             tail: deque[str] = deque(maxlen=_TAIL)
             output = process.stream_output(
-                self._line("build", *own, *wanted.options, wanted.source),
+                self._line("build", *options, *wanted.options, wanted.source),
                 stdin=None if isinstance(wanted.context, Path) else wanted.context,
-                # Where a name of a Dockerfile means none of ours: Podman would look here before it looks into a tar.
+                # A folder without a Dockerfile: Podman would take one of the current folder before that of the tar.
                 folder=None if isinstance(wanted.context, Path) else folder,
                 variables={**wanted.variables, **self.variables(folder, wanted.logins)},
                 answers=self._answers,
@@ -178,30 +178,30 @@ class CommandLine:
                     tail.append(line)
                 yield line
             if ending.value != 0:
-                self.version()  # an engine that is gone or shut to us says so
+                self.version()  # raises if the engine is gone, or shut to this user
                 raise BuildFailed(
                     f"{self.title} could not build {wanted.tag or 'the image'}; its last words:", detail="".join(tail)
                 )
             return self._image_of_file(id_file)
 
     def data_folders(self) -> Sequence[Path]:
-        """Where the engine puts what it is given, where that is on this machine."""
+        """Folders of this machine that the engine writes to, for a message about a full disk."""
         return ()
 
     def temporary_folder(self) -> str | None:
-        """Where the engine has room for much; None for the usual place."""
+        """The folder where the engine puts large temporary files; None for Python's choice."""
         return None
 
     def variables(self, folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str]:
-        """What a build that works with a folder of its own finds in its environment, and by that in the folder."""
+        """Environment variables for a build that may put files, such as logins, into ``folder``."""
         raise NotImplementedError
 
     def end_steps(self, folder: Path) -> bool:  # noqa: ARG002 -- nothing goes on without Docker's command
-        """Ends what a build with that folder runs, if it would go on without the command; whether there was any."""
+        """End the steps of a build with that folder that would outlive the command; return whether there were any."""
         return False
 
     def cache_options(self, images: Sequence[str]) -> Sequence[str]:
-        """The images whose layers a build may use, as options."""
+        """Options that name the images whose layers a build may use."""
         return [f"--cache-from={image}" for image in images]
 
     def run(self, *arguments: str, patient: bool = False, unlogged: int = 0) -> CompletedCommand:
@@ -213,18 +213,18 @@ class CommandLine:
         return run_command(self._line(*arguments), self._check, answers=answers, unlogged=unlogged)
 
     def pieces(self, *arguments: str) -> Generator[bytes, None, int]:
-        """The output of one call in pieces, as it comes; then the exit status."""
+        """Yield the output of one call in pieces, as it comes, and return the exit status."""
         return process.stream_output(self._line(*arguments), answers=self._answers)
 
     def _line(self, *arguments: str) -> tuple[str, ...]:
         return (self.command, *self.options, *arguments)
 
     def _output_of(self, *arguments: str) -> str:
-        """What a call prints, however it ends."""
+        """The output of a call, whatever its exit status."""
         return run_command(self._line(*arguments), lambda _: None).stdout.decode(errors="replace").strip()
 
     def _answers(self) -> bool:
-        """Whether the engine answers at all, for one that has been silent for long while it works."""
+        """Return whether the engine answers at all, asked when it has been silent for long while it works."""
         try:
             self.version()
         except EngineError:
@@ -232,7 +232,7 @@ class CommandLine:
         return True
 
     def _image_of_file(self, id_file: Path) -> EngineImage:
-        """The image whose ID the engine wrote into a file."""
+        """The image whose ID a build wrote into ``id_file``."""
         try:
             image_id = _digest_of(id_file.read_text().strip())
         except (OSError, UnicodeDecodeError, BadReference) as error:
@@ -256,19 +256,19 @@ class CommandLine:
                 f"{self.name} image inspect {name} gave an answer that cannot be read: {error!r}."
             ) from error
 
-    def _only_match(self, prefix: ImageId, asked: Reference | ImageId) -> Digest:
-        found = {image.id for image in self.list() if prefix.matches(image.id)}
-        if not found:
-            raise self._no_such_image(str(asked))
-        if len(found) > 1:
+    def _only_match(self, prefix: ImageId, name: Reference | ImageId) -> Digest:
+        matches = {image.id for image in self.list() if prefix.matches(image.id)}
+        if not matches:
+            raise self._no_such_image(str(name))
+        if len(matches) > 1:
             raise AmbiguousImage(
-                f"{asked} is the beginning of {len(found)} image IDs. Write more digits.",
-                detail="\n".join(sorted(map(str, found))),
+                f"{name} is the beginning of {len(matches)} image IDs. Write more digits.",
+                detail="\n".join(sorted(map(str, matches))),
             )
-        return found.pop()
+        return matches.pop()
 
     def _check(self, finished: CompletedCommand) -> None:
-        """Raises the error that fits a command that failed."""
+        """Raise the error that fits a command that failed."""
         if finished.status == 0:
             return
         words = finished.stderr.lower()
@@ -295,7 +295,7 @@ class CommandLine:
 
 
 def find_command(title: str, commands: Iterable[str]) -> str:
-    """The first of the commands that is on PATH; raises NoEngine if none is."""
+    """Return the path of the first of the commands that is on PATH; raises NoEngine if none is."""
     for command in commands:
         if path := shutil.which(command):
             return path
@@ -330,5 +330,5 @@ def _digests_of(texts: Iterable[str]) -> Iterator[Digest]:
 
 
 def _digest_of(text: str) -> Digest:
-    """An engine's image ID; Podman leaves out ``sha256:``."""
+    """The digest in an engine's image ID; Podman leaves out ``sha256:``."""
     return Digest.sha256(text.removeprefix("sha256:"))

@@ -42,9 +42,9 @@ class Run:
 
 
 def start_container(engine: CommandLine, wanted: Run) -> Container:
-    """Starts a container of an image that the engine has; raises NoSuchImage, or EngineError if it cannot start.
+    """Start a container of an image that the engine has; raises NoSuchImage, or EngineError if it cannot start.
 
-    Of one that does not start nothing is left.
+    Nothing is left of a container that does not start.
     """
     image = engine.inspect(parse_name(wanted.image))
     options = [f"--publish={_port_text(inside, outside)}" for inside, outside in wanted.ports.items()]
@@ -62,7 +62,7 @@ def start_container(engine: CommandLine, wanted: Run) -> Container:
             with suppress(OSError, EngineError):
                 engine.run("rm", "--force", "--volumes", noted.read_text().strip())
             raise
-    # One that the engine removes when it has ended may be gone by now.
+    # A container that the engine removes at its end may be gone by now.
     return Container(engine, started.stdout.decode().strip(), _RUNNING if wanted.remove else None)
 
 
@@ -77,7 +77,7 @@ class Container:
             self.reload()
 
     def reload(self) -> None:
-        """Looks at the container again."""
+        """Ask the engine for the container's state again."""
         answer = self._engine.run("container", "inspect", "--format", "{{json .State}}", self.id).stdout
         try:
             self._state = json.loads(answer)
@@ -93,13 +93,13 @@ class Container:
 
     @property
     def exitcode(self) -> int | None:
-        """The exit code of one that has ended, else None."""
+        """The exit code of a container that has ended, else None."""
         return int(self._state["ExitCode"]) if self.status == "exited" else None
 
     def logs(
         self, *, stream: bool = False, timestamps: bool = False, since: str | None = None
     ) -> str | Generator[str, None, None]:
-        """What the container has written, on both channels; with ``stream`` its lines, as they come, to its end.
+        """The output of the container, on both channels; with ``stream`` a generator of its lines, as they come.
 
         With ``timestamps`` each line begins with a time (RFC 3339) and a blank. ``since`` is such a time.
         """
@@ -107,19 +107,19 @@ class Container:
         return self._lines("--follow", *options) if stream else "".join(self._lines(*options))
 
     def kill(self, *, signal: str = "KILL") -> None:
-        """Sends a signal to what runs in the container."""
+        """Send a signal to the program in the container."""
         self._engine.run("kill", f"--signal={signal}", self.id)
 
     def stop(self, *, timeout: int = 10) -> None:
-        """Asks the container to end, and kills it after so many seconds."""
+        """Ask the container to end, and kill it after so many seconds."""
         self._engine.run("stop", f"-t={timeout}", self.id, patient=True)
 
     def wait(self) -> None:
-        """Waits until the container has ended."""
+        """Wait until the container has ended."""
         self._engine.run("wait", self.id, patient=True)
 
     def remove(self) -> None:
-        """Removes the container, with the volumes that are its own."""
+        """Remove the container, with its anonymous volumes."""
         self._engine.run("rm", "--volumes", self.id, patient=True)
 
     def _lines(self, *options: str) -> Generator[str, None, None]:
@@ -137,7 +137,7 @@ class Container:
 
 @contextmanager
 def _environment_options(environment: Sequence[str]) -> Iterator[list[str]]:
-    """Variables of a container as options: in a file, for values may be secrets, and arguments are for all to see."""
+    """Options for a container's variables, which are put into a file: values may be secrets, and all see arguments."""
     if not environment:
         yield []
         return
@@ -146,7 +146,7 @@ def _environment_options(environment: Sequence[str]) -> Iterator[list[str]]:
         if not name or name.startswith("#") or "\n" in variable:
             raise UsageError(f"the variable {name!r} cannot be given to a container: it has several lines, or no name.")
     with tempfile.NamedTemporaryFile("w", prefix="arv-docker-") as file:
-        file.write("".join(f"{it}\n" for it in environment))
+        file.write("".join(f"{variable}\n" for variable in environment))
         file.flush()
         yield [f"--env-file={file.name}"]
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Docker's ``save`` and ``load_archive`` straight at the daemon's socket, where that is on this machine.
+"""Docker's ``save`` and ``load`` at the daemon's socket, where that is on this machine.
 
-The command copies each byte between the socket and a pipe, and both of us pay for that: it is
-a third of the work of storing an image (docs/decisions/0004-straight-to-the-bytes.md). Whatever is not plain, from
-another context to a daemon that does not answer, is left to the command, whose words say what is wrong.
+The command copies each byte between the socket and a pipe, which costs both sides: a third of the work of storing an
+image (docs/decisions/0004-straight-to-the-bytes.md). Unusual cases, from another context to a daemon that does not
+answer, are left to the command, whose words say what is wrong.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _MOST_WORDS = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the daemon says to an archive: whether it took it, and its words."""
+    """The daemon's answer to an archive: whether the daemon took the archive, and its words."""
 
     well: bool
     words: str
 
 
 class SavedStream:
-    """A docker-archive as the daemon sends it: a ``Stream``."""
+    """A docker-archive that the daemon sends, as a ``Stream``."""
 
     def __init__(self, connection: socket.socket, start: bytes, watch: Watch) -> None:
         self._connection = connection
@@ -49,13 +49,13 @@ class SavedStream:
         self._watch = watch
 
     def read(self, length: int) -> bytes:
-        """``length`` bytes; fewer only at the end."""
+        """Return ``length`` bytes; fewer only at the end."""
         buffer = bytearray(length)
         count = self.readinto(memoryview(buffer))
         return bytes(buffer) if count == length else bytes(buffer[:count])
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fills ``buffer`` and gives the number of bytes; fewer only at the end, also where the daemon broke off."""
+        """Fill ``buffer`` and return the number of bytes; fewer only at the end, also where the daemon broke off."""
         filled = min(len(buffer), len(self._start))
         buffer[:filled] = self._start[:filled]
         self._start = self._start[filled:]
@@ -67,11 +67,11 @@ class SavedStream:
 
 
 def socket_path(environment: Mapping[str, str]) -> str | None:
-    """The daemon's socket that the Docker command would use, if it is a plain one on this machine."""
+    """The path of the socket that the Docker command would use; None unless that is a plain one on this machine."""
     if host := environment.get("DOCKER_HOST"):
         return host.removeprefix("unix://") if host.startswith("unix:///") else None
     if environment.get("DOCKER_TLS_VERIFY") or environment.get("DOCKER_TLS"):
-        return None  # then the command goes to a port
+        return None  # the command then connects to a port
     if not (context := environment.get("DOCKER_CONTEXT")):
         try:
             folder = Path(environment.get("DOCKER_CONFIG") or Path.home() / ".docker")
@@ -84,7 +84,7 @@ def socket_path(environment: Mapping[str, str]) -> str | None:
 
 
 def daemon_id() -> str | None:
-    """The ID of the daemon behind the socket, by which it can be told from the one that the command talks to."""
+    """The ID of the daemon behind the socket, to compare with that of the daemon that the command talks to."""
     if (path := socket_path(os.environ)) is None:
         return None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as unix:
@@ -101,10 +101,10 @@ def daemon_id() -> str | None:
 
 
 def load_archive(archive: Iterable[bytes], answers: Callable[[], bool]) -> Answer | None:
-    """Feeds a docker-archive to the daemon; None where the command has to be asked.
+    """Feed a docker-archive to the daemon, and return its answer; None where the command has to be used.
 
-    Nothing was taken from ``archive`` then. If that raises, the daemon gets no end of it and keeps nothing.
-    ``answers`` says whether the daemon still answers; raises EngineSilent where it does not.
+    In that case nothing was taken from ``archive``. If ``archive`` raises, the daemon gets no end of it and keeps
+    nothing. ``answers`` returns whether the daemon still answers; raises EngineSilent where it does not.
     """
     if (path := socket_path(os.environ)) is None:
         return None
@@ -134,7 +134,7 @@ def load_archive(archive: Iterable[bytes], answers: Callable[[], bool]) -> Answe
 
 
 def _watched_chunks(archive: Iterable[bytes], watch: Watch) -> Iterator[bytes]:
-    """The same; between two pieces the daemon is waited for."""
+    """Yield the chunks of ``archive``, and watch the daemon while it takes each."""
     for chunk in archive:
         with watch:
             yield chunk
@@ -142,7 +142,7 @@ def _watched_chunks(archive: Iterable[bytes], watch: Watch) -> Iterator[bytes]:
 
 @contextmanager
 def _watch_connection(connection: socket.socket, answers: Callable[[], bool]) -> Iterator[Watch]:
-    """A watch over what is said on a connection, which is shut where the daemon is silent."""
+    """Watch a connection, and shut it where the daemon is silent for too long."""
     watch = Watch("the Docker daemon", settings().engine_timeout, partial(_shut, connection), answers)
     try:
         yield watch
@@ -156,7 +156,7 @@ def _shut(connection: socket.socket) -> None:
 
 
 def _answer_of(status: int, body: bytes) -> Answer:
-    """The answer in a response: a line of JSON for each thing that was said, also for what went wrong on the way."""
+    """The answer in a response, which has a line of JSON for each message, also for errors on the way."""
     words, well = [], status == http.HTTPStatus.OK
     for line in body.splitlines():
         try:
@@ -170,9 +170,9 @@ def _answer_of(status: int, body: bytes) -> Answer:
 
 @contextmanager
 def open_save(images: Sequence[str], answers: Callable[[], bool]) -> Iterator[SavedStream | None]:
-    """What the daemon saves; None where the command has to be asked.
+    """Open the archive that the daemon saves; None where the command has to be used.
 
-    ``answers`` says whether the daemon still answers; raises EngineSilent where it does not.
+    ``answers`` returns whether the daemon still answers; raises EngineSilent where it does not.
     """
     path = socket_path(os.environ)
     with (

@@ -44,12 +44,12 @@ class Docker(CommandLine):
     )
 
     def __init__(self, command: str | None = None) -> None:
-        """Finds the command on PATH; raises NoEngine if there is none."""
+        """Find the command on PATH; raises NoEngine if there is none."""
         super().__init__(command or find_command(self.title, COMMANDS))
 
     @contextmanager
     def save(self, images: Iterable[str]) -> Iterator[Stream]:
-        """``docker save`` of the images, each by reference or ID; from the daemon's socket where that can be."""
+        """Open the output of ``docker save`` for the images, each a reference or ID; from the socket if possible."""
         names = list(images)
         with direct.open_save(names, self._answers) as stream:
             if stream is None:
@@ -59,11 +59,11 @@ class Docker(CommandLine):
             try:
                 yield stream
             except ContentError:
-                self.version()  # a daemon that is gone is what was wrong, not the archive
+                self.version()  # raises if the daemon is gone, which then was wrong, not the archive
                 raise
 
     def load(self, archive: Iterable[bytes]) -> str:
-        """``docker load`` of the archive, into the daemon's socket where that can be; the engine's words."""
+        """Load the archive, through the daemon's socket if possible, and return the engine's words."""
         answer = direct.load_archive(archive, self._answers) if self._is_behind_the_socket() else None
         if answer is None:
             finished = feed_input(self._line("load"), archive, self._check, answers=self._answers)
@@ -72,16 +72,16 @@ class Docker(CommandLine):
         return answer.words
 
     def data_folders(self) -> Sequence[Path]:
-        """The root folder of the daemon, if that is the one of this machine's socket."""
+        """The root folder of the daemon, if the daemon is that of this machine's socket."""
         identity, _, root = self._output_of("info", "--format", "{{.ID}} {{.DockerRootDir}}").partition(" ")
         return [Path(root)] if root and identity == direct.daemon_id() else []
 
     def variables(self, folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str]:
-        """With logins a configuration of its own."""
+        """Variables for a configuration with the logins in ``folder``; none without logins."""
         return login.docker_variables(folder, logins) if logins else {}
 
     def _is_behind_the_socket(self) -> bool:
-        """Whether the command talks to the daemon of the socket; one that stands for Podman's does not."""
+        """Return whether the command talks to the daemon of the socket; a command that stands for Podman's does not."""
         if (there := direct.daemon_id()) is None:
             return False
         try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Logins for one command of an engine: a configuration of its own, beside which the user's stays as it is.
+"""Logins for one command of an engine, in a temporary configuration; the user's stays as it is.
 
-The secret is in a file that only this user can read, and that goes with its folder; it is
-in no argument and no variable.
+The secret is in a file that only this user can read and that is removed with its folder; it is in no argument and no
+variable.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ..registry.credentials import HUB_KEY, Credentials, config_files, config_in
 
 
 def docker_variables(folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str]:
-    """Makes a folder for ``DOCKER_CONFIG``: the user's, with these logins; gives the variables that point there.
+    """Make a folder for ``DOCKER_CONFIG`` with these logins, and return the variables that point there.
 
-    Contexts, plug-ins and all else that the user's folder has are reached through links.
+    Contexts, plug-ins and everything else in the user's folder is reached through links.
     """
     users = Path(os.environ.get("DOCKER_CONFIG") or home_folder() / ".docker")
     made = folder / "docker"
@@ -36,14 +36,14 @@ def docker_variables(folder: Path, logins: Mapping[str, Credentials]) -> dict[st
 
 
 def podman_variables(folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str]:
-    """Makes a file for ``REGISTRY_AUTH_FILE``: all that the user's say, with these logins; gives the variables."""
+    """Make a file for ``REGISTRY_AUTH_FILE`` of the user's files and these logins, and return the variables."""
     made = folder / "auth.json"
     _write(made, _add_logins(_merge_configs(map(config_in, config_files())), logins, helper=None))
     return {"REGISTRY_AUTH_FILE": str(made)}
 
 
 def _merge_configs(documents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """What several files say of registries; the first that knows one wins."""
+    """The registries of several configurations; of two entries for one registry the first wins."""
     found: dict[str, Any] = {}
     for one in documents:
         for key in ("auths", "credHelpers"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What engines say while they work: lines that are safe to show, of a generator that also has an outcome."""
+"""Output of engines while they work: lines that are safe to show, from a generator that also returns a value."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ..local.progress import printable
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
-#: The end of a line: a carriage return that the next line follows makes that take this one's place.
+#: The end of a line. After a carriage return alone, the next line takes the place of this one.
 _LINE_END = re.compile(rb"\r?\n|\r(?=[^\n])")
 _LONGEST_LINE = 64 << 10
-#: What moves a terminal's cursor, colours it, or sets its title.
+#: Escape sequences that move a terminal's cursor, colour text, or set the title.
 _TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 #: Seconds between two lines that take each other's place.
 _PASSING = 2.0
 
 
 class Ending(Generic[Item, Value]):
-    """A generator to loop over, and then ``value``, which it returned."""
+    """A generator to loop over; ``value`` then is what it returned."""
 
     value: Value
 
@@ -35,7 +35,7 @@ class Ending(Generic[Item, Value]):
 
 
 def steady_lines(lines: Generator[str, None, Value]) -> Generator[str, None, Value]:
-    """The same lines, each with a line feed; of those that take each other's place one every two seconds."""
+    """Yield the lines, each with a line feed; of lines that take each other's place, one every two seconds."""
     shown = time.monotonic()
     ending = Ending(lines)
     for line in ending:
@@ -48,17 +48,17 @@ def steady_lines(lines: Generator[str, None, Value]) -> Generator[str, None, Val
 
 
 def lines_of(pieces: Generator[bytes, None, Value]) -> Generator[str, None, Value]:
-    """The lines of an output that comes in pieces, as ``split_lines`` makes them; then what the pieces end with."""
+    """Yield the lines of an output that comes in pieces, as ``split_lines`` does, and return what the pieces return."""
     output = Ending(pieces)
     yield from split_lines(output)
     return output.value
 
 
 def split_lines(pieces: Iterable[bytes]) -> Iterator[str]:
-    """The lines in some output; one that is far too long comes in parts.
+    """Yield the lines of an output; a line that is far too long comes in parts.
 
-    A line ends in a line feed, or in a carriage return where the next takes its place, and has
-    nothing in it that a terminal would act upon.
+    A line ends in a line feed, or in a carriage return where the next takes its place, and has nothing in it that a
+    terminal would act upon.
     """
     rest = b""
     for piece in pieces:

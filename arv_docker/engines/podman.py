@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Podman, driven by its command line. It has no daemon: the command itself works on a store of images.
+"""Podman, driven by its command line. Podman has no daemon: the command itself works on a store of images.
 
-Which store is for Podman to find: that of this user, or what ``CONTAINERS_STORAGE_CONF``,
-``CONTAINERS_CONF`` and ``CONTAINER_HOST`` say, or the one that is given here.
+Podman itself finds the store: that of this user, or the one that ``CONTAINERS_STORAGE_CONF``, ``CONTAINERS_CONF``
+or ``CONTAINER_HOST`` names, unless a ``Store`` is passed.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from . import login
 from .command import CommandLine, Refusals, find_command
 from .process import feed_input, read_output
 
-#: Where Podman names what was built here, and what was loaded or tagged without a registry.
+#: The registry in the names of images that were built here, or loaded or tagged without a registry.
 _OWN = "localhost"
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A store of images apart from the usual one: its folder, that of what runs, and its storage driver."""
+    """A store of images apart from the usual one: its folder, its folder for running containers, its storage driver."""
 
     root: str = ""
     runroot: str = ""
@@ -36,13 +36,13 @@ class Store:
 
     @property
     def options(self) -> list[str]:
-        """The store as options of the command; those that are empty are left to Podman."""
+        """Options of the command for the store; empty values are left to Podman."""
         named = {"--root": self.root, "--runroot": self.runroot, "--storage-driver": self.driver}
         return [word for option, value in named.items() if value for word in (option, value)]
 
 
 class Podman(CommandLine):
-    """Podman with the store that the environment points to, or a ``Store``."""
+    """Podman with the store that the environment points to, or with a ``Store``."""
 
     name = "podman"
     title = "Podman"
@@ -58,71 +58,72 @@ class Podman(CommandLine):
     )
 
     def __init__(self, store: Store | None = None, command: str | None = None) -> None:
-        """Finds the command on PATH; raises NoEngine if there is none."""
+        """Find the command on PATH; raises NoEngine if there is none."""
         super().__init__(command or find_command(self.title, [self.name]), store.options if store else ())
 
     def spellings(self, name: Reference) -> Sequence[str]:
-        """The full names that a name stands for: with its registry; without one, ``localhost`` and then Docker Hub.
+        """Full names that a name stands for: with its registry; without one, ``localhost`` and then Docker Hub.
 
         Only full ones: Podman takes ``app:1`` for the end of any name, and may give ``localhost/x/app:1``.
         """
-        own = Reference.parse(name.written or name.familiar, default_registry=_OWN)
+        local = Reference.parse(name.written or name.familiar, default_registry=_OWN)
         # Podman refuses a name that has both a tag and a digest.
-        plain = [replace(it, tag=None) if it.digest else it for it in (own, name)]
-        return list(dict.fromkeys(it.canonical for it in plain))
+        plain = [replace(full, tag=None) if full.digest else full for full in (local, name)]
+        return list(dict.fromkeys(full.canonical for full in plain))
 
     def target_name(self, name: Reference) -> str:
-        """The full name, which is what Podman would make of it."""
+        """The full name that Podman would make of a name."""
         return self.spellings(name)[0]
 
     def cache_options(self, images: Sequence[str]) -> Sequence[str]:
-        """The images' repositories: Podman refuses tags there. What is in its store it uses unasked."""
+        """Options with the images' repositories: Podman refuses tags there, and uses images of its store unasked."""
         repositories = (replace(Reference.parse(image), tag=None, digest=None).canonical for image in images)
         return [f"--cache-from={repository}" for repository in dict.fromkeys(repositories)]
 
     @contextmanager
     def save(self, images: Iterable[str]) -> Iterator[Stream]:
-        """``podman save`` of the images as a docker-archive, each by reference or ID.
+        """Open what ``podman save`` writes as a docker-archive of the images, each by reference or ID.
 
-        Its temporary files would stay where it is killed, as those of ``load``.
+        Podman's temporary files would stay if it is killed, as those of ``load``; so they go into a folder of ours.
         """
         names = list(images)
         several = ["--multi-image-archive"] if len(names) > 1 else []
         line = self._line("save", "--format", "docker-archive", *several, *names)
         with tempfile.TemporaryDirectory(prefix="arv-docker-", dir=self.temporary_folder()) as name:
-            own = self.variables(Path(name), {})
-            with read_output(line, self._check, variables=own, answers=self._answers) as output:
+            variables = self.variables(Path(name), {})
+            with read_output(line, self._check, variables=variables, answers=self._answers) as output:
                 yield output
 
     def load(self, archive: Iterable[bytes]) -> str:
-        """``podman load`` of the archive; what the command printed.
+        """Load the archive, and return what the command printed.
 
-        Podman first writes all of it to a file, which would stay where it is killed: so into a folder that goes.
+        Podman first writes the whole archive to a file, which would stay if Podman is killed; so into a folder of
+        ours, which is removed.
         """
         with tempfile.TemporaryDirectory(prefix="arv-docker-", dir=self.temporary_folder()) as name:
-            own = self.variables(Path(name), {})
-            finished = feed_input(self._line("load"), archive, self._check, variables=own, answers=self._answers)
+            variables = self.variables(Path(name), {})
+            finished = feed_input(self._line("load"), archive, self._check, variables=variables, answers=self._answers)
         return finished.stdout.decode(errors="replace")
 
     def data_folders(self) -> Sequence[Path]:
-        """That of temporary files, and the store."""
+        """The folder of temporary files, and the store."""
         return [
             Path(self.temporary_folder()),
             *map(Path, self._output_of("info", "--format", "{{.Store.GraphRoot}}").split("\n")),
         ]
 
     def temporary_folder(self) -> str:
-        """Podman's own choice, not that of others: whole images go there."""
+        """The folder that Podman chooses, where other programs choose another: whole images go there."""
         return os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108
 
     def variables(self, folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str]:
-        """Its temporary files go into the folder; with logins those are in a file there."""
+        """Variables that put temporary files, and a file with the logins, into ``folder``."""
         return {"TMPDIR": str(folder)} | (login.podman_variables(folder, logins) if logins else {})
 
     def end_steps(self, folder: Path) -> bool:
-        """Kills what a step runs, of which Podman notes the process: it then takes away its containers and ends.
+        """Kill the process of a build's step, which Podman notes: Podman then removes its containers and ends.
 
-        Killed itself, Podman would leave both behind (seen with 4.3).
+        If Podman itself were killed, both would stay behind (seen with 4.3).
         """
         ended = False
         for noted in folder.glob("*/pid"):

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Running an engine's command: its standard error is drained while it runs, and kept.
+"""Running an engine's command: standard error is drained while the command runs, and kept.
 
-A child that fills an unread pipe stops; so one thread reads standard error to its end
-while another party reads or writes the data. The first and last part of what a child
-said are kept for the error message, for a long-winded child must not fill our memory.
+A child that fills an unread pipe stops; so one thread reads standard error to its end while another party reads or
+writes the data. The first and the last part of standard error are kept for the error message; a child that writes
+much must not fill the memory.
 
-How long a command may be silent is for ``watch`` to say. Where ``answers`` is given, silence
-may be work, and the engine is asked whether it is still there.
+``watch`` limits how long a command may be silent. Where ``answers`` is given, silence may be work, and the engine is
+asked whether it still answers.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ class Output:
         self._watch = watch
 
     def read(self, length: int) -> bytes:
-        """``length`` bytes; fewer only at the end."""
+        """Return ``length`` bytes; fewer only at the end."""
         with self._watch:
             return self._pipe.read(length)
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fills ``buffer`` and gives the number of bytes; fewer only at the end."""
+        """Fill ``buffer`` and return the number of bytes; fewer only at the end."""
         with self._watch:
             return int(self._pipe.readinto(buffer))  # type: ignore[attr-defined]
 
@@ -110,12 +110,12 @@ def stream_output(
     answers: AnswerCheck | None = None,
     release: Callable[[], bool] | None = None,
 ) -> Generator[bytes, None, int]:
-    """Runs a command and gives its output, standard error among it, as it comes, in pieces of any size; then its
-    exit status. ``output.lines`` makes lines of them.
+    """Run a command: yield its output, with standard error in it, in pieces of any size as they come, and return its
+    exit status. ``output.lines_of`` makes lines of the pieces.
 
-    ``stdin`` is a file that is open, ``folder`` where the command runs. A generator that is closed
-    ends the command; ``release`` may first end what keeps it from ending by itself, and says whether
-    it did: then it gets a few seconds for that.
+    ``stdin`` is an open file, ``folder`` the folder in which the command runs. Closing the generator ends the
+    command. ``release`` may first end what keeps the command from ending by itself; where it returns True, the
+    command gets a few seconds to do so.
     """
     with _start(
         command,
@@ -140,9 +140,9 @@ def read_output(
     variables: Mapping[str, str] | None = None,
     answers: AnswerCheck | None = None,
 ) -> Iterator[Output]:
-    """A command whose output is read as a stream; ``check`` is called when the block ends without an error.
+    """Run a command whose output is read as a stream; ``check`` is called when the block ends without an error.
 
-    ``variables`` are set in its environment, beside ours. A block that ends early, or with an error, ends the command.
+    ``variables`` are added to the command's environment. A block that ends early, or with an error, ends the command.
     """
     with _start(command, stdin=subprocess.DEVNULL, variables=variables, answers=answers) as (process, stderr, watch):
         assert process.stdout is not None
@@ -150,7 +150,7 @@ def read_output(
         try:
             yield output
         except ContentError:
-            if not output.read(1):  # it ended by itself, so that its own words may say why
+            if not output.read(1):  # the command ended by itself, so that its words may say why
                 check(CompletedCommand(tuple(command), _wait_for(process, watch), b"", stderr.text()))
             raise
         if not output.read(1):  # the reader came to the end; else the command is killed
@@ -165,13 +165,13 @@ def feed_input(
     variables: Mapping[str, str] | None = None,
     answers: AnswerCheck | None = None,
 ) -> CompletedCommand:
-    """Feeds ``chunks`` to a command's standard input, closes it, and hands the result to ``check``.
+    """Feed ``chunks`` to a command's standard input, close that, and hand the result to ``check``.
 
-    ``variables`` are set in its environment, beside ours.
+    ``variables`` are added to the command's environment.
 
-    If ``chunks`` raises, the command is killed first and its input never closed: an
-    engine takes a closed input for a complete archive. A command that ends by itself in
-    the middle is judged by ``check``, since its own words say more than a broken pipe.
+    If ``chunks`` raises, the command is killed first and its input never closed: an engine takes a closed input for
+    a complete archive. A command that ends by itself in the middle is judged by ``check``, because its words say more
+    than a broken pipe.
     """
     with _start(command, stdin=subprocess.PIPE, variables=variables, answers=answers) as (process, stderr, watch):
         assert process.stdin is not None
@@ -205,7 +205,7 @@ def _read_watched(watch: Watch, read: Callable[[], bytes]) -> bytes:
 
 
 def _wait_for(process: subprocess.Popen[bytes], watch: Watch) -> int:
-    """The exit status of a command that has come to its end; raises EngineSilent where it was brought there."""
+    """Wait for a command's end and return its exit status; raises EngineSilent if the watch ended the command."""
     with watch:
         status = process.wait()
     watch.judge()
@@ -274,22 +274,22 @@ def loggable(command: Sequence[str], unlogged: int = 0) -> str:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Ends a command and all that it started. A command may be a script around the real one (``sudo docker``):
-    if that went on alone, it would see its input closed, and hold our end of its output open."""
+    """Kill a command and all that it started. A command may be a script around the real one (``sudo docker``): if the
+    real one went on alone, it would see its input closed, and hold the other end of our pipe open."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def _enlarge(pipe: IO[bytes] | None) -> None:
-    """Fewer switches between us and the command. Ordinary users have a share of such pipes, which may be used up."""
+    """Enlarge a pipe, for fewer switches between processes. A user's share of such pipes may be used up."""
     if pipe is not None:
         with suppress(OSError):
             fcntl.fcntl(pipe.fileno(), _F_SETPIPE_SZ, _PIPE)
 
 
 class _Drain:
-    """Reads a pipe to its end in a thread and keeps its first and last part."""
+    """A thread that reads a pipe to its end, and keeps the first and the last part."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe = pipe
@@ -300,7 +300,7 @@ class _Drain:
         self._thread.start()
 
     def text(self) -> str:
-        """All of it, or the two ends with a note between them.
+        """Return the whole text, or its two ends with a note between them.
 
         Waits for the end of the pipe, but not for what the command left running behind it.
         """

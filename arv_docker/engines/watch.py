@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A limit to how long an engine may keep us waiting.
+"""A limit to how long an engine may be silent.
 
-A thread looks at the clock while another is blocked by the engine, and ends what that one
-waits for. Only waiting counts: an engine whose output nobody takes is not silent.
+A thread looks at the clock while another is blocked by the engine, and ends the conversation that the other waits
+for. Only waiting counts: an engine whose output nobody reads is not silent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..local.settings import ENGINE_TIMEOUT
 
 
 class Watch:
-    """Watches one conversation with an engine. Each wait is a ``with`` block of it::
+    """A watch over one conversation with an engine. Each wait is a ``with`` block::
 
     with watch:
         line = pipe.readline()
@@ -26,10 +26,10 @@ class Watch:
     def __init__(
         self, name: str, limit: float, end: Callable[[], None], answers: Callable[[], bool] | None = None
     ) -> None:
-        """``limit`` is in seconds, 0 for none, as in the settings; ``end`` makes the wait end, from another thread.
+        """Begin to watch. ``limit`` is in seconds, 0 for none; ``end`` ends the wait, called from another thread.
 
-        ``answers`` says whether the engine still answers; it is asked where silence may be
-        work, and such a wait goes on as long as it does. Without it silence alone ends the wait.
+        ``answers`` returns whether the engine still answers, for conversations in which silence may be work: such a
+        wait goes on as long as the engine answers. Without it silence alone ends the wait.
         """
         self._name = name
         self._end = end
@@ -48,7 +48,7 @@ class Watch:
         self._since = None
 
     def judge(self) -> None:
-        """Raises EngineSilent if a wait was ended because the engine was silent for too long."""
+        """Raise EngineSilent if a wait was ended because the engine was silent for too long."""
         if self._silent:
             raise EngineSilent(
                 f"{self._name} does not answer: it was silent for {self._limit:g} seconds. Look whether it hangs, and "
@@ -56,7 +56,7 @@ class Watch:
             )
 
     def close(self) -> None:
-        """Nothing is watched any more."""
+        """Stop watching."""
         self._closed.set()
 
     def _look(self) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build, look at, run, and push into Keep: the interface of repo2docker's engines, without repo2docker.
 
-What an engine pushes goes to a registry elsewhere; here it goes into Keep. Nothing is
-remembered between two calls, so that as many objects as a program likes do as one would.
+Other engines push to a registry; this one pushes into Keep. Nothing is remembered between two calls, so a program may
+make as many objects as it likes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-#: repo2docker's limits of a build, and what they are called in a ``Build``.
+#: repo2docker's names for the limits of a build, with those of a ``Build``.
 _LIMITS = {"memory": "memory", "memswap": "memory_swap", "cpushares": "cpu_shares", "cpusetcpus": "cpuset_cpus"}
 #: repo2docker's labels: repository, commit and its own version.
 _LABELS = "repo2docker."
@@ -68,9 +68,9 @@ class ContainerEngine:
         labels_as_properties: bool = False,
         logins: Mapping[str, Credentials] | None = None,
     ) -> None:
-        """``cluster`` opens the one to push to, the configured one unless given.
+        """Use ``cluster`` to open the cluster to push to, by default the configured one.
 
-        ``project`` owns what is pushed. With ``labels_as_properties`` repo2docker's labels of an
+        ``project`` owns the pushed images. With ``labels_as_properties`` repo2docker's labels of an
         image become properties of its collection. ``logins`` are for the registries that a build needs.
         """
         self._engine = engine
@@ -94,11 +94,11 @@ class ContainerEngine:
         platform: str | None = None,
         **others: object,
     ) -> Generator[str, None, EngineImage]:
-        """Builds an image: gives the lines of the log as they come, and returns the image.
+        """Build an image: yield the lines of the log as they come, and return the image.
 
         The context is the folder ``path``, or the tar in ``fileobj`` (with ``custom_context``),
         which may also be a Dockerfile alone; ``dockerfile`` is a path within it. A label without a
-        value is left out. What ``others`` ask for is not known here, and a line says so.
+        value is left out. Options in ``others`` are not known here, and a line says so.
         """
         if unknown := sorted(name for name, value in others.items() if value):
             yield f"warning: left out, for it is not known to this engine: {', '.join(unknown)}\n"
@@ -128,7 +128,7 @@ class ContainerEngine:
         return [Image(tags=named) for named in tags.values()]
 
     def inspect_image(self, image: str) -> Image | None:
-        """The image of that name or ID; None if the engine has none."""
+        """Return the image of that name or ID; None if the engine has none."""
         try:
             found = self._engine.inspect(parse_name(image))
         except NoSuchImage:
@@ -136,7 +136,7 @@ class ContainerEngine:
         return Image(tags=list(map(_familiar_name, found.tags)), config={"WorkingDir": "", **found.config})
 
     def check(self) -> None:
-        """Raises what would keep a push from beginning: no cluster, one that is not there, a project of others."""
+        """Raise what would keep a push from beginning: no cluster, a cluster out of reach, a project of others."""
         from ..ingest.options import Options
         from ..ingest.records import Cataloguing
 
@@ -144,10 +144,10 @@ class ContainerEngine:
             Cataloguing(cluster, Options.configured(self._project), Silent()).check_cluster()
 
     def push(self, image_spec: str) -> Generator[str, None, Ingested]:
-        """Puts an image of the engine into Keep, if it is not there: gives lines on how it goes, returns what it is.
+        """Put an image of the engine into Keep, if Keep lacks it: yield lines of progress, and return the result.
 
-        The last line names the collection and its portable data hash. A generator that is closed ends the push, and
-        the next one goes on with what was sent.
+        The last line names the collection and its portable data hash. Closing the generator ends the push, and the
+        next push goes on where it ended.
         """
         return (yield from stream_progress(lambda progress: self._push(image_spec, progress)))
 
@@ -163,11 +163,11 @@ class ContainerEngine:
         volumes: Mapping[str, str | Mapping[str, str]] | None = None,
         **others: object,
     ) -> Container:
-        """Starts a container of an image of the engine.
+        """Start a container of an image of the engine.
 
         ``environment`` are texts ``NAME=value``, ``ports`` those of the container with what they are
         here (``{"8888/tcp": ("127.0.0.1", 8888)}``), ``volumes`` paths here with their places there, or with
-        ``{"bind": place, "mode": "ro"}``. Raises UsageError for what else is asked for.
+        ``{"bind": place, "mode": "ro"}``. Raises UsageError for other options.
         """
         if others:
             raise UsageError(f"this engine cannot start a container with {', '.join(sorted(others))}.")
@@ -198,17 +198,17 @@ class ContainerEngine:
         return stored
 
 
-def logins_of(found: object, where: str) -> dict[str, Credentials]:
-    """repo2docker's credentials for a registry, ``{"registry": …, "username": …, "password": …}``; none if it is empty.
+def logins_of(document: object, where: str) -> dict[str, Credentials]:
+    """Read repo2docker's credentials for a registry, ``{"registry": …, "username": …, "password": …}``.
 
-    Without a registry they are for Docker Hub. ``where`` says where they come from. Raises
+    Without a registry they are for Docker Hub; empty ones give none. ``where`` names their place for the message of
     UsageError, which shows nothing of them.
     """
-    if not found:
+    if not document:
         return {}
-    values = [found.get(key) for key in ("username", "password")] if isinstance(found, Mapping) else []
-    registry = found.get("registry", "") if isinstance(found, Mapping) else None
-    if not isinstance(registry, str) or not values or not all(isinstance(it, str) and it for it in values):
+    values = [document.get(key) for key in ("username", "password")] if isinstance(document, Mapping) else []
+    registry = document.get("registry", "") if isinstance(document, Mapping) else None
+    if not isinstance(registry, str) or not values or not all(isinstance(value, str) and value for value in values):
         raise UsageError(f"{where} is not an object with the texts username, password and, if need be, registry.")
     host = registry.partition("://")[2] or registry
     name, password = map(str, values)
@@ -217,7 +217,7 @@ def logins_of(found: object, where: str) -> dict[str, Credentials]:
 
 @contextmanager
 def _context(fileobj: IO[bytes] | None, path: str) -> Iterator[Path | IO[bytes]]:
-    """A folder as it is; a file that only Python knows as one that a command can read."""
+    """The context for a command: a folder as it is, a Python file object copied to a file that commands can read."""
     if fileobj is None:
         yield Path(path)
         return
@@ -247,7 +247,7 @@ def _labels_of(image: EngineImage) -> dict[str, str]:
 
 
 def _add_properties(cluster: Cluster, uuid: str, properties: Mapping[str, str], progress: Progress) -> None:
-    """Gives the collection the properties that it lacks; a cluster that refuses them is not the image's fault."""
+    """Give the collection the properties that it lacks; warn where the cluster refuses them."""
     collection = cluster.collection(uuid)
     wanted = {**collection.properties, **properties}
     if wanted == collection.properties:

@@ -39,7 +39,7 @@ _CREDENTIALS = "CONTAINER_ENGINE_REGISTRY_CREDENTIALS"
 
 
 class KeepEngine(ContainerEngine):
-    """Builds with Docker or Podman, and pushes into Keep. All that it knows are its settings."""
+    """An engine of repo2docker that builds with Docker or Podman, and pushes into Keep."""
 
     string_output = True
 
@@ -71,7 +71,7 @@ class KeepEngine(ContainerEngine):
         load: bool = False,  # noqa: ARG002 -- the engine has it in any case
         **wanted: Any,
     ) -> Generator[str, None, None]:
-        """Builds an image into the engine, and then pushes it if that is wanted: first of all, if that can be."""
+        """Build an image into the engine, and push it if wanted; that a push is possible is checked first."""
         if push:
             yield from _raising(ImageLoadError, lambda: self._engine().check())
         yield from _raising(BuildError, lambda: self._engine().build(**wanted))
@@ -79,29 +79,29 @@ class KeepEngine(ContainerEngine):
             yield from self.push(wanted["tag"])
 
     def push(self, image_spec: str) -> Generator[str, None, None]:
-        """Puts the image into Keep."""
+        """Put the image into Keep."""
         yield from _raising(ImageLoadError, lambda: self._engine().push(image_spec))
 
     def images(self) -> list[Image]:
         """The images of the engine."""
-        return [Image(tags=image.tags) for image in self._asked(lambda engine: engine.images())]
+        return [Image(tags=image.tags) for image in self._ask(lambda engine: engine.images())]
 
     def inspect_image(self, image: str) -> Image | None:
-        """The image, or None."""
-        found = self._asked(lambda engine: engine.inspect_image(image))
+        """Return the image, or None."""
+        found = self._ask(lambda engine: engine.inspect_image(image))
         return None if found is None else Image(tags=found.tags, config=dict(found.config or {}))
 
     def run(self, image_spec: str, **wanted: Any) -> Container:
-        """Starts a container."""
-        return _Container(self._asked(lambda engine: engine.run(image_spec, **wanted)))
+        """Start a container."""
+        return _Container(self._ask(lambda engine: engine.run(image_spec, **wanted)))
 
     @validate("local")
     def _local_validate(self, proposal: Any) -> str | None:
-        """In full, for repo2docker goes to another folder to build."""
+        """Make the path absolute, for repo2docker changes to another folder to build."""
         folder: str | None = proposal["value"]
         return str(Path(folder).absolute()) if folder else folder
 
-    # The names are those of repo2docker's own, whose check takes nothing, and which raise no error that it handles.
+    # Named as repo2docker's own methods, which these replace: its check accepts nothing, and nobody handles its error.
 
     @default("registry_credentials")
     def _registry_credentials_default(self) -> dict[str, str]:
@@ -112,8 +112,8 @@ class KeepEngine(ContainerEngine):
         credentials: dict[str, str] = proposal["value"]
         return credentials
 
-    def _asked(self, question: Callable[[Engine], Value]) -> Value:
-        """The answer; a failure is logged, for repo2docker ends on it without a word."""
+    def _ask(self, question: Callable[[Engine], Value]) -> Value:
+        """Return the engine's answer; a failure is logged, for repo2docker would end without a word."""
         try:
             return question(self._engine())
         except ArvDockerError as error:
@@ -121,7 +121,7 @@ class KeepEngine(ContainerEngine):
             raise ImageLoadError(error.message) from error
 
     def _engine(self) -> Engine:
-        """A new one each time, for repo2docker makes an object of this class for each thing that it does."""
+        """Make an engine; repo2docker makes an object of this class for each thing that it does."""
         backends: dict[str, type[Docker | Podman]] = {"docker": Docker, "podman": Podman}
         return Engine(
             backends[self.backend](),
@@ -146,7 +146,7 @@ class KeepEngine(ContainerEngine):
 
 @Container.register
 class _Container:
-    """A container whose logs are bytes, as repo2docker wants them, whatever its interface says."""
+    """A container whose logs are bytes, which repo2docker wants although its interface says text."""
 
     def __init__(self, container: Started) -> None:
         self._container = container
@@ -163,7 +163,7 @@ class _Container:
 def _raising(
     failure: type[ContainerEngineException], work: Callable[[], Iterable[str] | None]
 ) -> Generator[str, None, None]:
-    """The lines of some work; those of an error too, before the one that repo2docker knows and shows nothing of."""
+    """Yield the lines of some work, and those of an error before ``failure``, of which repo2docker shows nothing."""
     try:
         yield from work() or ()
     except ArvDockerError as error:

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder that WfExS-backend takes for its cache: it then finds the images of a workflow there, offline.
+"""A cache folder of WfExS-backend, which then finds the images of a workflow there, offline.
 
-For each of its container factories a cache in the layout of ``entries``, with links for each workflow engine
-(docs/spec/wfexs.md#cache-layout):
+Each container factory of WfExS has a cache in the layout of ``store.content_store``, with links for each workflow
+engine (docs/spec/wfexs.md#cache-layout):
 
     containers/DockerContainerFactory/sha256~<base64>~
     containers/DockerContainerFactory/CWLWorkflowEngine/<file name>
 
-Its archives are compressed with gzip, for WfExS takes no others, and name the image, for that is the name
-under which WfExS looks for it in an engine that has loaded one.
+The archives are compressed with gzip, for WfExS takes no others, and name the image: by that name WfExS looks for it
+in an engine that has loaded the archive.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ class WfexsCache:
         self._progress = progress or Silent()
 
     def copies(self) -> list[Copy]:
-        """What is there for every factory and engine."""
+        """The copies for every factory and engine."""
         groups = [
             (engine, self._root / factory / group)
             for engine, factory in FACTORIES.items()
             for group in ENGINES.values()
         ]
         found = [_copy(path, engine) for engine, folder in groups for path in sorted(folder.glob("[!.]*")) if _is(path)]
-        return _compared(found)
+        return _mark_differences(found)
 
     def tidy(self) -> None:
         """Removes archives that are not whole."""
@@ -68,14 +68,14 @@ class WfexsCache:
             Entries(self._root / factory, "", lambda name: (name,)).tidy()
 
     def paths(self, wanted: Wanted, image_id: Digest) -> tuple[Path, ...]:
-        """Its links."""
+        """The paths of an image's links."""
         caches = [(scheme, it) for engine in FACTORIES for scheme, it in self._caches(engine, wanted)]
         return tuple(
             it.root / ENGINES[scheme] / name for scheme, it in caches for name in _names(scheme, wanted, image_id)
         )
 
     def put(self, wanted: Wanted, entry: Entry, entries: Entries, *, force: bool) -> list[Copy]:
-        """Compressed once; the factories share the file where there are hard links."""
+        """Store an image, compressed once; the factories share the file where there are hard links."""
         entries.check(entry)
         paths = self.paths(wanted, entry.metadata.image_id)
         for path in () if force else (*paths, *map(metadata_path, paths)):
@@ -116,7 +116,7 @@ def _names(scheme: str, wanted: Wanted, image_id: Digest) -> tuple[str, ...]:
 
 
 def _tags(wanted: Wanted) -> Names:
-    """The name in full: both Docker and Podman then have it under that name, and no other."""
+    """Names for the archive: the full one alone, which both Docker and Podman then use."""
     if isinstance(wanted.name, ImageId) or wanted.name.tag is None or wanted.name.digest is not None:
         return Names()
     return Names((wanted.canonical,), {oci.FULL_NAME: wanted.canonical, oci.REF_NAME: wanted.name.tag})
@@ -131,7 +131,7 @@ def _check_same(there: Entry, entry: Entry, wanted: Wanted) -> None:
 
 
 def _check_free(path: Path) -> None:
-    """A link into the cache may be what a killed process left; anything else is somebody's."""
+    """Raise OtherImage where something is at ``path`` that a killed process of ours cannot have left."""
     if os.path.lexists(path) and not (path.is_symlink() and path.readlink().parent == Path("..")):
         raise OtherImage(
             f"{path} is there and is no link into this cache. Use --force to replace it, or another --dir."
@@ -149,9 +149,9 @@ def _copy(path: Path, engine: str) -> Copy:
         return Copy(path, None, f"the metadata of {path} cannot be used: {error}")
 
 
-def _compared(copies: list[Copy]) -> list[Copy]:
-    """Those of one archive whose metadata say different things have a problem: signatures leave out some of it, and
-    the factories have the same."""
+def _mark_differences(copies: list[Copy]) -> list[Copy]:
+    """Mark copies of one archive whose metadata differ as problems: signatures do not cover all of the metadata, and
+    all factories should have the same."""
     said: dict[Digest, set[str]] = {}
     for copy in copies:
         if (it := copy.metadata) is not None:
@@ -167,7 +167,7 @@ def _compared(copies: list[Copy]) -> list[Copy]:
 
 
 def _read_from(chunks: Iterator[bytes]) -> Callable[[int], bytes]:
-    """Reads chunks on as if they were one: fewer bytes than asked for only at the end."""
+    """A function that reads from the chunks as from a file: fewer bytes than asked for only at the end."""
     held = bytearray()
 
     def read(length: int) -> bytes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""This machine's disk: files that are whole or not there, locks between processes, and what its refusals become."""
+"""This machine's disk: files that are written whole or not at all, locks between processes, and errors of the disk."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .progress import Advance, size_text
 log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
-#: What a file system says that has no hard links, or none to there.
+#: Errors of a file system without hard links, or without links between these two places.
 _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
 _CACHE_ADVICE = "set XDG_CACHE_HOME to a folder on a larger disk"
 _PARTIAL = ".partial"
@@ -30,10 +30,10 @@ _PARTIAL = ".partial"
 
 @contextmanager
 def disk_errors(folder: Path, needed: int = 0, *, advice: str = _CACHE_ADVICE) -> Iterator[None]:
-    """Turns the errors of a folder that cannot be written into DiskError.
+    """Turn the errors of a folder that cannot be written into DiskError.
 
-    ``needed`` is the number of bytes that were to be written, if known: a full disk is then
-    told with what was needed and what is free. ``advice`` is what else to do than make room.
+    ``needed`` is the number of bytes that were to be written, if known: the message about a full disk then says what
+    was needed and what is free. ``advice`` is what else to do than make room.
     """
     try:
         yield
@@ -47,11 +47,11 @@ def disk_errors(folder: Path, needed: int = 0, *, advice: str = _CACHE_ADVICE) -
 
 @contextmanager
 def replace_file(path: Path, needed: int = 0) -> Iterator[IO[bytes]]:
-    """A file to write, and to read back, that gets the name ``path`` when the block ends well, and is on disk by then.
+    """Open a file to write and read back, which gets the name ``path`` when the block ends without an error.
 
-    Until then it has the name ``partial_of(path)``, in the same folder; after an error it is
-    gone, and what was at ``path`` is as it was. Who may write there at the same moment is
-    for a lock of the caller. Raises DiskError; ``needed`` as for ``disk_errors``.
+    The file is on disk by then. Until then its name is ``partial_of(path)``, in the same folder; after an error it is
+    removed, and ``path`` is as it was. A lock of the caller keeps others from writing there at the same moment. Raises
+    DiskError; ``needed`` as for ``disk_errors``.
     """
     partial = partial_of(path)
     with disk_errors(path.parent, needed, advice="choose a folder on a larger disk"):
@@ -70,19 +70,19 @@ def replace_file(path: Path, needed: int = 0) -> Iterator[IO[bytes]]:
 
 
 def partial_of(path: Path) -> Path:
-    """Where the file at ``path`` is while it is not whole."""
+    """The path of the file for ``path`` while it is written."""
     return path.with_name(f".{path.name}{_PARTIAL}")
 
 
 def target_of_partial(path: Path) -> Path | None:
-    """The path that ``path`` is the partial file of, None if it is none."""
+    """The path that ``path`` is the partial file of; None if it is no partial file."""
     if not path.name.startswith(".") or not path.name.endswith(_PARTIAL):
         return None
     return path.with_name(path.name[1 : -len(_PARTIAL)])
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes sure that names written to the folder survive a loss of power."""
+    """Make names in the folder survive a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -92,7 +92,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def hold_lock(path: Path, waiting: Iterable[None] = ()) -> Iterator[None]:
-    """The lock of that name, held by no other process while the block lasts; its file goes with it.
+    """Hold the lock of that name while the block lasts; its file is removed afterwards.
 
     ``waiting`` is advanced once if another process has the lock, to tell the user. Raises DiskError.
     """
@@ -106,15 +106,15 @@ def hold_lock(path: Path, waiting: Iterable[None] = ()) -> Iterator[None]:
 
 
 def acquire_lock(path: Path, waiting: Iterable[None] = ()) -> int:
-    """The lock file's descriptor, locked. A file that its last holder removed meanwhile does not count."""
-    told = iter(waiting)
+    """Lock the file and return its descriptor. A file that its last holder removed meanwhile does not count."""
+    notices = iter(waiting)
     while True:
         descriptor = _lock_file(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             log.info("waiting for another process that holds %s", path)
-            next(told, None)
+            next(notices, None)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), path.stat()):
@@ -124,7 +124,7 @@ def acquire_lock(path: Path, waiting: Iterable[None] = ()) -> int:
 
 @contextmanager
 def try_lock(path: Path) -> Iterator[bool]:
-    """The lock of that name while the block lasts, if no other process has it; whether that is so."""
+    """Hold the lock of that name while the block lasts if no other process has it; yield whether it is held."""
     descriptor = _lock_file(path)
     try:
         try:
@@ -140,19 +140,19 @@ def try_lock(path: Path) -> Iterator[bool]:
 
 
 def read_file(path: Path, most: int) -> bytes:
-    """The content of a small file, as far as one byte beyond ``most``; raises OSError also for what is no file."""
+    """Return the content of a small file, at most ``most`` + 1 bytes; raises OSError also for no regular file."""
     with _open_regular(path) as file:
         return file.read(most + 1)
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Writes a small file whole or not at all."""
+    """Write a small file whole or not at all."""
     with replace_file(path, len(content)) as file:
         file.write(content)
 
 
 def hash_of(path: Path, advance: Advance) -> Digest | None:
-    """The SHA-256 of a file's bytes; None if it cannot be read."""
+    """Return the SHA-256 of a file's bytes; None if the file cannot be read."""
     try:
         with _open_regular(path) as file:
             return _digest_of(file, advance)
@@ -161,21 +161,20 @@ def hash_of(path: Path, advance: Advance) -> Digest | None:
 
 
 def free_space(folder: Path) -> str:
-    """How much is free in a folder, for a message."""
+    """The free space of a folder, as text for a message."""
     free = shutil.disk_usage(folder).free
     return f"{size_text(free)} ({free} bytes)"
 
 
 def amount_needed(needed: int) -> str:
-    """How much is needed, for a message."""
+    """An amount of bytes that is needed, as text for a message."""
     return f"about {size_text(needed)} ({needed} bytes)"
 
 
 def link_or_copy(source: Path, target: Path, expected: Digest) -> None:
-    """Makes ``target`` a hard link to ``source``, or where that cannot be a copy, whose bytes are compared.
+    """Make ``target`` a hard link to ``source``, or else a copy, whose bytes are compared with ``expected``.
 
-    What was at ``target`` is replaced. Raises DigestMismatch and DiskError, and leaves
-    ``target`` as it was then.
+    A file at ``target`` is replaced. Raises DigestMismatch and DiskError, and then leaves ``target`` as it was.
     """
     temporary = partial_of(target)
     with disk_errors(target.parent, advice="choose another folder"):
@@ -189,14 +188,14 @@ def link_or_copy(source: Path, target: Path, expected: Digest) -> None:
         try:
             temporary.rename(target)
         finally:
-            temporary.unlink(missing_ok=True)  # rename does nothing where both are the same file already
+            temporary.unlink(missing_ok=True)  # rename does nothing where both are one file already
         return sync_folder(target.parent)
 
 
 @contextmanager
 def _open_regular(path: Path) -> Iterator[IO[bytes]]:
-    """A file to be read; raises OSError also for what is none."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # of a pipe it would wait for ever
+    """Open a file to read; raises OSError also for what is no regular file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a pipe would wait for ever
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
@@ -204,7 +203,7 @@ def _open_regular(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _lock_file(path: Path) -> int:
-    """A lock file's descriptor; the file is made if it is not there, and never where somebody's link leads."""
+    """Open a lock file and return its descriptor; it is created if missing, and a link is not followed."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
@@ -213,7 +212,7 @@ def _copy(source: Path, target: Path, expected: Digest) -> None:
         shutil.copyfileobj(original, file, _CHUNK)
         file.seek(0)
         if _digest_of(file, lambda _: None) != expected:
-            raise DigestMismatch(f"{source} is not as it was written; nothing of it is used.")
+            raise DigestMismatch(f"{source} is not as it was written, and is not used.")
 
 
 def _digest_of(file: IO[bytes], advance: Advance) -> Digest:

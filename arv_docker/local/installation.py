@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose ``arv-keepdocker`` an environment runs, and putting ours in the place of the SDK's.
+"""The ``arv-keepdocker`` command of an environment: whose it is, and putting ours in the place of the SDK's.
 
 The Arvados SDK installs a script of the same name; whichever package was installed or
 upgraded last has it. Nothing is replaced unasked: the SDK's script is kept beside ours
@@ -42,7 +42,7 @@ class Environment:
 
     @classmethod
     def at(cls, prefix: Path | None = None) -> Environment:
-        """The environment at ``prefix``, or the one this Python runs in; raises UsageError if it has no scripts."""
+        """Return the environment at ``prefix``, or that of this Python; raises UsageError if it has no scripts."""
         variables = {} if prefix is None else {"base": str(prefix), "platbase": str(prefix)}
         paths = sysconfig.get_paths(vars=variables)
         scripts = Path(paths["scripts"])
@@ -52,14 +52,14 @@ class Environment:
 
     @property
     def command(self) -> Path:
-        """Where the environment's arv-keepdocker is, or would be."""
+        """The path of the environment's arv-keepdocker, also if there is none."""
         return self.scripts / COMMAND
 
     @property
     def python(self) -> Path:
         """The environment's interpreter; raises UsageError if this package is not installed for it."""
-        own = self.scripts / "python3"
-        python = own if own.exists() else Path(sys.executable)
+        local = self.scripts / "python3"
+        python = local if local.exists() else Path(sys.executable)
         # Not in the current folder, which may be a checkout of this package.
         if subprocess.run([python, "-c", f"import {_OURS}"], cwd=self.scripts, capture_output=True).returncode != 0:
             raise UsageError(f"arv-docker is not installed in the environment of {python}: pip install it there first.")
@@ -67,12 +67,12 @@ class Environment:
 
     @property
     def replaces_module(self) -> bool:
-        """Whether ``import arvados.commands.keepdocker`` yields ours in this environment."""
+        """True if ``import arvados.commands.keepdocker`` yields ours in this environment."""
         return (self.packages / PTH).exists()
 
 
 def owner_of(script: Path) -> str:
-    """Whose script it is: ``arv-docker``, ``arvados``, ``other``, or ``none`` where there is no file."""
+    """Return the owner of a script: ``arv-docker``, ``arvados``, ``other``, or ``none`` where there is no file."""
     try:
         text = script.read_text(errors="replace")
     except OSError:
@@ -87,7 +87,7 @@ def command_on_path() -> Path | None:
 
 
 def install(environment: Environment, *, module: bool = False) -> list[str]:
-    """Puts our command into the environment, and with ``module`` our module; what was done, a line each."""
+    """Put our command into the environment, and with ``module`` our module; return a line for each change."""
     done = []
     python = environment.python
     if owner_of(environment.command) != "arv-docker":
@@ -107,7 +107,7 @@ def install(environment: Environment, *, module: bool = False) -> list[str]:
 
 
 def undo(environment: Environment) -> list[str]:
-    """Takes both back, and puts the SDK's command where it was; what was done, a line each."""
+    """Remove both, and put the SDK's command back in place; return a line for each change."""
     done = []
     kept = environment.scripts / _KEPT
     if kept.exists():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting until an image can be used: asking less and less often, and giving up when the time has passed."""
+"""Waiting until an image can be used: questions at growing intervals, until a time has passed."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def wait_until_ready(
     seconds: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Answer:
-    """The first answer whose state is ``ready``; asks at least once.
+    """Ask until the state of the answer is ``ready``, and return that answer; ask at least once.
 
-    ``state_of`` puts any other state into words. Raises NotReady, with ``what`` is not ready and
-    those words, when it is not after so many seconds.
+    ``state_of`` puts any other state into words. Raises NotReady, which names ``what`` and its state, after so many
+    seconds.
     """
     deadline = time.monotonic() + seconds
     pause = _FIRST_PAUSE

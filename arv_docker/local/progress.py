@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Telling a waiting person how far the work is: on standard error, never on standard output.
+"""Progress of the work, for a waiting person: on standard error, never on standard output.
 
-On a terminal a bar; elsewhere a plain line when a step begins to take long and every ten
-seconds from then on, so that a log shows that the work goes on; for programs the lines
-that arv-put has for them.
+A terminal gets a bar. Elsewhere a step that takes long gets a plain line, and another every ten seconds, so that a log
+shows that the work goes on. Programs get the lines that arv-put has for them.
 """
 
 from __future__ import annotations
@@ -20,28 +19,28 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 if TYPE_CHECKING:
     import rich.progress
 
-#: Told of a number of bytes that have been dealt with since the last call.
+#: A function that is called with the number of bytes that were dealt with since the last call.
 Advance = Callable[[int], None]
 
 #: Seconds of silence before the first line, and between two lines.
 _PATIENCE = 2.0
 _INTERVAL = 10.0
-#: Seconds that a rate is about: an engine gives nothing for a while, and then much at once.
+#: Seconds that a rate is taken over: an engine gives nothing for a while, and then much at once.
 _RECENT = 15.0
 
 
 class StoreStep(Protocol):
-    """What a step that stores an image is told; of what was spared from any thread."""
+    """A step that stores an image; ``skip`` may be called from any thread."""
 
     def __call__(self, count: int, /) -> None:
-        """So many bytes more have been dealt with."""
+        """Count so many bytes more that have been dealt with."""
 
     def skip(self, count: int, /) -> None:
-        """So many of those were there, and were not sent."""
+        """Count so many of those bytes as present already, and not sent."""
 
 
 class Progress(Protocol):
-    """What the verbs tell of their work."""
+    """A way to tell a person of the work."""
 
     def say(self, message: str) -> None:
         """Tell a person ``message``, on a line of its own."""
@@ -53,10 +52,10 @@ class Progress(Protocol):
         """Tell a person that one of several images failed, also where little is to be said."""
 
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
-        """A step that deals with ``total`` bytes (None: unknown); the block gets a function to report them to."""
+        """Show a step that deals with ``total`` bytes (None: unknown); the block gets a function to report them to."""
 
     def store_step(self, title: str, total: int | None) -> AbstractContextManager[StoreStep]:
-        """A step that stores an image of about ``total`` bytes: engines do not say exactly how long their tars are."""
+        """Show a step that stores an image of about ``total`` bytes: engines do not say how long their tars are."""
 
 
 class Silent:
@@ -74,11 +73,11 @@ class Silent:
         self.say(message)
 
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
-        """Nothing."""
+        """Show nothing."""
         return nullcontext(UNHEARD_STEP)
 
     def store_step(self, title: str, total: int | None) -> AbstractContextManager[StoreStep]:
-        """Nothing."""
+        """Show nothing."""
         return nullcontext(UNHEARD_STEP)
 
 
@@ -89,22 +88,22 @@ class Lines(Silent):
         self._stream = stream
 
     def say(self, message: str) -> None:
-        """A line; if nobody reads it any more, the work goes on."""
+        """Write a line; if nobody reads it any more, the work goes on."""
         with suppress(BrokenPipeError):
             self._stream.write(f"{printable(message)}\n")  # at once, for another thread may have something to say
             self._stream.flush()
 
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
-        """A line when the step has taken two seconds, then one every ten, and one at its end."""
+        """Write a line when the step has taken two seconds, then one every ten seconds, and one at the end."""
         return _ticking(_Counter(title, total, self.say))
 
     def store_step(self, title: str, total: int | None) -> AbstractContextManager[StoreStep]:
-        """The same."""
+        """Write lines as ``step`` does."""
         return _ticking(_Counter(title, total, self.say))
 
 
 class Messages(Lines):
-    """What a person should know, and nothing of how far the work is."""
+    """Messages for a person, without the progress of steps."""
 
     step = Silent.step
     store_step = Silent.store_step
@@ -132,7 +131,7 @@ class BatchLines(Messages):
     """
 
     def store_step(self, title: str, total: int | None) -> AbstractContextManager[StoreStep]:
-        """A line at the beginning, one a second while bytes come, and one at the end."""
+        """Write a line at the beginning, one a second while bytes come, and one at the end."""
         return _ticking(_BatchCounter(total, self.say))
 
 
@@ -144,12 +143,12 @@ class _Unheard:
         pass
 
 
-#: For what nobody wants to know.
+#: A step that nobody wants to hear of.
 UNHEARD_STEP: StoreStep = _Unheard()
 
 
 class _Counter(_Unheard):
-    """What a person wants to know of a step."""
+    """The counts of a step, as lines for a person."""
 
     def __init__(self, title: str, total: int | None, say: Callable[[str], None]) -> None:
         self._title = title
@@ -175,7 +174,7 @@ class _Counter(_Unheard):
             self._spared += count
 
     def tell_if_due(self) -> None:
-        """A line if it is time for one, also where nothing moves: a busy engine, a request that is tried again."""
+        """Write a line if one is due, also where nothing moves: a busy engine, a request that is tried again."""
         now = time.monotonic()
         with self._lock:
             rate = self._rate(now)
@@ -199,7 +198,7 @@ class _Counter(_Unheard):
 
     @property
     def _without_bytes(self) -> bool:
-        """Whether nothing can be said but how long it takes: somebody is asked and does not answer."""
+        """True if only the time can be told: a server or an engine is asked and does not answer."""
         return self._total is None and not self._done and not self._spared
 
     def _tell(self, *facts: str) -> None:
@@ -213,7 +212,7 @@ class _Counter(_Unheard):
         return f"{size_text(self._done)} of {size_text(self._total)} ({100 * self._done // self._total} %)"
 
     def _rate(self, now: float) -> float:
-        """Bytes a second, recently."""
+        """Bytes a second over the last seconds."""
         if now - self._recent[-1][0] >= 1:
             self._recent.append((now, self._done))
         while len(self._recent) > 1 and self._recent[1][0] <= now - _RECENT:
@@ -227,7 +226,7 @@ class _Counter(_Unheard):
 
 
 class _BatchCounter(_Unheard):
-    """What a program wants to know of a step."""
+    """The counts of a step, as lines for a program."""
 
     def __init__(self, total: int | None, say: Callable[[str], None]) -> None:
         self._total = total or -1
@@ -253,7 +252,7 @@ class _BatchCounter(_Unheard):
 
 @contextmanager
 def _ticking(counter: _Counter | _BatchCounter) -> Iterator[StoreStep]:
-    """Has the counter look every second, from another thread, whether a line is due; at a good end it says so."""
+    """Have the counter check every second, in another thread, if a line is due; tell it of an end without error."""
     ended = threading.Event()
 
     def tick() -> None:
@@ -271,7 +270,7 @@ def _ticking(counter: _Counter | _BatchCounter) -> Iterator[StoreStep]:
 
 
 class Bar(Silent):
-    """A bar on a terminal."""
+    """Progress as a bar on a terminal."""
 
     def __init__(self, stream: TextIO) -> None:
         from rich.console import Console
@@ -279,15 +278,15 @@ class Bar(Silent):
         self._console = Console(file=stream, highlight=False, soft_wrap=True)
 
     def say(self, message: str) -> None:
-        """A line, above the bar if there is one."""
+        """Write a line, above the bar if there is one."""
         self._console.print(printable(message), markup=False)
 
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
-        """A bar that goes when the step has ended."""
+        """Show a bar that is removed when the step has ended."""
         return self._bar(title, total)
 
     def store_step(self, title: str, total: int | None) -> AbstractContextManager[StoreStep]:
-        """The same."""
+        """Show a bar as ``step`` does, with the bytes that were present already."""
         return self._bar(title, total)
 
     @contextmanager
@@ -307,7 +306,7 @@ class Bar(Silent):
 
 
 class _Shown:
-    """A task of a bar."""
+    """A step that is shown as a bar."""
 
     def __init__(self, shown: rich.progress.Progress, task: rich.progress.TaskID) -> None:
         self._shown = shown
@@ -325,18 +324,18 @@ class _Shown:
 
 
 def progress_on(stream: TextIO | None = None) -> Progress:
-    """What fits the stream (standard error unless given): a bar on a terminal, lines elsewhere."""
+    """The progress that fits a stream, by default standard error: a bar on a terminal, lines elsewhere."""
     stream = stream or sys.stderr
     return Bar(stream) if stream.isatty() else Lines(stream)
 
 
 def printable(text: str) -> str:
-    """``text`` for a terminal: names come from strangers, and must not move its cursor or colour it."""
+    """``text`` made safe for a terminal: names come from strangers, and must not move the cursor or colour text."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def size_text(count: int) -> str:
-    """A number of bytes as people read it, in powers of 1,000: ``776.3 MB``."""
+    """A number of bytes as text for people, in powers of 1,000, as in ``776.3 MB``."""
     if count < 1000:
         return f"{count} bytes"
     amount = float(count)
@@ -348,7 +347,7 @@ def size_text(count: int) -> str:
 
 
 def _duration_text(seconds: float) -> str:
-    """A time as people say it: ``40 s``, ``12 min``, ``2 h 5 min``."""
+    """A time as text for people: ``40 s``, ``12 min``, ``2 h 5 min``."""
     minutes = round(seconds / 60)
     if seconds < 99.5:
         return f"{seconds:.0f} s"

@@ -2,8 +2,8 @@
 """The settings of this program: ``arv-docker.conf`` beside the Arvados ``settings.conf``, and the environment.
 
 The file is looked for where the Arvados SDK looks for its own (docs/spec/arvados-clients.md#settings), and has its
-form: ``KEY=value`` lines. A variable of the environment wins. What the Arvados settings say (host, token) is the
-SDK's business.
+form: ``KEY=value`` lines. A variable of the environment wins. The Arvados settings (host, token) are left to the
+SDK.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _KEYS = (TRUSTED_WRITERS, IMAGE_ID, FOLDER, MIRRORS, ENGINE_TIMEOUT)
 #: Seconds in which a busy engine answers: it may have thousands of images to list.
 _ENGINE_TIMEOUT = 120.0
 
-#: The key to the cluster, and repo2docker's to a registry, which goes to the engine in a file.
+#: Variables with secrets: the token of the cluster, and repo2docker's credentials, which reach the engine in a file.
 _SECRETS = ("ARVADOS_API_TOKEN", "CONTAINER_ENGINE_REGISTRY_CREDENTIALS")
 
 _USER = re.compile(r"[0-9a-z]{5}-tpzed-[0-9a-z]{15}")
@@ -42,13 +42,13 @@ _USER = re.compile(r"[0-9a-z]{5}-tpzed-[0-9a-z]{15}")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What can be set.
+    """Settings of this program.
 
     ``trusted_writers`` are UUIDs of users whose links are taken at their word, besides this
     user and the system user. ``image_id`` is the digest by which the cluster's nodes know images:
     ``config``, or ``manifest`` for nodes that use the containerd store; with ``both`` an image is
     stored under the other one too. ``folder``
-    is where ``arv-docker folder`` keeps image archives, None if nothing is set. ``mirrors``
+    is the folder in which ``arv-docker folder`` keeps image archives, None if not set. ``mirrors``
     are registries that are asked first for the images of another, by that one's name.
     ``engine_timeout`` is the seconds that an engine may be silent, 0 for no limit.
     """
@@ -62,29 +62,29 @@ class Settings:
 
     @property
     def by_manifest(self) -> bool:
-        """Whether the cluster's nodes know images by the digests of their manifests."""
+        """True if the cluster's nodes know images by the digests of their manifests."""
         return self.image_id == MANIFEST
 
     def image_ids(self, asked: str | None = None) -> tuple[str, ...]:
-        """The digests under which images are stored: the one that is asked for, or those of the settings."""
+        """The kinds of digest under which images are stored: the one asked for, or those of the settings."""
         if asked == BOTH or (asked is None and self.both):
             return IMAGE_IDS
         return (asked or self.image_id,)
 
 
 def settings() -> Settings:
-    """The settings in force now; raises BadSettings, which names the key, and the file if it stands there."""
-    found = _settings_file()
-    own = {key: value for key, value in os.environ.items() if key in _KEYS}
-    if found is None:
-        return _settings_of(own)
-    written = _parse_file(found)
-    log.debug("settings of %s: %s", found, ", ".join(written))
+    """Read the settings in force; raises BadSettings, which names the key, and the file that it is in."""
+    path = _settings_file()
+    variables = {key: value for key, value in os.environ.items() if key in _KEYS}
+    if path is None:
+        return _settings_of(variables)
+    written = _parse_file(path)
+    log.debug("settings of %s: %s", path, ", ".join(written))
     try:
-        return _settings_of({**written, **own})
+        return _settings_of({**written, **variables})
     except BadSettings as error:
         key = error.message.partition(":")[0]
-        raise error if key in own else BadSettings(f"{found}: {error.message}") from None
+        raise error if key in variables else BadSettings(f"{path}: {error.message}") from None
 
 
 def _settings_of(values: Mapping[str, str]) -> Settings:
@@ -95,26 +95,26 @@ def _settings_of(values: Mapping[str, str]) -> Settings:
 
 
 def command_environment() -> dict[str, str]:
-    """What the commands that we run get of our environment: they have no business with the cluster."""
+    """The environment for commands that we run: ours without the secrets, which are no business of theirs."""
     return {name: value for name, value in os.environ.items() if name not in _SECRETS}
 
 
 def home_folder() -> Path:
-    """The user's home folder; raises BadSettings where HOME is not set and the system knows no such user."""
+    """Return the user's home folder; raises BadSettings where HOME is not set and the system knows no such user."""
     return expand_home(Path("~"))
 
 
 def user_folder(variable: str, otherwise: str) -> Path:
-    """The folder that one of XDG's variables names, or ``otherwise`` in the user's home: a relative path is none.
+    """Return the folder that one of XDG's variables names, or ``otherwise`` in the user's home.
 
-    Raises BadSettings as ``home_folder`` does.
+    A relative path in the variable does not count. Raises BadSettings as ``home_folder`` does.
     """
     named = os.environ.get(variable, "")
     return Path(named) if named.startswith("/") else home_folder() / otherwise
 
 
 def expand_home(path: Path) -> Path:
-    """The path with the home folder that a ``~`` at its front means; raises BadSettings where nobody has one."""
+    """Return the path with a ``~`` at its front expanded; raises BadSettings where no such home folder is known."""
     try:
         return path.expanduser()
     except RuntimeError:
@@ -122,7 +122,7 @@ def expand_home(path: Path) -> Path:
 
 
 def _settings_file() -> Path | None:
-    """The first settings file there is."""
+    """Return the first settings file that exists."""
     return next((path for path in _settings_places() if path.is_file()), None)
 
 
@@ -161,7 +161,7 @@ def _writers(values: Mapping[str, str]) -> frozenset[str]:
 
 
 def _image_ids(values: Mapping[str, str]) -> tuple[str, ...]:
-    """One or both of IMAGE_IDS, first the one that suits the cluster's nodes."""
+    """Return one or both of IMAGE_IDS, first the one that suits the cluster's nodes."""
     value = values.get(IMAGE_ID, CONFIG)
     found = IMAGE_IDS if value == BOTH else tuple(value.replace(" ", "").split(","))
     if len(set(found)) < len(found) or not set(found) <= set(IMAGE_IDS):

@@ -282,7 +282,7 @@ def test_a_load_goes_to_the_daemon_of_the_command(
     command.write_text(f"#!/bin/sh\n[ $1 = info ] && echo {info} || {{ cat >/dev/null; echo by the command; }}\n")
     command.chmod(0o755)
     monkeypatch.setattr(direct, "daemon_id", lambda: "the-id")
-    monkeypatch.setattr(direct, "load", lambda archive, answers: direct.Answer(True, "by the socket"))
+    monkeypatch.setattr(direct, "load_archive", lambda archive, answers: direct.Answer(True, "by the socket"))
     words = Docker(str(command)).load([b"archive"])
     assert words.strip() == ("by the socket" if direct_load else "by the command")
 
