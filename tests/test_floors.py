@@ -35,6 +35,7 @@ FLOORS = (
     "ingest",
     "publishing",
     "staging",
+    "testing",
     "maintenance",
     "api",
     "integrations",
@@ -189,7 +190,7 @@ def test_importing_every_module_does_no_work(home: Path) -> None:
 
 
 #: What other programs load, and which needs them.
-PLUGINS = {"arv_docker.integrations.repo2docker"}
+PLUGINS = {"arv_docker.integrations.repo2docker", "arv_docker.testing"}
 
 SLOW = (
     "arvados",

@@ -12,6 +12,7 @@ from ..model.image import Config, Descriptor, Digest
 from .blob import Blob, Checked
 from .codecs.decompression import MAGIC_LENGTH, Decompressed, kind_of
 from .layer import CHUNK, Layer
+from .opened_image import SeekableImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,15 @@ class StoredLayer:
         return Layer(stream.read, claimed=self.diff_id, size=size, readinto=stream.readinto)
 
 
-class ArchivedImage:
+class ArchivedImage(SeekableImage):
     """One image of an archive or layout, its layers readable in any order.
 
     ``config`` is parsed and hashes to what its path claims; ``tags`` are the names that the
     archive gives the image, ``digests`` those of the OCI manifest and the indexes that it has
     for it.
     """
+
+    is_local = True
 
     def __init__(
         self,
@@ -58,7 +61,7 @@ class ArchivedImage:
     ) -> None:
         """``layers`` are in the image's order, repeats kept; ``progress`` is told of those that are read only
         to be counted."""
-        self.config = config
+        self._config = config
         self.tags = tags
         self.digests = digests
         self._progress = progress or Silent()
@@ -67,6 +70,11 @@ class ArchivedImage:
         for layer in layers:
             self._layers.setdefault(layer.diff_id, layer)  # the first of its places counts
         self._sizes = {it.diff_id: it.blob.size for it in self._layers.values() if it.compression is None}
+
+    @property
+    def config(self) -> Config:
+        """The image's config."""
+        return self._config
 
     def check_layout(self) -> None:
         """Raises DigestMismatch if a layer stands at two places: a reader could take another image from the archive,
@@ -87,9 +95,9 @@ class ArchivedImage:
         }
 
     @property
-    def known_size(self) -> int | None:
-        """The uncompressed bytes of all distinct layers, if no layer must be read to tell; else None."""
-        return sum(self._sizes.values()) if len(self._sizes) == len(self._layers) else None
+    def known_sizes(self) -> Mapping[Digest, int]:
+        """The uncompressed bytes of the layers that are stored so, or were read."""
+        return self._sizes
 
     @property
     def sizes(self) -> Mapping[Digest, int]:

@@ -17,14 +17,17 @@ from . import canonical
 from .blob import RandomAccess, section
 from .canonical import Layout
 from .layer import Layer
+from .opened_image import SeekableImage
 from .tar import Member, members
 
 #: oci-layout, index.json, manifest.json, the OCI manifest, the config: what comes before the layers.
 _HEAD_FILES = 5
 
 
-class CanonicalImage:
+class CanonicalImage(SeekableImage):
     """The image of a canonical archive. Its layers are where ``layout`` has them, readable in any order."""
+
+    is_local = True
 
     def __init__(self, source: RandomAccess, layout: Layout) -> None:
         self._source = source
@@ -41,6 +44,11 @@ class CanonicalImage:
         """The uncompressed size of each distinct layer, in bytes."""
         return {span.diff_id: span.size for span in self.layout.spans}
 
+    @property
+    def known_sizes(self) -> Mapping[Digest, int]:
+        """The same: the archive's head says them."""
+        return self.sizes
+
     def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
         """Each distinct layer that is not in ``skip``, in the order in which they lie in the archive."""
         return (self.layer(span.diff_id) for span in self.layout.spans if span.diff_id not in skip)
@@ -54,6 +62,9 @@ class CanonicalImage:
         """Where the layer's bytes lie in the archive: offset and size."""
         span = self._spans[diff_id]
         return span.offset + len(span.header), span.size
+
+    def check_layout(self) -> None:
+        """Do nothing: each layer of the canonical archive stands at one place."""
 
     def is_framed(self) -> bool:
         """Whether the bytes between the layers' contents are those of the canonical archive too."""

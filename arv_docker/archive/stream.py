@@ -23,6 +23,7 @@ from .blob import Checked
 from .codecs.decompression import MAGIC_LENGTH, Decompressed, kind_of
 from .layer import CHUNK, Layer, Stream
 from .listing import Listed, Name, chosen, digest_in, each_once
+from .opened_image import OpenedImage
 from .reader import config_of, layer_paths, listing
 from .tar import Index, Member, members
 
@@ -143,12 +144,15 @@ class StreamedArchive:
         return config
 
 
-class StreamedImage:
+class StreamedImage(OpenedImage):
     """One image of an archive that is being read. ``config`` is there when ``layers`` is exhausted.
 
     Then, too, ``tags`` are the names that the archive gives it, and ``digests`` those of the OCI manifest
-    and the indexes that it has for it. ``size`` is about its bytes, 0 where nobody said.
+    and the indexes that it has for it.
     """
+
+    streams = True
+    is_local = True
 
     def __init__(
         self,
@@ -160,14 +164,12 @@ class StreamedImage:
         size: int = 0,
     ) -> None:
         """``name`` and ``platform`` say which of several images is meant; one that the archive does not call
-        ``expected`` is refused at the end with DigestMismatch."""
-        self.size = size
+        ``expected`` is refused at the end with DigestMismatch. ``size`` is about its bytes."""
+        self.size_hint = size
         self._archive = StreamedArchive(stream)
         self._expected = expected
         self._choice = name, platform
         self._config: Config | None = None
-        self.tags: tuple[str, ...] = ()
-        self.digests: tuple[Digest, ...] = ()
 
     @property
     def config(self) -> Config:

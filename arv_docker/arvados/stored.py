@@ -20,6 +20,7 @@ from ..archive.archived_image import ArchivedImage
 from ..archive.blob import RandomAccess
 from ..archive.canonical_image import CanonicalImage, recognised
 from ..archive.layer import Layer
+from ..archive.opened_image import SeekableImage
 from ..archive.reader import DockerArchive
 from ..errors import BadManifestText, DigestMismatch, NotAnImage
 from ..model.image import Config, Digest
@@ -85,24 +86,28 @@ def may_be_canonical(collection: CollectionRecord) -> bool:
     return bool(found) and found[-1].size == len(canonical.END)
 
 
-class StoredImage:
-    """An image in Keep: its file, and what its archive says. A SeekableImage that reads ahead.
+class StoredImage(SeekableImage):
+    """An image in Keep: its file, and what its archive says. Blocks are fetched ahead.
 
     ``archived`` is the image as the archive has it; ``canonical`` the same if the archive is
     the canonical one, else None. ``layout`` is the canonical archive's in any case.
     """
 
-    def __init__(self, cluster: Cluster, collection: CollectionRecord) -> None:
-        """Reads structure and config. Raises KeepError, what ``image_file`` and ``archive.docker`` refuse,
-        and DigestMismatch if the file is named after another image."""
+    def __init__(self, cluster: Cluster, collection: CollectionRecord, *, tags: tuple[str, ...] = ()) -> None:
+        """Reads structure and config; ``tags`` are the names that the cluster's users gave it.
+
+        Raises KeepError, what ``image_file`` and ``archive.docker`` refuse, and DigestMismatch if the file is named
+        after another image.
+        """
         self.collection = collection
+        self.tags = tags
         self.file = image_file(collection)
         self._source = KeepFile(self.file.segments, cluster.get_block)
         self.canonical = recognised(self._source)
         self.archived: ArchivedImage | CanonicalImage = self.canonical or DockerArchive(self._source).image()
         self.layout = canonical.layout(self.config, self.archived.sizes)
         # The original names a file by whatever the engine says: by its own manifest or index, with a containerd store.
-        others = self.archived.digests if isinstance(self.archived, ArchivedImage) else ()
+        others = self.archived.digests
         if self.file.image_id not in (self.config.digest, self.layout.manifest_digest, *others):
             raise DigestMismatch(
                 f"collection {collection.uuid} is named after image {self.file.image_id}, "
@@ -120,9 +125,9 @@ class StoredImage:
         return self.archived.sizes
 
     @property
-    def known_size(self) -> int:
-        """The uncompressed bytes of all distinct layers."""
-        return sum(self.sizes.values())
+    def known_sizes(self) -> Mapping[Digest, int]:
+        """The same: what it takes to know them was read when the image was opened."""
+        return self.sizes
 
     @property
     def is_ours(self) -> bool:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..engines.apptainer import Apptainer
     from ..local.progress import Progress
     from ..model.image import Platform
+    from ..transports.names import Choice
 
 INTERRUPTED = 130
 
@@ -261,6 +262,28 @@ def cluster(args: argparse.Namespace) -> Iterator[Cluster]:
 
     with open_cluster(local, retries=args.retries) as site:
         yield site
+
+
+@contextmanager
+def cluster_named(args: argparse.Namespace, name: str | None) -> Iterator[Cluster]:
+    """The cluster of the settings file ``<name>.conf``; without a name as ``cluster`` has it."""
+    from ..arvados.client import Cluster
+
+    if name is None:
+        with cluster(args) as found:
+            yield found
+    else:
+        yield Cluster.from_settings_file(name, retries=args.retries)
+
+
+def choice(args: argparse.Namespace, shown: Progress, *, insecure: bool | None = None) -> Choice:
+    """What the options say of sources and destinations; ``insecure`` as they do unless given."""
+    from functools import partial
+
+    from ..transports.names import Choice
+
+    insecure = args.insecure if insecure is None else insecure
+    return Choice(args.platform, insecure=insecure, progress=shown, clusters=partial(cluster_named, args))
 
 
 def asking(args: argparse.Namespace, what: str) -> AbstractContextManager[object]:

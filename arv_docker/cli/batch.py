@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .. import cli
-from ..errors import ArvDockerError, BadReference, ClusterError, NoSuchImage, UsageError
+from ..errors import ArvDockerError, ClusterError, NoSuchImage, UsageError
 from ..local import progress
 from ..model.reference import ImageId, Reference, parse_name
 from . import engine_images
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..ingest.dry_run import Planned
     from ..ingest.options import Ingested
     from ..ingest.service import Ingest
-    from ..transports import Openable, OpenedImage, Source
+    from ..transports import OpenedImage, Source
 
     Outcome = Ingested | Planned | ArvDockerError
 
@@ -108,61 +108,41 @@ class Batch:
             if self._args.dry_run:
                 return self._ingest.plans.source(source, name, otherwise)
             return self._ingest.from_source(source, name, otherwise)
-        except BadReference as error:
-            if not text.startswith("keep:"):
-                return error
-            return UsageError(
-                f"{text!r} is in Keep already. Copy it from another cluster with arv-docker copy {text} keep:, "
-                "or give it one more name with arv-docker link."
-            )
         except ArvDockerError as error:
             return error
 
     def _source(self, text: str) -> tuple[Source, Reference | ImageId | None, Reference | None]:
         """Where an image is, what it is to be called, and what else it may be called."""
-        from ..transports import names
+        from ..transports import keep, names
         from ..transports.docker_archive import ArchiveFile
-        from ..transports.docker_daemon import NamedSource, check_platform
 
-        choice = names.Choice(self._args.platform, insecure=self._args.insecure, progress=self._shown)
+        choice = cli.choice(self._args, self._shown)
         if self._args.from_archive is not None:
             name = parse_name(text) if text else None
             return ArchiveFile(self._args.from_archive, name, choice), self._called or name, None
+        if keep.place_of(text) is not None:
+            raise UsageError(
+                f"{text!r} is in Keep already. Copy it from another cluster with arv-docker copy {text} keep:, "
+                "or give it one more name with arv-docker link."
+            )
         source = names.source(text, choice)
-        if isinstance(source, NamedSource) and self._args.platform:
-            check_platform(source.engine().inspect(source.name), self._args.platform, source.name)
-        return source, self._called, getattr(source, "called", None)
+        return source, self._called, source.called
 
     # -- several images of one source ----------------------------------------------------
 
     def _every(self, text: str) -> Iterator[tuple[str, Outcome]]:
         """The images of a source, each opened when its turn comes."""
-        from ..transports.docker_archive import PipedArchive
-
         try:
             source, name, otherwise = self._source(text)
-            if isinstance(source, PipedArchive) and self._args.all and not self._args.dry_run:
-                yield from self._ingest.every_piped(source.archive())
+            piped = source.piped_archive() if self._args.all and not self._args.dry_run else None
+            if piped is not None:
+                yield from self._ingest.every_piped(piped)
                 return
-            with self._several(source, text) as images:
+            with source.platforms() if self._args.all_platforms else source.every() as images:
                 for called, opened in images:
                     yield called, self._one(called, opened, name, otherwise)
         except ArvDockerError as error:
             yield text, error
-
-    def _several(self, source: Source, text: str) -> AbstractContextManager[Iterator[Openable]]:
-        from ..transports import HasImages, HasPlatforms
-
-        what = f"{text or self._args.from_archive}"
-        if self._args.all_platforms:
-            if not isinstance(source, HasPlatforms):
-                raise UsageError(
-                    f"{what}: --all-platforms is for docker://, oci:, oci-archive: and docker-archive:FILE."
-                )
-            return source.platforms()
-        if not isinstance(source, HasImages):
-            raise UsageError(f"{what}: --all is for docker-archive:, oci: and oci-archive:, and to plan for a file.")
-        return source.every()
 
     def _one(
         self,

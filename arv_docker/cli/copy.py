@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import cli
@@ -15,15 +12,13 @@ from ..local import progress
 from ..model.reference import ImageId, Reference, parse_name
 
 if TYPE_CHECKING:
-    from ..arvados.client import Cluster
     from ..ingest.between_clusters import Candidate, Copied
     from ..ingest.dry_run import Planned
     from ..ingest.service import Ingested, Options
     from ..model.image import Digest
     from ..transports import Destination, Source
+    from ..transports.keep import Place
     from ..transports.names import Choice
-
-_KEEP = "keep:"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -57,48 +52,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Copies the images, and prints where they are now."""
-    source, target = _Place.of(args.source), _Place.of(args.destination)
-    if args.all and not (source.keep and target.keep and not source.name and not target.name):
+    from ..transports import keep
+
+    source, target = keep.place_of(args.source), keep.place_of(args.destination)
+    if args.all and not (source and target and not source.name and not target.name):
         raise UsageError("--all copies from cluster to cluster: write keep:CLUSTER/ for both.")
     if args.project and not args.all:
         raise UsageError("--project says which images of a cluster are copied with --all.")
-    if source.keep and not source.name and not args.all:
+    if source and not source.name and not args.all:
         raise UsageError("which image? Write keep:[CLUSTER/]NAME, or --all.")
     shown = cli.progress_for(args)
-    if source.keep and target.keep and not target.name:
+    if source and target and not target.name:
         return _between(args, source, target, shown)
-    if target.keep:
-        return _into_keep(args, source, target, shown)
-    return _elsewhere(args, source, shown)
+    if target:
+        return _into_keep(args, target, shown)
+    return _elsewhere(args, shown)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """What is written for a source or a destination. ``cluster`` is None for the configured one, or the local site."""
-
-    text: str
-    keep: bool
-    cluster: str | None = None
-    name: str = ""
-
-    @classmethod
-    def of(cls, text: str) -> _Place:
-        from ..arvados.sdk import settings_file
-
-        if not text.startswith(_KEEP):
-            return cls(text, keep=False)
-        rest = text.removeprefix(_KEEP)
-        first, slash, name = rest.partition("/")
-        # A name may have slashes of its own; its first part is a cluster if there are settings of that name.
-        named = bool(slash) and (not name or settings_file(first) is not None)
-        return cls(text, True, first, name) if named else cls(text, True, None, rest)
-
-
-def _between(args: argparse.Namespace, source: _Place, target: _Place, shown: progress.Progress) -> int:
+def _between(args: argparse.Namespace, source: Place, target: Place, shown: progress.Progress) -> int:
     """From one cluster to another, names and all."""
     from ..ingest import between_clusters
 
-    with _cluster(args, source) as there, _cluster(args, target) as here:
+    with cli.cluster_named(args, source.cluster) as there, cli.cluster_named(args, target.cluster) as here:
         images = between_clusters.every(there, args.project) if args.all else [between_clusters.one(there, source.name)]
         copying = between_clusters.Copying(there, here, _options(args), shown)
         outcomes: list[Copied | Planned | ArvDockerError] = []
@@ -125,15 +100,16 @@ def _between(args: argparse.Namespace, source: _Place, target: _Place, shown: pr
     return failures[0].exit_code if failures else 0
 
 
-def _into_keep(args: argparse.Namespace, source: _Place, target: _Place, shown: progress.Progress) -> int:
+def _into_keep(args: argparse.Namespace, target: Place, shown: progress.Progress) -> int:
     """One image from anywhere, as ``ingest`` does it."""
     from ..ingest.service import Ingest
 
-    with _cluster(args, target) as here, _source(args, source, shown) as (opened, otherwise):
+    source = _source(args, shown)
+    with cli.cluster_named(args, target.cluster) as here:
         ingest = Ingest(here, _options(args), shown)
         name = _name(target.name) if target.name else None
         do = ingest.plans.source if args.dry_run else ingest.from_source
-        outcome: Ingested | Planned = do(opened, name, otherwise)
+        outcome: Ingested | Planned = do(source, name, source.called)
     if args.json:
         cli.print_json(cli.as_json(outcome))
     else:
@@ -141,7 +117,7 @@ def _into_keep(args: argparse.Namespace, source: _Place, target: _Place, shown: 
     return 0
 
 
-def _elsewhere(args: argparse.Namespace, source: _Place, shown: progress.Progress) -> int:
+def _elsewhere(args: argparse.Namespace, shown: progress.Progress) -> int:
     """One image to a destination that is no cluster; prints its ID."""
     from ..transports import names
 
@@ -149,8 +125,8 @@ def _elsewhere(args: argparse.Namespace, source: _Place, shown: progress.Progres
         args.destination, _choice(args, shown, args.destination, args.source)
     )
     if args.dry_run:
-        return _asked(args, source, destination, shown)
-    with _source(args, source, shown) as (opened, _), opened.open() as image:
+        return _asked(args, destination, shown)
+    with _source(args, shown).open() as image:
         with shown.step(f"copying to {args.destination}", None) as advance:
             destination.write(image, advance)
         image_id = image.config.digest
@@ -161,12 +137,9 @@ def _elsewhere(args: argparse.Namespace, source: _Place, shown: progress.Progres
     return 0
 
 
-def _asked(args: argparse.Namespace, source: _Place, destination: Destination[Any], shown: progress.Progress) -> int:
+def _asked(args: argparse.Namespace, destination: Destination[Any], shown: progress.Progress) -> int:
     """Which layers of one image a destination that is no cluster has; prints how many, and of how many."""
-    if not hasattr(destination, "present"):
-        raise UsageError(f"{args.destination} cannot be asked which layers it has. Copy without --dry-run.")
-    with _source(args, source, shown) as (opened, _):
-        image_id, layers = _layers(opened)
+    image_id, layers = _layers(_source(args, shown))
     count, there = len(set(layers)), len(destination.present(layers))
     if args.json:
         document = {"destination": args.destination, "image_id": str(image_id), "layers": count, "layers_held": there}
@@ -178,46 +151,19 @@ def _asked(args: argparse.Namespace, source: _Place, destination: Destination[An
 
 def _layers(source: Source) -> tuple[Digest, tuple[Digest, ...]]:
     """An image's ID and its layers, of which none is read."""
-    from ..archive.stream import StreamedImage
-    from ..transports.docker_daemon import NamedSource
-
-    if isinstance(source, NamedSource):
-        found = source.engine().inspect(source.name)
-        return found.id, found.diff_ids
+    if (place := source.in_engine()) is not None:
+        return place.image.id, place.image.diff_ids
     with source.open() as image:
-        if isinstance(image, StreamedImage):
+        if image.streams:
             raise UsageError("what is piped in is known only when all of it was read; save it to a file first.")
         return image.config.digest, image.config.diff_ids
 
 
-@contextmanager
-def _cluster(args: argparse.Namespace, place: _Place) -> Iterator[Cluster]:
-    if place.cluster is None:
-        with cli.cluster(args) as cluster:
-            yield cluster
-    else:
-        from ..arvados.client import Cluster
-
-        yield Cluster.from_settings_file(place.cluster, retries=args.retries)
-
-
-@contextmanager
-def _source(
-    args: argparse.Namespace, place: _Place, shown: progress.Progress
-) -> Iterator[tuple[Source, Reference | None]]:
-    """Where an image is read from, and what it is called there where that is a name for a catalogue."""
+def _source(args: argparse.Namespace, shown: progress.Progress) -> Source:
+    """Where the image is read from."""
     from ..transports import names
 
-    if not place.keep:
-        source = names.source(place.text, _choice(args, shown, args.source, args.destination))
-        yield source, getattr(source, "called", None)
-        return
-    from ..arvados.stored import StoredImage
-    from ..ingest import between_clusters
-
-    with _cluster(args, place) as cluster:
-        image = between_clusters.one(cluster, place.name)
-        yield between_clusters.Opened(StoredImage(cluster, image.collection)), next(iter(image.names), None)
+    return names.source(args.source, _choice(args, shown, args.source, args.destination))
 
 
 def _choice(args: argparse.Namespace, shown: progress.Progress, text: str, other: str) -> Choice:
@@ -225,7 +171,7 @@ def _choice(args: argparse.Namespace, shown: progress.Progress, text: str, other
     from ..transports import names
 
     insecure = args.insecure and (names.is_here(text) or not names.is_here(other))
-    return names.Choice(args.platform, insecure=insecure, progress=shown)
+    return cli.choice(args, shown, insecure=insecure)
 
 
 def _options(args: argparse.Namespace) -> Options:

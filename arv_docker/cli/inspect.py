@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .. import cli
@@ -15,7 +15,7 @@ from ..model.reference import references_in
 if TYPE_CHECKING:
     from ..arvados.client import Cluster
     from ..arvados.stored import StoredImage
-    from ..model.image import Config, Descriptor, Digest
+    from ..model.image import Config, Descriptor
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     """Reads config and structure of the image, not its layers, and prints them."""
     from ..transports import names
 
-    document = (_document_of_stored if names.split(args.name)[0] is None else _document_of_source)(args)
+    document = (_document_of_stored if names.split(args.name)[0] in (None, "keep") else _document_of_source)(args)
     if args.json:
         cli.print_json(document)
     else:
@@ -53,28 +53,26 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _document_of_source(args: argparse.Namespace) -> dict[str, object]:
-    from ..archive.stream import StreamedImage
     from ..transports import names
 
     shown = cli.progress_for(args)
-    with names.source(args.name, names.Choice(args.platform, insecure=args.insecure, progress=shown)).open() as image:
-        if isinstance(image, StreamedImage):
+    with names.source(args.name, cli.choice(args, shown)).open() as image:
+        if image.streams:
             with shown.step("reading", None) as advance:
                 for layer in image.layers():
                     while content := layer.read():
                         advance(len(content))
         config = image.config
-        compressed: Mapping[Digest, Descriptor] = getattr(image, "compressed", {})
         document: dict[str, object] = {
             "source": args.name,
             "image_id": str(config.digest),
             "platform": str(config.platform),
             "created": config.created,
-            "tags": list(getattr(image, "tags", ())),
-            "digests": [str(digest) for digest in getattr(image, "digests", ())],
-            "layers": [{"diff_id": str(it), **_stored(compressed.get(it))} for it in config.diff_ids],
+            "tags": list(image.tags),
+            "digests": [str(digest) for digest in image.digests],
+            "layers": [{"diff_id": str(it), **_stored(image.compressed.get(it))} for it in config.diff_ids],
         }
-        tags = references_in(getattr(image, "tags", ()))
+        tags = references_in(image.tags)
     try:
         with cli.cluster(args) as cluster:
             document["same_layers"] = _same_layers(cluster, config, [name.link_name for name in tags])
@@ -107,9 +105,11 @@ def _stored(compressed: Descriptor | None) -> dict[str, object]:
 def _document_of_stored(args: argparse.Namespace) -> dict[str, object]:
     from ..arvados.catalog import platforms, resolver
     from ..arvados.stored import StoredImage
+    from ..transports import keep
 
-    with cli.cluster(args) as cluster:
-        found = resolver.resolve(cluster, args.name)
+    place = keep.place_of(args.name) or keep.Place(None, args.name)
+    with cli.cluster_named(args, place.cluster) as cluster:
+        found = resolver.resolve(cluster, place.name)
         if args.platform:
             found = platforms.choose_platform(cluster, found, args.platform, cli.progress_for(args))
         return _document(cluster, StoredImage(cluster, found.collection))

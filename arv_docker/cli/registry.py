@@ -32,7 +32,6 @@ examples:
   arv-docker registry images registry.example
 """
 
-_KEEP = "keep:"
 #: The exit codes for what has become of an image.
 _CODES = {"ready": 0, "deleted": 0, "absent": 1, "pending": NotReady.exit_code}
 
@@ -135,8 +134,7 @@ def _push(args: argparse.Namespace, registry: Registry) -> int:
     shown = cli.progress_for(args)
     with _opened(args, shown) as (image, called, tags):
         name = args.name or registry.name_of(image.config.digest, called, tags)
-        sizes = getattr(image, "sizes", {})
-        with shown.step(f"pushing to {registry.host}", sum(sizes.values()) or None) as advance:
+        with shown.step(f"pushing to {registry.host}", image.known_size) as advance:
             pushed = registry.push(image, name, advance, compress=not args.uncompressed)
     shown.say(f"{pushed.reference.familiar}: pushed, {progress.size_text(pushed.bytes_sent)} sent")
     document = {
@@ -158,7 +156,6 @@ def _opened(
     args: argparse.Namespace, shown: Progress
 ) -> Iterator[tuple[OpenedImage, Reference | None, tuple[str, ...]]]:
     """The image that is meant, what it was called by, and what else it is called."""
-    from ..archive.stream import StreamedImage
     from ..ingest import link_names
     from ..store import tarballs
     from ..transports import names
@@ -167,26 +164,14 @@ def _opened(
 
     if names.split(args.image)[0] is not None:
         insecure = args.insecure and names.is_here(args.image)
-        choice = names.Choice(args.platform, insecure=insecure, progress=shown)
-        source = names.source(args.image, choice)
+        source = names.source(args.image, cli.choice(args, shown, insecure=insecure))
         with ExitStack() as stack:
             opened: OpenedImage = stack.enter_context(source.open())
             image = opened
-            if args.name is None and isinstance(opened, StreamedImage):  # its ID, and so its name, shows at its end
+            if args.name is None and opened.streams:  # its ID, and so its name, shows at its end
                 with shown.step(f"reading {args.image}", None):
                     image = stack.enter_context(seekable(opened, tarballs.cache_folder()))
-            yield image, getattr(source, "called", None), tuple(getattr(opened, "tags", ()))
-        return
-    if args.image.startswith(_KEEP):
-        from ..arvados.stored import StoredImage
-        from ..ingest import between_clusters
-
-        text = args.image.removeprefix(_KEEP)
-        asked = parse_name(text)
-        with cli.cluster(args) as cluster:
-            stored = between_clusters.one(cluster, text)
-            called = asked if isinstance(asked, Reference) and asked in stored.names else None
-            yield StoredImage(cluster, stored.collection).archived, called, tuple(map(str, stored.names))
+            yield image, source.called, opened.tags
         return
     if args.platform:
         raise UsageError("--platform chooses among the images of a source; an engine has one.")

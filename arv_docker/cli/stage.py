@@ -156,7 +156,7 @@ def _check_names(texts: Sequence[str]) -> None:
     from ..transports.names import split
 
     for text in texts:
-        if split(text)[0] not in (None, "docker") or text.startswith("keep:"):
+        if split(text)[0] not in (None, "docker"):
             raise UsageError(
                 f"{text!r} is a place, and images are staged by name: store the image first, arv-docker ingest. "
                 "If that is its name, write it with its registry."

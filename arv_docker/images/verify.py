@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..archive.archived_image import ArchivedImage
 from ..archive.layer import CHUNK
 from ..arvados.block_put import at_once
 from ..arvados.client import Cluster, CollectionRecord, batches
@@ -50,8 +49,7 @@ def verify(cluster: Cluster, collection: CollectionRecord, *, quick: bool, progr
     image = StoredImage(cluster, collection)
     names = {locator.stripped: str(locator) for locator in locators(image.file.streams)}
     _check_presence(cluster, collection, names)
-    if isinstance(image.archived, ArchivedImage):
-        image.archived.check_layout()
+    image.archived.check_layout()
     read = 0 if quick else _read_layers(image, progress)
     return Report(
         uuid=collection.uuid,

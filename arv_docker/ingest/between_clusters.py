@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ..arvados.catalog import links, resolver
@@ -125,7 +125,7 @@ class Copying:
         records = Cataloguing(self._target, options, self._progress)
         if stored.is_ours:
             name = first or ImageId(image.image_id.hex)
-            done = Ingest(self._target, options, self._progress).from_source(Opened(stored), name)
+            done = Ingest(self._target, options, self._progress).from_image(stored, name)
         else:
             with tarballs.locked(tarballs.cache_folder(), image.image_id, self._waiting(image)):
                 done = records.known(image.image_id, first) or self._verbatim(records, stored, first)
@@ -192,17 +192,6 @@ class Copying:
                 advance(locator.size or 0)
         text = _BLOCK.sub(lambda match: there[match[1]], stored.collection.manifest_text or "")
         return records.adopt(text, stored.file.image_id, name, links.timestamp_of(stored.config), bytes_sent=count)
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A source that is open already."""
-
-    image: StoredImage
-
-    @contextmanager
-    def open(self) -> Iterator[StoredImage]:
-        yield self.image
 
 
 def _candidate(source: Cluster, collection: CollectionRecord) -> Candidate:

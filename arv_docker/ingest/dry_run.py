@@ -7,13 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from ..archive.archived_image import ArchivedImage
 from ..archive.canonical import ALIGNED_SPAN, span_length
-from ..archive.stream import StreamedImage
 from ..arvados.client import Cluster
 from ..arvados.dedup import LayerLookup
 from ..arvados.resume import SentBlocks
-from ..arvados.stored import StoredImage
 from ..engines import Engine
 from ..errors import UsageError
 from ..local.progress import size_text
@@ -21,7 +18,6 @@ from ..model.image import Digest
 from ..model.reference import ImageId, Reference
 from ..store import tarballs
 from ..transports import OpenedImage, Source
-from ..transports.docker_daemon import NamedSource
 from .lookup import Held
 from .options import Beside
 from .records import Cataloguing
@@ -93,19 +89,17 @@ class Planning:
 
     def source(self, source: Source, name: Reference | ImageId | None, otherwise: Reference | None = None) -> Planned:
         """What ``Ingest.from_source`` would do. The source is opened, and none of its layers read."""
-        if isinstance(source, NamedSource):
-            return self.engine(source.engine(), source.name)
+        if (place := source.in_engine()) is not None:
+            return self.engine(place.engine, place.name)
         with source.open() as image:
-            if isinstance(image, StreamedImage):
+            if image.streams:
                 raise UsageError("what is piped in is known only when all of it was read; save it to a file first.")
             return self.image(image, str(name or otherwise or image.config.digest))
 
     def image(self, image: OpenedImage, called: str) -> Planned:
         """What ``Ingest.from_image`` would do with an image ``called`` so, after those that were planned before."""
-        config, total = image.config, None
-        coming: dict[Digest, int] = {}
-        if isinstance(image, ArchivedImage | StoredImage) and (total := image.known_size) is not None:
-            coming = large(image.sizes)
+        config, total = image.config, image.known_size
+        coming = large(image.known_sizes) if total is not None else {}
         about = (called, config.digest)
         found = planned(
             self._cluster, self._records, *about, diff_ids=config.diff_ids, total=total, coming=self._coming

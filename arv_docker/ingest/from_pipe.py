@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..archive.stream import StreamedArchive, StreamedImage
+from ..archive.stream import StreamedArchive
 from ..errors import ArvDockerError
 from ..model.reference import ImageId, Reference, references_in
+from ..transports import OpenedImage
 from . import link_names
 from .options import Ingested
 from .records import Written
@@ -18,7 +19,7 @@ from .upload import UNKNOWN, Storing
 
 
 def one(
-    storing: Storing, image: StreamedImage, name: Reference | ImageId | None, otherwise: Reference | None
+    storing: Storing, image: OpenedImage, name: Reference | ImageId | None, otherwise: Reference | None
 ) -> Ingested:
     """One image, linked as by ``Ingest.from_source``."""
     written = storing.store(image, UNKNOWN, spare=False)

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from ..archive.archived_image import ArchivedImage
-from ..archive.stream import StreamedImage
 from ..engines import EngineImage
 from ..model.reference import ImageId, Reference, references_in
 from ..transports import OpenedImage
@@ -32,4 +30,4 @@ def of_source(image: OpenedImage, name: Reference | ImageId | None, otherwise: R
 
 def given(image: OpenedImage) -> tuple[Reference, ...]:
     """The names that an archive gives an image; of a stream they are there when it was read."""
-    return references_in(image.tags) if isinstance(image, ArchivedImage | StreamedImage) else ()
+    return references_in(image.tags)

@@ -13,10 +13,8 @@ from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
-from ..archive.archived_image import ArchivedImage
-from ..archive.stream import StreamedArchive, StreamedImage
+from ..archive.stream import StreamedArchive
 from ..arvados.client import Cluster
-from ..arvados.stored import StoredImage
 from ..arvados.trust import Trust
 from ..engines import Engine, EngineImage
 from ..errors import ArvDockerError, ContentError, NoSuchImage
@@ -27,13 +25,13 @@ from ..model.reference import NAMELESS, ImageId, Reference
 from ..store import tarballs
 from ..transports import OpenedImage, Source, docker_archive
 from ..transports.docker_archive import ArchiveFile
-from ..transports.docker_daemon import EngineSource, NamedSource
+from ..transports.docker_daemon import EngineSource
 from ..transports.names import Choice
 from . import batch, from_pipe, link_names
 from .dry_run import Planning
 from .options import Ingested, Options
 from .records import Cataloguing
-from .upload import Expected, Storing, digests_of
+from .upload import Expected, Storing
 
 __all__ = ["Ingest", "Ingested", "Options"]
 
@@ -101,12 +99,12 @@ class Ingest:
         ``otherwise``. Of an image that is far away, layers that Keep has by a trusted link are
         not fetched. What is piped in is stored first, for what it is shows at its end.
         """
-        if isinstance(source, NamedSource):
+        if (place := source.in_engine()) is not None:
             called = name if isinstance(name, Reference) else None
-            return self.from_engine(source.engine(), source.name, called=called)
+            return self.from_engine(place.engine, place.name, place.image, called)
         self._records.check_cluster()
         with source.open() as image:
-            if isinstance(image, StreamedImage):
+            if image.streams:
                 return from_pipe.one(self._storing, image, name, otherwise)
             return self.from_image(image, name, otherwise)
 
@@ -119,9 +117,8 @@ class Ingest:
         label = link_names.of_source(image, name, otherwise)
         if label is not None:
             tags.check_free(self._cluster, label, config.digest)
-        size = image.known_size if isinstance(image, ArchivedImage | StoredImage) else None
-        expected = Expected((config.digest,), config.diff_ids, size)
-        known = partial(self._records.known, config.digest, label, digests=digests_of(image))
+        expected = Expected((config.digest,), config.diff_ids, image.known_size)
+        known = partial(self._records.known, config.digest, label, digests=image.digests)
 
         def store(spare: bool) -> Ingested:
             return self._storing.catalogue(self._storing.store(image, expected, spare=spare, called=label), label)

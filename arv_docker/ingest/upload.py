@@ -15,8 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from ..archive.archived_image import ArchivedImage
-from ..archive.stream import StreamedArchive, StreamedImage
+from ..archive.stream import StreamedArchive
 from ..arvados.blocks import StoredArchive
 from ..arvados.catalog import resolver
 from ..arvados.client import Cluster
@@ -28,7 +27,7 @@ from ..local.progress import Progress
 from ..model.image import CLASSIC_LAYER_LIMIT, Digest
 from ..model.reference import Reference
 from ..store import tarballs
-from ..transports import Digested, OpenedImage
+from ..transports import OpenedImage
 from ..transports.keep import KeepDestination
 from .options import Ingested
 from .records import Cataloguing, Written
@@ -115,7 +114,7 @@ class Storing:
         Of one that is far away not even such layers are read: they are looked for in other images
         of what it is ``called``, too.
         """
-        far = not isinstance(image, ArchivedImage | StreamedImage)
+        far = not image.is_local
         layers, destination = self._destination(expected, spare=spare, far=far, called=called)
         if far and (doubted := layers.unattested_layers - set(map(str, destination.present(expected.diff_ids)))):
             self._progress.say(
@@ -124,7 +123,7 @@ class Storing:
         with self._progress.store_step("storing in Keep", expected.size) as told:
             stored = destination.write(image, told, told.skip)
         sent, spared = destination.bytes_sent, destination.bytes_spared
-        return self._written(stored, expected, layers, digests_of(image), sent=sent, spared=spared)
+        return self._written(stored, expected, layers, image.digests, sent=sent, spared=spared)
 
     def store_every(self, archive: StreamedArchive, expected: Expected, title: str, *, spare: bool) -> Joint:
         """Stores the blocks of every image of an archive, those that they share once."""
@@ -208,11 +207,6 @@ class Storing:
 
 class _SparedRefusedError(Exception):
     """The cluster does not make a collection of blocks that it had before us."""
-
-
-def digests_of(image: OpenedImage) -> tuple[Digest, ...]:
-    """The further digests by which the source of an image calls it, as far as they are known."""
-    return image.digests if isinstance(image, Digested) else ()
 
 
 def bytes_of(names: Iterable[str]) -> int:

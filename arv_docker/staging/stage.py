@@ -30,7 +30,6 @@ from ..model.image import Digest, Platform
 from ..model.manifest import machine_platform
 from ..store.content_store import Entries, Entry, user_entries
 from ..store.metadata import Metadata, record_of
-from ..transports import Digested
 from ..transports.local import archive_of, seekable
 from .folder import PlainFolder
 from .origins import Found, Origin, usual
@@ -248,13 +247,12 @@ class _Staging:
         """Reads the image into the cache, every layer checked."""
         with found.open() as opened, seekable(opened, self._entries.root) as image:
             layout = canonical.layout(image.config, image.sizes)
-            own = opened.digests if isinstance(opened, Digested) else ()
             record = record_of(image.config, sum(image.sizes.values()))
 
             def described(archive: Digest) -> Metadata:
                 metadata = Metadata(image.config.digest, archive, record)
                 return metadata.knowing(
-                    (layout.manifest_digest, found.digest, *found.digests, *own), found.repo_digests
+                    (layout.manifest_digest, found.digest, *found.digests, *opened.digests), found.repo_digests
                 )
 
             with self._progress.step(f"reading {it} from {found.origin}", layout.size) as advance:

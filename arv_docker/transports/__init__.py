@@ -5,116 +5,97 @@ A *source* opens an image: its layers in whatever order they come, and its confi
 stream knows only at its end. A *destination* says which layers it has, writes an image from
 what a source opened, and asks only for those that it lacks. Every pair works; no module
 knows another.
+
+What only some sources, images and destinations can do has a default in ``Source``, ``OpenedImage`` and
+``Destination``. Callers ask for the ability, never for the kind. Transports of other packages may derive from these
+classes or not: ``completed`` gives what they lack.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeGuard, TypeVar, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from ..archive.layer import Layer
-from ..errors import BadArchive
+from ..archive.opened_image import OpenedImage, SeekableImage, can_seek, known_layers
+from ..errors import UsageError
 from ..local.progress import Advance
-from ..model.image import Config, Digest
+from ..model.image import Digest
+from ..model.reference import ImageId, Reference
 
-Result_co = TypeVar("Result_co", covariant=True)
+if TYPE_CHECKING:
+    from ..archive.stream import StreamedArchive
+    from ..engines import Engine, EngineImage
 
+__all__ = [
+    "Destination",
+    "EngineImageNamed",
+    "Openable",
+    "OpenedImage",
+    "SeekableImage",
+    "Source",
+    "can_seek",
+    "known_layers",
+]
 
-class OpenedImage(Protocol):
-    """An image while it is read."""
-
-    @property
-    def config(self) -> Config:
-        """The image's config: at once from a source that can seek, from a stream once ``layers`` is exhausted."""
-
-    def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
-        """Each distinct layer once, in the source's own order, each read to its end before the next.
-
-        Layers in ``skip`` are left out where the source can do without reading them. Such a source gives them when it
-        is asked once more, which a destination does that has them not after all.
-        """
-
-
-@runtime_checkable
-class SeekableImage(OpenedImage, Protocol):
-    """An image whose config and layers can be had in any order."""
-
-    @property
-    def sizes(self) -> Mapping[Digest, int]:
-        """The uncompressed bytes of each distinct layer."""
-
-    def layer(self, diff_id: Digest) -> Layer:
-        """The layer of that name, from its front."""
-
-
-def can_seek(image: OpenedImage) -> TypeGuard[SeekableImage]:
-    """Whether the image is a SeekableImage. Costs nothing; ``isinstance`` may compute its properties."""
-    return hasattr(image, "layer")
-
-
-def known_layers(image: OpenedImage) -> tuple[Digest, ...]:
-    """The image's layers from the lowest up, repeats kept; none of a stream, which says them at its end."""
-    try:
-        return image.config.diff_ids
-    except BadArchive:
-        return ()
-
-
-@runtime_checkable
-class Digested(Protocol):
-    """An image with further digests by which its source calls it: those of manifests and indexes. Of a stream they are
-    there when ``layers`` is exhausted."""
-
-    @property
-    def digests(self) -> tuple[Digest, ...]:
-        """Each as its source has proven it."""
-
-
-@runtime_checkable
-class ReadsAhead(Protocol):
-    """An image that comes from far away and fetches what is needed next while something else is used."""
-
-    def read_ahead(self, diff_ids: Sequence[Digest]) -> None:
-        """Says that these layers are read next, in this order."""
-
-
-class Source(Protocol):
-    """Somewhere an image is read from."""
-
-    def open(self) -> AbstractContextManager[OpenedImage]:
-        """The image, for as long as the block lasts."""
-
+Result = TypeVar("Result")
 
 #: One of several images: what it is called, and what opens it, which raises what is wrong with it alone.
 Openable = tuple[str, Callable[[], OpenedImage]]
 
 
-@runtime_checkable
-class HasImages(Protocol):
-    """A source with any number of images."""
+@dataclass(frozen=True, slots=True)
+class EngineImageNamed:
+    """An image that an engine has: by which name it was asked for, and what the engine says of it."""
+
+    engine: Engine
+    name: Reference | ImageId
+    image: EngineImage
+
+
+class Source(ABC):
+    """Somewhere an image is read from."""
+
+    @property
+    def called(self) -> Reference | None:
+        """What the image is called there, where that is a name for a catalogue too."""
+        return None
+
+    @abstractmethod
+    def open(self) -> AbstractContextManager[OpenedImage]:
+        """The image, for as long as the block lasts."""
 
     def every(self) -> AbstractContextManager[Iterator[Openable]]:
-        """Every image, or every one of the name that was given."""
-
-
-@runtime_checkable
-class HasPlatforms(Protocol):
-    """A source with one image for any number of platforms."""
+        """Every image, or every one of the name that was given; raises UsageError where there is always one."""
+        raise UsageError("--all is for docker-archive:, oci: and oci-archive:, and to plan for a file.")
 
     def platforms(self) -> AbstractContextManager[Iterator[Openable]]:
-        """The image for each of its platforms."""
+        """The image for each of its platforms; raises UsageError where there is always one."""
+        raise UsageError("--all-platforms is for docker://, oci:, oci-archive: and docker-archive:FILE.")
+
+    def in_engine(self) -> EngineImageNamed | None:
+        """The image as an engine knows it that has it; None of what is in no engine."""
+        return None
+
+    def piped_archive(self) -> StreamedArchive | None:
+        """The archive of any number of images that is read once, from its front; None of every other source."""
+        return None
 
 
-class Destination(Protocol[Result_co]):
+class Destination(ABC, Generic[Result]):
     """Somewhere an image is written to."""
 
-    def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
+    def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:  # noqa: ARG002 -- of those that can be asked
         """Those of an image's layers, given from the lowest up, that ``write`` would not ask the image for.
 
         Each is named by its diff_id or by a compressed digest. What cannot be told without reading a layer, or a
-        compressed digest of which nobody learned whose it is, is not among them. Writes nothing.
+        compressed digest of which nobody learned whose it is, is not among them. Writes nothing. Raises UsageError
+        where the destination cannot be asked.
         """
+        raise UsageError("the destination cannot be asked which layers it has. Copy without --dry-run.")
 
-    def write(self, image: OpenedImage, advance: Advance) -> Result_co:
-        """Writes the image whole, or raises and leaves nothing that could be taken for it."""
+    @abstractmethod
+    def write(self, image: OpenedImage, advance: Advance) -> Result:
+        """Write the image whole, or raise and leave nothing that could be taken for it."""

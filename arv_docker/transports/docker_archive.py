@@ -24,7 +24,7 @@ from ..local.disk import hold_lock, replace_file
 from ..local.progress import Advance
 from ..model.image import Digest
 from ..model.reference import Reference, parse_name
-from . import OpenedImage
+from . import Destination, OpenedImage, Source
 from .local import LocalFile, archive_of, seekable
 from .names import Choice
 
@@ -56,7 +56,7 @@ def _names(text: str) -> Names:
     return Names((name.familiar,), {oci.FULL_NAME: name.canonical, oci.REF_NAME: name.tag})
 
 
-class ArchiveFile:
+class ArchiveFile(Source):
     """An archive in a file, and which of its images is meant (None: the only one)."""
 
     def __init__(
@@ -100,7 +100,7 @@ class ArchiveFile:
             os.close(descriptor)
 
 
-class PipedArchive:
+class PipedArchive(Source):
     """An archive on standard input, read once; which of its images is meant as for a file."""
 
     def __init__(self, name: Name | None = None, choice: Choice | None = None) -> None:
@@ -112,7 +112,7 @@ class PipedArchive:
         """The image; raises BadArchive for a ZIP file, and as its layers are read."""
         yield StreamedImage(self._stream(), name=self._name, platform=self._choice.platform)
 
-    def archive(self) -> StreamedArchive:
+    def piped_archive(self) -> StreamedArchive:
         """All that is piped in; raises as ``open`` does, and UsageError where one image of it is named."""
         if self._name is not None:
             raise UsageError(f"{str(self._name)!r} is one image of what is piped in, and all are asked for.")
@@ -122,7 +122,7 @@ class PipedArchive:
         return unwrapped_stream(cast(Stream, sys.stdin.buffer))
 
 
-class ArchiveDestination:
+class ArchiveDestination(Destination[Layout]):
     """A file that gets the canonical archive, or the same with names in it; what was there before is replaced."""
 
     def __init__(self, path: Path, names: Names | None = None) -> None:

@@ -22,8 +22,8 @@ from ..model.image import Digest, Platform
 from ..model.manifest import suits
 from ..model.reference import ImageId, Reference, parse_name
 from ..store import tarballs
-from . import OpenedImage, SeekableImage
-from .local import archive_of, expect, learned, named, seekable
+from . import Destination, EngineImageNamed, OpenedImage, SeekableImage, Source
+from .local import archive_of, learned, named, seekable
 from .names import Choice
 
 
@@ -37,25 +37,34 @@ def destination(rest: str, choice: Choice) -> NamedDestination:
     return NamedDestination(Docker, name_for(rest), choice.progress)
 
 
-class NamedSource:
-    """The image that an engine has under a name. ``called`` is that name, None for an ID."""
+class NamedSource(Source):
+    """The image that an engine has under a name."""
 
     def __init__(
         self, engine: Callable[[], Engine], name: Reference | ImageId, platform: Platform | None = None
     ) -> None:
         """``engine`` is found when the image is opened, which must be for ``platform``, if that is given."""
-        self.engine = engine
+        self._engine = engine
         self._platform = platform
-        self.name = name
-        self.called = name if isinstance(name, Reference) else None
+        self._name = name
+
+    @property
+    def called(self) -> Reference | None:
+        """The image's name there, None for an ID."""
+        return self._name if isinstance(self._name, Reference) else None
+
+    def in_engine(self) -> EngineImageNamed:
+        """The image as the engine knows it; raises EngineError and NoSuchImage."""
+        engine = self._engine()
+        image = engine.inspect(self._name)
+        check_platform(image, self._platform, self._name)
+        return EngineImageNamed(engine, self._name, image)
 
     @contextmanager
     def open(self) -> Iterator[StreamedImage]:
         """The image, while the engine saves it. Raises EngineError, NoSuchImage, and what ``EngineSource`` raises."""
-        engine = self.engine()
-        found = engine.inspect(self.name)
-        check_platform(found, self._platform, self.name)
-        with EngineSource(engine, found, None).open() as image:
+        place = self.in_engine()
+        with EngineSource(place.engine, place.image, None).open() as image:
             yield image
 
 
@@ -68,7 +77,7 @@ def check_platform(image: EngineImage, platform: Platform | None, name: Referenc
         )
 
 
-class NamedDestination:
+class NamedDestination(Destination[Digest]):
     """A name in an engine, which an image that is written there gets."""
 
     def __init__(self, engine: Callable[[], Engine], name: Reference, progress: Progress) -> None:
@@ -100,7 +109,7 @@ def name_for(rest: str) -> Reference:
     return name
 
 
-class EngineSource:
+class EngineSource(Source):
     """An image of an engine, read while the engine saves it.
 
     ``image_file`` is the tarball's place in the stat-keyed cache, which gets what is read;
@@ -199,7 +208,7 @@ class EngineDestination:
         skip: frozenset[Digest],
     ) -> tuple[Digest, int]:
         # Before their sizes are asked for: then those are as they were read.
-        expect(image, [it for it in image.config.distinct_diff_ids if it not in skip])
+        image.read_ahead([it for it in image.config.distinct_diff_ids if it not in skip])
         layout = canonical.layout(image.config, image.sizes)
         spared = sum(span.length for span in layout.spans if span.diff_id in skip)
         with step(layout.size - spared) as advance:

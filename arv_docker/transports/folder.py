@@ -31,7 +31,7 @@ from ..local.progress import Advance, Progress, Silent
 from ..model.archive_name import PLAIN, ZIP, ArchiveName
 from ..model.build_version import is_dirty
 from ..model.image import Digest, parsed_time
-from . import OpenedImage, SeekableImage
+from . import Destination, OpenedImage, SeekableImage, Source
 from .local import LocalFile, archive_of, seekable
 from .names import Choice
 
@@ -116,7 +116,7 @@ class FolderArchive:
         return DigestMismatch(f"{self.path} is not as it was written; nothing of it is used. Save the image again.")
 
 
-class FolderSource:
+class FolderSource(Source):
     """An image of a folder: of the given version, else the latest one."""
 
     def __init__(self, folder: Path, image: str, version: str | None = None, progress: Progress | None = None) -> None:
@@ -137,7 +137,7 @@ class FolderSource:
             yield image
 
 
-class FolderDestination:
+class FolderDestination(Destination[FolderArchive]):
     """A folder that an image is written to, as the canonical archive."""
 
     def __init__(self, folder: Path, image: str, version: str, form: str = PLAIN) -> None:

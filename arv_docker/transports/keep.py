@@ -1,27 +1,95 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``keep:``, an image in a collection of a cluster."""
+"""``keep:``, an image in a collection of a cluster.
+
+As a source it is any image there, by its name, its ID, or its collection's UUID or PDH. As a destination it takes
+blocks; that they become a collection, and which names that gets, is for ``ingest`` to say.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..archive.stream import StreamedArchive
 from ..arvados.blocks import ArchiveWriter, BlockStore, StoredArchive
+from ..arvados.catalog import platforms, resolver
 from ..arvados.client import Cluster
 from ..arvados.dedup import LayerInKeep
-from ..errors import ArvDockerError, ContentError, KeepError
+from ..arvados.sdk import settings_file
+from ..arvados.stored import StoredImage
+from ..errors import ArvDockerError, ContentError, KeepError, UsageError
 from ..local.progress import UNHEARD_STEP, Advance
 from ..model.image import Digest
-from . import OpenedImage, known_layers
+from ..model.reference import references_in
+from . import Destination, OpenedImage, Source, known_layers
 from .local import named
+from .names import Choice, split
 
 #: Says of which of these layers Keep has every byte, by the word of attested links; they need not come from elsewhere.
 LookUp = Callable[[Sequence[Digest]], Mapping[Digest, LayerInKeep]]
 
 
-class KeepDestination:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in Keep: the name of a cluster's settings file, None for the usual cluster, and what an image is called
+    there."""
+
+    cluster: str | None
+    name: str
+
+    @classmethod
+    def parse(cls, rest: str) -> Place:
+        """The place in ``[CLUSTER/]NAME``. A name may have slashes of its own; its first part is a cluster if there
+        are settings of that name."""
+        first, slash, name = rest.partition("/")
+        named_cluster = bool(slash) and (not name or settings_file(first) is not None)
+        return cls(first, name) if named_cluster else cls(None, rest)
+
+
+def place_of(text: str) -> Place | None:
+    """The place in Keep that ``text`` names; None for any other transport, and for a plain name."""
+    transport, rest = split(text)
+    return Place.parse(rest) if transport == "keep" else None
+
+
+def source(rest: str, choice: Choice) -> KeepSource:
+    """``[CLUSTER/]NAME``, the name being an image's name or ID, or a collection's UUID or PDH."""
+    place = Place.parse(rest)
+    if not place.name:
+        raise UsageError(f"keep:{rest} names no image. Write keep:[CLUSTER/]NAME.")
+    return KeepSource(place, choice)
+
+
+class KeepSource(Source):
+    """An image in a cluster."""
+
+    def __init__(self, place: Place, choice: Choice) -> None:
+        self._place = place
+        self._choice = choice
+
+    @contextmanager
+    def open(self) -> Iterator[StoredImage]:
+        """The image; ``tags`` are all its names there, the one that was asked for first.
+
+        Raises what ``resolver.resolve`` and ``StoredImage`` raise.
+        """
+        with self._choice.clusters(self._place.cluster) as cluster:
+            found = resolver.resolve(cluster, self._place.name)
+            if self._choice.platform is not None:
+                found = platforms.choose_platform(cluster, found, self._choice.platform, self._choice.progress)
+            collection = resolver.collection_with_uuid(cluster, found.collection)
+            links = resolver.links_to(cluster, [collection.uuid], [resolver.REPO_TAG])
+            tags = dict.fromkeys(name.link_name for name in references_in(link.name for link in links))
+            yield StoredImage(cluster, collection, tags=tuple(self._asked_first(tags)))
+
+    def _asked_first(self, tags: Iterable[str]) -> list[str]:
+        asked = {name.link_name for name in references_in([self._place.name])}
+        return sorted(tags, key=lambda tag: tag not in asked)
+
+
+class KeepDestination(Destination[StoredArchive]):
     """Keep as a place for canonical archives. Writing stores blocks; a collection is made of them afterwards.
 
     ``spool_folder`` is where small layers may wait if there are very many. ``known`` are

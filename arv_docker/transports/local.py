@@ -14,14 +14,13 @@ from ..archive import canonical
 from ..archive.blob import section
 from ..archive.canonical import Layout
 from ..archive.layer import CHUNK, Layer
-from ..archive.stream import StreamedImage
 from ..errors import BadArchive, DiskError
 from ..local.disk import disk_errors
 from ..local.progress import Advance, Progress, Silent
 from ..model.image import Config, Digest
 from ..store import tarballs
 from ..store.layer_index import LayerTable
-from . import OpenedImage, ReadsAhead, SeekableImage, can_seek, known_layers
+from . import OpenedImage, SeekableImage, can_seek, known_layers
 
 
 class LocalFile:
@@ -39,7 +38,7 @@ class LocalFile:
         return content + self.read_at(offset + len(content), length - len(content))
 
 
-class SpooledImage:
+class SpooledImage(SeekableImage):
     """An image whose layers come in the source's own order and are had in any: they wait in a file, one after another.
 
     One is read from the source when it is first asked for, or its size is, unless that is known.
@@ -114,9 +113,8 @@ def seekable(
     if can_seek(image):
         yield image
         return
-    needed = image.size if isinstance(image, StreamedImage) else 0
     with (
-        disk_errors(folder, needed, advice="choose a folder on a larger disk"),
+        disk_errors(folder, image.size_hint, advice="choose a folder on a larger disk"),
         tempfile.TemporaryFile(dir=folder) as file,
     ):
         spooled = SpooledImage(image, file, table or LayerTable(), progress or Silent())
@@ -125,12 +123,6 @@ def seekable(
         if table is None:
             spooled.read_ahead(spooled.config.diff_ids)
         yield spooled
-
-
-def expect(image: SeekableImage, diff_ids: Sequence[Digest]) -> None:
-    """Tells an image that these layers are read next, if it is one that can make use of that."""
-    if isinstance(image, ReadsAhead):
-        image.read_ahead(diff_ids)
 
 
 def learned() -> LayerTable:
@@ -157,7 +149,7 @@ def archive_of(image: SeekableImage, layout: Layout, advance: Advance, skip: Con
 
     ``advance`` is told of each chunk when the next is asked for: then it has been dealt with.
     """
-    expect(image, [span.diff_id for span in layout.spans if span.diff_id not in skip])
+    image.read_ahead([span.diff_id for span in layout.spans if span.diff_id not in skip])
     for chunk in canonical.content(layout, image.layer, skip):
         yield chunk
         advance(len(chunk))

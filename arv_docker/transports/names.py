@@ -10,14 +10,20 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..errors import ArvDockerError, UsageError
 from ..local.progress import Progress, Silent
 from ..model.image import Platform
 from ..model.reference import Reference
 from . import Destination, Source
+from .completed import completed_destination, completed_source
+
+if TYPE_CHECKING:
+    from ..arvados.client import Cluster
 
 #: The entry points by which other packages add transports.
 GROUP = "arv_docker.transports"
@@ -29,9 +35,18 @@ OURS = {
     "docker-archive": "docker_archive",
     "docker-daemon": "docker_daemon",
     "folder": "folder",
+    "keep": "keep",
     "oci": "oci",
     "oci-archive": "oci_archive",
 }
+
+
+@contextmanager
+def configured_cluster(name: str | None) -> Iterator[Cluster]:
+    """The cluster of the settings file ``<name>.conf``, or without a name the configured one."""
+    from ..arvados.client import Cluster
+
+    yield Cluster.from_settings() if name is None else Cluster.from_settings_file(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +54,15 @@ class Choice:
     """What else may say which image is meant. ``platform``: which of several (None: this machine's).
 
     ``insecure`` allows a registry on this machine to be asked without TLS. ``progress`` is told of
-    what takes long before the first layer comes.
+    what takes long before the first layer comes. ``clusters`` gives the cluster of a name, and the usual one of None.
     """
 
     platform: Platform | None = None
     insecure: bool = False
     progress: Progress = field(default_factory=Silent, compare=False)
+    clusters: Callable[[str | None], AbstractContextManager[Cluster]] = field(
+        default=configured_cluster, compare=False, repr=False
+    )
 
 
 class Transport(Protocol):
@@ -88,7 +106,7 @@ def source(text: str, choice: Choice | None = None) -> Source:
     transport, rest = _transport(text)
     if not hasattr(transport, "source"):
         raise UsageError(f"{text!r}: images cannot be read from there.")
-    return transport.source(rest, choice or Choice())
+    return completed_source(transport.source(rest, choice or Choice()))
 
 
 def destination(text: str, choice: Choice | None = None) -> Destination[Any]:
@@ -96,7 +114,7 @@ def destination(text: str, choice: Choice | None = None) -> Destination[Any]:
     transport, rest = _transport(text)
     if not hasattr(transport, "destination"):
         raise UsageError(f"{text!r}: images cannot be written there.")
-    return transport.destination(rest, choice or Choice())
+    return completed_destination(transport.destination(rest, choice or Choice()))
 
 
 def _transport(text: str) -> tuple[Transport, str]:

@@ -27,7 +27,7 @@ from ..errors import BadArchive, UsageError
 from ..local.disk import disk_errors, hold_lock, replace_file, sync_folder
 from ..local.progress import Advance
 from ..model.image import MAX_JSON_SIZE, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Digest, json_object
-from . import OpenedImage, known_layers
+from . import Destination, OpenedImage, Source, known_layers
 from .local import LocalFile, named
 from .names import Choice
 
@@ -59,7 +59,7 @@ def split(rest: str, transport: str) -> tuple[str, str | None]:
     return path, name or None
 
 
-class LayoutSource:
+class LayoutSource(Source):
     """An image of an OCI layout in a folder: the one of that name, or the only one."""
 
     def __init__(self, folder: Path, name: Name | None = None, choice: Choice | None = None) -> None:
@@ -89,7 +89,7 @@ class LayoutSource:
         return Images(files, by_index=True, progress=self._choice.progress)
 
 
-class LayoutDestination:
+class LayoutDestination(Destination[Layout]):
     """An OCI layout in a folder, which is made, that an image is written to, under a name or without one."""
 
     def __init__(self, folder: Path, name: str | None = None) -> None:

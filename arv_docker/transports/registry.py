@@ -12,6 +12,7 @@ from itertools import islice
 
 from ..archive.codecs.decompression import MAGIC_LENGTH, Decompressed, kind_of
 from ..archive.layer import Layer
+from ..archive.opened_image import OpenedImage
 from ..errors import LayerCountMismatch, NoSuchImage, NotAnImage, RegistryError
 from ..local.progress import Advance, Progress, Silent, size_text
 from ..local.settings import settings
@@ -23,7 +24,7 @@ from ..registry.credentials import Provider, configured_provider
 from ..registry.http import Patience, host_name, is_local
 from ..registry.mirrors import Place, places, repository_of
 from ..registry.read_ahead import ReadAhead
-from . import Openable, OpenedImage
+from . import Destination, Openable, Source
 from .local import learned
 from .names import Choice
 from .pushing import PushResult, Repository, push
@@ -43,7 +44,7 @@ def destination(rest: str, choice: Choice) -> RegistryDestination:
     return RegistryDestination(Reference.parse(f"docker:{rest}"), insecure=choice.insecure)
 
 
-class RegistryImage:
+class RegistryImage(OpenedImage):
     """An image of a registry. Its config is known at once; of its layers only those that are asked for are fetched.
 
     ``host`` is the registry, or the mirror that has the image. ``digests`` are what it calls the image: its
@@ -57,17 +58,27 @@ class RegistryImage:
         self._repository = repository
         self.host = client.host
         self.digests = digests
-        self.config = Config.parse(client.read_document(repository, manifest.config))
+        self._config = Config.parse(client.read_document(repository, manifest.config))
         if len(manifest.layers) != len(self.config.diff_ids):
             raise LayerCountMismatch(
                 f"the manifest lists {len(manifest.layers)} layers and the image's config "
                 f"{len(self.config.diff_ids)}. Push the image again."
             )
         pairs = zip(self.config.diff_ids, manifest.layers, strict=True)
-        self.compressed: dict[Digest, Descriptor] = {}
+        self._stored: dict[Digest, Descriptor] = {}
         for diff_id, descriptor in pairs:
-            self.compressed.setdefault(diff_id, descriptor)
+            self._stored.setdefault(diff_id, descriptor)
         self.bytes_received = 0
+
+    @property
+    def config(self) -> Config:
+        """The image's config."""
+        return self._config
+
+    @property
+    def compressed(self) -> Mapping[Digest, Descriptor]:
+        """The layers as the registry has them, by diff_id."""
+        return self._stored
 
     def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
         """Each distinct layer that is not in ``skip`` once, uncompressed while it comes.
@@ -76,7 +87,7 @@ class RegistryImage:
         belong together is remembered.
         """
         table = learned()
-        wanted = iter([it for it in self.compressed.items() if it[0] not in skip])
+        wanted = iter([it for it in self._stored.items() if it[0] not in skip])
         ahead: deque[tuple[Digest, Descriptor, ReadAhead]] = deque()
         try:
             while True:
@@ -98,7 +109,7 @@ class RegistryImage:
 
 
 @dataclass(frozen=True, slots=True)
-class RegistrySource:
+class RegistrySource(Source):
     """An image of a registry by its name. ``platform`` says which of several, None: this machine's.
 
     ``provider`` gives credentials for the registry itself; those of Docker's and Podman's configuration unless given,
@@ -206,7 +217,7 @@ class RegistrySource:
 
 
 @dataclass(frozen=True, slots=True)
-class RegistryDestination:
+class RegistryDestination(Destination[PushResult]):
     """A name in a registry. What is there already is not sent; the name is given last, when all is there.
 
     Layers are compressed, always to the same bytes, unless ``compress`` is False. Other arguments as for a source.

@@ -16,10 +16,11 @@ from ..errors import ContentError, NoSuchImage
 from ..local.progress import Progress
 from ..model.reference import ImageId
 from ..store import tarballs
+from . import Source
 from .docker_archive import opened
 
 
-class SavedSource:
+class SavedSource(Source):
     """An image of an engine, its layers to be had in any order."""
 
     def __init__(self, engine: Engine, image: EngineImage, progress: Progress) -> None:

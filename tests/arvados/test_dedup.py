@@ -14,6 +14,7 @@ import pytest
 
 from arv_docker.archive import canonical
 from arv_docker.archive.layer import Layer
+from arv_docker.archive.opened_image import OpenedImage
 from arv_docker.arvados.blocks import BlockStore, StoredArchive
 from arv_docker.arvados.client import Cluster, CollectionRecord
 from arv_docker.arvados.dedup import LAYER, LEAST_VALIDITY, LayerLookup, usable_blocks
@@ -33,7 +34,7 @@ TWO = image(BIG, b"two" * 1000)
 TRUST = Trust.of(ME, SYSTEM)
 
 
-class Opened:
+class Opened(OpenedImage):
     """An image in memory."""
 
     def __init__(self, made: Image) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from arv_docker.archive.layer import Layer
+from arv_docker.archive.opened_image import OpenedImage
 from arv_docker.errors import (
     ArvDockerError,
     BadReference,
@@ -23,7 +24,7 @@ from arv_docker.errors import (
     Unsupported,
     UsageError,
 )
-from arv_docker.model.image import Digest
+from arv_docker.model.image import Config, Digest
 from arv_docker.model.reference import parse_name
 from arv_docker.publishing.registry import Registry
 from arv_docker.registry import client
@@ -42,14 +43,18 @@ IMAGE = archives.image(b"first".ljust(2048), b"second".ljust(1024), os="linux")
 OTHER = archives.image(b"other".ljust(2048), os="linux")
 
 
-class Held:
+class Held(OpenedImage):
     """An image in memory."""
 
     def __init__(self, image: archives.Image) -> None:
-        self.config, self._image = image.parsed, image
+        self._image = image
 
-    def layers(self, skip: object = ()) -> Iterator[Layer]:
-        return (self._image.layer(it) for it in self.config.distinct_diff_ids if it not in skip)  # type: ignore[operator]
+    @property
+    def config(self) -> Config:
+        return self._image.parsed
+
+    def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
+        return (self._image.layer(it) for it in self.config.distinct_diff_ids if it not in skip)
 
 
 def publisher(server: scripted.Registry, folder: str = "", **more: object) -> Registry:

@@ -133,7 +133,7 @@ def test_the_canonical_archive_is_written(tmp_path: Path) -> None:
 def test_an_image_from_far_away_is_told_what_is_read_next(tmp_path: Path) -> None:
     told: list[Sequence[Digest]] = []
 
-    class Far:
+    class Far(SeekableImage):
         config, sizes = APP.parsed, APP.sizes
 
         def layers(self, skip: object = ()) -> Iterator[Layer]:

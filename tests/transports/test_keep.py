@@ -15,7 +15,7 @@ from arv_docker.errors import NoSuchImage
 from arv_docker.local.progress import Advance
 from arv_docker.model import manifest_text
 from arv_docker.model.image import Digest
-from arv_docker.transports import OpenedImage
+from arv_docker.transports import Destination, OpenedImage, Source
 from arv_docker.transports.keep import KeepDestination
 
 from ..archives import files_of, image
@@ -25,7 +25,7 @@ from .contract import Contract, Far
 TRUST = Trust.of(ME, SYSTEM)
 
 
-class InACollection:
+class InACollection(Destination[str], Source):
     """A destination in Keep, and a collection of what it wrote last as the source."""
 
     def __init__(self, api: FakeApi, spool_folder: Path) -> None:

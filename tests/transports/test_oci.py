@@ -21,7 +21,7 @@ from arv_docker.transports.docker_archive import ArchiveFile
 from arv_docker.transports.oci import Folder, LayoutDestination, LayoutSource
 
 from ..archives import Bytes, canonical_archive, descriptor, files_of, image, layout_files, oci_index, several
-from .contract import Contract, check, opened
+from .contract import Contract, Far, check, opened
 
 APP = image(files_of(b"base" * 10_000), files_of(b"app"), os="linux", architecture="amd64")
 NEXT = image(files_of(b"base" * 10_000), files_of(b"next"), os="linux", architecture="amd64")
@@ -121,27 +121,23 @@ def test_a_failed_write_leaves_the_layout_as_it_was(folder: Path) -> None:
     write(folder, APP, "app")
     before = files(folder), (folder / "index.json").read_bytes()
 
-    class Broken:
-        config = NEXT.parsed
-
+    class Broken(Far):
         def layers(self, skip: Any = ()) -> Any:
             yield NEXT.layer(NEXT.parsed.diff_ids[1])
             yield Layer(lambda _: b"", claimed=NEXT.parsed.diff_ids[0], size=None)
 
     with pytest.raises(DigestMismatch):
-        LayoutDestination(folder, "next").write(Broken(), lambda _: None)
+        LayoutDestination(folder, "next").write(Broken(NEXT), lambda _: None)
     assert (files(folder), (folder / "index.json").read_bytes()) == before
 
 
 def test_a_layer_that_never_came(folder: Path) -> None:
-    class Short:
-        config = APP.parsed
-
+    class Short(Far):
         def layers(self, skip: Any = ()) -> Any:
             yield APP.layer(APP.parsed.diff_ids[0])
 
     with pytest.raises(BadArchive, match="is missing"):
-        LayoutDestination(folder).write(Short(), lambda _: None)
+        LayoutDestination(folder).write(Short(APP), lambda _: None)
     assert files(folder) == {"oci-layout"}
 
 

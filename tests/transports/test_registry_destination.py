@@ -12,7 +12,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,12 +24,12 @@ from arv_docker.archive.layer import Layer
 from arv_docker.archive.stream import StreamedImage
 from arv_docker.errors import ArvDockerError, DigestMismatch, RegistryDenied, RegistryError, UsageError
 from arv_docker.local.progress import Advance
-from arv_docker.model.image import Digest
+from arv_docker.model.image import Config, Digest
 from arv_docker.model.reference import Reference
 from arv_docker.registry import credentials
 from arv_docker.registry.credentials import Credentials, static_provider
 from arv_docker.store.tarballs import cache_folder
-from arv_docker.transports import OpenedImage, names
+from arv_docker.transports import Destination, OpenedImage, SeekableImage, names
 from arv_docker.transports.pushing import PushResult
 from arv_docker.transports.registry import RegistryDestination, RegistrySource
 
@@ -51,28 +51,33 @@ LARGE = archives.image(noise(MIB, "large"), noise(MIB, "other"), os="linux")
 BIG = archives.image(noise(6 * MIB, "big"), os="linux")
 
 
-class Held:
+class Held(OpenedImage):
     """An image in memory, as a source opens one; counts the layers that are read."""
 
     def __init__(self, image: Image) -> None:
         self._image = image
-        self.config = image.parsed
         self.read: list[Digest] = []
 
-    def layers(self, skip: object = ()) -> Iterator[Layer]:
+    @property
+    def config(self) -> Config:
+        return self._image.parsed
+
+    def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
         for diff_id in self.config.distinct_diff_ids:
-            if diff_id not in skip:  # type: ignore[operator]
+            if diff_id not in skip:
                 self.read.append(diff_id)
                 yield self._image.layer(diff_id)
 
 
-class Seekable(Held):
+class Seekable(Held, SeekableImage):
     """One whose layers can be had in any order."""
 
-    def __init__(self, image: Image) -> None:
-        super().__init__(image)
-        self.sizes = image.sizes
-        self.layer = image.layer
+    @property
+    def sizes(self) -> Mapping[Digest, int]:
+        return self._image.sizes
+
+    def layer(self, diff_id: Digest) -> Layer:
+        return self._image.layer(diff_id)
 
 
 def destination(registry: Registry, name: str = "tools/app:1", **more: object) -> RegistryDestination:
@@ -103,12 +108,14 @@ def sent(registry: Registry) -> int:
     return sum(len(request.body) for request in registry.received("PATCH"))
 
 
-class Pushing:
+class Pushing(Destination[Digest]):
     """The destination, and what the registry calls the image."""
 
     def __init__(self, registry: Registry) -> None:
         self._destination = destination(registry)
-        self.present = self._destination.present
+
+    def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
+        return self._destination.present(layers)
 
     def write(self, image: OpenedImage, advance: Advance) -> Digest:
         return self._destination.write(image, advance).digest
@@ -262,7 +269,7 @@ def test_the_transport_is_known_by_its_name(registry: Registry) -> None:
 
 def test_a_source_that_lies_leaves_no_name(registry: Registry) -> None:
     class Liar(Held):
-        def layers(self, skip: object = ()) -> Iterator[Layer]:
+        def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
             yield archives.layer_of(b"other".ljust(512), claimed=self.config.diff_ids[0])
 
     with pytest.raises(DigestMismatch):
