@@ -10,13 +10,16 @@ from contextlib import suppress
 from datetime import timedelta
 
 from ..model import manifest_text
-from .api.collections import BLOCK
 from .folder import Site
 from .store import clock
 from .store.blocks import Damaged, Totals
+from .store.released import BLOCK, blocks_in_use, forget_released
 
 #: How many blocks a quick check reads.
 SAMPLE = 100
+
+#: Seconds that a block stays beyond the end of its signatures: requests that began before may still be under way.
+SLACK_SECONDS = 60
 
 _EMPTY = manifest_text.EMPTY_BLOCK[:32]
 
@@ -26,10 +29,11 @@ def collect_garbage(site: Site, *, dry_run: bool) -> Totals:
 
     A block stays as long as a collection names it, in the trash too, and as long as a signature may be about
     that lets somebody name it anew: for the lifetime of signatures after it was last stored, and after it
-    was last named by a collection that has changed since.
+    was last named by a collection that has changed or been deleted since.
     """
-    before = clock.now() - timedelta(seconds=site.settings.blob_signature_ttl)
-    needed = _needed(site, clock.text_of(before))
+    before = clock.now() - timedelta(seconds=site.settings.blob_signature_ttl + SLACK_SECONDS)
+    with site.database.reading() as connection:
+        needed = {bytes.fromhex(md5) for md5 in blocks_in_use(connection, clock.text_of(before))}
     blocks = size = 0
     for md5 in site.blocks.names():
         if bytes.fromhex(md5) not in needed:
@@ -38,7 +42,7 @@ def collect_garbage(site: Site, *, dry_run: bool) -> Totals:
             size += removed or 0
     if not dry_run:
         with site.database.writing() as connection:
-            connection.execute("DELETE FROM released WHERE at <= ?", (clock.text_of(before),))
+            forget_released(connection, clock.text_of(before))
     return Totals(blocks, size)
 
 
@@ -70,16 +74,3 @@ def _database_problems(connection: sqlite3.Connection, *, quick: bool) -> Iterat
     for (found,) in connection.execute(f"PRAGMA {'quick' if quick else 'integrity'}_check"):
         if found != "ok":
             yield f"database: {found}"
-
-
-def _needed(site: Site, since: str) -> set[bytes]:
-    """The MD5s of all blocks that a collection names, or named until it changed after ``since``."""
-    found: set[bytes] = set()
-    with site.database.reading() as connection:
-        for statement, values in (
-            ("SELECT manifest_text FROM collections", ()),
-            ("SELECT locators FROM released WHERE at > ?", (since,)),
-        ):
-            for (text,) in connection.execute(statement, values):
-                found.update(bytes.fromhex(match[0]) for match in BLOCK.findall(text.lower()))
-    return found

@@ -9,6 +9,7 @@ from ...errors import BadManifestText
 from ...model import manifest_text
 from ..refusal import Record, Refusal, invalid
 from ..store import clock
+from ..store.released import release_dropped
 from ..store.resources import COLLECTIONS
 from ..store.signatures import Verdict, unsigned
 from .filters import Clause, all_of
@@ -31,25 +32,30 @@ def check_collection(context: Context, old: Record | None, new: Record) -> None:
 
 
 def signed_text(context: Context, record: Record) -> str:
-    """The collection's manifest text with every locator signed for the caller; unsigned when it is in the trash."""
+    """The collection's manifest text with every locator signed for the caller; unsigned when it is in the trash.
+
+    Signatures end no later than the collection goes into the trash, by itself or with a project.
+    """
     text = str(record["manifest_text"])
-    if record["is_trashed"] or not text:
+    end = _trash_time(context, record)
+    if record["is_trashed"] or not text or (end is not None and end <= context.stamp):
         return text
     expiry = int(context.now.timestamp()) + context.settings.blob_signature_ttl
-    trash_at = record["trash_at"]
-    if isinstance(trash_at, str):
-        expiry = min(expiry, int(clock.moment_of(trash_at).timestamp()))
+    if end is not None:
+        expiry = min(expiry, int(clock.moment_of(end).timestamp()))
     signer, token = context.settings.signer, context.caller.token
     return _LOCATOR.sub(lambda found: f" {signer.signed(found[1], token, expiry)}", text)
+
+
+def _trash_time(context: Context, record: Record) -> str | None:
+    """The time at which a collection goes into the trash, alone or with a project above it."""
+    times = (record["trash_at"], context.caller.ends.get(str(record["owner_uuid"])))
+    return min((time for time in times if isinstance(time, str)), default=None)
 
 
 #: A locator inside valid manifest text: only lower-case hashes are signed
 #: (docs/spec/arvados-collections.md#manifest-grammar).
 _LOCATOR = re.compile(r" ([0-9a-f]{32}(?:\+\d+)?(?:\+[A-Z][A-Za-z0-9@_-]*)*)(?=[ \n])", re.ASCII)
-
-
-#: MD5 and size of a block that manifest text names.
-BLOCK = re.compile(r" ([0-9a-f]{32})(?:\+(\d+))?(?=[+ \n])", re.ASCII)
 
 
 def by_hash(context: Context, pdh: str, *, include_trash: bool) -> Record:
@@ -62,21 +68,24 @@ def by_hash(context: Context, pdh: str, *, include_trash: bool) -> Record:
             readable(COLLECTIONS, context.caller, include_trash=include_trash),
         ]
     )
-    row = context.connection.execute(
-        f"SELECT * FROM collections WHERE {allowed.sql} "  # noqa: S608
-        "ORDER BY is_trashed, trash_at IS NOT NULL, trash_at DESC LIMIT 1",
+    rows = context.connection.execute(
+        f"SELECT uuid, owner_uuid, trash_at FROM collections WHERE {allowed.sql}",  # noqa: S608
         allowed.values,
-    ).fetchone()
-    if row is None:
+    )
+    ends = {row["uuid"]: _trash_time(context, record_of(COLLECTIONS, row)) for row in rows}
+    if not ends:
         raise Refusal(404, "not found")
-    found = record_of(COLLECTIONS, row)
+    # Of several the one that stays longest; the rest of its record says nothing about the others.
+    uuid = max(ends, key=lambda candidate: ends[candidate] or "~")
+    end = ends[uuid]
+    text = context.connection.execute("SELECT manifest_text FROM collections WHERE uuid = ?", (uuid,)).fetchone()[0]
     empty: Record = dict.fromkeys(COLLECTIONS.columns)
     return empty | {
         "uuid": bare,
         "portable_data_hash": bare,
-        "manifest_text": found["manifest_text"],
-        "trash_at": found["trash_at"],
-        "is_trashed": found["is_trashed"],
+        "manifest_text": text,
+        "trash_at": end,
+        "is_trashed": end is not None and end <= context.stamp,
         "preserve_version": False,
         "version": 0,
         "file_count": 0,
@@ -156,16 +165,9 @@ def _take_manifest(context: Context, old: Record | None, new: Record) -> None:
     if isinstance(sent, str) and sent and sent[:32] != pdh[:32]:
         raise invalid(f"portable_data_hash '{sent}' does not match the computed hash '{pdh}'")
     if old is not None:
-        _release(context, set(BLOCK.findall(str(old["manifest_text"]))) - set(BLOCK.findall(text)))
+        release_dropped(context.connection, context.stamp, str(old["manifest_text"]), text)
     new["manifest_text"], new["portable_data_hash"] = text, pdh
     _count_files(new, streams)
-
-
-def _release(context: Context, blocks: set[tuple[str, str]]) -> None:
-    """Note blocks that are named no more: who has read the old text may name them as long as signatures live."""
-    if blocks:
-        named = "".join(f" {md5}" for md5, _size in sorted(blocks)) + "\n"
-        context.connection.execute("INSERT INTO released VALUES (?, ?)", (context.stamp, named))
 
 
 def _check_signatures(context: Context, streams: tuple[manifest_text.Stream, ...]) -> None:

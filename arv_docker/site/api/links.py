@@ -7,7 +7,7 @@ from ..refusal import Record, Refusal, invalid
 from ..store.resources import COLLECTIONS, GROUPS, LINKS, USERS
 from .collections import check_name
 from .listing import record_of
-from .permissions import LEVELS, MANAGE
+from .permissions import LEVELS, MANAGE, is_site_group
 from .records import Context, fetched
 from .trash import schedule_trash
 
@@ -65,7 +65,9 @@ def check_group(context: Context, old: Record | None, new: Record) -> None:
         raise invalid("group_class must be given: project")
     if old is not None and new["group_class"] != old["group_class"]:
         raise invalid("group_class cannot change")
-    if new["group_class"] != "project":
+    if is_site_group(str(new["uuid"])):
+        _check_site_group(old or {}, new)
+    elif new["group_class"] != "project":
         raise invalid(f"groups of class '{new['group_class']}' are not part of the embedded site: only projects are")
     if not new["name"]:
         raise invalid("a project needs a name")
@@ -76,6 +78,13 @@ def check_group(context: Context, old: Record | None, new: Record) -> None:
         _check_no_cycle(context, new)
     new["is_trashed"] = bool(new["is_trashed"])
     schedule_trash(context, old, new)
+
+
+def _check_site_group(old: Record, new: Record) -> None:
+    """Refuse what would take away a group that every site has, from everybody, now or later."""
+    for name in ("owner_uuid", "trash_at", "delete_at", "is_trashed"):
+        if (new[name] or None) != (old[name] or None):
+            raise invalid(f"{old['name']} is a group that every site has: its {name} cannot change")
 
 
 def _check_no_cycle(context: Context, new: Record) -> None:

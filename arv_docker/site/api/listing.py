@@ -104,8 +104,8 @@ def stored_columns(resource: Resource, select: Sequence[str] | None) -> list[str
         return [name for name in resource.selectable if name not in _LARGE]
     sources = {"unsigned_manifest_text": "manifest_text", "head_kind": "head_uuid", "tail_kind": "tail_uuid"}
     wanted = [sources.get(name, name) for name in select]
-    # A manifest text is signed only until its collection goes to the trash.
-    extra = ("trash_at", "is_trashed") if "manifest_text" in wanted else ()
+    # A manifest text is signed only until its collection goes to the trash, by itself or with a project.
+    extra: tuple[str, ...] = ("trash_at", "is_trashed", "owner_uuid") if "manifest_text" in wanted else ()
     if not _RIGHTS.isdisjoint(wanted):
         extra = ("uuid", "owner_uuid")
     names = [name for name in dict.fromkeys((*wanted, *extra)) if name in resource.columns]

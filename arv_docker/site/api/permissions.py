@@ -23,8 +23,11 @@ READ, WRITE, MANAGE = 1, 2, 3
 LEVELS = {"can_read": READ, "can_write": WRITE, "can_manage": MANAGE}
 
 #: The last parts of the UUIDs of groups that every site has (docs/spec/arvados-api.md#special-objects).
+SYSTEM_GROUP = "000000000000000"
+ANONYMOUS_USERS = "anonymouspublic"
 ALL_USERS = "fffffffffffffff"
 PUBLIC_FAVORITES = "publicfavorites"
+SITE_GROUPS = frozenset({SYSTEM_GROUP, ANONYMOUS_USERS, ALL_USERS, PUBLIC_FAVORITES})
 
 _REACH = f"""
     WITH RECURSIVE reach(uuid, level) AS (
@@ -37,12 +40,12 @@ _REACH = f"""
     ) SELECT uuid, max(level) FROM reach GROUP BY uuid
 """  # noqa: S608
 
-#: Trashed projects hide what they hold, unless the request wants to see the trash.
-_HIDDEN = """
-    WITH RECURSIVE hidden(uuid) AS (
-        SELECT uuid FROM groups WHERE trash_at > '' AND is_trashed = 1
-        UNION SELECT groups.uuid FROM groups JOIN hidden ON owner_uuid = hidden.uuid
-    ) SELECT uuid FROM hidden
+#: Projects that are in the trash, or will be, each with the time; what lies below one goes with it.
+_ENDS = """
+    WITH RECURSIVE ending(uuid, moment) AS (
+        SELECT uuid, trash_at FROM groups WHERE trash_at > ''
+        UNION SELECT groups.uuid, moment FROM groups JOIN ending ON owner_uuid = ending.uuid
+    ) SELECT uuid, min(moment) FROM ending GROUP BY uuid
 """
 
 
@@ -58,8 +61,10 @@ class Caller:
     is_admin: bool
     #: The level that the user has on the users, groups and other records that paths lead to.
     levels: Mapping[str, int]
-    #: Trashed projects and the projects below them.
+    #: Trashed projects and the projects below them: they hide what they hold, unless a request wants to see the trash.
     hidden: frozenset[str]
+    #: The time at which a project went or will go into the trash, itself or with one above it.
+    ends: Mapping[str, str]
 
     def level(self, record: Record) -> int:
         """The level on a record that is no permission link: its own, or that on its owner's contents."""
@@ -71,6 +76,11 @@ class Caller:
         """The level on what ``owner`` owns: a home opens to those who manage its user, a group to all."""
         level = MANAGE if self.is_admin else self.levels.get(owner, 0)
         return level if level == MANAGE or owner[6:11] == GROUPS.infix else 0
+
+
+def is_site_group(uuid: str) -> bool:
+    """Whether the UUID is that of a group that every site has."""
+    return uuid[6:11] == GROUPS.infix and uuid[12:] in SITE_GROUPS
 
 
 def readable(resource: Resource, caller: Caller, *, include_trash: bool = False) -> Clause:
@@ -125,8 +135,9 @@ def caller_of(connection: sqlite3.Connection, token: str, now: str) -> Caller | 
         return None
     user, active = str(row["user_uuid"]), bool(row["is_active"])
     levels = _levels(connection, user) if active else {}
-    hidden = frozenset(found[0] for found in connection.execute(_HIDDEN))
-    return Caller(user, token, row["token_uuid"], active, bool(row["is_admin"]), levels, hidden)
+    ends = {str(uuid): str(moment) for uuid, moment in connection.execute(_ENDS)}
+    hidden = frozenset(uuid for uuid, moment in ends.items() if moment <= now)
+    return Caller(user, token, row["token_uuid"], active, bool(row["is_admin"]), levels, hidden, ends)
 
 
 def _levels(connection: sqlite3.Connection, user: str) -> dict[str, int]:

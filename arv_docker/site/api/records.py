@@ -22,7 +22,7 @@ from ..store.vocabulary import Vocabulary
 from .attributes import typed
 from .filters import Clause, all_of
 from .listing import record_of
-from .permissions import WRITE, Caller, level_on, readable
+from .permissions import MANAGE, WRITE, Caller, level_on, readable
 
 #: How often a name with a suffix is tried where ``ensure_unique_name`` is asked for.
 UNIQUE_NAME_TRIES = 3
@@ -159,9 +159,13 @@ def _require_active(context: Context) -> None:
 
 
 def require_write(context: Context, resource: Resource, record: Record) -> None:
-    """Raise Refusal 403 where the caller may read the record but not change it."""
+    """Raise Refusal 403 where the caller may read the record but not change it.
+
+    A group through which users share is changed by those who manage it, though all of its members may write to it.
+    """
     _require_active(context)
-    if level_on(context.connection, context.caller, resource, record) < WRITE:
+    needed = MANAGE if record.get("group_class") == "role" else WRITE
+    if level_on(context.connection, context.caller, resource, record) < needed:
         raise Refusal(403, f"{record['uuid']} is not writable by {context.caller.user_uuid}")
 
 

@@ -11,7 +11,9 @@ from datetime import timedelta
 
 from ..refusal import Record, invalid
 from ..store import clock
+from ..store.released import release_collections
 from ..store.resources import Resource
+from .permissions import is_site_group
 from .records import Context, numbered, replace, require_write
 
 
@@ -34,11 +36,11 @@ def schedule_trash(context: Context, old: Record | None, new: Record) -> None:
         raise invalid("trash_at is out of range") from error
 
 
-def _refuse_role(group: Record) -> None:
-    """Refuse the trash to the groups through which users share; a real server destroys them
+def _refuse_site_group(record: Record) -> None:
+    """Refuse the trash to the groups that every site has; a real server destroys some of them
     (docs/spec/arvados-api.md#special-objects)."""
-    if group.get("group_class") == "role":
-        raise invalid(f"{group['name']} is a group that every site has: it cannot be put into the trash")
+    if is_site_group(str(record["uuid"])):
+        raise invalid(f"{record['name']} is a group that every site has: it cannot be put into the trash")
 
 
 def _settle_times(context: Context, old: Record | None, new: Record) -> None:
@@ -59,9 +61,11 @@ def _settle_times(context: Context, old: Record | None, new: Record) -> None:
 
 
 def trash(context: Context, resource: Resource, old: Record, lifetime: int) -> Record:
-    """Put a collection or project into the trash, to be deleted after ``lifetime`` seconds."""
+    """Put a collection or project into the trash, to be deleted after ``lifetime`` seconds, or when the signatures that
+    are about have ended."""
     require_write(context, resource, old)
-    _refuse_role(old)
+    _refuse_site_group(old)
+    lifetime = max(lifetime, context.settings.blob_signature_ttl)
     trash_at = old["trash_at"] if old["is_trashed"] else context.stamp
     delete_at = clock.text_of(clock.moment_of(str(trash_at)) + timedelta(seconds=lifetime))
     if old["is_trashed"] and isinstance(old["delete_at"], str):
@@ -99,6 +103,7 @@ def sweep(connection: sqlite3.Connection, now: str) -> None:
         "WHERE owner_uuid IN (SELECT uuid FROM doomed) OR (trash_at <= ? AND delete_at <= ?)",
         (now, now),
     )
+    release_collections(connection, now, "uuid IN (SELECT uuid FROM doomed)")
     for column in ("owner_uuid", "head_uuid", "tail_uuid"):
         connection.execute(f"DELETE FROM links WHERE {column} IN (SELECT uuid FROM doomed)")  # noqa: S608
     for table in ("collections", "groups"):

@@ -17,7 +17,7 @@ from ..store import clock
 from ..store.database import Database, insertion
 from ..store.resources import GROUPS, TOKENS, USERS
 from ..store.settings import Settings
-from .permissions import ALL_USERS, PUBLIC_FAVORITES
+from .permissions import ALL_USERS, ANONYMOUS_USERS, PUBLIC_FAVORITES, SYSTEM_GROUP
 
 #: The name under which commands know the site's own user, who may do everything.
 ROOT = "system"
@@ -46,8 +46,8 @@ def seed(database: Database, settings: Settings) -> None:
         for resource, record in ((USERS, user), (USERS, system), (TOKENS, token)):
             connection.execute(*insertion(resource, record, "INSERT OR IGNORE"))
         for suffix, name, group_class in (
-            ("000000000000000", "System group", "role"),
-            ("anonymouspublic", "Anonymous users", "role"),
+            (SYSTEM_GROUP, "System group", "role"),
+            (ANONYMOUS_USERS, "Anonymous users", "role"),
             (ALL_USERS, "All users", "role"),
             (PUBLIC_FAVORITES, "Public favorites", "project"),
         ):
@@ -55,6 +55,12 @@ def seed(database: Database, settings: Settings) -> None:
             group = _common(uuid, root, root, stamp) | {"name": name, "description": name, "group_class": group_class}
             group |= {"properties": {}, "is_trashed": False}
             connection.execute(*insertion(GROUPS, group, "INSERT OR IGNORE"))
+            # Older versions let administrators put it into the trash.
+            connection.execute(
+                "UPDATE groups SET owner_uuid = ?, is_trashed = 0, trash_at = NULL, delete_at = NULL "
+                "WHERE uuid = ? AND (is_trashed = 1 OR trash_at IS NOT NULL OR owner_uuid != ?)",
+                (root, uuid, root),
+            )
 
 
 def create(database: Database, settings: Settings, username: str, *, is_admin: bool) -> str:

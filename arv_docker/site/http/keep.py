@@ -74,11 +74,13 @@ class Keep:
         # A real server takes a block from anybody; here nobody fills the disk without a token.
         if not token or not await asyncio.to_thread(self.knows, token):
             raise Refusal(401, "Unauthorized")
+        # From before the block is touched: garbage collection leaves it alone for as long as the signature lives.
+        began = int(time.time())
         try:
             size = await self._store(request, md5)
         except OSError as error:
             raise _disk_refusal(error) from error
-        locator = self.signer.signed(f"{md5}+{size}", token, int(time.time()) + self.signer.ttl)
+        locator = self.signer.signed(f"{md5}+{size}", token, began + self.signer.ttl)
         headers = {"X-Keep-Replicas-Stored": "1", "X-Keep-Storage-Classes-Confirmed": "default=1"}
         return PlainTextResponse(locator + "\n", headers=headers)
 
