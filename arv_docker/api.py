@@ -22,12 +22,18 @@ from .arvados.stored import image_file
 from .arvados.trust import Trust
 from .engines import Engine
 from .engines.docker import Docker
-from .errors import NoSuchImage, NotAnImage, UsageError
-from .ingest.options import Ingested, Options
+from .errors import NoSuchImage, NotAnImage
+from .ingest.from_engine import store_from_engine
+from .ingest.options import Options
+from .ingest.request import IngestRequest
+from .ingest.results import IngestResult
 from .ingest.service import Ingest
 from .local.progress import Progress, Silent
+from .local.settings import Settings
+from .local.settings import settings as user_settings
 from .model.image import Digest, parsed_time
 from .model.reference import ImageId, Reference, parse_name
+from .store import tarballs
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +65,18 @@ def get_image(
     trust_readable: bool = False,
     retries: int = RETRIES,
     progress: Progress | None = None,
+    cache: Path | None = None,
+    settings: Settings | None = None,
 ) -> ImageRecord:
-    """The image that ``reference`` names, as the cluster behind ``api`` has it.
+    """Return the image that ``reference`` names, as the cluster behind ``api`` has it; store it first if need be.
 
     ``reference`` is an image's name with any registry, port, tag and digest, or its ID.
     What Keep has, by the word of a trusted user, is taken from there, and copied into
     ``project_uuid`` if that is given; else the image is put into Keep from ``engine``
     (Docker unless given). ``pull`` fetches it from its registry first, so that the newest
-    one is taken. ``api`` is a client object of the Arvados SDK.
+    one is taken. ``api`` is a client object of the Arvados SDK. ``cache`` is the folder for what an
+    interrupted run leaves, and ``settings`` say whose links are trusted and how images are named; those of
+    the user unless given.
 
     Raises NoSuchImage where neither Keep nor the engine has it, EngineError where Keep has
     not and the engine cannot be asked, and what storing it may raise.
@@ -77,19 +87,22 @@ def get_image(
     """
     name = parse_name(reference)
     cluster = Cluster(api, retries=retries)
-    trust = Trust.configured(cluster, readable=trust_readable)
-    ingest = Ingest(cluster, Options.configured(project_uuid), progress or Silent(), trust)
-    if pull:
-        return _record(cluster, name, _pulled(ingest, engine or Docker(), name), trust)
-    if project_uuid is None and (found := _found(cluster, name, trust)) is not None:
-        return found
-    stored = ingest.from_keep(name) or ingest.from_engine(engine or Docker(), name)
+    settings = settings or user_settings()
+    trust = Trust.configured(cluster, settings, readable=trust_readable)
+    if not pull and project_uuid is None and (resolved := _resolved(cluster, name, trust)) is not None:
+        return resolved
+    progress = progress or Silent()
+    ingest = Ingest(
+        cluster, Options.configured(settings, cache or tarballs.cache_folder(), project_uuid), progress, trust
+    )
+    request = IngestRequest((reference,), pull=pull, prefer_keep=True)
+    stored = store_from_engine(ingest, request, lambda: engine or Docker(), name, progress=progress)
     return _record(cluster, name, stored, trust)
 
 
 @contextmanager
 def open_cluster(local: str | Path | None = None, *, retries: int = RETRIES) -> Iterator[Cluster]:
-    """The cluster of the Arvados settings; with ``local``, the site in that folder, served while the block lasts.
+    """Open the cluster of the Arvados settings; with ``local``, the site in that folder, while the block lasts.
 
     The folder is made where it is not there; an empty text means ``$ARV_DOCKER_SITE``, or the one in the user's data
     folder. Raises NoCluster where no cluster is configured.
@@ -107,14 +120,7 @@ def open_cluster(local: str | Path | None = None, *, retries: int = RETRIES) -> 
         yield Cluster.at_url(running.url, running.token, retries=retries)
 
 
-def _pulled(ingest: Ingest, engine: Engine, name: Reference | ImageId) -> Ingested:
-    if isinstance(name, ImageId):
-        raise UsageError("pull needs a name; an image ID says of no registry where the image is.")
-    engine.pull(name)
-    return ingest.from_engine(engine, name)
-
-
-def _found(cluster: Cluster, name: Reference | ImageId, trust: Trust) -> ImageRecord | None:
+def _resolved(cluster: Cluster, name: Reference | ImageId, trust: Trust) -> ImageRecord | None:
     """The image by the word of trusted users; None if they say nothing of that name."""
     try:
         resolved = resolver.resolve(cluster, str(name), trust, trusted_only=True)
@@ -128,20 +134,22 @@ def _found(cluster: Cluster, name: Reference | ImageId, trust: Trust) -> ImageRe
     asked = name if isinstance(name, ImageId) else name.identity
     if link.link_class == HASH and (asked is None or not asked.matches(image_id)):
         return None
-    return _told(collection.uuid, collection.pdh, image_id, name=name, link=link, trust=trust)
+    return _record_of(collection.uuid, collection.pdh, image_id, name=name, link=link, trust=trust)
 
 
-def _record(cluster: Cluster, name: Reference | ImageId, stored: Ingested, trust: Trust) -> ImageRecord:
-    """What was stored just now, whatever else the name may mean to the cluster."""
+def _record(cluster: Cluster, name: Reference | ImageId, stored: IngestResult, trust: Trust) -> ImageRecord:
+    """The record of an image that was stored just now, whatever else the name may mean to the cluster."""
     names = (stored.name, str(stored.image_id))
     links = [link for link in resolver.links_to(cluster, [stored.uuid]) if link.name in names]
     if not links:
         raise NoSuchImage(f"the links of {stored.uuid}, which {name} is stored as, were deleted meanwhile. Try again.")
-    link = max(links, key=lambda it: (it.name == stored.name, trust.includes(it.modified_by)))
-    return _told(stored.uuid, stored.pdh, stored.image_id, name=name, link=link, trust=trust)
+    link = max(links, key=lambda link: (link.name == stored.name, trust.includes(link.modified_by)))
+    return _record_of(stored.uuid, stored.pdh, stored.image_id, name=name, link=link, trust=trust)
 
 
-def _told(uuid: str, pdh: str, image_id: Digest, *, name: Reference | ImageId, link: Link, trust: Trust) -> ImageRecord:
+def _record_of(
+    uuid: str, pdh: str, image_id: Digest, *, name: Reference | ImageId, link: Link, trust: Trust
+) -> ImageRecord:
     return ImageRecord(
         uuid=uuid,
         pdh=pdh,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..local.settings import settings
+from ..local.settings import Settings
 from .client import Cluster, CollectionRecord, Link
 
 
@@ -30,9 +30,9 @@ class Trust:
         return cls(frozenset((user, system, *others)), readable)
 
     @classmethod
-    def configured(cls, cluster: Cluster, *, readable: bool = False) -> Trust:
+    def configured(cls, cluster: Cluster, settings: Settings, *, readable: bool = False) -> Trust:
         """Trust in the users of a cluster whom the settings name, besides this user and the system user."""
-        return cls.of(cluster.user_uuid, cluster.system_user_uuid, settings().trusted_writers, readable=readable)
+        return cls.of(cluster.user_uuid, cluster.system_user_uuid, settings.trusted_writers, readable=readable)
 
     def includes(self, writer: str) -> bool:
         """Whether the user's word is taken."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..engines import Engine
     from ..engines.apptainer import Apptainer
     from ..local.progress import Progress
+    from ..local.settings import Settings
     from ..model.image import Platform
     from ..transports.names import Choice
 
@@ -302,7 +303,21 @@ def trust(args: argparse.Namespace, cluster: Cluster, shown: Progress) -> Trust:
 
     if args.trust_readable:
         shown.warn("--trust-readable: links are believed whoever wrote them; content is not read back")
-    return Trust.configured(cluster, readable=args.trust_readable)
+    return Trust.configured(cluster, settings(args), readable=args.trust_readable)
+
+
+def settings(args: argparse.Namespace) -> Settings:  # noqa: ARG001 -- no option sets them yet
+    """The settings of this program, as the environment and the settings file have them; raises BadSettings."""
+    from ..local.settings import settings
+
+    return settings()
+
+
+def cache_folder(args: argparse.Namespace) -> Path:  # noqa: ARG001 -- no option names another one yet
+    """The user's cache folder for images; raises DiskError if it cannot be made."""
+    from ..store import tarballs
+
+    return tarballs.cache_folder()
 
 
 def engine(args: argparse.Namespace) -> Engine:
@@ -339,7 +354,7 @@ def engine_or_apptainer(args: argparse.Namespace) -> Engine | Apptainer:
 
 
 def as_json(outcome: DataclassInstance) -> dict[str, object]:
-    """What became of an image, for ``print_json``: each field by its name."""
+    """The fields of a result, for ``print_json``: each by its name, or by the ``json`` of its metadata."""
     import dataclasses
 
     from ..model.image import Digest
@@ -347,7 +362,10 @@ def as_json(outcome: DataclassInstance) -> dict[str, object]:
     def plain(value: Any) -> object:
         return as_json(value) if dataclasses.is_dataclass(value) and not isinstance(value, type | Digest) else value
 
-    return {field.name: plain(getattr(outcome, field.name)) for field in dataclasses.fields(outcome)}
+    return {
+        field.metadata.get("json", field.name): plain(getattr(outcome, field.name))
+        for field in dataclasses.fields(outcome)
+    }
 
 
 def print_json(document: object) -> None:

@@ -97,7 +97,7 @@ def _run(args: argparse.Namespace, out: TextIO, err: TextIO) -> int:
     args.shown = _progress(args, err, progress.progress_on)
     name = None if args.image is None else name_from_arguments(args.image, args.tag)
     args.cache = args.cache and args.resume
-    print(ingest.ingested(args, name, args.shown).uuid, file=out)
+    print(ingest.ingest_one(args, name, args.shown).uuid, file=out)
     return 0
 
 

@@ -18,7 +18,8 @@ from ..model.reference import ImageId, Reference
 
 if TYPE_CHECKING:
     from ..engines import Engine, EngineImage
-    from ..ingest.service import Ingest, Ingested
+    from ..ingest.results import IngestResult
+    from ..ingest.service import Ingest
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -129,7 +130,7 @@ def _context(path: str) -> Iterator[Path | IO[bytes]]:
 def _ingest(args: argparse.Namespace, shown: progress.Progress) -> Iterator[Ingest]:
     from ..ingest.service import Ingest, Options
 
-    options = Options.configured(args.project_uuid)
+    options = Options.configured(cli.settings(args), cli.cache_folder(args), args.project_uuid)
     with cli.cluster(args) as cluster:
         yield Ingest(cluster, options, shown, cli.trust(args, cluster, shown))
 
@@ -138,7 +139,7 @@ def _called(args: argparse.Namespace, image: EngineImage) -> Reference | ImageId
     return args.tag or ImageId(image.id.hex)
 
 
-def _document(tag: Reference | None, image: EngineImage, stored: Ingested | None) -> dict[str, object]:
+def _document(tag: Reference | None, image: EngineImage, stored: IngestResult | None) -> dict[str, object]:
     found: dict[str, object] = {"engine_id": str(image.id), "name": str(tag) if tag else None}
     return found if stored is None else found | cli.as_json(stored)
 

@@ -12,9 +12,10 @@ from ..local import progress
 from ..model.reference import ImageId, Reference, parse_name
 
 if TYPE_CHECKING:
-    from ..ingest.between_clusters import Candidate, Copied
-    from ..ingest.dry_run import Planned
-    from ..ingest.service import Ingested, Options
+    from ..ingest.between_clusters import Candidate, CopyResult
+    from ..ingest.dry_run import IngestPlan
+    from ..ingest.results import IngestResult
+    from ..ingest.service import Options
     from ..model.image import Digest
     from ..transports import Destination, Source
     from ..transports.keep import Place
@@ -71,12 +72,17 @@ def run(args: argparse.Namespace) -> int:
 
 def _between(args: argparse.Namespace, source: Place, target: Place, shown: progress.Progress) -> int:
     """From one cluster to another, names and all."""
+    from ..arvados.trust import Trust
     from ..ingest import between_clusters
 
     with cli.cluster_named(args, source.cluster) as there, cli.cluster_named(args, target.cluster) as here:
-        images = between_clusters.every(there, args.project) if args.all else [between_clusters.one(there, source.name)]
-        copying = between_clusters.Copying(there, here, _options(args), shown)
-        outcomes: list[Copied | Planned | ArvDockerError] = []
+        trust = Trust.configured(there, cli.settings(args))
+        if args.all:
+            images = between_clusters.images_of(there, trust, args.project)
+        else:
+            images = [between_clusters.image_named(there, source.name, trust)]
+        copying = between_clusters.Copier(there, here, _options(args), shown)
+        outcomes: list[CopyResult | IngestPlan | ArvDockerError] = []
         for image in images:
             try:
                 outcome = copying.plan(image) if args.dry_run else copying.run(image)
@@ -109,7 +115,7 @@ def _into_keep(args: argparse.Namespace, target: Place, shown: progress.Progress
         ingest = Ingest(here, _options(args), shown)
         name = _name(target.name) if target.name else None
         do = ingest.plans.source if args.dry_run else ingest.from_source
-        outcome: Ingested | Planned = do(source, name, source.called)
+        outcome: IngestResult | IngestPlan = do(source, name, source.called)
     if args.json:
         cli.print_json(cli.as_json(outcome))
     else:
@@ -177,7 +183,7 @@ def _choice(args: argparse.Namespace, shown: progress.Progress, text: str, other
 def _options(args: argparse.Namespace) -> Options:
     from ..ingest.service import Options
 
-    return Options.configured(args.project_uuid)
+    return Options.configured(cli.settings(args), cli.cache_folder(args), args.project_uuid)
 
 
 def _name(text: str) -> Reference:
@@ -187,18 +193,18 @@ def _name(text: str) -> Reference:
     return name
 
 
-def _tell(image: Candidate, outcome: Copied | Planned, shown: progress.Progress) -> None:
-    from ..ingest.between_clusters import Copied
+def _tell(image: Candidate, outcome: CopyResult | IngestPlan, shown: progress.Progress) -> None:
+    from ..ingest.between_clusters import CopyResult
 
-    if isinstance(outcome, Copied):
+    if isinstance(outcome, CopyResult):
         state = "already there" if outcome.already else "copied"
-        spared = f", {progress.size_text(outcome.bytes_spared)} were there" if outcome.bytes_spared else ""
+        spared = f", {progress.size_text(outcome.bytes_skipped)} were there" if outcome.bytes_skipped else ""
         shown.say(
             f"{image}: {state}, {progress.size_text(outcome.bytes_sent)} sent{spared}, {outcome.links_written} links"
         )
 
 
-def _document(image: Candidate, outcome: Copied | Planned | ArvDockerError) -> dict[str, object]:
+def _document(image: Candidate, outcome: CopyResult | IngestPlan | ArvDockerError) -> dict[str, object]:
     if isinstance(outcome, ArvDockerError):
         told = {"error": outcome.message, "detail": outcome.detail, "exit_code": outcome.exit_code}
         return {"source": image.collection.uuid, **told}

@@ -13,7 +13,6 @@ from ..errors import ArvDockerError
 from ..local import installation, progress
 from ..local.disk import disk_errors
 from ..local.progress import size_text
-from ..store import tarballs
 
 #: A block that is stored and read to see that it can be done; the cluster collects it as garbage.
 _PROBE = b"arv-docker doctor\n"
@@ -89,8 +88,8 @@ def _engine(args: argparse.Namespace) -> str:
     return f"{engine.name} {engine.version()} on {platform} ({processor_of(platform)})"
 
 
-def _cache(_: argparse.Namespace) -> str:
-    folder = tarballs.cache_folder()
+def _cache(args: argparse.Namespace) -> str:
+    folder = cli.cache_folder(args)
     with disk_errors(folder):
         probe = folder / ".probe"
         probe.touch()
@@ -100,10 +99,10 @@ def _cache(_: argparse.Namespace) -> str:
 
 def _cluster(args: argparse.Namespace) -> str:
     from ..ingest.options import Options
-    from ..ingest.records import Cataloguing
+    from ..ingest.preflight import Preflight
 
     with cli.cluster(args) as cluster:
-        Cataloguing(cluster, Options(), progress.Silent()).check_cluster()
+        Preflight(cluster, Options(cli.cache_folder(args)), progress.Silent()).check()
         formats = ", ".join(cluster.image_formats)
         cluster.get_block(cluster.put_block(_PROBE))
         return f"user {cluster.user_uuid}, image formats {formats}; blocks can be stored and read"

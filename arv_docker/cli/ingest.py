@@ -6,19 +6,26 @@ from __future__ import annotations
 import argparse
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import cli
 from ..errors import ArvDockerError, UsageError
 from ..local import progress
+from ..local.background import future_of
 from ..model.reference import ImageId, Reference, parse_name
-from . import batch, engine_images
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from ..arvados.client import Cluster
-    from ..ingest.service import Ingest, Ingested
-    from .batch import Outcome
+    from ..ingest.dry_run import IngestPlan
+    from ..ingest.from_engine import Inspected
+    from ..ingest.request import IngestRequest
+    from ..ingest.results import IngestResult
+    from ..ingest.run import Outcome
+    from ..ingest.service import Ingest
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -109,28 +116,44 @@ def run(args: argparse.Namespace) -> int:
     if len(args.image) > 1 and (args.from_archive or args.name or args.called):
         raise UsageError("--from-archive, --name and --as are for one image, and several are given.")
     _check_several(args)
-    if args.pull and (args.from_archive or any(_engine_s(text) is None for text in args.image)):
+    if args.pull and (args.from_archive or any(_engine_name(text) is None for text in args.image)):
         raise UsageError("--pull is for images of an engine, by their names.")
     shown = cli.progress_for(args)
-    asked = args.image or [""]
-    name = _engine_s(asked[0]) if len(asked) == 1 and not args.dry_run else None
-    inspected = engine_images.inspected(args, name)
+    request = _request(args, shown)
+    name = _engine_name(request.images[0]) if len(request.images) == 1 and not request.dry_run else None
+    inspected = _inspect_early(args, name)
+    outcomes: list[tuple[str, Outcome]] = []
     with cli.cluster(args) as cluster:
-        ingest = _ingest(args, cluster, shown)
-        outcomes = batch.Batch(args, cluster, shown, ingest, inspected).outcomes(asked)
+        from ..ingest.run import IngestRun
+
+        ingest, engine = _ingest(args, cluster, shown), partial(cli.engine, args)
+        run = IngestRun(request, cluster, ingest, engine, progress=shown, inspected=inspected)
+        for text, outcome in run.outcomes():
+            if not isinstance(outcome, ArvDockerError):
+                _tell(outcome, shown)
+            elif len(request.images) > 1 or request.for_several:  # else the command ends with it
+                shown.fail(f"{text or args.from_archive}: {outcome}")
+            outcomes.append((text, outcome))
+    return _conclude(args, request, outcomes, shown)
+
+
+def _conclude(
+    args: argparse.Namespace, request: IngestRequest, outcomes: list[tuple[str, Outcome]], shown: progress.Progress
+) -> int:
+    """Print what became of the images, and return the exit code."""
     failures = [outcome for _, outcome in outcomes if isinstance(outcome, ArvDockerError)]
     done = [outcome for _, outcome in outcomes if not isinstance(outcome, ArvDockerError)]
-    every = args.all or args.all_platforms
-    if len(asked) == 1 and failures and not every:
+    several = request.for_several or len(request.images) > 1
+    if failures and not several:
         raise failures[0]
     if args.json:
-        documents = [_document(text, outcome, every=every) for text, outcome in outcomes]
-        cli.print_json(documents if every or len(asked) > 1 else documents[0])
+        documents = [_document(text, outcome, every=request.for_several) for text, outcome in outcomes]
+        cli.print_json(documents if several else documents[0])
     else:
         for outcome in done:
-            print(outcome if args.dry_run else outcome.uuid)
-    if every or len(asked) > 1:
-        state = "are planned" if args.dry_run else "are in Keep"
+            print(outcome if request.dry_run else outcome.uuid)
+    if several:
+        state = "are planned" if request.dry_run else "are in Keep"
         shown.say(f"{len(done)} of {len(outcomes)} images {state}" + (f", {len(failures)} failed" if failures else ""))
     return failures[0].exit_code if failures else 0
 
@@ -148,21 +171,44 @@ def _check_several(args: argparse.Namespace) -> None:
         raise UsageError(f"{option} goes with none of --platform, --name and --pull, which are for one image.")
 
 
-def ingested(args: argparse.Namespace, name: Reference | ImageId | None, shown: progress.Progress) -> Ingested:
-    """One image of an engine or an archive, as ``arv-keepdocker`` has it; a line on what happened goes to ``shown``."""
-    inspected = engine_images.inspected(args, name)
+def ingest_one(args: argparse.Namespace, name: Reference | ImageId | None, shown: progress.Progress) -> IngestResult:
+    """Ingest one image of an engine or an archive, as ``arv-keepdocker`` has it; tell ``shown`` what happened."""
+    from ..ingest.request import IngestRequest
+
+    request = IngestRequest((), from_archive=args.from_archive, pull=bool(args.pull))
+    inspected = _inspect_early(args, name)
     with cli.cluster(args) as cluster:
+        from ..ingest.from_engine import store_from_engine
+
         ingest = _ingest(args, cluster, shown)
-        if args.from_archive is not None:
-            result = ingest.from_archive(args.from_archive, name)
+        if request.from_archive is not None:
+            result = ingest.from_archive(request.from_archive, name)
         else:
             assert name is not None
-            result = engine_images.stored(args, ingest, name, shown, inspected)
-    batch.tell(result, shown)
+            result = store_from_engine(
+                ingest, request, partial(cli.engine, args), name, progress=shown, inspected=inspected
+            )
+    _tell(result, shown)
     return result
 
 
-def _engine_s(text: str) -> Reference | ImageId | None:
+def _request(args: argparse.Namespace, shown: progress.Progress) -> IngestRequest:
+    from ..ingest.request import IngestRequest
+
+    return IngestRequest(
+        tuple(args.image or [""]),
+        from_archive=args.from_archive,
+        name=Reference.parse(args.called) if args.called else None,
+        choice=cli.choice(args, shown),
+        every=args.all,
+        all_platforms=args.all_platforms,
+        unique=args.unique,
+        pull=bool(args.pull),
+        dry_run=args.dry_run,
+    )
+
+
+def _engine_name(text: str) -> Reference | ImageId | None:
     """The image of an engine that a text means; None for one of another source, and for what is no name."""
     from ..transports import names
 
@@ -172,11 +218,23 @@ def _engine_s(text: str) -> Reference | ImageId | None:
     return None
 
 
+def _inspect_early(args: argparse.Namespace, name: Reference | ImageId | None) -> Future[Inspected] | None:
+    """Ask the engine for an image in the background, while the SDK is loaded, which takes longer; None if not to be."""
+    if name is None or args.pull or args.from_archive is not None:
+        return None
+
+    def inspect() -> Inspected:
+        engine = cli.engine(args)
+        return engine, engine.inspect(name)
+
+    return future_of(inspect, "inspect")
+
+
 def _ingest(args: argparse.Namespace, cluster: Cluster, shown: progress.Progress) -> Ingest:
     from ..ingest.service import Ingest, Options
 
     options = replace(
-        Options.configured(args.project_uuid, args.image_id),
+        Options.configured(cli.settings(args), cli.cache_folder(args), args.project_uuid, args.image_id),
         name=args.name,
         force=args.force,
         use_cache=args.cache,
@@ -185,6 +243,21 @@ def _ingest(args: argparse.Namespace, cluster: Cluster, shown: progress.Progress
         describe=args.image_properties,
     )
     return Ingest(cluster, options, shown, cli.trust(args, cluster, shown))
+
+
+def _tell(outcome: IngestResult | IngestPlan, shown: progress.Progress) -> None:
+    """Say what became of an image that was stored; a plan is printed at the end."""
+    from ..ingest.results import IngestResult
+
+    if not isinstance(outcome, IngestResult):
+        return
+    state = "already stored" if outcome.already else "stored"
+    skipped = f", {progress.size_text(outcome.bytes_skipped)} were in Keep" if outcome.bytes_skipped else ""
+    shown.say(f"{outcome.name or outcome.image_id}: {state}, {progress.size_text(outcome.bytes_sent)} sent{skipped}")
+    if outcome.twin:
+        shown.say(f"under {outcome.twin.image_id} too, of the same blocks: {outcome.twin.uuid}")
+    if outcome.unique:
+        shown.say(f"{outcome.unique}: means this image and can never mean another one")
 
 
 def _document(text: str, outcome: Outcome, *, every: bool) -> dict[str, object]:

@@ -15,6 +15,7 @@ from ..model.reference import references_in
 if TYPE_CHECKING:
     from ..arvados.client import Cluster
     from ..arvados.stored import StoredImage
+    from ..local.settings import Settings
     from ..model.image import Config, Descriptor
 
 
@@ -75,7 +76,8 @@ def _document_of_source(args: argparse.Namespace) -> dict[str, object]:
         tags = references_in(image.tags)
     try:
         with cli.cluster(args) as cluster:
-            document["same_layers"] = _same_layers(cluster, config, [name.link_name for name in tags])
+            names_of_tags = [name.link_name for name in tags]
+            document["same_layers"] = _same_layers(cluster, config, names_of_tags, cli.settings(args))
     except NoCluster as error:
         if isinstance(error, BadSettings):
             raise
@@ -84,14 +86,14 @@ def _document_of_source(args: argparse.Namespace) -> dict[str, object]:
     return document
 
 
-def _same_layers(cluster: Cluster, config: Config, names: Sequence[str]) -> list[dict[str, object]]:
+def _same_layers(cluster: Cluster, config: Config, names: Sequence[str], settings: Settings) -> list[dict[str, object]]:
     """The other images in Keep with the same layers, as far as links of those layers or names lead to them."""
     from ..arvados.catalog.resolver import REPO_TAG
     from ..arvados.catalog.same_layers import images_with_same_layers
     from ..arvados.dedup import LayerLookup
     from ..arvados.trust import Trust
 
-    trust = Trust.configured(cluster)
+    trust = Trust.configured(cluster, settings)
     layers = LayerLookup(cluster, config.diff_ids, trust)
     named = list(cluster.links([["link_class", "=", REPO_TAG], ["name", "in", list(names)]])) if names else []
     return [cli.as_json(it) for it in images_with_same_layers(cluster, config, layers, named, trust=trust)]
@@ -112,10 +114,10 @@ def _document_of_stored(args: argparse.Namespace) -> dict[str, object]:
         found = resolver.resolve(cluster, place.name)
         if args.platform:
             found = platforms.choose_platform(cluster, found, args.platform, cli.progress_for(args))
-        return _document(cluster, StoredImage(cluster, found.collection))
+        return _document(cluster, StoredImage(cluster, found.collection), cli.settings(args))
 
 
-def _document(cluster: Cluster, image: StoredImage) -> dict[str, object]:
+def _document(cluster: Cluster, image: StoredImage, settings: Settings) -> dict[str, object]:
     from ..arvados.catalog import resolver
     from ..model.manifest_text import locators
 
@@ -149,7 +151,7 @@ def _document(cluster: Cluster, image: StoredImage) -> dict[str, object]:
             for link in names
         ],
         "same_layers": _same_layers(
-            cluster, image.config, [link.name for link in names if link.link_class == resolver.REPO_TAG]
+            cluster, image.config, [link.name for link in names if link.link_class == resolver.REPO_TAG], settings
         ),
     }
 

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     shown = cli.progress_for(args)
     engine = cli.engine(args)
     with cli.cluster(args) as cluster:
-        resolved = resolver.resolve(cluster, args.name, Trust.configured(cluster))
+        resolved = resolver.resolve(cluster, args.name, Trust.configured(cluster, cli.settings(args)))
         for warning in resolved.warnings:
             shown.warn(warning)
         name = _name(args.name) if resolved.link and resolved.link.link_class == resolver.REPO_TAG else None

@@ -8,66 +8,86 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
+from dataclasses import dataclass
 
 from ..archive.stream import StreamedArchive
 from ..arvados.blocks import StoredArchive
 from ..engines import Engine, EngineImage
 from ..errors import ArvDockerError, ClusterError
+from ..local.progress import Progress
 from ..model.image import Digest
 from ..model.reference import ImageId, Reference
+from ..store import tarballs
 from . import link_names
-from .options import Ingested
-from .upload import Expected, Storing
+from .options import Options
+from .records import ImageRecords
+from .results import IngestResult
+from .upload import Expected, ReusedBlocksRefused, Uploader
 
 
-def stored(
-    storing: Storing, engine: Engine, wanted: Sequence[tuple[Reference | ImageId, EngineImage]]
-) -> dict[Digest, Ingested | ArvDockerError]:
-    """Those of the images that share layers and that nobody has linked yet, by ID; what is wrong with one image is in
-    its place."""
-    results: dict[Digest, Ingested | ArvDockerError] = {}
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The parts that put images into one cluster."""
+
+    options: Options
+    records: ImageRecords
+    uploader: Uploader
+    progress: Progress
+
+
+def store_shared(
+    pipeline: Pipeline, engine: Engine, wanted: Sequence[tuple[Reference | ImageId, EngineImage]]
+) -> dict[Digest, IngestResult | ArvDockerError]:
+    """Store those of the images that share layers and that nobody has linked yet; results by ID, what is wrong with one
+    image in its place."""
+    results: dict[Digest, IngestResult | ArvDockerError] = {}
     by_id: dict[Digest, tuple[Reference | ImageId, EngineImage]] = {}
     for name, image in wanted:
         by_id.setdefault(image.id, (name, image))
+    options = pipeline.options
     for group in _sharing(image for _, image in by_id.values()):
         with ExitStack() as locks:
             for image_id in sorted(group, key=str):  # in one order, so that no two wait crosswise
-                locks.enter_context(storing.locked(image_id))
-            there = set() if storing.options.force else storing.records.linked(group)
-            missing = {image_id: by_id[image_id] for image_id in group if image_id not in there}
+                locks.enter_context(tarballs.locked(options.cache, image_id, pipeline.progress.say))
+            linked = set() if options.force else pipeline.records.linked_among(group)
+            missing = {image_id: by_id[image_id] for image_id in group if image_id not in linked}
             if len(missing) > 1:
                 images = [image for _, image in missing.values()]
                 names = {image_id: link_names.of_engine(*asked) for image_id, asked in missing.items()}
                 try:
-                    results |= storing.anew_if_refused(partial(_saved, storing, engine, images, names))
+                    try:
+                        results |= _store_save(pipeline, engine, images, names, dedup=not options.force)
+                    except ReusedBlocksRefused as refused:
+                        pipeline.progress.say(str(refused))
+                        results |= _store_save(pipeline, engine, images, names, dedup=False)
                 except ClusterError as error:
                     results |= dict.fromkeys(names, error)
     return results
 
 
-def _saved(
-    storing: Storing,
+def _store_save(
+    pipeline: Pipeline,
     engine: Engine,
     images: Sequence[EngineImage],
     names: Mapping[Digest, Reference | None],
-    spare: bool,
-) -> dict[Digest, Ingested | ArvDockerError]:
-    """What became of each image that was in the save."""
+    *,
+    dedup: bool,
+) -> dict[Digest, IngestResult | ArvDockerError]:
+    """Save the images at once, upload and record each; results of those that were in the save."""
+    uploader = pipeline.uploader
     diff_ids = [diff_id for image in images for diff_id in image.diff_ids]
     expected = Expected([image.id for image in images], diff_ids, size=None)
     with engine.save([str(image.id) for image in images]) as stream:
-        joint = storing.store_every(
-            StreamedArchive(stream), expected, f"storing {len(images)} images in Keep", spare=spare
-        )
-    results: dict[Digest, Ingested | ArvDockerError] = {}
+        title = f"storing {len(images)} images in Keep"
+        upload = uploader.upload_every(StreamedArchive(stream), expected, title, dedup=dedup)
+    results: dict[Digest, IngestResult | ArvDockerError] = {}
     for image_id in expected.image_ids:
-        archive = joint.images.get(image_id)
+        archive = upload.images.get(image_id)
         if isinstance(archive, StoredArchive):
-            written = storing.share_of(joint, archive, (image_id,))
+            uploaded = uploader.share_of(upload, archive, (image_id,))
             try:
-                results[image_id] = storing.catalogue(written, names[image_id])
-                storing.forget(image_id)
+                results[image_id] = pipeline.records.record(uploaded, names[image_id])
+                uploader.forget(image_id)
             except ArvDockerError as error:
                 results[image_id] = error
         elif archive is not None:

@@ -9,9 +9,9 @@ other cluster has are not read; one of another layout (upstream's) goes block by
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..arvados.catalog import links, resolver
 from ..arvados.catalog.resolver import DIGEST, REPO_TAG
@@ -26,9 +26,11 @@ from ..model.image import Digest
 from ..model.manifest_text import locators
 from ..model.reference import ImageId, Reference
 from ..store import tarballs
-from .dry_run import Planned, large, planned
-from .options import Ingested, Options
-from .records import Cataloguing
+from .dry_run import IngestPlan, large, plan_for
+from .options import Options
+from .preflight import Preflight
+from .records import ImageRecords
+from .results import IngestResult
 from .service import Ingest
 
 _BLOCK = re.compile(r"(?<= )([0-9a-f]{32}\+\d+)\S*")
@@ -49,8 +51,8 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
-    """An image that the other cluster has now, under all its names; the same counts as ``Ingested``."""
+class CopyResult:
+    """An image that the other cluster has now, under all its names; the same counts as ``IngestResult``."""
 
     uuid: str
     pdh: str
@@ -58,17 +60,17 @@ class Copied:
     names: tuple[str, ...]
     already: bool
     bytes_sent: int
-    bytes_spared: int
+    bytes_skipped: int = field(metadata={"json": "bytes_spared"})
     links_written: int
 
 
-def one(source: Cluster, text: str) -> Candidate:
+def image_named(source: Cluster, text: str, trust: Trust) -> Candidate:
     """The image that ``text`` means there, with its other names; raises what ``catalogue.resolve`` raises."""
     found = resolver.collection_with_uuid(source, resolver.resolve(source, text).collection)
-    return _candidate(source, found)
+    return _candidate(source, found, trust)
 
 
-def every(source: Cluster, project: str | None = None) -> list[Candidate]:
+def images_of(source: Cluster, trust: Trust, project: str | None = None) -> list[Candidate]:
     """Every image of the cluster that this user can read, or those that a project owns, each once.
 
     What was linked first comes first: of images that were made at the same time, and all by one name (a build that can
@@ -83,7 +85,7 @@ def every(source: Cluster, project: str | None = None) -> list[Candidate]:
     for row in rows:
         if (name := _name(f"{row.repository}:{row.tag}")) is not None and row.repository != "<none>":
             named.setdefault(row.collection.uuid, []).append(name)
-    digests = _digests(source, found.values())
+    digests = _digests(source, found.values(), trust)
     candidates = []
     for uuid in uuids:
         with suppress(ContentError, KeyError):  # a link may lead to what is no image
@@ -92,7 +94,7 @@ def every(source: Cluster, project: str | None = None) -> list[Candidate]:
     return candidates
 
 
-class Copying:
+class Copier:
     """Copies images from one cluster to another."""
 
     def __init__(self, source: Cluster, target: Cluster, options: Options, progress: Progress) -> None:
@@ -102,19 +104,19 @@ class Copying:
         self._progress = progress
         self._coming: dict[Digest, int] = {}
 
-    def plan(self, image: Candidate) -> Planned:
+    def plan(self, image: Candidate) -> IngestPlan:
         """What ``run`` would do, after those that were planned before; reads no more than the head of the image."""
         stored = StoredImage(self._source, image.collection)
-        records = Cataloguing(self._target, self._for(image, stored), self._progress)
+        records = ImageRecords(self._target, self._for(image, stored), self._progress)
         diff_ids = stored.config.diff_ids if stored.is_ours else ()
         total = stored.layout.size if stored.is_ours else stored.file.size
         about = (str(image), image.image_id)
-        found = planned(self._target, records, *about, diff_ids=diff_ids, total=total, coming=self._coming)
+        found = plan_for(self._target, records, *about, diff_ids=diff_ids, total=total, coming=self._coming)
         if stored.is_ours:
             self._coming |= large(stored.sizes)
         return found
 
-    def run(self, image: Candidate) -> Copied:
+    def run(self, image: Candidate) -> CopyResult:
         """Copies an image, its hash link, and a link for each of its names and further digests.
 
         Raises what verifying and storing it raise; then the other cluster has no collection and no link of it.
@@ -122,21 +124,21 @@ class Copying:
         stored = StoredImage(self._source, image.collection)
         options = self._for(image, stored)
         first = next(iter(image.names), None)
-        records = Cataloguing(self._target, options, self._progress)
+        records = ImageRecords(self._target, options, self._progress)
         if stored.is_ours:
             name = first or ImageId(image.image_id.hex)
             done = Ingest(self._target, options, self._progress).from_image(stored, name)
         else:
-            with tarballs.locked(tarballs.cache_folder(), image.image_id, self._waiting(image)):
-                done = records.known(image.image_id, first) or self._verbatim(records, stored, first)
+            with tarballs.locked(options.cache, image.image_id, self._progress.say):
+                done = records.find_and_complete(image.image_id, first) or self._verbatim(records, stored, first)
         own = (stored.config.digest, stored.layout.manifest_digest)
         digests = [digest for digest in image.digests if digest not in own]
         written = done.links_written + self._named(records, image, digests)
         if done.pdh != image.collection.pdh and not done.already:
             raise NotVerified(f"{image} became {done.pdh}, and was {image.collection.pdh}.")
         names = tuple(name.link_name for name in image.names)
-        return Copied(
-            done.uuid, done.pdh, image.image_id, names, done.already, done.bytes_sent, done.bytes_spared, written
+        return CopyResult(
+            done.uuid, done.pdh, image.image_id, names, done.already, done.bytes_sent, done.bytes_skipped, written
         )
 
     def _for(self, image: Candidate, stored: StoredImage) -> Options:
@@ -144,17 +146,17 @@ class Copying:
         by_manifest = image.image_id == stored.layout.manifest_digest
         return replace(self._options, by_manifest=by_manifest, image_ids=())
 
-    def _named(self, records: Cataloguing, image: Candidate, digests: Sequence[Digest]) -> int:
+    def _named(self, records: ImageRecords, image: Candidate, digests: Sequence[Digest]) -> int:
         """Links the image by its further names, and the digests by which its source called it; how many that took."""
         further = image.names[1:] or ((None,) if digests else ())
-        done = (records.known(image.image_id, name, digests=digests) for name in further)
+        done = (records.find_and_complete(image.image_id, name, digests=digests) for name in further)
         return sum(found.links_written for found in done if found is not None)
 
-    def _verbatim(self, records: Cataloguing, stored: StoredImage, name: Reference | None) -> Ingested:
+    def _verbatim(self, records: ImageRecords, stored: StoredImage, name: Reference | None) -> IngestResult:
         """Copies the blocks as they are, after finding that they hold the image."""
-        records.check_cluster()
+        Preflight(self._target, records.options, self._progress).check()
         verify.verify(self._source, stored.collection, quick=False, progress=self._progress)
-        sent = SentBlocks(tarballs.cache_folder(), self._target, stored.file.image_id)
+        sent = SentBlocks(self._options.cache, self._target, stored.file.image_id)
         before = sent.blocks
         try:
             done = self._block_by_block(records, stored, name, sent, before)
@@ -167,18 +169,14 @@ class Copying:
         sent.discard()
         return done
 
-    def _waiting(self, image: Candidate) -> Iterator[None]:
-        self._progress.say(f"another process works on image {image.image_id.short}; waiting for it")
-        yield
-
     def _block_by_block(
         self,
-        records: Cataloguing,
+        records: ImageRecords,
         stored: StoredImage,
         name: Reference | None,
         sent: SentBlocks,
         before: Mapping[str, str],
-    ) -> Ingested:
+    ) -> IngestResult:
         """Sends the blocks that are not among those ``before``, and makes a collection of all."""
         there = dict(before)
         count = 0
@@ -194,19 +192,18 @@ class Copying:
         return records.adopt(text, stored.file.image_id, name, links.timestamp_of(stored.config), bytes_sent=count)
 
 
-def _candidate(source: Cluster, collection: CollectionRecord) -> Candidate:
+def _candidate(source: Cluster, collection: CollectionRecord, trust: Trust) -> Candidate:
     linked = resolver.links_to(source, [collection.uuid], [REPO_TAG])
     names = dict.fromkeys(name for link in linked if (name := _name(link.name)) is not None)
-    digests = _digests(source, [collection]).get(collection.uuid, ())
+    digests = _digests(source, [collection], trust).get(collection.uuid, ())
     return Candidate(collection, image_file(collection).image_id, tuple(names), digests)
 
 
-def _digests(source: Cluster, collections: Iterable[CollectionRecord]) -> dict[str, tuple[Digest, ...]]:
+def _digests(source: Cluster, collections: Iterable[CollectionRecord], trust: Trust) -> dict[str, tuple[Digest, ...]]:
     """The digests by which engines and registries call the images in some collections, by UUID.
 
     By the word of trusted users alone: our own link will say it on the other cluster.
     """
-    trust = Trust.configured(source)
     by_uuid = {collection.uuid: collection for collection in collections}
     found: dict[str, tuple[Digest, ...]] = {}
     for some in batches(by_uuid):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from ..archive.canonical import ALIGNED_SPAN, span_length
@@ -13,26 +13,26 @@ from ..arvados.dedup import LayerLookup
 from ..arvados.resume import SentBlocks
 from ..engines import Engine
 from ..errors import UsageError
-from ..local.progress import size_text
+from ..local.progress import Progress, size_text
 from ..model.image import Digest
 from ..model.reference import ImageId, Reference
-from ..store import tarballs
 from ..transports import OpenedImage, Source
-from .lookup import Held
-from .options import Beside
-from .records import Cataloguing
+from .from_keep import find_in_keep
+from .lookup import Found
+from .records import ImageRecords
+from .results import TwinCollection
 from .upload import bytes_of
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class IngestPlan:
     """What would be done with one image. ``uuid`` is the collection that has it already, None if it is to be stored.
 
-    ``size_text`` is about its number of bytes, None where it is not known before it is read. Of its ``layers``
+    ``size`` is about its number of bytes, None where it is not known before it is read. Of its ``layers``
     Keep has ``layers_held``, of ``bytes_held`` bytes, and an interrupted run left blocks of ``bytes_resumed`` bytes
     there, some of which may be other images'. ``bytes_to_send`` is about what would go to Keep, at most. What images
     that were planned before bring counts as there, as far as that is known.
-    ``beside`` is the collection under its other digest, where that is wanted too.
+    ``twin`` is the collection under its other digest, where that is wanted too; in JSON it is called ``beside``.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Planned:
     bytes_held: int
     bytes_resumed: int
     bytes_to_send: int | None
-    beside: Beside | None = None
+    twin: TwinCollection | None = field(default=None, metadata={"json": "beside"})
 
     def __str__(self) -> str:
         return f"{self.name}: {self._first}{self._second}"
@@ -64,30 +64,33 @@ class Planned:
 
     @property
     def _second(self) -> str:
-        if self.beside is None:
+        if self.twin is None:
             return ""
-        called = self.beside.image_id or "its other digest"
-        if self.beside.uuid is not None:
-            return f"; under {called} too, as {self.beside.uuid}"
+        called = self.twin.image_id or "its other digest"
+        if self.twin.uuid is not None:
+            return f"; under {called} too, as {self.twin.uuid}"
         again = self.uuid is not None and self.bytes_to_send
         return f"; under {called} too, " + ("to be read and stored" if again else "of the same blocks")
 
 
-class Planning:
+class IngestPlanner:
     """What would be done with images; nothing is written."""
 
-    def __init__(self, cluster: Cluster, records: Cataloguing) -> None:
+    def __init__(self, cluster: Cluster, records: ImageRecords, progress: Progress) -> None:
         """Of images that go into this cluster, whose records these are."""
         self._cluster = cluster
         self._records = records
+        self._progress = progress
         self._coming: dict[Digest, int] = {}
 
-    def engine(self, engine: Engine, name: Reference | ImageId) -> Planned:
+    def engine(self, engine: Engine, name: Reference | ImageId) -> IngestPlan:
         """What ``Ingest.from_engine`` would do."""
         image = engine.inspect(name)
-        return planned(self._cluster, self._records, str(name), image.id, diff_ids=image.diff_ids, total=image.size)
+        return plan_for(self._cluster, self._records, str(name), image.id, diff_ids=image.diff_ids, total=image.size)
 
-    def source(self, source: Source, name: Reference | ImageId | None, otherwise: Reference | None = None) -> Planned:
+    def source(
+        self, source: Source, name: Reference | ImageId | None, otherwise: Reference | None = None
+    ) -> IngestPlan:
         """What ``Ingest.from_source`` would do. The source is opened, and none of its layers read."""
         if (place := source.in_engine()) is not None:
             return self.engine(place.engine, place.name)
@@ -96,85 +99,86 @@ class Planning:
                 raise UsageError("what is piped in is known only when all of it was read; save it to a file first.")
             return self.image(image, str(name or otherwise or image.config.digest))
 
-    def image(self, image: OpenedImage, called: str) -> Planned:
+    def image(self, image: OpenedImage, called: str) -> IngestPlan:
         """What ``Ingest.from_image`` would do with an image ``called`` so, after those that were planned before."""
         config, total = image.config, image.known_size
         coming = large(image.known_sizes) if total is not None else {}
         about = (called, config.digest)
-        found = planned(
+        found = plan_for(
             self._cluster, self._records, *about, diff_ids=config.diff_ids, total=total, coming=self._coming
         )
         self._coming |= coming
         return found
 
-    def keep(self, name: Reference | ImageId) -> Planned | None:
+    def keep(self, name: Reference | ImageId) -> IngestPlan | None:
         """What ``Ingest.from_keep`` would do; None if there is no such image."""
-        found = self._records.in_keep(name)
-        if found is None:
+        image = find_in_keep(self._cluster, name, self._records.trust, self._progress)
+        if image is None:
             return None
-        plan = planned(self._cluster, self._records, str(name), found[0])
+        plan = plan_for(self._cluster, self._records, str(name), image.image_id)
         if plan.uuid is None and plan.bytes_to_send is None:  # strangers say so, and it would be compared
-            return replace(plan, uuid=found[1].uuid, bytes_to_send=0)
+            return replace(plan, uuid=image.collection.uuid, bytes_to_send=0)
         return plan
 
 
-def planned(
+def plan_for(
     cluster: Cluster,
-    records: Cataloguing,
+    records: ImageRecords,
     name: str,
     image_id: Digest,
     *,
     diff_ids: Sequence[Digest] = (),
     total: int | None = None,
     coming: Mapping[Digest, int] = MappingProxyType({}),
-) -> Planned:
+) -> IngestPlan:
     """The plan for one image, which its source calls ``image_id``; raises ClusterError.
 
     ``coming`` are large layers, with their bytes, that Keep will have by then, from images before this one.
     """
     layers = list(dict.fromkeys(diff_ids))
     first, *others = records.options.kinds
-    held = records.held(image_id, diff_ids)
-    there = held.holders.get(first)
-    besides = [_beside(held, kind) for kind in others]
-    found = Planned(
+    found = records.look_up(image_id, diff_ids)
+    collection = found.by_kind.get(first)
+    twins = [_twin(found, kind) for kind in others]
+    plan = IngestPlan(
         name=name,
-        image_id=there.image_id if there else held.ids.get(first, image_id),
-        uuid=there.collection.uuid if there else None,
-        size=held.source.layout.size if total is None and held.source is not None else total,
+        image_id=collection.image_id if collection else found.ids.get(first, image_id),
+        uuid=collection.collection.uuid if collection else None,
+        size=found.source.layout.size if total is None and found.source is not None else total,
         layers=len(layers),
         layers_held=len(layers),
         bytes_held=total or 0,
         bytes_resumed=0,
         bytes_to_send=0,
-        beside=next(iter(besides), None),
+        twin=next(iter(twins), None),
     )
-    if held.has(records.options.kinds):
-        return found
+    if found.suffices(records.options.kinds):
+        return plan
     if records.options.force:
-        return replace(found, layers_held=0, bytes_held=0, bytes_to_send=total)
+        return replace(plan, layers_held=0, bytes_held=0, bytes_to_send=total)
     known = LayerLookup(cluster, layers, records.trust)
-    parts = known.layers_in_keep(layers)
-    there_then = {diff_id: coming[diff_id] for diff_id in layers if diff_id in coming}
+    held = known.layers_in_keep(layers)
+    held_then = {diff_id: coming[diff_id] for diff_id in layers if diff_id in coming}
     # Packed ones go out with others of theirs.
-    in_keep = sum((there_then | {it.diff_id: it.size for it in parts.values() if it.locators}).values())
-    resumed = SentBlocks(tarballs.cache_folder(), cluster, image_id).blocks.keys() - known.blocks.keys()
+    aligned = {layer.diff_id: layer.size for layer in held.values() if layer.locators}
+    bytes_held = sum((held_then | aligned).values())
+    resumed = SentBlocks(records.options.cache, cluster, image_id).blocks.keys() - known.blocks.keys()
     return replace(
-        found,
-        layers_held=len(parts.keys() | there_then.keys()),
-        bytes_held=in_keep,
+        plan,
+        layers_held=len(held.keys() | held_then.keys()),
+        bytes_held=bytes_held,
         bytes_resumed=bytes_of(resumed),
-        bytes_to_send=None if total is None else max(0, total - in_keep),
+        bytes_to_send=None if total is None else max(0, total - bytes_held),
     )
 
 
 def large(sizes: Mapping[Digest, int]) -> dict[Digest, int]:
-    """Those of some layers that make blocks of their own, the same in every image; by their bytes."""
+    """The layers among some that make blocks of their own, the same in every image; by their bytes."""
     return {diff_id: size for diff_id, size in sizes.items() if span_length(size) >= ALIGNED_SPAN}
 
 
-def _beside(held: Held, kind: str) -> Beside:
-    holder = held.holders.get(kind)
-    if holder is None:
-        return Beside(None, None, held.ids.get(kind), already=False)
-    return Beside(holder.collection.uuid, holder.collection.pdh, holder.image_id, already=True)
+def _twin(found: Found, kind: str) -> TwinCollection:
+    stored = found.by_kind.get(kind)
+    if stored is None:
+        return TwinCollection(None, None, found.ids.get(kind), already=False)
+    return TwinCollection(stored.collection.uuid, stored.collection.pdh, stored.image_id, already=True)

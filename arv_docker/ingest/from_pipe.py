@@ -11,44 +11,44 @@ from collections.abc import Iterator, Sequence
 from ..archive.stream import StreamedArchive
 from ..errors import ArvDockerError
 from ..model.reference import ImageId, Reference, references_in
+from ..store import tarballs
 from ..transports import OpenedImage
 from . import link_names
-from .options import Ingested
-from .records import Written
-from .upload import UNKNOWN, Storing
+from .batch import Pipeline
+from .results import IngestResult
+from .upload import UNKNOWN, UploadedImage
 
 
-def one(
-    storing: Storing, image: OpenedImage, name: Reference | ImageId | None, otherwise: Reference | None
-) -> Ingested:
-    """One image, linked as by ``Ingest.from_source``."""
-    written = storing.store(image, UNKNOWN, spare=False)
-    label = link_names.of_source(image, name, otherwise)
-    return _recorded(storing, written, [label] if label else [])
+def store_one(
+    pipeline: Pipeline, image: OpenedImage, name: Reference | ImageId | None, otherwise: Reference | None
+) -> IngestResult:
+    """Store one image, linked as by ``Ingest.from_source``."""
+    uploaded = pipeline.uploader.upload(image, UNKNOWN, dedup=False)
+    link_name = link_names.of_source(image, name, otherwise)
+    return _record(pipeline, uploaded, [link_name] if link_name else [])
 
 
-def every(storing: Storing, archive: StreamedArchive) -> Iterator[tuple[str, Ingested | ArvDockerError]]:
-    """Every image of an archive: what it is called, and what became of it, linked by every name that the archive
+def store_every(pipeline: Pipeline, archive: StreamedArchive) -> Iterator[tuple[str, IngestResult | ArvDockerError]]:
+    """Store every image of an archive: what it is called, and the result, linked by every name that the archive
     gives it."""
-    joint = storing.store_every(archive, UNKNOWN, "storing in Keep", spare=False)
+    upload = pipeline.uploader.upload_every(archive, UNKNOWN, "storing in Keep", dedup=False)
     for listed, image in archive.every():
-        found = image if isinstance(image, ArvDockerError) else joint.images[image.digest]
-        if isinstance(found, ArvDockerError):
-            yield str(listed), found
+        stored = image if isinstance(image, ArvDockerError) else upload.images[image.digest]
+        if isinstance(stored, ArvDockerError):
+            yield str(listed), stored
             continue
-        written = storing.share_of(joint, found, listed.digests)
+        uploaded = pipeline.uploader.share_of(upload, stored, listed.digests)
         try:
-            yield str(listed), _recorded(storing, written, references_in(listed.tags))
+            yield str(listed), _record(pipeline, uploaded, references_in(listed.tags))
         except ArvDockerError as error:
             yield str(listed), error
 
 
-def _recorded(storing: Storing, written: Written, names: Sequence[Reference]) -> Ingested:
-    """An image whose blocks are in Keep, with a collection, if it has none there, and linked by these names."""
-    image_id = written.stored.layout.config.digest
+def _record(pipeline: Pipeline, uploaded: UploadedImage, names: Sequence[Reference]) -> IngestResult:
+    """Make a collection for an image whose blocks are in Keep, if it has none there, and link it by these names."""
+    image_id = uploaded.archive.layout.config.digest
     first = next(iter(names), None)
-    with storing.locked(image_id):
-        known = None
-        if not storing.options.force:
-            known = storing.records.known(image_id, first, digests=written.digests)
-        return storing.records.also_called(known or storing.catalogue(written, first), image_id, names[1:])
+    records = pipeline.records
+    with tarballs.locked(pipeline.options.cache, image_id, pipeline.progress.say):
+        result = records.find_and_complete(image_id, first, digests=uploaded.digests)
+        return records.add_names(result or records.record(uploaded, first), image_id, names[1:])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""By which name an image is linked: what the user called it, else what its source does. Pure rules."""
+"""Names by which images are linked: what the user called one, else what its source does. Pure rules."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ def of_engine(name: Reference | ImageId, image: EngineImage) -> Reference | None
     """The name to link an engine's image by; None where the user gave (the beginning of) its ID."""
     if isinstance(name, ImageId):
         return None
-    called_so = name in references_in(image.tags)
-    return None if name.as_id is not None and not called_so else name
+    is_tag = name in references_in(image.tags)
+    return None if name.as_id is not None and not is_tag else name
 
 
 def of_source(image: OpenedImage, name: Reference | ImageId | None, otherwise: Reference | None) -> Reference | None:
     """The name to link an image of a source by; None where the user gave (the beginning of) its ID.
 
-    Where he gave nothing, the first name that an archive gives it, or else ``otherwise``.
+    Where the user gave nothing, the first name that an archive gives it, or else ``otherwise``.
     """
     if name is None:
-        return next(iter(given(image)), otherwise)
+        return next(iter(archive_names(image)), otherwise)
     if isinstance(name, ImageId) or (name.as_id is not None and name.as_id.matches(image.config.digest)):
         return None
     return name
 
 
-def given(image: OpenedImage) -> tuple[Reference, ...]:
+def archive_names(image: OpenedImage) -> tuple[Reference, ...]:
     """The names that an archive gives an image; of a stream they are there when it was read."""
     return references_in(image.tags)

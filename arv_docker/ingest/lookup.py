@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which collections hold an image, and which of its digests their files are named by.
+"""Looking up an image: the collections that hold it, and which of its digests their files are named by.
 
 The rules are those of docs/spec/archive.md#file-name and docs/spec/archive.md#digest-links.
 
@@ -14,6 +14,7 @@ asked for. One that is named by a manifest digest alone has such a link to itsel
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -29,9 +30,11 @@ from ..local.progress import Progress, size_text
 from ..local.settings import CONFIG, MANIFEST
 from ..model.image import Digest
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class StoredUnder:
     """A collection that holds an image beyond doubt, its file named by ``image_id``, and the link that says so.
 
     ``stored`` is its archive, if that was looked into.
@@ -44,25 +47,25 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """What a cluster has of an image.
+class Found:
+    """Everything that a cluster has of an image.
 
-    ``holders`` are collections by what names their files (CONFIG, MANIFEST), and ``ids`` the
-    image's digests by the same, as far as they are known. ``source`` is one of the holders whose
+    ``by_kind`` are collections by the kind of digest that names their files (CONFIG, MANIFEST), and ``ids`` the
+    image's digests by the same, as far as they are known. ``source`` is one of the collections whose
     blocks make the collection under another digest. ``links`` are all by any of these digests.
     """
 
-    holders: Mapping[str, Holder] = field(default_factory=dict)
+    by_kind: Mapping[str, StoredUnder] = field(default_factory=dict)
     ids: Mapping[str, Digest] = field(default_factory=dict)
     source: StoredImage | None = None
     links: tuple[Link, ...] = ()
 
-    def has(self, kinds: Iterable[str]) -> bool:
+    def suffices(self, kinds: Iterable[str]) -> bool:
         """Whether nothing of the image has to be read to have it under all these digests."""
-        return all(kind in self.holders or self.source is not None for kind in kinds)
+        return all(kind in self.by_kind or self.source is not None for kind in kinds)
 
 
-class Holders:
+class ImageLookup:
     """Finds the collections that hold an image. ``owner`` is whose are preferred."""
 
     def __init__(self, cluster: Cluster, trust: Trust, owner: str, progress: Progress) -> None:
@@ -79,48 +82,78 @@ class Holders:
         also: Sequence[str] = (),
         diff_ids: Sequence[Digest] = (),
         read_back: bool = True,
-    ) -> Held:
-        """What there is of the image that its source calls ``image_id``, whichever of its digests that is.
+    ) -> Found:
+        """Return everything that Keep has of the image that its source calls ``image_id``, whichever digest that is.
 
         ``kinds`` are wanted. Links by the names in ``also`` are asked for with the others. An index's digest may stand
         for the images of several platforms: then ``diff_ids``, if they are known, say which is meant. What only
-        strangers say is read back, unless ``read_back`` is False.
+        strangers say is read back, unless ``read_back`` is False. There are three cases:
+
+        ========================================  =====================================================
+        wanted by the config's digest alone, and  ``_by_config``: the links say it all
+        nobody calls an image by this digest
+        the archives are not canonical ones       ``_in_other_layout``: used as they are, whatever names
+                                                  their files
+        a canonical archive was looked into       ``_under_both``: its head says both digests
+        ========================================  =====================================================
         """
         links = self._links([str(image_id), *also])
-        found = self._by_hash(image_id, links, read_back=read_back)
-        others = self._by_digest(image_id, links)
-        if not others and list(kinds) == [CONFIG]:
-            return Held(_first({CONFIG: found}), links=links)
-        opened = [it for each in (*found, *others) if (it := self._opened(each, deep=MANIFEST in kinds)) is not None]
-        first = next((it.stored for it in opened if it.stored is not None and _has(it.stored, diff_ids)), None)
-        if first is None:  # of another layout: it is used as it is, whatever names it
-            return Held(_first({CONFIG: [it for it in opened if it.stored is None]}), links=links)
-        opened = [it for it in opened if it.stored is None or it.stored.config == first.config]
-        ids = {CONFIG: first.config.digest, MANIFEST: first.layout.manifest_digest}
-        ours = next((it.stored for it in opened if it.stored is not None and it.stored.is_ours), None)
-        links += self._links([str(it) for it in ids.values() if it != image_id])
-        holders: dict[str, Holder] = {}
-        for it in opened:
-            holders.setdefault(CONFIG if it.image_id == ids[CONFIG] or it.stored is None else MANIFEST, it)
-        missing = [kind for kind in kinds if kind not in holders]
-        read_back = read_back and ours is None
-        further = {kind: self._by_hash(ids[kind], links, read_back=read_back) for kind in missing}
-        return Held(holders | _first(further), ids, ours, links)
+        by_hash = self._by_hash(image_id, links, read_back=read_back)
+        by_digest = self._by_digest(image_id, links)
+        if not by_digest and list(kinds) == [CONFIG]:
+            return self._by_config(by_hash, links)
+        looked_into = [self._look_into(each, deep=MANIFEST in kinds) for each in (*by_hash, *by_digest)]
+        candidates = [each for each in looked_into if each is not None]
+        described = (each.stored for each in candidates if each.stored is not None and _has(each.stored, diff_ids))
+        image = next(described, None)
+        if image is None:
+            return self._in_other_layout(candidates, links)
+        return self._under_both(image, candidates, [*kinds], links, image_id, read_back=read_back)
 
-    def under(self, ids: Mapping[str, Digest], *, also: Sequence[str] = ()) -> Held:
-        """What there is of the image with these digests, by the word of trusted users."""
+    def find_trusted(self, ids: Mapping[str, Digest], *, also: Sequence[str] = ()) -> Found:
+        """Return everything that Keep has of the image with these digests, by the word of trusted users."""
         links = self._links([*map(str, ids.values()), *also])
-        found = {kind: self._by_hash(image_id, links, read_back=False) for kind, image_id in ids.items()}
-        return Held(_first(found), ids, None, links)
+        by_kind = {kind: self._by_hash(image_id, links, read_back=False) for kind, image_id in ids.items()}
+        return Found(_preferred(by_kind), ids, None, links)
 
-    # -- private -------------------------------------------------------------------------
+    # -- the cases ---------------------------------------------------------------------------
+
+    def _by_config(self, by_hash: Sequence[StoredUnder], links: tuple[Link, ...]) -> Found:
+        return Found(_preferred({CONFIG: by_hash}), links=links)
+
+    def _in_other_layout(self, candidates: Sequence[StoredUnder], links: tuple[Link, ...]) -> Found:
+        return Found(_preferred({CONFIG: [each for each in candidates if each.stored is None]}), links=links)
+
+    def _under_both(
+        self,
+        image: StoredImage,
+        candidates: Sequence[StoredUnder],
+        kinds: Sequence[str],
+        links: tuple[Link, ...],
+        image_id: Digest,
+        *,
+        read_back: bool,
+    ) -> Found:
+        ids = {CONFIG: image.config.digest, MANIFEST: image.layout.manifest_digest}
+        same = [each for each in candidates if each.stored is None or each.stored.config == image.config]
+        source = next((each.stored for each in same if each.stored is not None and each.stored.is_ours), None)
+        links += self._links([str(digest) for digest in ids.values() if digest != image_id])
+        by_kind: dict[str, StoredUnder] = {}
+        for each in same:
+            by_kind.setdefault(CONFIG if each.image_id == ids[CONFIG] or each.stored is None else MANIFEST, each)
+        missing = [kind for kind in kinds if kind not in by_kind]
+        read_back = read_back and source is None
+        further = {kind: self._by_hash(ids[kind], links, read_back=read_back) for kind in missing}
+        return Found(by_kind | _preferred(further), ids, source, links)
+
+    # -- what links say ----------------------------------------------------------------------
 
     def _links(self, names: Sequence[str]) -> tuple[Link, ...]:
         """Every link by one of these names, in one request."""
         classes = ["link_class", "in", [HASH, REPO_TAG, DIGEST]]
         return tuple(self._cluster.links([classes, ["name", "in", list(dict.fromkeys(names))]]))
 
-    def _by_hash(self, image_id: Digest, links: Iterable[Link], *, read_back: bool) -> list[Holder]:
+    def _by_hash(self, image_id: Digest, links: Iterable[Link], *, read_back: bool) -> list[StoredUnder]:
         """The collections whose file is named so, the preferred first.
 
         A link of somebody who is not trusted is only a hint: then the collection is read back
@@ -131,32 +164,36 @@ class Holders:
         if not named:
             return []
         collections = resolver.collections_of(self._cluster, named, manifest=True)
-        pairs = [
-            Holder(image_id, link, collections[link.head_uuid])
+        linked = [
+            StoredUnder(image_id, link, collections[link.head_uuid])
             for link in sorted(named, key=sort_key, reverse=True)
             if link.head_uuid in collections and _lasts(collections[link.head_uuid], image_id)
         ]
-        sure = [it for it in pairs if self._trust.attests(it.link, it.collection)]
-        if not sure and read_back:
-            sure = [it for it in pairs[:1] if self._reads_back(it)]
-        return sorted(sure, key=lambda it: it.collection.owner_uuid != self._owner)
+        attested = [each for each in linked if self._trust.attests(each.link, each.collection)]
+        if attested:
+            log.debug("%s is known: attested by %s", image_id, ", ".join(each.link.uuid for each in attested))
+        elif read_back:
+            attested = [each for each in linked[:1] if self._holds_image(each)]
+        return sorted(attested, key=lambda each: each.collection.owner_uuid != self._owner)
 
-    def _by_digest(self, digest: Digest, links: Iterable[Link]) -> list[Holder]:
+    def _by_digest(self, digest: Digest, links: Iterable[Link]) -> list[StoredUnder]:
         """The collections of images that trusted users' links call by another digest."""
         named = [link for link in links if link.link_class == DIGEST and link.name == str(digest)]
         collections = resolver.collections_of(self._cluster, named, manifest=True) if named else {}
-        found = []
+        attested = []
         for link in sorted(named, key=sort_key, reverse=True):
             collection = collections.get(link.head_uuid)
             if collection is not None and not collection.trash_at and self._trust.attests(link, collection):
                 try:
-                    found.append(Holder(image_file(collection).image_id, link, collection))
+                    attested.append(StoredUnder(image_file(collection).image_id, link, collection))
                 except ContentError:
                     continue
-        return sorted(found, key=lambda it: it.collection.owner_uuid != self._owner)
+        return sorted(attested, key=lambda each: each.collection.owner_uuid != self._owner)
 
-    def _opened(self, holder: Holder, *, deep: bool) -> Holder | None:
-        """The holder with its archive: of one that we made a small block is read; ``deep``: of any other much more.
+    # -- what archives say -------------------------------------------------------------------
+
+    def _look_into(self, holder: StoredUnder, *, deep: bool) -> StoredUnder | None:
+        """The collection with its archive: of one that we made a small block is read; ``deep``: of others much more.
 
         None if that is lost or damaged.
         """
@@ -168,7 +205,8 @@ class Holders:
             self._progress.say(f"{holder.collection.uuid} is not used: {error.message}")
             return None
 
-    def _reads_back(self, holder: Holder) -> bool:
+    def _holds_image(self, holder: StoredUnder) -> bool:
+        """Read the collection back and say whether it holds the image that its file is named after."""
         uuid = holder.collection.uuid
         about = size_text(image_file(holder.collection).size)
         self._progress.say(f"{uuid} was linked by somebody else: reading it back to compare, {about}")
@@ -184,9 +222,9 @@ def _lasts(collection: CollectionRecord, image_id: Digest) -> bool:
     return holds(collection, image_id) and not collection.trash_at
 
 
-def _first(found: Mapping[str, Sequence[Holder]]) -> dict[str, Holder]:
-    """The preferred holder of each kind that has one."""
-    return {kind: holders[0] for kind, holders in found.items() if holders}
+def _preferred(by_kind: Mapping[str, Sequence[StoredUnder]]) -> dict[str, StoredUnder]:
+    """The preferred collection of each kind that has one."""
+    return {kind: collections[0] for kind, collections in by_kind.items() if collections}
 
 
 def _has(stored: StoredImage, diff_ids: Sequence[Digest]) -> bool:

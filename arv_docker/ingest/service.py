@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Putting an image into Keep: find, read, canonicalise, store, link (docs/spec/ingest.md).
+"""Putting an image into Keep: lock, look up, read and upload if it is absent, record, name (docs/spec/ingest.md).
 
-Here is where images come from, and what is asked before they are read; ``storing`` stores them,
-``cataloguing`` has what the cluster's records say of them. What is piped in goes by ``piped``,
-several images that share layers by ``together``.
+``Ingest._ingest`` is the whole way. The steps are in pages of their own: ``preflight`` checks the cluster, ``records``
+looks up and writes collections and links, ``upload`` sends blocks, ``link_names`` says by which name an image is
+linked. ``batch`` has several images that share layers, and ``from_pipe`` what is piped in and known only at its end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,23 +17,25 @@ from ..archive.stream import StreamedArchive
 from ..arvados.client import Cluster
 from ..arvados.trust import Trust
 from ..engines import Engine, EngineImage
-from ..errors import ArvDockerError, ContentError, NoSuchImage
+from ..errors import ArvDockerError
 from ..images import tags
 from ..local.progress import Progress
 from ..model.image import Digest
 from ..model.reference import NAMELESS, ImageId, Reference
 from ..store import tarballs
-from ..transports import OpenedImage, Source, docker_archive
+from ..transports import OpenedImage, Source
 from ..transports.docker_archive import ArchiveFile
-from ..transports.docker_daemon import EngineSource
 from ..transports.names import Choice
 from . import batch, from_pipe, link_names
-from .dry_run import Planning
-from .options import Ingested, Options
-from .records import Cataloguing
-from .upload import Expected, Storing
+from .dry_run import IngestPlanner
+from .from_keep import find_in_keep
+from .options import Options
+from .preflight import Preflight
+from .records import ImageRecords
+from .results import IngestResult
+from .upload import Expected, ReusedBlocksRefused, UploadedImage, Uploader
 
-__all__ = ["Ingest", "Ingested", "Options"]
+__all__ = ["Ingest", "IngestResult", "Options"]
 
 
 class Ingest:
@@ -44,56 +46,75 @@ class Ingest:
         self._cluster = cluster
         self._options = options
         self._progress = progress
-        self._records = Cataloguing(cluster, options, progress, trust)
-        self._storing = Storing(cluster, self._records, progress)
+        self._preflight = Preflight(cluster, options, progress)
+        self._records = ImageRecords(cluster, options, progress, trust)
+        self._uploader = Uploader(cluster, options, progress, self._records.trust)
 
     def from_engine(
         self,
         engine: Engine,
         name: Reference | ImageId,
-        found: EngineImage | None = None,
+        image: EngineImage | None = None,
         called: Reference | None = None,
-    ) -> Ingested:
-        """The image that the engine calls ``name``. Linked by that name if it is one, by its ID alone otherwise.
+    ) -> IngestResult:
+        """Put the image that the engine calls ``name`` into Keep, linked by that name, or by its ID if it is none.
 
-        ``found`` is what the engine says of it, if it has been asked already; ``called`` is
+        ``image`` is what the engine says of it, if it has been asked already; ``called`` is
         another name to link it by.
         """
-        image = found or engine.inspect(name)
-        self._records.check_cluster()
-        label = called or link_names.of_engine(name, image)
-        with self._storing.locked(image.id) as image_file:
-            known = partial(self._records.known, image.id, label, diff_ids=image.diff_ids)
-            result = self._storing.unless_known(image.id, known, partial(self._read, engine, image, label, image_file))
-            if self._options.keep_tarball:
-                tarballs.keep(image_file, engine.name)
-            else:
-                tarballs.discard(image_file)
+        image = image or engine.inspect(name)
+        expected = Expected((image.id,), image.diff_ids, image.size)
+        upload = partial(self._uploader.upload_from_engine, engine, image)
+        return self._ingest(expected, called or link_names.of_engine(name, image), upload, engine=engine)
+
+    def from_image(
+        self, image: OpenedImage, name: Reference | ImageId | None, otherwise: Reference | None = None
+    ) -> IngestResult:
+        """Put an open image into Keep, its config known before its layers are read; linked as by ``from_source``."""
+        config = image.config
+        link_name = link_names.of_source(image, name, otherwise)
+        if link_name is not None:
+            tags.check_free(self._cluster, link_name, config.digest)
+        expected = Expected((config.digest,), config.diff_ids, image.known_size)
+
+        def upload(_: Path, dedup: bool) -> UploadedImage:
+            return self._uploader.upload(image, expected, dedup=dedup, name=link_name)
+
+        return self._ingest(expected, link_name, upload, digests=image.digests)
+
+    def _ingest(
+        self,
+        image: Expected,
+        link_name: Reference | None,
+        upload: Callable[[Path, bool], UploadedImage],
+        *,
+        digests: Sequence[Digest] = (),
+        engine: Engine | None = None,
+    ) -> IngestResult:
+        """Put one image into Keep; ``upload`` reads it and sends its blocks, ``engine`` is where it comes from."""
+        (image_id,) = image.image_ids
+        self._preflight.check()
+        with tarballs.locked(self._options.cache, image_id, self._progress.say) as tarball:
+            result = self._records.find_and_complete(image_id, link_name, digests=digests, diff_ids=image.diff_ids)
+            dedup = not self._options.force
+            while result is None:
+                uploaded = upload(tarball, dedup)
+                try:
+                    result = self._records.record(uploaded, link_name)
+                except ReusedBlocksRefused as refused:
+                    self._progress.say(str(refused))
+                    dedup = False  # every block is sent then, and none can be refused for that again
+            self._uploader.forget(image_id)
+            if engine is not None:
+                tarballs.settle(tarball, engine.name, keeping=self._options.keep_tarball)
         return result
 
-    def together(
-        self, engine: Engine, wanted: Sequence[tuple[Reference | ImageId, EngineImage]]
-    ) -> dict[Digest, Ingested | ArvDockerError]:
-        """Those of some images of an engine that nobody has stored yet and that share layers: read in one save,
-        so that what they share is exported and hashed once. By ID; what is not among them is for ``from_engine``.
-
-        What is wrong with one image is in its place. No tarball is left, for it would hold several.
-        """
-        self._records.check_cluster()
-        return batch.stored(self._storing, engine, wanted)
-
-    def from_archive(self, path: Path, name: Reference | ImageId | None) -> Ingested:
-        """The image in a docker-archive or OCI layout in a file, which may be compressed.
-
-        Of several images ``name`` says which; the only one is linked by ``name``, whatever the
-        archive calls it; without one, by the first name that the archive gives it.
-        """
-        return self.from_source(ArchiveFile(path, name, Choice(progress=self._progress)), name)
+    # -- other ways in -----------------------------------------------------------------------
 
     def from_source(
         self, source: Source, name: Reference | ImageId | None, otherwise: Reference | None = None
-    ) -> Ingested:
-        """The image of a source.
+    ) -> IngestResult:
+        """Put the image of a source into Keep.
 
         Linked by ``name``; without one, by the first name that an archive gives it, or by
         ``otherwise``. Of an image that is far away, layers that Keep has by a trusted link are
@@ -102,78 +123,74 @@ class Ingest:
         if (place := source.in_engine()) is not None:
             called = name if isinstance(name, Reference) else None
             return self.from_engine(place.engine, place.name, place.image, called)
-        self._records.check_cluster()
+        self._preflight.check()
         with source.open() as image:
             if image.streams:
-                return from_pipe.one(self._storing, image, name, otherwise)
+                return from_pipe.store_one(self._pipeline, image, name, otherwise)
             return self.from_image(image, name, otherwise)
 
-    def from_image(
-        self, image: OpenedImage, name: Reference | ImageId | None, otherwise: Reference | None = None
-    ) -> Ingested:
-        """An image that is open, its config known before its layers are read; linked as by ``from_source``."""
-        self._records.check_cluster()
-        config = image.config
-        label = link_names.of_source(image, name, otherwise)
-        if label is not None:
-            tags.check_free(self._cluster, label, config.digest)
-        expected = Expected((config.digest,), config.diff_ids, image.known_size)
-        known = partial(self._records.known, config.digest, label, digests=image.digests)
+    def from_archive(self, path: Path, name: Reference | ImageId | None) -> IngestResult:
+        """Put the image of a docker-archive or OCI layout in a file into Keep, which may be compressed.
 
-        def store(spare: bool) -> Ingested:
-            return self._storing.catalogue(self._storing.store(image, expected, spare=spare, called=label), label)
+        Of several images ``name`` says which; the only one is linked by ``name``, whatever the
+        archive calls it; without one, by the first name that the archive gives it.
+        """
+        return self.from_source(ArchiveFile(path, name, Choice(progress=self._progress)), name)
 
-        with self._storing.locked(config.digest):
-            return self._storing.unless_known(config.digest, known, store)
+    def from_keep(self, name: Reference | ImageId) -> IngestResult | None:
+        """Link an image that Keep has already and no engine does, and copy it into our project; None if there is none.
 
-    def under_its_names(self, image: OpenedImage) -> Ingested:
-        """The same, linked by every name that its archive gives it; the result has the first of them."""
-        done = self.from_image(image, None)
-        return self._records.also_called(done, image.config.digest, link_names.given(image)[1:])
+        A name counts by the word of trusted users alone, for nothing else says that it means
+        this image; an ID says so itself.
+        """
+        image = find_in_keep(self._cluster, name, self._records.trust, self._progress)
+        return None if image is None else self._records.find_and_complete(image.image_id, image.name)
 
-    def every_piped(self, archive: StreamedArchive) -> Iterator[tuple[str, Ingested | ArvDockerError]]:
-        """Every image of an archive that is read once, from its front: what it is called, and what became of it.
+    def shared(
+        self, engine: Engine, wanted: Sequence[tuple[Reference | ImageId, EngineImage]]
+    ) -> dict[Digest, IngestResult | ArvDockerError]:
+        """Put those of an engine's images into Keep that nobody has stored yet and that share layers, in one save.
+
+        What they share is exported and hashed once. By ID; what is not among them is for ``from_engine``.
+        What is wrong with one image is in its place. No tarball is left, for it would hold several.
+        """
+        self._preflight.check()
+        return batch.store_shared(self._pipeline, engine, wanted)
+
+    def under_its_names(self, image: OpenedImage) -> IngestResult:
+        """Put an open image into Keep, linked by every name that its archive gives it; the result has the first."""
+        result = self.from_image(image, None)
+        return self._records.add_names(result, image.config.digest, link_names.archive_names(image)[1:])
+
+    def every_piped(self, archive: StreamedArchive) -> Iterator[tuple[str, IngestResult | ArvDockerError]]:
+        """Put every image of an archive into Keep that is read once, from its front: what it is called, and the result.
 
         All are stored first, layers that they share once; each is linked by every name that the archive gives it.
         """
-        self._records.check_cluster()
-        yield from from_pipe.every(self._storing, archive)
+        self._preflight.check()
+        yield from from_pipe.store_every(self._pipeline, archive)
 
-    def from_keep(self, name: Reference | ImageId) -> Ingested | None:
-        """An image that Keep has already and no engine has to, as ``Cataloguing.from_keep`` finds it."""
-        return self._records.from_keep(name)
-
-    def named_uniquely(self, done: Ingested) -> Ingested:
-        """An image that was put into Keep, with one more name that can never mean another one
+    def name_uniquely(self, result: IngestResult) -> IngestResult:
+        """Give an image that was put into Keep one more name, which can never mean another one
         (docs/conformance.md#h20).
 
         Raises Shadowed if the cluster takes even that name for another collection.
         """
-        collection = self._cluster.collection(done.uuid)
-        name = Reference.parse(done.name or NAMELESS)
+        collection = self._cluster.collection(result.uuid)
+        name = Reference.parse(result.name or NAMELESS)
         unique = tags.link_uniquely(self._cluster, collection, name, self._records.trust, self._progress)
-        return replace(done, unique=unique)
+        return replace(result, unique=unique)
+
+    @property
+    def options(self) -> Options:
+        """How images are put into Keep."""
+        return self._options
 
     @cached_property
-    def plans(self) -> Planning:
-        """What would be done, and is not."""
-        return Planning(self._cluster, self._records)
+    def plans(self) -> IngestPlanner:
+        """Plans of what would be done; nothing is written."""
+        return IngestPlanner(self._cluster, self._records, self._progress)
 
-    # -- private -------------------------------------------------------------------------
-
-    def _read(
-        self, engine: Engine, image: EngineImage, name: Reference | None, image_file: Path, spare: bool
-    ) -> Ingested:
-        """Reads the image from a tarball that an earlier try left, else from the engine while it saves."""
-        store = partial(self._storing.store, expected=Expected((image.id,), image.diff_ids, image.size), spare=spare)
-        if self._options.use_cache and (kept := tarballs.prep_image_file(image_file)[0]) is not None:
-            try:
-                with kept:
-                    written = store(docker_archive.opened(kept.fileno(), ImageId(image.id.hex)))
-                return self._storing.catalogue(written, name)
-            except (ContentError, NoSuchImage) as error:
-                self._progress.say(f"the tarball in the cache is no good, saving the image again: {error.message}")
-        tarballs.discard(image_file)
-        with EngineSource(engine, image, image_file if self._options.use_cache else None).open() as streamed:
-            written = store(streamed)
-        return self._storing.catalogue(written, name)  # only now is it known that the engine's command ended well
+    @property
+    def _pipeline(self) -> batch.Pipeline:
+        return batch.Pipeline(self._options, self._records, self._uploader, self._progress)

@@ -20,9 +20,11 @@ from ..engines.building import Build
 from ..engines.output import steady_lines
 from ..errors import ClusterError, NoSuchImage, UsageError
 from ..local.progress import Progress, Silent, size_text
+from ..local.settings import settings
 from ..model.manifest import parse_platform
 from ..model.reference import DEFAULT_REGISTRY, Reference, parse_name
 from ..registry.credentials import Credentials
+from ..store.tarballs import cache_folder
 from .stream_progress import stream_progress
 
 if TYPE_CHECKING:
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
     from ..engines.container import Container
     from ..engines.docker import Docker
     from ..engines.podman import Podman
-    from ..ingest.options import Ingested
+    from ..ingest.options import Options
+    from ..ingest.results import IngestResult
 
 Value = TypeVar("Value")
 
@@ -137,13 +140,12 @@ class ContainerEngine:
 
     def check(self) -> None:
         """Raise what would keep a push from beginning: no cluster, a cluster out of reach, a project of others."""
-        from ..ingest.options import Options
-        from ..ingest.records import Cataloguing
+        from ..ingest.preflight import Preflight
 
         with self._cluster() as cluster:
-            Cataloguing(cluster, Options.configured(self._project), Silent()).check_cluster()
+            Preflight(cluster, self._options(), Silent()).check()
 
-    def push(self, image_spec: str) -> Generator[str, None, Ingested]:
+    def push(self, image_spec: str) -> Generator[str, None, IngestResult]:
         """Put an image of the engine into Keep, if Keep lacks it: yield lines of progress, and return the result.
 
         The last line names the collection and its portable data hash. Closing the generator ends the push, and the
@@ -182,14 +184,19 @@ class ContainerEngine:
         )
         return container.start_container(self._engine, wanted)
 
-    def _push(self, image_spec: str, progress: Progress) -> Ingested:
+    def _options(self) -> Options:
+        from ..ingest.options import Options
+
+        return Options.configured(settings(), cache_folder(), self._project)
+
+    def _push(self, image_spec: str, progress: Progress) -> IngestResult:
         from ..arvados.trust import Trust
-        from ..ingest.service import Ingest, Options
+        from ..ingest.service import Ingest
 
         name = parse_name(image_spec)
         image = self._engine.inspect(name)
         with self._cluster() as cluster:
-            ingest = Ingest(cluster, Options.configured(self._project), progress, Trust.configured(cluster))
+            ingest = Ingest(cluster, self._options(), progress, Trust.configured(cluster, settings()))
             stored = ingest.from_engine(self._engine, name, image)
             if self._labels_as_properties:
                 _add_properties(cluster, stored.uuid, _labels_of(image), progress)

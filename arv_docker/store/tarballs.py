@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -21,13 +21,14 @@ from ..engines import Engine
 from ..errors import ClusterError, DigestMismatch, DiskError
 from ..local import disk
 from ..local.disk import disk_errors, hash_of
-from ..local.progress import UNHEARD_STEP, Advance
+from ..local.progress import UNHEARD_STEP, Advance, Silent
 from ..local.settings import user_folder
 from ..model.image import Digest
 
 #: The form of our element of a ``.stat`` file.
 STAT_VERSION = 1
 
+_SILENT = Silent()
 _LONGEST_RECORD = 1 << 16
 _SIZE, _INODE, _DEVICE, _MTIME = 6, 1, 2, 8  # places in the list of os.fstat
 
@@ -168,23 +169,36 @@ def is_passing(image_file: Path) -> bool:
 
 
 @contextmanager
-def locked(folder: Path, image_id: Digest, waiting: Iterable[None] = ()) -> Iterator[Path]:
-    """Where the tarball of ``image_id`` belongs, while no other process works on that image.
+def locked(folder: Path, image_id: Digest, say: Callable[[str], None] = _SILENT.say) -> Iterator[Path]:
+    """The place of the tarball of ``image_id``, while no other process works on that image.
 
     The lock is the one of arv-keepdocker, ``<id>.tar.lock``; its file goes with the lock.
-    ``waiting`` is advanced once if another process has the lock, to tell the user.
+    ``say`` is told if another process has the lock.
     """
     image_file = folder / f"{image_id}.tar"
-    with disk.hold_lock(folder / f"{image_id}.tar.lock", waiting):
+    with disk.hold_lock(folder / f"{image_id}.tar.lock", _waiting(image_id, say)):
         for leftover in (_partial(image_file), _partial(stat_cache_name(image_file))):
             leftover.unlink(missing_ok=True)  # of a process that was killed
         yield image_file
+
+
+def settle(image_file: Path, engine: str, *, keeping: bool) -> None:
+    """Keep or discard the tarball of an image that is in Keep now."""
+    if keeping:
+        keep(image_file, engine)
+    else:
+        discard(image_file)
 
 
 def discard(image_file: Path) -> None:
     """Removes a tarball and its record."""
     stat_cache_name(image_file).unlink(missing_ok=True)
     image_file.unlink(missing_ok=True)
+
+
+def _waiting(image_id: Digest, say: Callable[[str], None]) -> Iterator[None]:
+    say(f"another process works on image {image_id.short}; waiting for it")
+    yield
 
 
 def _partial(path: Path) -> Path:

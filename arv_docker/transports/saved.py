@@ -34,7 +34,7 @@ class SavedSource(Source):
 
         Raises EngineError, DiskError, and NoSuchImage or ContentError for an engine that saved something else.
         """
-        with tarballs.locked(tarballs.cache_folder(), self._image.id, self._waiting()) as tarball:
+        with tarballs.locked(tarballs.cache_folder(), self._image.id, self._progress.say) as tarball:
             file, missing = tarballs.prep_image_file(tarball)
             if missing or file is None:
                 expected = self._image.size
@@ -52,7 +52,3 @@ class SavedSource(Source):
                 tarballs.discard(tarball)
                 raise
             tarballs.discard(tarball)
-
-    def _waiting(self) -> Iterator[None]:
-        self._progress.say(f"another process works on image {self._image.id.short}; waiting for it")
-        yield

@@ -18,6 +18,7 @@ from arv_docker.images import tags
 from arv_docker.ingest.service import Ingest, Options
 from arv_docker.local.progress import Silent
 from arv_docker.model.reference import Reference
+from arv_docker.store.tarballs import cache_folder
 from arv_docker.transports.docker_archive import ArchiveFile
 from arv_docker.transports.names import Choice
 
@@ -39,7 +40,7 @@ OLDER, NEWER = made("2020-01-01T00:00:00Z"), made("2024-01-01T00:00:00Z")
 def ingested(api: FakeApi, which: Image, name: str) -> CollectionRecord:
     engine: Any = FakeEngine(which)
     engine.tags = {which.parsed.digest: [name]}
-    uuid = Ingest(cluster(api), Options(), Silent()).from_engine(engine, Reference.parse(name)).uuid
+    uuid = Ingest(cluster(api), Options(cache_folder()), Silent()).from_engine(engine, Reference.parse(name)).uuid
     return cluster(api).collection(uuid)
 
 
@@ -370,7 +371,7 @@ def test_a_unique_name_is_given_to_no_other_image(api: FakeApi) -> None:
             give(api, newer, name)
     archive = ArchiveFile(saved(NEWER), None, Choice())
     with pytest.raises(Shadowed):
-        Ingest(cluster(api), Options(), Silent()).from_source(archive, Reference.parse(name))
+        Ingest(cluster(api), Options(cache_folder()), Silent()).from_source(archive, Reference.parse(name))
     with pytest.raises(Shadowed):
         ingested(api, made("2025-01-01T00:00:00Z"), name)  # an engine's image that is tagged so
     assert names(api) == before

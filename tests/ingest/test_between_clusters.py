@@ -16,8 +16,9 @@ from arv_docker.archive import canonical
 from arv_docker.arvados.catalog.resolver import DIGEST, HASH, REPO_TAG, resolve
 from arv_docker.arvados.client import Cluster
 from arv_docker.arvados.stored import image_file
+from arv_docker.arvados.trust import Trust
 from arv_docker.errors import ArvDockerError, ClusterError, KeepError, NoSuchImage
-from arv_docker.ingest.between_clusters import Copied, Copying, every, one
+from arv_docker.ingest.between_clusters import Candidate, Copier, CopyResult, image_named, images_of
 from arv_docker.ingest.service import Ingest, Options
 from arv_docker.local.progress import Silent, StoreStep
 from arv_docker.model import manifest_text
@@ -25,7 +26,7 @@ from arv_docker.model.reference import Reference
 from arv_docker.store.tarballs import cache_folder, locked
 
 from ..archives import Image, classic, files_of, image
-from ..arvados.fake_api import OTHER, PROJECT, FakeApi, http_error
+from ..arvados.fake_api import ME, OTHER, PROJECT, SYSTEM, FakeApi, http_error
 
 BIG = files_of(b"low" * 5_700_000)
 MADE = "2024-01-02T03:04:05Z"
@@ -46,7 +47,7 @@ def here() -> FakeApi:
 def ingested(api: FakeApi, made: Image, folder: Path, *names: str, **options: Any) -> None:
     (folder / "image.tar").write_bytes(classic(made))
     for name in names:
-        ingest = Ingest(Cluster(api), Options(**options), Silent())
+        ingest = Ingest(Cluster(api), Options(cache_folder(), **options), Silent())
         ingest.from_archive(folder / "image.tar", Reference.parse(name))
 
 
@@ -63,9 +64,17 @@ def stored_by_upstream(api: FakeApi, made: Image, name: str) -> None:
         )
 
 
-def copied(there: FakeApi, here: FakeApi, text: str, **options: Any) -> Copied:
+def named(source: Cluster, text: str) -> Candidate:
+    return image_named(source, text, Trust.of(ME, SYSTEM))
+
+
+def every_of(source: Cluster, project: str | None = None) -> list[Candidate]:
+    return images_of(source, Trust.of(ME, SYSTEM), project)
+
+
+def copied(there: FakeApi, here: FakeApi, text: str, **options: Any) -> CopyResult:
     source, target = Cluster(there, retries=0), Cluster(here, retries=0)
-    return Copying(source, target, Options(**options), Silent()).run(one(source, text))
+    return Copier(source, target, Options(cache_folder(), **options), Silent()).run(named(source, text))
 
 
 def names_in(api: FakeApi) -> dict[str, str]:
@@ -103,7 +112,7 @@ def test_of_the_next_version_only_what_is_missing(there: FakeApi, here: FakeApi,
         del there.keep.blocks[name]  # whoever reads the layer there fails
     done = copied(there, here, "app:2")
     assert done.bytes_sent < 64 << 10
-    assert done.bytes_spared >= len(BIG)
+    assert done.bytes_skipped >= len(BIG)
     assert names_in(here) == names_in(there)
 
 
@@ -204,7 +213,7 @@ def test_how_much_there_is_to_copy_is_told(there: FakeApi, here: FakeApi, tmp_pa
             totals.append(total)
             return super().store_step(title, total)
 
-    Copying(Cluster(there), Cluster(here), Options(), Told()).run(one(Cluster(there), "app:1"))
+    Copier(Cluster(there), Cluster(here), Options(cache_folder()), Told()).run(named(Cluster(there), "app:1"))
     assert totals == [sum(ONE.sizes.values())]
 
 
@@ -218,8 +227,8 @@ def test_two_at_once_copy_once(there: FakeApi, here: FakeApi) -> None:
 
     with ThreadPoolExecutor() as threads:
         with locked(cache_folder(), ONE.parsed.digest):
-            copying = Copying(Cluster(there), Cluster(here), Options(), Told())
-            done = threads.submit(copying.run, one(Cluster(there), "app:1"))
+            copying = Copier(Cluster(there), Cluster(here), Options(cache_folder()), Told())
+            done = threads.submit(copying.run, named(Cluster(there), "app:1"))
             assert "another process" in said.get(timeout=60)
             assert here.keep.blocks == {}
             stored_by_upstream(here, ONE, "app:1")  # that process did it
@@ -238,13 +247,13 @@ def test_a_plan_is_what_happens(there: FakeApi, here: FakeApi, tmp_path: Path) -
     ingested(there, ONE, tmp_path, "app:1", "app:latest")
     ingested(there, TWO, tmp_path, "app:2")
     source, target = Cluster(there), Cluster(here)
-    copying = Copying(source, target, Options(), Silent())
-    for found in every(source):
+    copying = Copier(source, target, Options(cache_folder()), Silent())
+    for found in every_of(source):
         planned, done = copying.plan(found), copying.run(found)
         assert planned.uuid is None
         assert planned.bytes_to_send is not None
         assert abs(planned.bytes_to_send - done.bytes_sent) <= 4096  # padding, and the end
-    for found in every(source):
+    for found in every_of(source):
         done = copying.run(found)
         assert (copying.plan(found).uuid, done.already, done.links_written) == (done.uuid, True, 0)
     assert names_in(here) == names_in(there)
@@ -253,11 +262,11 @@ def test_a_plan_is_what_happens(there: FakeApi, here: FakeApi, tmp_path: Path) -
 def test_a_plan_of_several_counts_what_they_share_once(there: FakeApi, here: FakeApi, tmp_path: Path) -> None:
     ingested(there, ONE, tmp_path, "app:1")
     ingested(there, TWO, tmp_path, "app:2")
-    copying = Copying(Cluster(there), Cluster(here), Options(), Silent())
-    plans = [copying.plan(found) for found in every(Cluster(there))]
+    copying = Copier(Cluster(there), Cluster(here), Options(cache_folder()), Silent())
+    plans = [copying.plan(found) for found in every_of(Cluster(there))]
     assert here.keep.blocks == {}
     assert [it.layers_held for it in plans] == [0, 1]
-    for planned, found in zip(plans, every(Cluster(there)), strict=True):
+    for planned, found in zip(plans, every_of(Cluster(there)), strict=True):
         assert planned.bytes_to_send is not None
         assert abs(planned.bytes_to_send - copying.run(found).bytes_sent) <= 4096
 
@@ -268,8 +277,8 @@ def test_every_image_once_and_those_of_a_project(there: FakeApi, tmp_path: Path)
     there.add("links", link_class="docker_image_repo+tag", name="app:9", head_uuid="zzzzz-4zz18-999999999999999")
     stray = there.add("collections", manifest_text=f". {there.keep.put(b'x', 1)} 0:1:x\n")
     there.add("links", link_class="docker_image_repo+tag", name="x:1", head_uuid=stray["uuid"])
-    assert [str(it) for it in every(Cluster(there))] == ["app:latest, app:1", "app:2"]
-    assert [str(it) for it in every(Cluster(there), PROJECT)] == ["app:2"]
+    assert [str(it) for it in every_of(Cluster(there))] == ["app:latest, app:1", "app:2"]
+    assert [str(it) for it in every_of(Cluster(there), PROJECT)] == ["app:2"]
 
 
 @pytest.mark.parametrize("further", [[], ["other:1"]])
@@ -279,8 +288,8 @@ def test_a_name_means_the_same_image_there(there: FakeApi, here: FakeApi, tmp_pa
     ingested(there, ONE, tmp_path, "app:1")
     ingested(there, twin, tmp_path, "app:1")
     ingested(there, ONE, tmp_path, *further)
-    copying = Copying(Cluster(there), Cluster(here), Options(), Silent())
-    for found in every(Cluster(there)):
+    copying = Copier(Cluster(there), Cluster(here), Options(cache_folder()), Silent())
+    for found in every_of(Cluster(there)):
         copying.run(found)
     assert resolve(Cluster(here), "app:1").collection.pdh == resolve(Cluster(there), "app:1").collection.pdh
     assert image_file(resolve(Cluster(there), "app:1").collection).image_id == twin.parsed.digest
@@ -322,9 +331,9 @@ def test_the_digests_by_which_its_source_called_it(
 
 def test_both_collections_of_an_image_go_as_they_are(there: FakeApi, here: FakeApi, tmp_path: Path) -> None:
     ingested(there, ONE, tmp_path, "app:1", image_ids=("config", "manifest"))
-    copying = Copying(Cluster(there), Cluster(here), Options(), Silent())
-    sent = [copying.run(found).bytes_sent for found in every(Cluster(there))]
+    copying = Copier(Cluster(there), Cluster(here), Options(cache_folder()), Silent())
+    sent = [copying.run(found).bytes_sent for found in every_of(Cluster(there))]
     assert names_in(here) == names_in(there)
     assert (here.keep.blocks, min(sent)) == (there.keep.blocks, 0)
     assert len(here.records["collections"]) == 2
-    assert all(copying.run(found).links_written == 0 for found in every(Cluster(there)))
+    assert all(copying.run(found).links_written == 0 for found in every_of(Cluster(there)))

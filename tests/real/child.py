@@ -11,10 +11,11 @@ from arv_docker.engines.docker import Docker
 from arv_docker.ingest.service import Ingest, Options
 from arv_docker.local.progress import Silent
 from arv_docker.model.reference import parse_name
+from arv_docker.store.tarballs import cache_folder
 
 
 def ingest(url: str, token: str, name: str, environment: dict[str, str]) -> None:
     """Ingest an image of the Docker that the environment names into the cluster at `url`."""
     os.environ.clear()
     os.environ.update(environment)
-    Ingest(Cluster.at_url(url, token), Options(), Silent()).from_engine(Docker(), parse_name(name))
+    Ingest(Cluster.at_url(url, token), Options(cache_folder()), Silent()).from_engine(Docker(), parse_name(name))

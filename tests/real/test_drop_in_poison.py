@@ -18,6 +18,7 @@ from arv_docker.ingest.service import Ingest, Options
 from arv_docker.local.progress import Silent, size_text
 from arv_docker.model.reference import parse_name
 from arv_docker.site import LocalSite
+from arv_docker.store.tarballs import cache_folder
 
 from .engines import Docker, Image
 from .sites import Done, Site, command, finished, show, started
@@ -53,7 +54,7 @@ class Stranger:
 
     def ingests(self, cluster: Cluster, image: Image) -> CollectionRecord:
         """The image as it is, without links."""
-        stored = Ingest(cluster, Options(project=self.project), Silent()).from_engine(
+        stored = Ingest(cluster, Options(cache_folder(), project=self.project), Silent()).from_engine(
             Engine(), parse_name(image.reference)
         )
         for link in list(cluster.links([["head_uuid", "=", stored.uuid]])):

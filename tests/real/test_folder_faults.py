@@ -20,6 +20,7 @@ from arv_docker.model.image import Digest
 from arv_docker.model.reference import Reference
 from arv_docker.publishing.folder import ArchiveFolder
 from arv_docker.site import LocalSite
+from arv_docker.store.tarballs import cache_folder
 from arv_docker.transports import names
 from arv_docker.transports.docker_daemon import NamedDestination
 
@@ -157,7 +158,7 @@ def test_a_flipped_byte_is_found_and_goes_nowhere(
     chance = random.Random(flips)
     with LocalSite(tmp_path / "site") as running:
         cluster = Cluster.at_url(running.url, running.token)
-        ingest = Ingest(cluster, Options(), Silent())
+        ingest = Ingest(cluster, Options(cache_folder()), Silent())
         for _ in range(flips):
             archive = chance.choice(archives)
             place, bit = chance.randrange(archive.path.stat().st_size), 1 << chance.randrange(8)

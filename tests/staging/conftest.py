@@ -20,6 +20,7 @@ from arv_docker.model.image import Digest
 from arv_docker.model.reference import ImageId, Reference
 from arv_docker.staging import Container, materialize
 from arv_docker.staging.origins import FromEngine, FromKeep, FromRegistry, Origin
+from arv_docker.store.tarballs import cache_folder
 
 from ..archives import Image, classic, files_of, image
 from ..arvados.fake_api import FakeApi, cluster
@@ -104,7 +105,7 @@ class Place:
         """Puts an image into Keep."""
         engine = FakeEngine(made)
         engine.tags[made.parsed.digest] = [Reference.parse(name).familiar]
-        Ingest(cluster(self.api), Options(), Silent()).from_engine(engine, Reference.parse(name))
+        Ingest(cluster(self.api), Options(cache_folder()), Silent()).from_engine(engine, Reference.parse(name))
 
     def files(self, into: str = "staged") -> list[str]:
         return sorted(it.name for it in (self.folder / into).iterdir())

@@ -27,6 +27,7 @@ from arv_docker.site import LocalSite
 from arv_docker.staging import sif
 from arv_docker.staging.sif import Filled
 from arv_docker.store import tarballs
+from arv_docker.store.tarballs import cache_folder
 from arv_docker.transports.docker_archive import ArchiveFile
 
 from ..archives import canonical_archive, classic, files_of, image
@@ -126,7 +127,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 @pytest.fixture
 def collection(cluster: Cluster, archive: Path) -> CollectionRecord:
     """The image in Keep."""
-    stored = Ingest(cluster, Options(), Silent()).from_archive(archive, None)
+    stored = Ingest(cluster, Options(cache_folder()), Silent()).from_archive(archive, None)
     return cluster.collection(stored.uuid)
 
 
@@ -271,7 +272,7 @@ def test_the_projects_are_made_by_somebody_else_meanwhile(
 
 def test_the_file_in_keep_gives_the_name(cluster: Cluster, archive: Path, program: Scripted) -> None:
     """Where nodes call images by their manifests, crunch-run does too."""
-    stored = Ingest(cluster, Options(by_manifest=True), Silent()).from_archive(archive, None)
+    stored = Ingest(cluster, Options(cache_folder(), by_manifest=True), Silent()).from_archive(archive, None)
     filled(cluster, cluster.collection(stored.uuid))
     digest = canonical.layout(APP.parsed, APP.sizes).manifest_digest
     assert [it.name for it in conversions(cluster)] == [f"singularity image for {digest}"]

@@ -351,10 +351,9 @@ import sys, time
 from pathlib import Path
 from arv_docker.store.tarballs import locked
 from arv_docker.model.image import Digest
-def told():
-    print("waiting", flush=True)
-    yield
-with locked(Path(sys.argv[1]), Digest.sha256("a" * 64), told()):
+def say(message):
+    print("waiting" if message.startswith("another process works on image") else message, flush=True)
+with locked(Path(sys.argv[1]), Digest.sha256("a" * 64), say):
     print("locked", flush=True)
     if len(sys.argv) > 2:
         time.sleep(600)
@@ -413,7 +412,7 @@ def test_a_lock_file_that_was_removed_and_made_anew_meanwhile_does_not_count(tmp
     order: list[str] = []
 
     def wait() -> None:
-        with locked(tmp_path, ID, _noting(order)):
+        with locked(tmp_path, ID, lambda _: order.append("waits")):
             order.append("waiter")
 
     waiter = threading.Thread(target=wait)
@@ -429,11 +428,6 @@ def test_a_lock_file_that_was_removed_and_made_anew_meanwhile_does_not_count(tmp
     os.close(new)
     waiter.join(10)
     assert order[1:] == ["holder of the new file", "waiter"]
-
-
-def _noting(order: list[str]) -> Iterator[None]:
-    order.append("waits")
-    yield
 
 
 def test_many_at_once_are_never_two_in_the_lock(tmp_path: Path) -> None:

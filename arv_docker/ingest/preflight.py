@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks that come before an image is read: reasons for which storing it would be useless."""
+
+from __future__ import annotations
+
+import logging
+
+from ..arvados.client import Cluster
+from ..errors import ArvDockerError
+from ..local.progress import Progress
+from .options import Options
+
+log = logging.getLogger(__name__)
+
+
+class Preflight:
+    """Checks of one cluster, asked once however many images follow."""
+
+    def __init__(self, cluster: Cluster, options: Options, progress: Progress) -> None:
+        self._cluster = cluster
+        self._options = options
+        self._progress = progress
+        self._passed = False
+
+    def check(self) -> None:
+        """Raise ClusterError or ArvDockerError for a project that may not be written, and for a cluster that does not
+        take version 2 images, as arv-keepdocker refuses it (docs/conformance.md#k7)."""
+        if self._passed:
+            return
+        owner = self._options.project or self._cluster.user_uuid  # asks whose token it is
+        log.debug("%s is to own what is written", owner)
+        if self._options.project:
+            self._cluster.check_writable(self._options.project)
+        self._check_format()
+        self._passed = True
+
+    def _check_format(self) -> None:
+        formats = self._cluster.image_formats
+        log.debug("the cluster accepts images of the formats %s", ", ".join(formats) or "that it does not name")
+        if "v2" in formats:
+            return
+        says = f"it accepts {', '.join(formats)}" if formats else "it does not say which formats it accepts"
+        message = f"the cluster does not accept images of format v2: {says}"
+        if not self._options.force_image_format:
+            raise ArvDockerError(f"{message}. Give --force-image-format to store the image all the same.")
+        self._progress.warn(message)
