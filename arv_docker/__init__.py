@@ -16,15 +16,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .api import ImageRecord, get_image, open_cluster
-    from .staging import Container, Deployed, deploy, materialize
+    from .staging import Container, DeployedImage, deploy, materialize
 
 __version__ = "0.1.0"
 
-__all__ = ["Container", "Deployed", "ImageRecord", "__version__", "deploy", "get_image", "materialize", "open_cluster"]
+__all__ = [
+    "Container",
+    "DeployedImage",
+    "ImageRecord",
+    "__version__",
+    "deploy",
+    "get_image",
+    "materialize",
+    "open_cluster",
+]
 
 _ROOMS = {
     "api": ("ImageRecord", "get_image", "open_cluster"),
-    "staging": ("Container", "Deployed", "deploy", "materialize"),
+    "staging": ("Container", "DeployedImage", "deploy", "materialize"),
 }
 
 

@@ -34,12 +34,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Loads what the engine has not, and prints what it has now."""
     from ..staging import deploy
-    from ..staging.deployment import verified
+    from ..staging.deployment import verify_containers
 
     shown = cli.progress_for(args)
     copies = present(args.dir)
     if args.engine == NONE:
-        staged = verified(copies, args.dir, shown)
+        staged = verify_containers(copies, args.dir, shown)
         shown.say(f"{len(staged)} images are as they were staged; there is no engine, so nothing was loaded")
         done: list[tuple[Container, Digest | None, bool]] = [(it, None, False) for it in staged]
     else:

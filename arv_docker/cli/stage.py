@@ -98,7 +98,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Stages the images and prints their paths."""
     from ..staging import materialize
-    from ..staging.deployment import verified
+    from ..staging.deployment import verify_containers
 
     shown = cli.progress_for(args)
     if args.sif_cache:
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--dir D says where the images are put.")
     _check_names(args.name)
     folder = _folder(args, shown)
-    injected = [it for path in args.inject for it in verified(present(path), path, shown)]
+    injected = [it for path in args.inject for it in verify_containers(present(path), path, shown)]
     if args.offline and args.force:
         shown.say("offline, so nothing is overwritten")
     with ExitStack() as stack:
@@ -212,7 +212,7 @@ def _fill_sif_cache(args: argparse.Namespace, shown: progress.Progress) -> int:
                 resolved = platforms.choose_platform(cluster, resolved, args.platform, shown)
             for warning in resolved.warnings:
                 shown.warn(warning)
-            done.append(sif.fill(cluster, resolved.collection, apptainer, shown, trust, force=args.force))
+            done.append(sif.fill_sif_cache(cluster, resolved.collection, apptainer, shown, trust, force=args.force))
             how = "already there" if done[-1].already else f"converted, {progress.size_text(done[-1].size)}"
             shown.say(f"{name}: {how}; kept until {done[-1].trash_at}")
             if not args.json:

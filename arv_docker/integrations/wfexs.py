@@ -26,7 +26,7 @@ from ..local.disk import read_file
 from ..local.progress import Progress, Silent
 from ..model.image import MAX_JSON_SIZE, Digest
 from ..model.reference import ImageId
-from ..staging.staged import Copy, Wanted
+from ..staging.staged import Copy, WantedImage
 from ..store.content_store import Entries, Entry, metadata_path
 from ..store.filenames import METADATA_SUFFIX, naming
 from ..store.metadata import Metadata, Wfexs, record_of
@@ -67,14 +67,14 @@ class WfexsCache:
         for factory in FACTORIES.values():
             Entries(self._root / factory, "", lambda name: (name,)).tidy()
 
-    def paths(self, wanted: Wanted, image_id: Digest) -> tuple[Path, ...]:
+    def paths(self, wanted: WantedImage, image_id: Digest) -> tuple[Path, ...]:
         """The paths of an image's links."""
         caches = [(scheme, it) for engine in FACTORIES for scheme, it in self._caches(engine, wanted)]
         return tuple(
             it.root / ENGINES[scheme] / name for scheme, it in caches for name in _names(scheme, wanted, image_id)
         )
 
-    def put(self, wanted: Wanted, entry: Entry, entries: Entries, *, force: bool) -> list[Copy]:
+    def put(self, wanted: WantedImage, entry: Entry, entries: Entries, *, force: bool) -> list[Copy]:
         """Store an image, compressed once; the factories share the file where there are hard links."""
         entries.check(entry)
         paths = self.paths(wanted, entry.metadata.image_id)
@@ -89,7 +89,7 @@ class WfexsCache:
                 written = cache.adopt(wanted.canonical, written) if written else self._write(cache, wanted, entry)
         return [copy for copy in self.copies() if copy.path in paths]
 
-    def _caches(self, engine: str, wanted: Wanted) -> Iterator[tuple[str, Entries]]:
+    def _caches(self, engine: str, wanted: WantedImage) -> Iterator[tuple[str, Entries]]:
         for scheme in self._schemes:
 
             def names(_: str, scheme: str = scheme) -> Sequence[str]:
@@ -98,7 +98,7 @@ class WfexsCache:
             root = self._root / FACTORIES[engine]
             yield scheme, Entries(root, ENGINES[scheme], names, form=Wfexs(engine), progress=self._progress)
 
-    def _write(self, cache: Entries, wanted: Wanted, entry: Entry) -> Entry:
+    def _write(self, cache: Entries, wanted: WantedImage, entry: Entry) -> Entry:
         image_id = entry.metadata.image_id
         with ArchiveFile(entry.path).open() as image, cache.fetching(image_id):
             layout = canonical.layout(image.config, image.sizes, _tags(wanted))
@@ -111,18 +111,18 @@ class WfexsCache:
                 )
 
 
-def _names(scheme: str, wanted: Wanted, image_id: Digest) -> tuple[str, ...]:
+def _names(scheme: str, wanted: WantedImage, image_id: Digest) -> tuple[str, ...]:
     return tuple(dict.fromkeys(naming(scheme)(text, image_id) for text in wanted.spellings))
 
 
-def _tags(wanted: Wanted) -> Names:
+def _tags(wanted: WantedImage) -> Names:
     """Names for the archive: the full one alone, which both Docker and Podman then use."""
     if isinstance(wanted.name, ImageId) or wanted.name.tag is None or wanted.name.digest is not None:
         return Names()
     return Names((wanted.canonical,), {oci.FULL_NAME: wanted.canonical, oci.REF_NAME: wanted.name.tag})
 
 
-def _check_same(there: Entry, entry: Entry, wanted: Wanted) -> None:
+def _check_same(there: Entry, entry: Entry, wanted: WantedImage) -> None:
     if there.metadata.image_id != entry.metadata.image_id:
         raise OtherImage(
             f"WfExS has {wanted} as image {there.metadata.image_id.short}, and it is {entry.metadata.image_id.short} "

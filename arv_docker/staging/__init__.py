@@ -5,8 +5,8 @@
 form of a folder; ``stage`` puts images there, ``deployment`` loads them.
 """
 
-from .deployment import Deployed, deploy
+from .deployment import DeployedImage, deploy
 from .stage import materialize
 from .staged import Container
 
-__all__ = ["Container", "Deployed", "deploy", "materialize"]
+__all__ = ["Container", "DeployedImage", "deploy", "materialize"]

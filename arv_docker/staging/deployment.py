@@ -22,7 +22,7 @@ from ..store.content_store import Entry, user_entries
 from ..transports.docker_daemon import held
 from .folder import PlainFolder
 from .sifs import SifFolder
-from .staged import Container, Copy, containers, sound, wanted
+from .staged import Container, Copy, check_all, containers, wanted_images
 
 _OF_DOCKER = frozenset({"docker", "udocker", "podman"})
 #: The kinds of images that each engine takes, as WfExS has it (docs/spec/wfexs.md#accepted-images).
@@ -36,8 +36,8 @@ TAKES: Mapping[str, frozenset[str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Deployed:
-    """An image that an engine has now: its ID there, and whether it had to be loaded; for Apptainer, built."""
+class DeployedImage:
+    """An image that an engine has now. ``engine_id`` is its ID there; ``loaded`` says that it was loaded, or built."""
 
     container: Container
     engine_id: Digest
@@ -50,8 +50,8 @@ def deploy(
     *,
     copies: Sequence[Copy] | None = None,
     progress: Progress | None = None,
-) -> tuple[Deployed, ...]:
-    """Sees to it that the engine (Docker unless given) has every image of the folder, under its name.
+) -> tuple[DeployedImage, ...]:
+    """Load every image of the folder that the engine (Docker unless given) lacks, under its name.
 
     For Apptainer a SIF file is built where the folder has only an archive; other engines take no SIF files.
     ``copies`` are what the folder holds, where that is of another form than the usual one. Raises
@@ -63,65 +63,65 @@ def deploy(
     """
     progress = progress or Silent()
     copies = PlainFolder(Path(directory)).copies() if copies is None else copies
-    found = verified(copies, directory, progress)
+    staged = verify_containers(copies, directory, progress)
     engine = engine or Docker()
     if isinstance(engine, Apptainer):
-        _tell_of_others(found, engine.name, engine.platform(), progress)
-        return tuple(_built(found, copies, SifFolder(Path(directory), progress=progress, apptainer=engine)))
-    taken = [it for it in found if accepts(engine.name, [it.kind])]
-    _tell_left_out(found, taken, engine.name, progress)
-    _tell_of_others(taken, engine.name, engine.platform(), progress)
-    return tuple(_deployed(it, engine, progress) for it in taken)
+        _warn_of_platforms(staged, engine.name, engine.platform(), progress)
+        return tuple(_build_sifs(staged, copies, SifFolder(Path(directory), progress=progress, apptainer=engine)))
+    taken = [container for container in staged if accepts(engine.name, [container.kind])]
+    _tell_left_out(staged, taken, engine.name, progress)
+    _warn_of_platforms(taken, engine.name, engine.platform(), progress)
+    return tuple(_deploy_image(container, engine, progress) for container in taken)
 
 
 def accepts(engine: str, kinds: Iterable[str]) -> bool:
-    """Whether an engine takes images of one of the kinds."""
+    """Say if an engine takes images of one of the kinds."""
     return not TAKES[engine].isdisjoint(kinds)
 
 
-def verified(copies: Sequence[Copy], directory: Path | str, progress: Progress) -> list[Container]:
+def verify_containers(copies: Sequence[Copy], directory: Path | str, progress: Progress) -> list[Container]:
     """The images of a folder, all as they were staged; raises NoSuchImage and NotVerified as ``deploy`` does."""
     if not copies:
         raise NoSuchImage(f"{directory} holds no staged image. Put some there: arv-docker stage NAME --dir {directory}")
-    return sound(copies, progress)
+    return check_all(copies, progress)
 
 
-def _built(found: Sequence[Container], copies: Sequence[Copy], folder: SifFolder) -> Iterator[Deployed]:
-    """Each image with its SIF file."""
-    made = {(it.name, it.image_id): it for it in found if it.is_sif}
+def _build_sifs(staged: Sequence[Container], copies: Sequence[Copy], folder: SifFolder) -> Iterator[DeployedImage]:
+    """Build a SIF file of each image that has none, and yield each image with its file."""
+    sifs = {(container.name, container.image_id): container for container in staged if container.is_sif}
     archives = {copy.path: Entry(copy.path, copy.metadata) for copy in copies if copy.metadata is not None}
-    for it in {(it.name, it.image_id): it for it in found}.values():
-        there = made.get((it.name, it.image_id))
-        if there is None:
-            (image,) = wanted([it.name])
-            new = folder.put(image, archives[it.paths[0]], user_entries(), force=False)
-            (there,) = containers(new)
-            yield Deployed(there, it.image_id, loaded=True)
-        else:
-            yield Deployed(there, it.image_id, loaded=False)
+    for key, container in {(container.name, container.image_id): container for container in staged}.items():
+        if key in sifs:
+            yield DeployedImage(sifs[key], container.image_id, loaded=False)
+            continue
+        (image,) = wanted_images([container.name])
+        copies_made = folder.put(image, archives[container.paths[0]], user_entries(), force=False)
+        (sif,) = containers(copies_made)
+        yield DeployedImage(sif, container.image_id, loaded=True)
 
 
-def _tell_left_out(found: Sequence[Container], taken: Sequence[Container], engine: str, progress: Progress) -> None:
-    """Says which images an engine gets in no form; raises NoSuchImage if it gets none."""
-    names = {it.name for it in taken}
-    for it in found:
-        if it.name not in names:
-            progress.say(f"{it.paths[0]} is left out: {engine} takes no SIF files")
+def _tell_left_out(staged: Sequence[Container], taken: Sequence[Container], engine: str, progress: Progress) -> None:
+    """Name the images that an engine gets in no form; raises NoSuchImage where it gets none."""
+    names = {container.name for container in taken}
+    for container in staged:
+        if container.name not in names:
+            progress.say(f"{container.paths[0]} is left out: {engine} takes no SIF files")
     if not taken:
         raise NoSuchImage(
             f"there is nothing that {engine} takes. Stage the images as archives too, without --format sif."
         )
 
 
-def _tell_of_others(taken: Sequence[Container], engine: str, own: Platform, progress: Progress) -> None:
-    """Says which images are for another platform than the engine's, which may run them or not."""
-    for it in taken:
-        if "unknown" not in (it.platform.os, it.platform.architecture) and not suits(it.platform, own):
-            progress.warn(f"{it.name} is for {it.platform}, and {engine} runs on {own}")
+def _warn_of_platforms(taken: Sequence[Container], engine: str, native: Platform, progress: Progress) -> None:
+    """Warn of images for another platform than the engine's, which may run them or not."""
+    for container in taken:
+        platform = container.platform
+        if "unknown" not in (platform.os, platform.architecture) and not suits(platform, native):
+            progress.warn(f"{container.name} is for {platform}, and {engine} runs on {native}")
 
 
-def _deployed(container: Container, engine: Engine, progress: Progress) -> Deployed:
+def _deploy_image(container: Container, engine: Engine, progress: Progress) -> DeployedImage:
     with container.open() as image:
         step = partial(progress.step, f"loading {container.name} into {engine.name}")
-        there = held(engine, image, container.called, step, progress.say)
-    return Deployed(container, there.engine_id, not there.already)
+        loaded = held(engine, image, container.engine_name, step, progress.say)
+    return DeployedImage(container, loaded.engine_id, not loaded.already)

@@ -15,7 +15,7 @@ from ..model.image import MAX_JSON_SIZE, Digest
 from ..store.content_store import Entries, Entry, inside, metadata_path
 from ..store.filenames import METADATA_SUFFIX, Naming, naming
 from ..store.metadata import Metadata, Sealed
-from .staged import Copy, Wanted
+from .staged import Copy, WantedImage
 
 #: How metadata is written in such a folder.
 FORM = Sealed()
@@ -33,47 +33,46 @@ class PlainFolder:
         self._progress = progress or Silent()
 
     def copies(self) -> list[Copy]:
-        """What is there, by file name."""
-        found = (it for it in inside(self.path) if it.name.endswith(METADATA_SUFFIX) and it.name != METADATA_SUFFIX)
-        return [self._copy(path) for path in sorted(found) if path.name[0] != "."]
+        """The copies that are in the folder, by file name."""
+        paths = (path for path in inside(self.path) if path.name.endswith(METADATA_SUFFIX))
+        return [self._copy(path) for path in sorted(paths) if path.name[0] != "." and path.name != METADATA_SUFFIX]
 
     def tidy(self) -> None:
-        """Removes unfinished files beside whole ones; of others whoever stages that image again."""
-        leftovers = [partial_of(it) for copy in self.copies() for it in (copy.path, metadata_path(copy.path))]
+        """Remove unfinished files beside whole ones; the others go when their image is staged again."""
+        leftovers = [partial_of(path) for copy in self.copies() for path in (copy.path, metadata_path(copy.path))]
         lock = self.path / ".lock"
-        if any(it.exists() for it in (lock, *leftovers)):
+        if any(path.exists() for path in (lock, *leftovers)):
             with try_lock(lock) as free:
                 for leftover in leftovers if free else ():
                     leftover.unlink(missing_ok=True)
 
-    def paths(self, wanted: Wanted, image_id: Digest) -> tuple[Path, ...]:
-        """One for each spelling, those that come out as one once; raises UsageError for what cannot be a file's
-        name."""
+    def paths(self, wanted: WantedImage, image_id: Digest) -> tuple[Path, ...]:
+        """The file for each spelling of the name; raises UsageError for a name that no file can have."""
         names = dict.fromkeys(self._names(text, image_id) for text in wanted.spellings)
         return tuple(self.path / name for name in names)
 
-    def put(self, wanted: Wanted, entry: Entry, entries: Entries, *, force: bool) -> list[Copy]:
-        """The archive first and its metadata last, so that what has metadata is whole."""
+    def put(self, wanted: WantedImage, entry: Entry, entries: Entries, *, force: bool) -> list[Copy]:
+        """Put an entry into its files: the archive first and its metadata last, so that what has metadata is whole."""
         paths = self.paths(wanted, entry.metadata.image_id)
         metadata = replace(entry.metadata, name=wanted.canonical)
 
         @contextmanager
-        def around(path: Path) -> Iterator[None]:
+        def placing(path: Path) -> Iterator[None]:
             self._check_names([path], metadata, force=force)
-            there = path.exists()
-            if there and not force:
+            was_there = path.exists()
+            if was_there and not force:
                 self._check_there(path, entry, metadata)
             yield
             if self._copy(metadata_path(path)).metadata != metadata:
                 try:
                     write_file(metadata_path(path), FORM.dump(metadata))
                 except DiskError:
-                    if not there:
+                    if not was_there:
                         path.unlink()
                     raise
 
-        names = [it.name for it in paths]
-        if entries.transfer(wanted.canonical, self.path, names=names, force=force, around=around) is None:
+        names = [path.name for path in paths]
+        if entries.transfer(wanted.canonical, self.path, names=names, force=force, around=placing) is None:
             raise NoSuchImage(f"{wanted} was removed from the cache meanwhile. Stage it again.")
         if force:
             with hold_lock(self.path / ".lock"):
@@ -88,7 +87,7 @@ class PlainFolder:
             return Copy(path, None, f"{metadata} cannot be used: {error}")
 
     def _check_names(self, paths: Sequence[Path], metadata: Metadata, *, force: bool) -> None:
-        """Two images under one file name would each be taken for the other, and two of one name in an engine."""
+        """Refuse two images under one file name, and two of one name: each would be taken for the other."""
         for copy in () if force else self.copies():  # another process may have staged it since we looked
             other = copy.metadata if copy.path.exists() else None
             if other is not None and other.name == metadata.name and other.image_id != metadata.image_id:
@@ -97,15 +96,15 @@ class PlainFolder:
                     "--dir."
                 )
         for path in paths:
-            there = self._copy(metadata_path(path)).metadata
-            if there is not None and there.name != metadata.name:
+            other = self._copy(metadata_path(path)).metadata
+            if other is not None and other.name != metadata.name:
                 raise OtherImage(
-                    f"{path} is {there.name}, and {metadata.name} would have the same file name. "
+                    f"{path} is {other.name}, and {metadata.name} would have the same file name. "
                     "Use another --naming, or another --dir."
                 )
 
     def _check_there(self, path: Path, entry: Entry, metadata: Metadata) -> None:
-        """Refuses to take a file for a copy of the image that is none."""
+        """Refuse to take another file for a copy of the image."""
         if path.samefile(entry.path):
             return
         with self._progress.step(f"verifying {path.name}", path.stat().st_size) as advance:
@@ -116,7 +115,7 @@ class PlainFolder:
                 )
 
     def _remove_others(self, metadata: Metadata) -> None:
-        """What the name meant here before; two images of one name would both be loaded."""
+        """Remove the images that the name meant here before: two images of one name would both be loaded."""
         for copy in self.copies():
             old = copy.metadata
             if old is not None and old.name == metadata.name and old.image_id != metadata.image_id:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where an image that is to be staged comes from: Keep, an engine, a registry, in that order.
+"""Origins of images that are to be staged: Keep, an engine, a registry, asked in that order.
 
 An origin says which image a name means there, and how it is read; nothing of its layers is
 read before.
@@ -28,12 +28,12 @@ from ..model.reference import ImageId, Reference
 from ..transports import OpenedImage
 from ..transports.registry import RegistrySource
 from ..transports.saved import SavedSource
-from .staged import Wanted
+from .staged import WantedImage
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """An image that an origin has. ``digest`` is what it is called there: the image ID, or that of its manifest.
+class FoundImage:
+    """An image that an origin has. ``digest`` is its name there: the image ID, or the digest of its manifest.
 
     ``digests`` are others that it has there; ``repo_digests`` the names by digest under which registries have it, as
     far as the origin knows. ``platform`` is what it is for, where the digest may be that of several.
@@ -48,10 +48,10 @@ class Found:
 
 
 class Origin(Protocol):
-    """Somewhere images come from."""
+    """A place that images come from."""
 
-    def find(self, wanted: Wanted, *, force: bool) -> Found:
-        """What the name means there now. ``force``: also where something has to be fetched for that which is there.
+    def find(self, wanted: WantedImage, *, force: bool) -> FoundImage:
+        """Find the image that the name means there now. ``force``: fetch it anew where an older one is there.
 
         Raises NoSuchImage, also where there is none for the platform that is wanted, and what asking fails with.
         """
@@ -66,21 +66,21 @@ class FromKeep:
         self._cluster: Cluster | None = None
         self._progress = progress
 
-    def find(self, wanted: Wanted, *, force: bool) -> Found:  # noqa: ARG002 -- what Keep has cannot be any newer
-        """Of registries' digests only what trusted users say is taken: an image's bytes do not show those."""
+    def find(self, wanted: WantedImage, *, force: bool) -> FoundImage:  # noqa: ARG002 -- what Keep has cannot be any newer
+        """Find the image. Its digests in registries are taken from trusted users alone: its bytes do not show those."""
         if self._cluster is None:
             self._cluster = self._make()
         cluster = self._cluster
         digest = wanted.digest
         trust = Trust.of(cluster.user_uuid, cluster.system_user_uuid, settings().trusted_writers)
-        resolved = _resolved(cluster, wanted, trust, self._progress)
+        resolved = _resolve(cluster, wanted, trust, self._progress)
         for warning in resolved.warnings:
             self._progress.warn(warning)
         image_id = image_file(resolved.collection).image_id
         link = resolved.link
         if digest and link is not None and link.link_class == resolver.HASH and digest != image_id:
             raise NoSuchImage(f"link {link.uuid} is about image {digest}, and its collection holds {image_id}.")
-        return Found("keep", image_id, lambda: _stored(cluster, resolved.collection))
+        return FoundImage("keep", image_id, lambda: _open_stored(cluster, resolved.collection))
 
 
 class FromEngine:
@@ -92,23 +92,23 @@ class FromEngine:
         self._progress = progress
         self._pull = pull
 
-    def find(self, wanted: Wanted, *, force: bool) -> Found:
-        """The image there. With ``pull`` and ``force`` it is fetched even so; if that fails, what is there counts."""
+    def find(self, wanted: WantedImage, *, force: bool) -> FoundImage:
+        """Find the image. With ``pull`` and ``force`` it is fetched anew; if that fails, the one there counts."""
         engine = self._engine()
         image = None
         if not (self._pull and force and isinstance(wanted.name, Reference)):
-            image = self._there(engine, wanted)
+            image = self._image_in(engine, wanted)
         if image is None:
-            image = self._pulled(engine, wanted)
+            image = self._pull_image(engine, wanted)
         if not wanted.fits(image.platform):
             raise NoSuchImage(
                 f"{engine.name} has {wanted} for {image.platform}, and not for {wanted.platform}: "
                 "an engine has one image of a name. A cluster or a registry may have others."
             )
         source = SavedSource(engine, image, self._progress)
-        return Found("engine", image.id, source.open, image.digests, platform=image.platform)
+        return FoundImage("engine", image.id, source.open, image.digests, platform=image.platform)
 
-    def _there(self, engine: Engine, wanted: Wanted) -> EngineImage | None:
+    def _image_in(self, engine: Engine, wanted: WantedImage) -> EngineImage | None:
         try:
             return engine.inspect(wanted.name)
         except NoSuchImage:
@@ -116,11 +116,11 @@ class FromEngine:
                 raise
         return None
 
-    def _pulled(self, engine: Engine, wanted: Wanted) -> EngineImage:
+    def _pull_image(self, engine: Engine, wanted: WantedImage) -> EngineImage:
         name = wanted.name
         assert isinstance(name, Reference)
-        if wanted.platform is not None and not wanted.fits(own := engine.platform()):
-            self._progress.say(f"{engine.name} fetches images for {own}; none is fetched for {wanted.platform}")
+        if wanted.platform is not None and not wanted.fits(native := engine.platform()):
+            self._progress.say(f"{engine.name} fetches images for {native}; none is fetched for {wanted.platform}")
             return engine.inspect(name)
         if wanted.known is not None:
             try:
@@ -152,28 +152,28 @@ class FromRegistry:
         self._progress = progress
         self._insecure = insecure
 
-    def find(self, wanted: Wanted, *, force: bool) -> Found:  # noqa: ARG002 -- a registry is asked in any case
+    def find(self, wanted: WantedImage, *, force: bool) -> FoundImage:  # noqa: ARG002 -- a registry is asked in any case
         """The image by the digest that is known of it; else by its name."""
         if isinstance(wanted.name, ImageId):
             raise NoSuchImage(f"{wanted} is an image ID; registries know images by name.")
         if wanted.known is not None:
             try:
-                return self._found(wanted.known, wanted.platform or wanted.known_platform)
+                return self._look_up(wanted.known, wanted.platform or wanted.known_platform)
             except (NoSuchImage, RegistryError) as error:
                 self._progress.warn(_by_tag(wanted, wanted.known, error.message))
-        return self._found(wanted.name, wanted.platform)
+        return self._look_up(wanted.name, wanted.platform)
 
-    def _found(self, name: Reference, platform: Platform | None) -> Found:
+    def _look_up(self, name: Reference, platform: Platform | None) -> FoundImage:
         with self._source(name, platform).open() as image:
             image_id, digests = image.config.digest, image.digests
         exact = replace(name, tag=None, digest=digests[-1], written="")  # its tag may move before the layers are read
-        return Found("registry", image_id, self._source(exact, platform).open, (exact.canonical,), digests)
+        return FoundImage("registry", image_id, self._source(exact, platform).open, (exact.canonical,), digests)
 
     def _source(self, name: Reference, platform: Platform | None) -> RegistrySource:
         return RegistrySource(name, platform, insecure=self._insecure, progress=self._progress)
 
 
-def usual(progress: Progress) -> Sequence[Origin]:
+def usual_origins(progress: Progress) -> Sequence[Origin]:
     """The configured cluster, whichever engine has the image, and the image's registry."""
     return (
         FromKeep(Cluster.from_settings, progress),
@@ -182,8 +182,8 @@ def usual(progress: Progress) -> Sequence[Origin]:
     )
 
 
-def _resolved(cluster: Cluster, wanted: Wanted, trust: Trust, progress: Progress) -> resolver.Resolved:
-    """What Keep has under that digest, or the first of the spellings that it knows: links have names as written."""
+def _resolve(cluster: Cluster, wanted: WantedImage, trust: Trust, progress: Progress) -> resolver.Resolved:
+    """Look up the digest in Keep, or each spelling until one is known there: links have names as they were written."""
     if wanted.digest is not None:
         return _for_platform(cluster, wanted, _by_digest(cluster, wanted.digest, trust), progress)
     assert isinstance(wanted.name, Reference)
@@ -193,28 +193,30 @@ def _resolved(cluster: Cluster, wanted: Wanted, trust: Trust, progress: Progress
             return _for_platform(cluster, wanted, resolver.resolve(cluster, text, trust), progress)
         except NoSuchImage as error:
             missing.append(error)
-    raise max(missing, key=lambda it: bool(it.detail))  # one that lists the images for other platforms says more
+    raise max(missing, key=lambda error: bool(error.detail))  # one that lists the images for other platforms says more
 
 
-def _for_platform(cluster: Cluster, wanted: Wanted, found: resolver.Resolved, progress: Progress) -> resolver.Resolved:
-    return platforms.choose_platform(cluster, found, wanted.platform, progress) if wanted.platform else found
+def _for_platform(
+    cluster: Cluster, wanted: WantedImage, resolved: resolver.Resolved, progress: Progress
+) -> resolver.Resolved:
+    return platforms.choose_platform(cluster, resolved, wanted.platform, progress) if wanted.platform else resolved
 
 
 def _by_digest(cluster: Cluster, digest: Digest, trust: Trust) -> resolver.Resolved:
-    """What trusted users say; of others that an image has that ID, which its bytes then show."""
+    """Resolve a digest by the word of trusted users; from others an ID alone is taken, which the bytes then show."""
     try:
         return resolver.resolve(cluster, str(digest), trust, trusted_only=True)
     except NoSuchImage:
-        found = resolver.resolve(cluster, str(digest), trust)
-        if found.link is not None and found.link.link_class == resolver.DIGEST:
+        resolved = resolver.resolve(cluster, str(digest), trust)
+        if resolved.link is not None and resolved.link.link_class == resolver.DIGEST:
             raise
-        return found
+        return resolved
 
 
 @contextmanager
-def _stored(cluster: Cluster, collection: CollectionRecord) -> Iterator[StoredImage]:
+def _open_stored(cluster: Cluster, collection: CollectionRecord) -> Iterator[StoredImage]:
     yield StoredImage(cluster, collection)
 
 
-def _by_tag(wanted: Wanted, known: Reference, why: str) -> str:
+def _by_tag(wanted: WantedImage, known: Reference, why: str) -> str:
     return f"{wanted} cannot be had as {known.canonical}, what the name means now is taken: {why}"

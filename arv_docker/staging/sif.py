@@ -34,7 +34,7 @@ _BUILDING = ".building"
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
+class CachedSif:
     """An image that the cluster's cache has now. ``already`` says that it had it before; ``size`` is the file's in
     bytes, 0 then. ``trash_at`` is when the cluster forgets it, unless it is used."""
 
@@ -47,7 +47,7 @@ class Filled:
     size: int
 
 
-def fill(
+def fill_sif_cache(
     cluster: Cluster,
     collection: CollectionRecord,
     apptainer: Apptainer,
@@ -55,31 +55,31 @@ def fill(
     trust: Trust,
     *,
     force: bool = False,
-) -> Filled:
-    """Sees to it that the cluster's cache has the image of a collection converted, for this user.
+) -> CachedSif:
+    """Have the image of a collection in the cluster's cache of SIF files, for this user.
 
-    One that is there stays for another while; one that somebody else wrote last, who is not
+    A file that is there stays for another while; one that somebody else wrote last, who is not
     trusted, is replaced. Raises what reading and checking the image raises, EngineError,
     ClusterError and DiskError.
     """
     stored = StoredImage(cluster, collection)
     images = ConvertedImages(cluster)
     image_id = stored.config.digest
-    with building(tarballs.cache_folder() / f"{stored.file.image_id.hex}.sif", progress) as folder:
-        there = images.find(stored.file)
-        if there is not None and not trust.includes(there.modified_by):
-            progress.warn(f"{there.uuid} was last written by {there.modified_by}, who is not trusted; replaced")
-        elif there is not None and not force:
-            kept = images.keep(there)
-            return Filled(image_id, kept.uuid, kept.pdh, kept.name, kept.trash_at, already=True, size=0)
-        made = converted(stored, folder, f"{image_id.short}.sif", apptainer, progress)
-        size = made.stat().st_size
-        with made.open("rb") as file, progress.store_step("storing in Keep", size) as advance:
-            new = images.store(stored.file, file, there, advance)
-    return Filled(image_id, new.uuid, new.pdh, new.name, new.trash_at, already=False, size=size)
+    with build_folder(tarballs.cache_folder() / f"{stored.file.image_id.hex}.sif", progress) as folder:
+        earlier = images.find(stored.file)
+        if earlier is not None and not trust.includes(earlier.modified_by):
+            progress.warn(f"{earlier.uuid} was last written by {earlier.modified_by}, who is not trusted; replaced")
+        elif earlier is not None and not force:
+            renewed = images.keep(earlier)
+            return CachedSif(image_id, renewed.uuid, renewed.pdh, renewed.name, renewed.trash_at, already=True, size=0)
+        sif = build_sif(stored, folder, f"{image_id.short}.sif", apptainer, progress)
+        size = sif.stat().st_size
+        with sif.open("rb") as file, progress.store_step("storing in Keep", size) as advance:
+            new = images.store(stored.file, file, earlier, advance)
+    return CachedSif(image_id, new.uuid, new.pdh, new.name, new.trash_at, already=False, size=size)
 
 
-def converted(image: SeekableImage, folder: Path, name: str, apptainer: Apptainer, progress: Progress) -> Path:
+def build_sif(image: SeekableImage, folder: Path, name: str, apptainer: Apptainer, progress: Progress) -> Path:
     """The SIF file of the image, in a ``folder`` of ``building``; ``name`` is what it is called meanwhile.
 
     Raises what the layers raise, before Apptainer is started; EngineError and DiskError.
@@ -93,8 +93,8 @@ def converted(image: SeekableImage, folder: Path, name: str, apptainer: Apptaine
 
 
 @contextmanager
-def building(destination: Path, progress: Progress) -> Iterator[Path]:
-    """An empty folder beside ``destination`` to build it in, while no other process does; it goes with the block."""
+def build_folder(destination: Path, progress: Progress) -> Iterator[Path]:
+    """An empty folder beside ``destination`` to build it in, while no other process does; removed after the block."""
     with hold_lock(_lock_of(destination), _waiting(destination, progress)):
         for leftover in destination.parent.glob(f".*{_BUILDING}"):
             if _destination_of(leftover) == destination:
@@ -108,7 +108,7 @@ def building(destination: Path, progress: Progress) -> Iterator[Path]:
 
 
 def clear_leftovers(folder: Path) -> int:
-    """Removes what builds in ``folder`` left that were killed; gives the number of bytes."""
+    """Remove what killed builds left in ``folder``, and return the number of bytes."""
     removed = 0
     for leftover in folder.glob(f".*{_BUILDING}"):
         with try_lock(_lock_of(_destination_of(leftover))) as free:
@@ -117,7 +117,7 @@ def clear_leftovers(folder: Path) -> int:
 
 
 def _destination_of(workplace: Path) -> Path:
-    """The file that was built in a folder of ``building``: ``.NAME.RANDOM.building``."""
+    """The file that was built in a folder of ``build_folder``: ``.NAME.RANDOM.building``."""
     return workplace.with_name(workplace.name.removesuffix(_BUILDING).rpartition(".")[0].removeprefix("."))
 
 
@@ -127,7 +127,7 @@ def _lock_of(destination: Path) -> Path:
 
 @contextmanager
 def _room(folder: Path, needed: int) -> Iterator[None]:
-    """Makes a DiskError of what a program says when the disk is full, if it is the one of ``folder``."""
+    """Raise DiskError for a program that failed since the disk of ``folder`` is full."""
     with disk_errors(folder, needed, advice="choose a folder on a larger disk, or set APPTAINER_TMPDIR to one"):
         try:
             yield
@@ -138,7 +138,7 @@ def _room(folder: Path, needed: int) -> Iterator[None]:
 
 
 def _remove(folder: Path) -> int:
-    """Removes a folder in which a program may have unpacked folders that nobody may write to; gives its bytes."""
+    """Remove a folder, also where a program unpacked folders without write permission there; returns its bytes."""
     size = 0
     for parent, names, files in os.walk(folder):
         for path in (Path(parent, name) for name in names):

@@ -23,7 +23,7 @@ from ..store.metadata import Metadata
 from ..transports.docker_archive import ArchiveFile
 from . import sif
 from .folder import FORM, PlainFolder
-from .staged import Copy, Wanted
+from .staged import Copy, WantedImage
 
 
 class SifFolder(PlainFolder):
@@ -43,12 +43,12 @@ class SifFolder(PlainFolder):
         self._apptainer = apptainer or Apptainer()
 
     def tidy(self) -> None:
-        """Removes also what builds left that were killed."""
+        """Remove also what killed builds left."""
         super().tidy()
         sif.clear_leftovers(self.path)
 
-    def put(self, wanted: Wanted, entry: Entry, entries: Entries, *, force: bool) -> list[Copy]:  # noqa: ARG002
-        """Builds the file out of the archive, verified, or takes another name of it that is there.
+    def put(self, wanted: WantedImage, entry: Entry, entries: Entries, *, force: bool) -> list[Copy]:  # noqa: ARG002
+        """Build the file out of the verified archive, or take another name of it that is there.
 
         Raises DigestMismatch for an archive that is not as it was written, before Apptainer is started.
         """
@@ -57,59 +57,59 @@ class SifFolder(PlainFolder):
         self._check_names(paths, metadata, force=force)
         with disk_errors(self.path, advice="choose another folder"):
             self.path.mkdir(parents=True, exist_ok=True)
-        with sif.building(paths[0], self._progress) as folder:
-            before = None if force else self._made_before(paths, metadata)
-            made = before or self._built(entry, folder, paths[0].name)
-            metadata = replace(metadata, archive=self._hash(made))
+        with sif.build_folder(paths[0], self._progress) as folder:
+            earlier = None if force else self._earlier_file(paths, metadata)
+            file = earlier or self._build(entry, folder, paths[0].name)
+            metadata = replace(metadata, archive=self._hash(file))
             with hold_lock(self.path / ".lock"):
                 for path in paths:
                     if force or not path.exists():
-                        write_file(_waiting(path), FORM.dump(metadata))
-                        link_or_copy(made, path, metadata.archive)
+                        write_file(_metadata_in_waiting(path), FORM.dump(metadata))
+                        link_or_copy(file, path, metadata.archive)
                         _name_metadata(path)
                 if force:
                     self._remove_others(metadata)
         return [self._copy(metadata_path(path)) for path in paths]
 
-    def _made_before(self, paths: Sequence[Path], wanted: Metadata) -> Path | None:
-        """One of the files, if it is there and is the image; raises OtherImage if another file has its name."""
-        found = None
+    def _earlier_file(self, paths: Sequence[Path], wanted: Metadata) -> Path | None:
+        """A file of the image that is there already; raises OtherImage where another file has its name."""
+        earlier = None
         for path in filter(Path.exists, paths):
             if not metadata_path(path).exists():
                 _name_metadata(path)  # which a killed process did not come to
-            there = self._copy(metadata_path(path)).metadata
-            right = there is not None and there.image_id == wanted.image_id and is_sif(path)
-            if there is None or not right or self._hash(path) != there.archive:
+            present = self._copy(metadata_path(path)).metadata
+            right = present is not None and present.image_id == wanted.image_id and is_sif(path)
+            if present is None or not right or self._hash(path) != present.archive:
                 raise OtherImage(
                     f"{path} is there and is no SIF file of image {wanted.image_id.short}, which {wanted.name} is. "
                     "Use --force to replace it, or another --dir or --naming."
                 )
-            found = path
-        return found
+            earlier = path
+        return earlier
 
-    def _built(self, entry: Entry, folder: Path, name: str) -> Path:
+    def _build(self, entry: Entry, folder: Path, name: str) -> Path:
         with ArchiveFile(entry.path).open() as image:
             if image.config.digest != entry.metadata.image_id:
                 raise DigestMismatch(
                     f"{entry.path} should hold image {entry.metadata.image_id}, and holds {image.config.digest}. "
                     "Nothing of it is used."
                 )
-            return sif.converted(image, folder, name, self._apptainer, self._progress)
+            return sif.build_sif(image, folder, name, self._apptainer, self._progress)
 
     def _hash(self, path: Path) -> Digest:
         with self._progress.step(f"hashing {path.name}", path.stat().st_size) as advance:
-            found = hash_of(path, advance)
-        if found is None:
+            digest = hash_of(path, advance)
+        if digest is None:
             raise DigestMismatch(f"{path} cannot be read.")
-        return found
+        return digest
 
 
-def _waiting(path: Path) -> Path:
-    """Where the metadata of a file are until it has its name."""
+def _metadata_in_waiting(path: Path) -> Path:
+    """The file of the metadata of ``path`` until that has its name."""
     return path.with_name(f".{path.name}.new")
 
 
 def _name_metadata(path: Path) -> None:
     with suppress(FileNotFoundError):
-        _waiting(path).rename(metadata_path(path))
+        _metadata_in_waiting(path).rename(metadata_path(path))
     sync_folder(path.parent)

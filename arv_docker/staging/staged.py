@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wanted in a folder of staged images, what is there, and whether that is well."""
+"""Staged images: those that are wanted in a folder, those that are in it, and the check of their bytes."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Container:
     origin: str
 
     @property
-    def called(self) -> Reference | None:
-        """The name that it gets in an engine; None where it was asked for by ID or digest alone."""
+    def engine_name(self) -> Reference | None:
+        """The name of the image in an engine; None where it was asked for by ID or digest alone."""
         name = parse_name(self.name)
         if isinstance(name, ImageId) or name.tag is None:
             return None
@@ -55,12 +55,12 @@ class Container:
 
     @property
     def is_sif(self) -> bool:
-        """Whether it is a SIF file, not an archive."""
+        """True of a SIF file, False of an archive."""
         return is_sif(self.paths[0])
 
     @property
     def kind(self) -> str:
-        """What engines take it or not for, in the words of WfExS: ``docker`` or ``singularity``."""
+        """The kind of image by which engines take it or not, in the words of WfExS: ``docker`` or ``singularity``."""
         return "singularity" if self.is_sif else "docker"
 
     @contextmanager
@@ -79,7 +79,7 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedImage:
     """An image that is to be staged: its name, and each way in which it was written.
 
     ``platform`` says which of several is meant, None: whichever the name means where it is looked for. ``known`` is the
@@ -94,16 +94,16 @@ class Wanted:
 
     @property
     def canonical(self) -> str:
-        """The one full spelling."""
+        """The full spelling of the name."""
         return self.name.written if isinstance(self.name, ImageId) else self.name.canonical
 
     @property
     def digest(self) -> Digest | None:
-        """The digest that was asked for, None for a name alone."""
+        """The digest that was asked for; None for a name alone."""
         return self.name.whole if isinstance(self.name, ImageId) else self.name.digest
 
     def fits(self, platform: Platform) -> bool:
-        """Whether an image for that platform is one that is meant."""
+        """Say if an image for ``platform`` is among those that are meant."""
         return self.platform is None or suits(platform, self.platform)
 
     def __str__(self) -> str:
@@ -112,7 +112,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A file in a folder of staged images, with what is written beside it; or else why that cannot be used."""
+    """A file in a folder of staged images, with the metadata beside it, or the reason why these cannot be used."""
 
     path: Path
     metadata: Metadata | None
@@ -120,7 +120,7 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckedFile:
     """A file of a folder after it was read; ``problem`` is empty if it is as it was staged."""
 
     path: Path
@@ -135,62 +135,64 @@ class Folder(Protocol):
     sif: bool
 
     def copies(self) -> Sequence[Copy]:
-        """What is there; no archive is read."""
+        """The copies that are in the folder; no archive is read."""
 
     def tidy(self) -> None:
-        """Removes what killed processes left half done, unless another process works on the folder."""
+        """Remove what killed processes left half done, unless another process works on the folder."""
 
-    def paths(self, wanted: Wanted, image_id: Digest) -> tuple[Path, ...]:
-        """Where the image belongs."""
+    def paths(self, wanted: WantedImage, image_id: Digest) -> tuple[Path, ...]:
+        """The files that the image belongs in."""
 
-    def put(self, wanted: Wanted, entry: Entry, entries: Entries, *, force: bool) -> Sequence[Copy]:
-        """Puts an entry of the cache, which is known there by the image's name, to where it belongs; gives what is
-        there now.
+    def put(self, wanted: WantedImage, entry: Entry, entries: Entries, *, force: bool) -> Sequence[Copy]:
+        """Put an entry of the cache, which is known there by the image's name, into its files, and return the copies.
 
-        What was there stays unless ``force``. Raises DigestMismatch for an entry that is not as it was written,
+        Files that are there stay unless ``force``. Raises DigestMismatch for an entry that is not as it was written,
         OtherImage where something else is in its place, and DiskError.
         """
 
 
-def wanted(references: Iterable[str | Container], platform: Platform | str | None = None) -> tuple[Wanted, ...]:
-    """Each image once, however often and in whatever spellings it is asked for; raises BadReference and UsageError."""
-    found: dict[str, Wanted] = {}
+def wanted_images(
+    references: Iterable[str | Container], platform: Platform | str | None = None
+) -> tuple[WantedImage, ...]:
+    """The images that are asked for, each once in whatever spellings; raises BadReference and UsageError."""
+    by_name: dict[str, WantedImage] = {}
     chosen = parse_platform(platform) if isinstance(platform, str) else platform
-    for it in [references] if isinstance(references, str) else references:
-        text, known, before = (it, None, None) if isinstance(it, str) else (it.name, it.repo_digest, it.platform)
+    for asked in [references] if isinstance(references, str) else references:
+        staged = None if isinstance(asked, str) else asked
+        text, known, before = (staged.name, staged.repo_digest, staged.platform) if staged else (str(asked), None, None)
         before = None if before is None or "unknown" in (before.os, before.architecture) else before
         name = parse_name(text)
         if isinstance(name, ImageId) and name.whole is None:
             raise BadReference(f"{text!r} is the beginning of an image ID; what is staged is named by all 64 digits.")
-        new = Wanted(name, (text,), chosen, Reference.parse(known) if known else None, before)
-        old = found.get(new.canonical, new)
+        new = WantedImage(name, (text,), chosen, Reference.parse(known) if known else None, before)
+        old = by_name.get(new.canonical, new)
         spellings = tuple(dict.fromkeys((*old.spellings, text)))
-        of = old if old.known else new
-        found[new.canonical] = replace(old, spellings=spellings, known=of.known, known_platform=of.known_platform)
-    return tuple(found.values())
+        informed = old if old.known else new
+        by_name[new.canonical] = replace(
+            old, spellings=spellings, known=informed.known, known_platform=informed.known_platform
+        )
+    return tuple(by_name.values())
 
 
 def containers(copies: Iterable[Copy], origin: str = "staged") -> list[Container]:
-    """The images of a folder, those that are there under several file names once. Copies with a problem are left
-    out."""
-    found: dict[tuple[str, Digest, Digest], Container] = {}
+    """The images of a folder, each once though it has several file names. Copies with a problem are left out."""
+    images: dict[tuple[str, Digest, Digest], Container] = {}
     for copy in copies:
-        if (it := copy.metadata) is not None:
-            new = container_of(it, copy.path, origin)
-            old = found.setdefault((new.name, it.image_id, it.archive), new)
+        if (metadata := copy.metadata) is not None:
+            new = container_of(metadata, copy.path, origin)
+            key = (new.name, metadata.image_id, metadata.archive)
+            old = images.setdefault(key, new)
             if old is not new:
                 more = (*old.metadata_paths, *new.metadata_paths)
-                found[new.name, it.image_id, it.archive] = replace(
-                    old, paths=(*old.paths, copy.path), metadata_paths=more
-                )
-    return list(found.values())
+                images[key] = replace(old, paths=(*old.paths, copy.path), metadata_paths=more)
+    return list(images.values())
 
 
-def ambiguous(found: Iterable[Container]) -> list[str]:
-    """What is wrong where one name is that of several images: an engine would have the last of them by it."""
+def ambiguous_names(staged: Iterable[Container]) -> list[str]:
+    """Messages about names that several images have: an engine would have the last of them by such a name."""
     images: dict[str, dict[Digest, Path]] = {}
-    for it in found:
-        images.setdefault(it.name, {})[it.image_id] = it.paths[0]
+    for container in staged:
+        images.setdefault(container.name, {})[container.image_id] = container.paths[0]
     return [
         f"{name} is {len(paths)} images here: {', '.join(map(str, paths.values()))}. Stage it again, with --force; or "
         "remove those that are not meant."
@@ -200,14 +202,14 @@ def ambiguous(found: Iterable[Container]) -> list[str]:
 
 
 def container_of(metadata: Metadata, path: Path, origin: str) -> Container:
-    """The image of that archive."""
+    """The image of an archive with that metadata."""
     digests = references_in(metadata.repo_digests)
     asked = parse_name(metadata.name or str(metadata.image_id))
-    own = [it for it in digests if isinstance(asked, Reference) and it.repository == asked.repository]
+    same = [digest for digest in digests if isinstance(asked, Reference) and digest.repository == asked.repository]
     return Container(
         name=asked.written if isinstance(asked, ImageId) else asked.canonical,
         image_id=metadata.image_id,
-        repo_digest=next((it.canonical for it in (*own, *digests)), None),
+        repo_digest=next((digest.canonical for digest in (*same, *digests)), None),
         platform=metadata.platform,
         archive=metadata.archive,
         paths=(path,),
@@ -218,19 +220,19 @@ def container_of(metadata: Metadata, path: Path, origin: str) -> Container:
 
 
 def check_bytes(container: Container, progress: Progress) -> None:
-    """Reads the files of an image; raises DigestMismatch if one is not as it was staged, or is gone."""
+    """Read the files of an image; raises DigestMismatch if one is not as it was staged, or is gone."""
     read = set()
     for path in container.paths:
         try:
-            found = path.stat()
+            status = path.stat()
         except OSError as error:
             raise DigestMismatch(f"{path} cannot be read: {error.strerror}. Stage the image again.") from None
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             raise DigestMismatch(f"{path} is no file. Stage the image again, with --force.")
-        if (found.st_dev, found.st_ino) in read:
+        if (status.st_dev, status.st_ino) in read:
             continue
-        read.add((found.st_dev, found.st_ino))
-        with progress.step(f"verifying {path.name}", found.st_size) as advance:
+        read.add((status.st_dev, status.st_ino))
+        with progress.step(f"verifying {path.name}", status.st_size) as advance:
             content = hash_of(path, advance)
         if content is None:
             raise DigestMismatch(f"{path} is not this user's to read, or its disk fails; nothing of it is used.")
@@ -241,18 +243,18 @@ def check_bytes(container: Container, progress: Progress) -> None:
 
 
 def check_image(container: Container, progress: Progress) -> None:
-    """Reads the image in the archive; raises ContentError if a layer is not the one that the image's config names."""
+    """Read the image in the archive; raises ContentError if a layer is not the one that the image's config names."""
     with container.open() as image, progress.step(f"verifying {container.name}", image.known_size) as advance:
         for layer in image.layers():
             while content := layer.read(CHUNK):
                 advance(len(content))
 
 
-def verify(copies: Iterable[Copy], progress: Progress) -> Iterator[Checked]:
-    """Reads everything."""
+def verify(copies: Iterable[Copy], progress: Progress) -> Iterator[CheckedFile]:
+    """Read every file of a folder, and yield each with what is wrong with it."""
     for copy in copies:
         if copy.metadata is None:
-            yield Checked(copy.path, None, None, copy.problem)
+            yield CheckedFile(copy.path, None, None, copy.problem)
             continue
         container = container_of(copy.metadata, copy.path, "staged")
         problem = ""
@@ -262,20 +264,19 @@ def verify(copies: Iterable[Copy], progress: Progress) -> Iterator[Checked]:
                 check_image(container, progress)
         except ContentError as error:
             problem = error.message
-        yield Checked(copy.path, container.name, container.image_id, problem)
+        yield CheckedFile(copy.path, container.name, container.image_id, problem)
 
 
-def sound(copies: Sequence[Copy], progress: Progress) -> list[Container]:
-    """The images of a folder, when all of them are as they were staged; raises NotVerified, which names those that
-    are not."""
+def check_all(copies: Sequence[Copy], progress: Progress) -> list[Container]:
+    """Return the images of a folder where all are as they were staged; raises NotVerified, which names the others."""
     bad = [copy.problem for copy in copies if copy.problem]
-    found = containers(copies)
-    for container in found:
+    staged = containers(copies)
+    for container in staged:
         try:
             check_bytes(container, progress)
         except ContentError as error:
             bad.append(error.message)
-    bad += ambiguous(found)
+    bad += ambiguous_names(staged)
     if bad:
         raise NotVerified("not everything in the folder is as it was staged; nothing is loaded:", detail="\n".join(bad))
-    return found
+    return staged

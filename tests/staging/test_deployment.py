@@ -196,7 +196,7 @@ def test_what_was_staged_by_id_gets_no_name(place: Place) -> None:
     place.stage(str(ID), origins=place.origins("engine"))
     engine = FakeEngine()
     (done,) = arv_docker.deploy(place.folder / "staged", engine)
-    assert (done.container.name, done.container.called) == (str(ID), None)
+    assert (done.container.name, done.container.engine_name) == (str(ID), None)
     assert engine.tags == {}
 
 

@@ -21,7 +21,7 @@ from arv_docker.local.progress import Silent
 from arv_docker.maintenance import Cache
 from arv_docker.model.image import Digest
 from arv_docker.staging.folder import PlainFolder
-from arv_docker.staging.staged import verify, wanted
+from arv_docker.staging.staged import verify, wanted_images
 from arv_docker.store.content_store import user_entries
 from arv_docker.store.filenames import naming
 from arv_docker.store.metadata import Sealed, record_signature, sealed, unsealed
@@ -125,14 +125,14 @@ def test_a_disk_that_is_full_when_only_metadata_are_missing(
         raise DiskError("no room")
 
     with monkeypatch.context() as patch:
-        patch.setattr("arv_docker.staging.folder.write", full)
+        patch.setattr("arv_docker.staging.folder.write_file", full)
         with pytest.raises(DiskError):
             place.stage("app:1")
     assert list(folder.iterdir()) == []
     place.stage("app:1")
     (folder / METADATA).unlink()
     with monkeypatch.context() as patch:
-        patch.setattr("arv_docker.staging.folder.write", full)
+        patch.setattr("arv_docker.staging.folder.write_file", full)
         with pytest.raises(DiskError):
             place.stage("app:1")
     assert place.files() == [ARCHIVE]  # it was there before
@@ -237,9 +237,9 @@ def test_two_images_of_one_name_at_the_same_time(place: Place, folder: Path) -> 
     first, second = (entries.by_image(made.parsed.digest) for made in (APP, OTHER))
     assert first is not None
     assert second is not None
-    names.put(wanted(["app:1"])[0], entries.adopt("app:1", first), entries, force=False)
+    names.put(wanted_images(["app:1"])[0], entries.adopt("app:1", first), entries, force=False)
     with pytest.raises(OtherImage, match="and another image"):
-        names.put(wanted(["app:1"])[0], entries.adopt("app:1", second), entries, force=False)
+        names.put(wanted_images(["app:1"])[0], entries.adopt("app:1", second), entries, force=False)
     assert arv_docker.deploy(folder, FakeEngine())
 
 

@@ -25,7 +25,7 @@ from arv_docker.maintenance import Cache
 from arv_docker.model import manifest_text
 from arv_docker.site import LocalSite
 from arv_docker.staging import sif
-from arv_docker.staging.sif import Filled
+from arv_docker.staging.sif import CachedSif
 from arv_docker.store import tarballs
 from arv_docker.store.tarballs import cache_folder
 from arv_docker.transports.docker_archive import ArchiveFile
@@ -58,8 +58,8 @@ def place(tmp_path: Path) -> Path:
 
 
 def built(archive: Path, place: Path) -> None:
-    with sif.building(place, Silent()) as folder, ArchiveFile(archive).open() as opened:
-        sif.converted(opened, folder, NAME, Apptainer(), Silent()).rename(place)
+    with sif.build_folder(place, Silent()) as folder, ArchiveFile(archive).open() as opened:
+        sif.build_sif(opened, folder, NAME, Apptainer(), Silent()).rename(place)
 
 
 # -- one file ---------------------------------------------------------------------------
@@ -135,8 +135,8 @@ def trust(cluster: Cluster) -> Trust:
     return Trust.of(cluster.user_uuid, cluster.system_user_uuid)
 
 
-def filled(cluster: Cluster, collection: CollectionRecord, *, force: bool = False) -> Filled:
-    return sif.fill(cluster, collection, Apptainer(), Silent(), trust(cluster), force=force)
+def filled(cluster: Cluster, collection: CollectionRecord, *, force: bool = False) -> CachedSif:
+    return sif.fill_sif_cache(cluster, collection, Apptainer(), Silent(), trust(cluster), force=force)
 
 
 def conversions(cluster: Cluster) -> list[CollectionRecord]:
@@ -216,7 +216,7 @@ def test_one_of_somebody_who_is_not_trusted_is_replaced(
 ) -> None:
     first = filled(cluster, collection)
     nobody = Trust(frozenset())
-    again = sif.fill(cluster, collection, Apptainer(), Silent(), nobody)
+    again = sif.fill_sif_cache(cluster, collection, Apptainer(), Silent(), nobody)
     assert (again.already, again.uuid) == (False, first.uuid)
     assert len(program.builds) == 2
 

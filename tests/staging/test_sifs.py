@@ -21,7 +21,7 @@ from arv_docker.staging import Container, deploy
 from arv_docker.staging.deployment import accepts
 from arv_docker.staging.folder import PlainFolder
 from arv_docker.staging.sifs import SifFolder
-from arv_docker.staging.staged import verify, wanted
+from arv_docker.staging.staged import verify, wanted_images
 from arv_docker.store.content_store import user_entries
 from arv_docker.store.filenames import SIF_SCHEMES, naming
 
@@ -199,7 +199,7 @@ def test_an_archive_of_another_image(stored: Place, program: Scripted) -> None:
     assert entry is not None
     wrong = replace(entry, metadata=replace(entry.metadata, image_id=OTHER.parsed.digest))
     with pytest.raises(DigestMismatch, match="should hold image"):
-        folder.put(wanted(["app:1"])[0], wrong, user_entries(), force=False)
+        folder.put(wanted_images(["app:1"])[0], wrong, user_entries(), force=False)
     assert program.builds == []
 
 
@@ -218,7 +218,7 @@ from pathlib import Path
 import os, signal, sys
 from arv_docker.store import content_store
 from arv_docker.staging import sifs
-from arv_docker.staging.staged import wanted
+from arv_docker.staging.staged import wanted_images
 when = sys.argv[2]
 if when != "building":
     real = getattr(sifs, when)
@@ -227,11 +227,11 @@ if when != "building":
     setattr(sifs, when, die)
 cache = content_store.user_entries()
 (entry,) = (cache.entry(it) for it in cache.contents())
-sifs.SifFolder(Path(sys.argv[1])).put(wanted(["app:1"])[0], entry, cache, force=False)
+sifs.SifFolder(Path(sys.argv[1])).put(wanted_images(["app:1"])[0], entry, cache, force=False)
 """
 
 
-@pytest.mark.parametrize("when", ["write", "place", "_name_metadata"])
+@pytest.mark.parametrize("when", ["write_file", "link_or_copy", "_name_metadata"])
 def test_killed_while_it_is_deployed_the_next_run_completes(when: str, stored: Place, program: Scripted) -> None:
     """Before the metadata, between them and the file, and between the file and their name."""
     stored.stage("app:1")
@@ -245,7 +245,7 @@ def test_killed_while_it_is_deployed_the_next_run_completes(when: str, stored: P
     assert stored.files() == [f"app%3A1.{it}" for it in ("sif", "sif_meta.json", "tar", "tar_meta.json")]
 
 
-@pytest.mark.parametrize("when", ["building", "hash_of", "write", "place"])
+@pytest.mark.parametrize("when", ["building", "hash_of", "write_file", "link_or_copy"])
 def test_killed_in_the_middle_the_next_run_completes(when: str, stored: Place, program: Scripted) -> None:
     """In the build, after it, before the metadata, between them and the file."""
     stored.stage("app:1", into="elsewhere")

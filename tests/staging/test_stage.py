@@ -201,7 +201,7 @@ def test_of_a_digest_only_a_trusted_link_counts(place: Place) -> None:
         place.stage(f"app@{digest}", origins=place.origins("keep"))
     link["modified_by_user_uuid"] = writer
     (found,) = place.stage(f"app@{digest}", origins=place.origins("keep"))
-    assert (found.image_id, found.called) == (ID, None)
+    assert (found.image_id, found.engine_name) == (ID, None)
 
 
 def test_an_image_id_needs_nobody_s_word(place: Place) -> None:

@@ -165,7 +165,7 @@ def test_a_disk_that_is_full_when_only_metadata_are_missing(
     def full(*_: object) -> None:
         raise DiskError("no room")
 
-    monkeypatch.setattr("arv_docker.store.content_store.write", full)
+    monkeypatch.setattr("arv_docker.store.content_store.write_file", full)
     with pytest.raises(DiskError):
         add(entries, "app:1")
     with pytest.raises(DiskError):
