@@ -14,7 +14,10 @@ SITE = ["starlette>=0.40", "uvicorn>=0.30", "httptools>=0.6", "cryptography>=42"
 #: What reads layers and archives that are compressed with zstd, and those with gzip faster than Python itself.
 ZSTD = ["zstandard>=0.22"]
 FAST = ["isal>=1.6"]
-TESTS = ["pytest>=8", "pytest-mock>=3.14", "hypothesis>=6.100", "ruff==0.17.5", "mypy==2.4.1"]
+TESTS = [
+    *("pytest>=8", "pytest-cov>=7", "pytest-mock>=3.14", "pytest-xdist>=3.6", "hypothesis>=6.100"),
+    *("ruff==0.17.5", "mypy==2.4.1"),
+]
 
 setup(
     name="arv-docker",
@@ -27,7 +30,8 @@ setup(
     package_data={"arv_docker": ["py.typed"]},
     python_requires=">=3.10",
     # One step may be part of another, which rich shows from 14.1 on, and refuses before.
-    install_requires=["arvados-python-client>=3.0", "ciso8601>=2.0", "rich>=14.1", "urllib3>=2.2"],
+    # Fish is completed by shtab from 1.8 on, and commands below commands from 1.13 on.
+    install_requires=["arvados-python-client>=3.0", "ciso8601>=2.0", "rich>=14.1", "shtab>=1.13", "urllib3>=2.2"],
     extras_require={"site": SITE, "zstd": ZSTD, "fast": FAST, "test": SITE + ZSTD + FAST + TESTS},
     entry_points={
         "console_scripts": [

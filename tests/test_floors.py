@@ -41,6 +41,7 @@ FLOORS = (
     "integrations",
     "cli",
     "compat",
+    "__main__",
 )
 
 #: Names by which other programs import modules of ours, besides those of ``arv_docker`` itself.

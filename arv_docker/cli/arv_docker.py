@@ -7,7 +7,7 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from .. import __version__
 from . import EXIT_CODES, add_command, add_telling_options, exit_code_of, without_local, without_telling
@@ -32,6 +32,7 @@ VERBS = {
     "registry": "publish images in a registry, list and delete them, wait until they can be used",
     "cache": "look after the images and saved tarballs that are kept on this machine",
     "doctor": "check commands, cluster, engine, cache and tokens",
+    "completion": "print the script by which bash, zsh or fish completes the commands",
     "install-command": "put this package's arv-keepdocker in place of the Arvados SDK's, or undo that",
     "site": "the embedded single-machine Arvados: serve it, reach it, look after it",
 }
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and gives its exit code; ``arguments`` are those of the process unless given."""
     local, rest = without_local(sys.argv[1:] if arguments is None else arguments)
     telling, rest = without_telling(rest)
-    args = _parser(_verb(rest)).parse_args(rest)
+    args = parser([_verb(rest)]).parse_args(rest)
     args.local, args.telling = local, telling
     level = os.environ.get("ARV_DOCKER_LOG", "") if telling == "" else telling.replace("quiet", "")
     return exit_code_of(lambda: int(args.run(args)), "arv-docker", log=level)
@@ -52,8 +53,8 @@ def _verb(arguments: Sequence[str]) -> str:
     return next((argument for argument in arguments if not argument.startswith("-")), "")
 
 
-def _parser(asked: str) -> argparse.ArgumentParser:
-    """The parser of the command, with the options of the verb that is asked for and of no other."""
+def parser(asked: Collection[str] = VERBS) -> argparse.ArgumentParser:
+    """Make the parser of the command, with the options of the verbs that are asked for; a module is loaded for each."""
     parser = argparse.ArgumentParser(
         prog="arv-docker",
         description="Container images in Arvados Keep: put in, found, checked, and got out again.",
@@ -66,7 +67,7 @@ def _parser(asked: str) -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for name, summary in VERBS.items():
         child = add_command(verbs, name, summary)
-        if name == asked:
+        if name in asked:
             verb = importlib.import_module(f".{name.replace('-', '_')}", __package__)
             child.set_defaults(run=verb.run)
             verb.configure(child)

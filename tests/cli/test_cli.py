@@ -129,6 +129,12 @@ def test_the_list_of_verbs_needs_none_of_them(arguments: list[str]) -> None:
     assert not loaded & {"dataclasses", "pathlib", "json", "inspect", "logging", "ssl", "http.client", "threading"}
 
 
+def test_the_package_runs_as_the_command() -> None:
+    result = subprocess.run([sys.executable, "-m", "arv_docker", "--help"], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("usage: arv-docker ")
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_version(program: str) -> None:
     result = subprocess.run([*PROGRAMS[program], "--version"], capture_output=True, text=True)

@@ -39,6 +39,9 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "debootstrap": ("debootstrap", "unshare"),
     "git": ("git",),
     "mount": ("mount", "umount"),
+    "bash": ("bash",),
+    "zsh": ("zsh",),
+    "fish": ("fish",),
 }
 #: Engines that mount file systems.
 NEED_ROOT = frozenset({"docker", "podman", "debootstrap", "mount"})
