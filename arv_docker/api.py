@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .arvados.catalog import resolver
+from .arvados.catalog import link_query, resolver
+from .arvados.catalog.link_classes import DIGEST, HASH
 from .arvados.catalog.ranking import TIMESTAMP
-from .arvados.catalog.resolver import DIGEST, HASH
 from .arvados.client import RETRIES, Cluster, Link
 from .arvados.stored import image_file
 from .arvados.trust import Trust
@@ -88,7 +88,7 @@ def get_image(
     name = parse_name(reference)
     cluster = Cluster(api, retries=retries)
     settings = settings or user_settings()
-    trust = Trust.configured(cluster, settings, readable=trust_readable)
+    trust = Trust.from_settings(cluster, settings, readable=trust_readable)
     if not pull and project_uuid is None and (resolved := _resolved(cluster, name, trust)) is not None:
         return resolved
     progress = progress or Silent()
@@ -123,7 +123,7 @@ def open_cluster(local: str | Path | None = None, *, retries: int = RETRIES) -> 
 def _resolved(cluster: Cluster, name: Reference | ImageId, trust: Trust) -> ImageRecord | None:
     """The image by the word of trusted users; None if they say nothing of that name."""
     try:
-        resolved = resolver.resolve(cluster, str(name), trust, trusted_only=True)
+        resolved = resolver.resolve(cluster, str(name), trust, attested_only=True)
     except (NoSuchImage, NotAnImage):
         return None
     link = resolved.link
@@ -140,7 +140,7 @@ def _resolved(cluster: Cluster, name: Reference | ImageId, trust: Trust) -> Imag
 def _record(cluster: Cluster, name: Reference | ImageId, stored: IngestResult, trust: Trust) -> ImageRecord:
     """The record of an image that was stored just now, whatever else the name may mean to the cluster."""
     names = (stored.name, str(stored.image_id))
-    links = [link for link in resolver.links_to(cluster, [stored.uuid]) if link.name in names]
+    links = [link for link in link_query.links_to(cluster, [stored.uuid]) if link.name in names]
     if not links:
         raise NoSuchImage(f"the links of {stored.uuid}, which {name} is stored as, were deleted meanwhile. Try again.")
     link = max(links, key=lambda link: (link.name == stored.name, trust.includes(link.modified_by)))

@@ -189,6 +189,12 @@ class Shadowed(ArvDockerError):
     exit_code = 8
 
 
+class Untrusted(ArvDockerError):
+    """A name that means an image by the word of an untrusted user alone, where that word may not become ours."""
+
+    exit_code = 8
+
+
 # -- 9: a registry ----------------------------------------------------------------------
 
 

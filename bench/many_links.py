@@ -25,7 +25,7 @@ import arvados
 import arvados.commands.keepdocker as upstream
 import httplib2
 
-from arv_docker.arvados.catalog.resolver import HASH, REPO_TAG
+from arv_docker.arvados.catalog.link_classes import HASH, REPO_TAG
 from arv_docker.compat import keepdocker
 from arv_docker.site import LocalSite
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import arv_docker
-from arv_docker.arvados.catalog.resolver import DIGEST, HASH, REPO_TAG
+from arv_docker.arvados.catalog.link_classes import DIGEST, HASH, REPO_TAG
 from arv_docker.errors import ArvDockerError, BadReference, BadSettings, NoEngine, NoSuchImage, UsageError
 
 from .archives import files_of, image

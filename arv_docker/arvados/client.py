@@ -164,6 +164,16 @@ class Cluster:
         """Who we are."""
         return str(self._call(self._api.users().current(), "who this token belongs to")["uuid"])
 
+    @functools.cached_property
+    def user_if_known(self) -> str | None:
+        """Who we are; None where the token's scopes do not allow to ask (403), as for one that may only read images."""
+        try:
+            return self.user_uuid
+        except ClusterError as error:
+            if error.status != 403:
+                raise
+            return None
+
     @property
     def system_user_uuid(self) -> str:
         """The user that the server itself acts as."""

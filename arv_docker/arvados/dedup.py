@@ -22,7 +22,7 @@ from ..archive.layer import Layer
 from ..errors import BadManifestText, ClusterError, ContentError
 from ..model.image import Digest
 from ..model.manifest_text import Locator, locators, parse
-from .catalog.resolver import collections_of
+from .catalog.link_query import collections_of
 from .client import Cluster, CollectionRecord, Link
 from .stored import StoredImage
 from .trust import Trust

@@ -90,7 +90,8 @@ class StoredImage(SeekableImage):
     """An image in Keep: its file, and what its archive says. Blocks are fetched ahead.
 
     ``archived`` is the image as the archive has it; ``canonical`` the same if the archive is
-    the canonical one, else None. ``layout`` is the canonical archive's in any case.
+    the canonical one, else None. ``layout`` is the canonical archive's in any case. ``proven_digests`` are the image's
+    by its bytes: of its config, of its canonical manifest, and of what else in the archive describes it.
     """
 
     def __init__(self, cluster: Cluster, collection: CollectionRecord, *, tags: tuple[str, ...] = ()) -> None:
@@ -107,8 +108,8 @@ class StoredImage(SeekableImage):
         self.archived: ArchivedImage | CanonicalImage = self.canonical or DockerArchive(self._source).image()
         self.layout = canonical.layout(self.config, self.archived.sizes)
         # The original names a file by whatever the engine says: by its own manifest or index, with a containerd store.
-        others = self.archived.digests
-        if self.file.image_id not in (self.config.digest, self.layout.manifest_digest, *others):
+        self.proven_digests = (self.config.digest, self.layout.manifest_digest, *self.archived.digests)
+        if self.file.image_id not in self.proven_digests:
             raise DigestMismatch(
                 f"collection {collection.uuid} is named after image {self.file.image_id}, "
                 f"and holds {self.config.digest}."

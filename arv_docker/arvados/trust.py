@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose word is taken for what (docs/spec/trust.md#attested-links). Pure rules over records.
+"""Trust: whose word is taken for what (docs/spec/trust.md#attested-links). Pure rules over records.
 
 Anyone may write a link to any collection that he can read. A link counts as it stands
 only when it is *attested*; anything else is a hint, and the bytes are read and hashed.
@@ -18,28 +18,33 @@ from .client import Cluster, CollectionRecord, Link
 class Trust:
     """Users whose links are taken at their word, by UUID: this user, the system user, those of the setting.
 
-    ``readable`` brings back the rule of arv-keepdocker: whatever can be read is believed.
+    ``readable`` brings back the rule of arv-keepdocker: whatever can be read is believed. With ``names_too`` a name
+    means an image by the word of these users alone, and not what the cluster takes it for.
     """
 
     writers: frozenset[str]
     readable: bool = False
+    names_too: bool = False
 
     @classmethod
-    def of(cls, user: str, system: str, others: Iterable[str] = (), *, readable: bool = False) -> Trust:
+    def of(
+        cls, user: str, system: str, others: Iterable[str] = (), *, readable: bool = False, names_too: bool = False
+    ) -> Trust:
         """Trust in this user, the system user and ``others``."""
-        return cls(frozenset((user, system, *others)), readable)
+        return cls(frozenset((user, system, *others)), readable, names_too)
 
     @classmethod
-    def configured(cls, cluster: Cluster, settings: Settings, *, readable: bool = False) -> Trust:
+    def from_settings(cls, cluster: Cluster, settings: Settings, *, readable: bool = False) -> Trust:
         """Trust in the users of a cluster whom the settings name, besides this user and the system user."""
-        return cls.of(cluster.user_uuid, cluster.system_user_uuid, settings.trusted_writers, readable=readable)
+        writers = (cluster.user_if_known, cluster.system_user_uuid, *settings.trusted_writers)
+        return cls(frozenset(filter(None, writers)), readable, settings.names_by_trusted)
 
     def includes(self, writer: str) -> bool:
         """Whether the user's word is taken."""
         return self.readable or writer in self.writers
 
     def attests(self, link: Link, collection: CollectionRecord) -> bool:
-        """Whether the link counts as it stands for the collection that it points to.
+        """Whether the link counts as it stands for the collection to which it points.
 
         The server must name a trusted user as the one who wrote it last. A link that pins a
         PDH must pin the collection's; one that pins none, as those of arv-keepdocker,

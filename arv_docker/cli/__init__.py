@@ -284,7 +284,13 @@ def choice(args: argparse.Namespace, shown: Progress, *, insecure: bool | None =
     from ..transports.names import Choice
 
     insecure = args.insecure if insecure is None else insecure
-    return Choice(args.platform, insecure=insecure, progress=shown, clusters=partial(cluster_named, args))
+    return Choice(
+        args.platform,
+        insecure=insecure,
+        progress=shown,
+        clusters=partial(cluster_named, args),
+        trust=partial(trust, args, shown=shown),
+    )
 
 
 def asking(args: argparse.Namespace, what: str) -> AbstractContextManager[object]:
@@ -301,9 +307,10 @@ def trust(args: argparse.Namespace, cluster: Cluster, shown: Progress) -> Trust:
     """Whose links are taken at their word: this user's, the system's, and those of the settings."""
     from ..arvados.trust import Trust
 
-    if args.trust_readable:
+    readable = "trust_readable" in args and args.trust_readable  # not every verb that reads a cluster has the option
+    if readable:
         shown.warn("--trust-readable: links are believed whoever wrote them; content is not read back")
-    return Trust.configured(cluster, settings(args), readable=args.trust_readable)
+    return Trust.from_settings(cluster, settings(args), readable=readable)
 
 
 def settings(args: argparse.Namespace) -> Settings:  # noqa: ARG001 -- no option sets them yet

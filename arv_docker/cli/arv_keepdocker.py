@@ -110,11 +110,11 @@ def _progress(args: argparse.Namespace, err: TextIO, usual: Callable[[TextIO], p
 
 
 def _list(args: argparse.Namespace, out: TextIO) -> int:
-    from ..arvados.catalog import resolver
+    from ..arvados.catalog.listing import list_images
 
     with cli.cluster(args) as cluster, cli.asking(args, "for the images"):
-        listing = resolver.listing(cluster, project=args.project_uuid)
-    print(images.table(listing), file=out)
+        listing = list_images(cluster, cli.trust(args, cluster, args.shown), project=args.project_uuid)
+    print(images.table(listing.rows), file=out)
     return 0
 
 

@@ -30,7 +30,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "folder:FOLDER:IMAGE[:VERSION], or keep:[CLUSTER/]NAME, where CLUSTER names a\n"
         "settings file as for arv-copy (CLUSTER.conf beside settings.conf), and NAME may be a UUID or a PDH.\n"
         "From cluster to cluster an image keeps its names and its portable data hash; blocks go once, and only\n"
-        "those that are missing. A run that was interrupted is completed by the next.\n\n"
+        "those that are missing. A run that was interrupted is completed by the next. Names by the word of users who\n"
+        "are not trusted are refused (exit code 8), or with --all left out and listed at the end.\n\n"
         "examples:\n"
         "  arv-docker copy keep:tools/bwa:1 docker-archive:bwa.tar\n"
         "  arv-docker copy docker://debian:12 oci:layout:debian\n"
@@ -47,6 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--dry-run", action="store_true", help="say what would be copied, or how many layers are there; do nothing"
     )
     cli.add_source_options(parser)
+    cli.add_trust_option(parser)
     cli.add_cluster_options(parser)
     cli.add_json_option(parser)
 
@@ -72,15 +74,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _between(args: argparse.Namespace, source: Place, target: Place, shown: progress.Progress) -> int:
     """From one cluster to another, names and all."""
-    from ..arvados.trust import Trust
     from ..ingest import between_clusters
 
     with cli.cluster_named(args, source.cluster) as there, cli.cluster_named(args, target.cluster) as here:
-        trust = Trust.configured(there, cli.settings(args))
+        trust = cli.trust(args, there, shown)
         if args.all:
-            images = between_clusters.images_of(there, trust, args.project)
+            every = between_clusters.images_of(there, trust, args.project)
         else:
-            images = [between_clusters.image_named(there, source.name, trust)]
+            every = [between_clusters.image_named(there, source.name, trust)]
+        images = [image for image in every if image.trusted or not args.all]
         copying = between_clusters.Copier(there, here, _options(args), shown)
         outcomes: list[CopyResult | IngestPlan | ArvDockerError] = []
         for image in images:
@@ -96,6 +98,7 @@ def _between(args: argparse.Namespace, source: Place, target: Place, shown: prog
     failures = [outcome for outcome in outcomes if isinstance(outcome, ArvDockerError)]
     if args.json:
         documents = [_document(image, outcome) for image, outcome in zip(images, outcomes, strict=True)]
+        documents += [_left_out(image) for image in every if image not in images]
         cli.print_json(documents if args.all else documents[0])
     else:
         for done in outcomes:
@@ -103,6 +106,12 @@ def _between(args: argparse.Namespace, source: Place, target: Place, shown: prog
                 print(done if args.dry_run else done.uuid)
     if args.all:
         shown.say(f"{len(images) - len(failures)} of {len(images)} images {'planned' if args.dry_run else 'copied'}")
+    for image in every:
+        for name, writer in image.left_out:
+            shown.warn(
+                f"left out: {name}, which means {image.collection.uuid} by the word of {writer} alone, who is not "
+                "trusted (--trust-readable)"
+            )
     return failures[0].exit_code if failures else 0
 
 
@@ -208,4 +217,10 @@ def _document(image: Candidate, outcome: CopyResult | IngestPlan | ArvDockerErro
     if isinstance(outcome, ArvDockerError):
         told = {"error": outcome.message, "detail": outcome.detail, "exit_code": outcome.exit_code}
         return {"source": image.collection.uuid, **told}
-    return {"source": image.collection.uuid, **cli.as_json(outcome)}
+    return _left_out(image) | cli.as_json(outcome)
+
+
+def _left_out(image: Candidate) -> dict[str, object]:
+    """The names of an image that were not copied, for programs."""
+    names = [{"name": name, "linked_by": writer} for name, writer in image.left_out]
+    return {"source": image.collection.uuid, "left_out": names}

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .. import cli
-from ..local.progress import printable
+from ..local.progress import one_line
 
 if TYPE_CHECKING:
-    from ..arvados.catalog.resolver import ListingRow
+    from ..arvados.catalog.listing import ListingRow
+    from ..arvados.trust import Trust
 
 _COLUMNS = ("REPOSITORY", "TAG", "IMAGE ID", "COLLECTION", "CREATED")
 
@@ -28,31 +29,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the listing; an empty one is a table without lines, but of a project that is not there an error."""
-    from ..arvados.catalog import resolver
+    from ..arvados.catalog.listing import list_images
+    from ..arvados.catalog.proof import describe_false_link
 
     shown = cli.progress_for(args)
     with cli.cluster(args) as cluster, cli.asking(args, "for the images"):
-        rows = resolver.listing(cluster, args.name, args.project_uuid)
-        if args.project_uuid and not rows:
-            cluster.check_readable(args.project_uuid)
         trust = cli.trust(args, cluster, shown)
-    foreign = {row.link.modified_by for row in rows if not trust.includes(row.link.modified_by)}
+        found = list_images(cluster, trust, args.name, args.project_uuid)
+        if args.project_uuid and not found.rows:
+            cluster.check_readable(args.project_uuid)
+    for link in found.false_links:
+        shown.warn(describe_false_link(link))
     if args.json:
-        cli.print_json([_as_json(row) | {"trusted": row.link.modified_by not in foreign} for row in rows])
+        cli.print_json([_as_json(row, trust) for row in found.rows])
         return 0
-    print(table(rows, linked_by=True))
-    for writer in sorted(foreign):
+    print(table(found.rows, linked_by=True))
+    for writer in sorted({row.link.modified_by for row in found.rows if not trust.includes(row.link.modified_by)}):
         shown.warn(f"links of {writer}, who is not trusted, are among these")
     return 0
 
 
 def table(rows: Sequence[ListingRow], *, linked_by: bool = False) -> str:
     """The listing as text, in the columns of ``arv-keepdocker images``, and who wrote each link if asked for."""
-    lines = [(*_COLUMNS, "LINKED BY"), *((*_cells(row), row.link.modified_by) for row in rows)]
+    lines = [(*_COLUMNS, "LINKED BY"), *(tuple(map(one_line, (*_cells(row), row.link.modified_by))) for row in rows)]
     if not linked_by:
         lines = [line[:-1] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return printable("\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines))
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
 def _cells(row: ListingRow) -> tuple[str, ...]:
@@ -60,7 +63,7 @@ def _cells(row: ListingRow) -> tuple[str, ...]:
     return row.repository, row.tag, short, row.collection.uuid, f"{row.timestamp:%c}"
 
 
-def _as_json(row: ListingRow) -> dict[str, object]:
+def _as_json(row: ListingRow, trust: Trust) -> dict[str, object]:
     return {
         "repository": row.repository,
         "tag": row.tag,
@@ -70,4 +73,5 @@ def _as_json(row: ListingRow) -> dict[str, object]:
         "timestamp": row.timestamp.isoformat(),
         "link_uuid": row.link.uuid,
         "linked_by": row.link.modified_by,
+        "trusted": trust.attests(row.link, row.collection),
     }

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from .. import cli
 from ..errors import BadSettings, ClusterError, NoCluster
-from ..local.progress import printable, size_text
+from ..local.progress import one_line, size_text
 from ..model.reference import references_in
 
 if TYPE_CHECKING:
     from ..arvados.client import Cluster
     from ..arvados.stored import StoredImage
-    from ..local.settings import Settings
+    from ..arvados.trust import Trust
     from ..model.image import Config, Descriptor
 
 
@@ -74,10 +74,13 @@ def _document_of_source(args: argparse.Namespace) -> dict[str, object]:
             "layers": [{"diff_id": str(it), **_stored(image.compressed.get(it))} for it in config.diff_ids],
         }
         tags = references_in(image.tags)
+    from ..arvados.trust import Trust
+
     try:
         with cli.cluster(args) as cluster:
-            names_of_tags = [name.link_name for name in tags]
-            document["same_layers"] = _same_layers(cluster, config, names_of_tags, cli.settings(args))
+            document["same_layers"] = _same_layers(
+                cluster, config, [name.link_name for name in tags], Trust.from_settings(cluster, cli.settings(args))
+            )
     except NoCluster as error:
         if isinstance(error, BadSettings):
             raise
@@ -86,14 +89,12 @@ def _document_of_source(args: argparse.Namespace) -> dict[str, object]:
     return document
 
 
-def _same_layers(cluster: Cluster, config: Config, names: Sequence[str], settings: Settings) -> list[dict[str, object]]:
+def _same_layers(cluster: Cluster, config: Config, names: Sequence[str], trust: Trust) -> list[dict[str, object]]:
     """The other images in Keep with the same layers, as far as links of those layers or names lead to them."""
-    from ..arvados.catalog.resolver import REPO_TAG
+    from ..arvados.catalog.link_classes import REPO_TAG
     from ..arvados.catalog.same_layers import images_with_same_layers
     from ..arvados.dedup import LayerLookup
-    from ..arvados.trust import Trust
 
-    trust = Trust.configured(cluster, settings)
     layers = LayerLookup(cluster, config.diff_ids, trust)
     named = list(cluster.links([["link_class", "=", REPO_TAG], ["name", "in", list(names)]])) if names else []
     return [cli.as_json(it) for it in images_with_same_layers(cluster, config, layers, named, trust=trust)]
@@ -107,24 +108,31 @@ def _stored(compressed: Descriptor | None) -> dict[str, object]:
 def _document_of_stored(args: argparse.Namespace) -> dict[str, object]:
     from ..arvados.catalog import platforms, resolver
     from ..arvados.stored import StoredImage
+    from ..arvados.trust import Trust
     from ..transports import keep
 
+    shown = cli.progress_for(args)
     place = keep.place_of(args.name) or keep.Place(None, args.name)
     with cli.cluster_named(args, place.cluster) as cluster:
-        found = resolver.resolve(cluster, place.name)
+        trust = Trust.from_settings(cluster, cli.settings(args))
+        found = resolver.resolve(cluster, place.name, trust)
         if args.platform:
-            found = platforms.choose_platform(cluster, found, args.platform, cli.progress_for(args))
-        return _document(cluster, StoredImage(cluster, found.collection), cli.settings(args))
+            found = platforms.choose_platform(cluster, found, args.platform, shown)
+        for warning in found.warnings:
+            shown.warn(warning)
+        return _document(cluster, StoredImage(cluster, found.collection), trust)
 
 
-def _document(cluster: Cluster, image: StoredImage, settings: Settings) -> dict[str, object]:
-    from ..arvados.catalog import resolver
+def _document(cluster: Cluster, image: StoredImage, trust: Trust) -> dict[str, object]:
+    from ..arvados.catalog import link_query
+    from ..arvados.catalog.link_classes import DIGEST, HASH, REPO_TAG
     from ..model.manifest_text import locators
 
     pdh = image.collection.pdh
     copies = sorted(cluster.collections([["portable_data_hash", "=", pdh]]), key=lambda copy: copy.created_at)
-    classes = (resolver.REPO_TAG, resolver.HASH, resolver.DIGEST)
-    names = resolver.links_to(cluster, [copy.uuid for copy in copies], classes)
+    classes = (REPO_TAG, HASH, DIGEST)
+    by_uuid = {copy.uuid: copy for copy in copies}
+    names = link_query.links_to(cluster, list(by_uuid), classes)
     return {
         "image_id": str(image.config.digest),
         "manifest_digest": str(image.layout.manifest_digest),
@@ -146,12 +154,13 @@ def _document(cluster: Cluster, image: StoredImage, settings: Settings) -> dict[
                 "name": link.name,
                 "head_uuid": link.head_uuid,
                 "linked_by": link.modified_by,
+                "trusted": trust.attests(link, by_uuid[link.head_uuid]),
                 "created_at": link.created_at,
             }
             for link in names
         ],
         "same_layers": _same_layers(
-            cluster, image.config, [link.name for link in names if link.link_class == resolver.REPO_TAG], settings
+            cluster, image.config, [link.name for link in names if link.link_class == REPO_TAG], trust
         ),
     }
 
@@ -167,7 +176,7 @@ def _text(document: dict[str, object]) -> str:
             continue
         lines.append(f"{label + ':':17}{len(value)}")
         lines.extend(f"  {_entry(item)}" for item in value)
-    return printable("\n".join(lines))
+    return "\n".join(map(one_line, lines))
 
 
 def _entry(item: object) -> str:

@@ -51,7 +51,9 @@ def name(args: argparse.Namespace, image: str, give: Callable[..., TagResult]) -
     shown = cli.progress_for(args)
     with cli.cluster(args) as cluster:
         trust = cli.trust(args, cluster, shown)
-        collection = resolver.collection_with_uuid(cluster, resolver.resolve(cluster, image).collection)
+        resolved = resolver.resolve(cluster, image, trust)
+        resolver.check_trusted(image, resolved)
+        collection = resolver.collection_with_uuid(cluster, resolved.collection)
         named = give(cluster, collection, Reference.parse(args.name), trust, shown)
     shown.say(f"{named.name}: {named.written} links written, {named.deleted} deleted")
     if named.shadowed_by is not None:

@@ -5,15 +5,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import TYPE_CHECKING
 
 from .. import cli
-from ..errors import DigestMismatch
 from ..local import progress
 from ..model.reference import ImageId, Reference, parse_name
-
-if TYPE_CHECKING:
-    from ..arvados.catalog.resolver import Resolved
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,17 +27,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Loads the image; asked for by a name, it gets that name in the engine too."""
     from ..arvados.catalog import resolver
+    from ..arvados.catalog.link_classes import REPO_TAG
     from ..arvados.trust import Trust
     from ..images import load
 
     shown = cli.progress_for(args)
     engine = cli.engine(args)
     with cli.cluster(args) as cluster:
-        resolved = resolver.resolve(cluster, args.name, Trust.configured(cluster, cli.settings(args)))
+        resolved = resolver.resolve(cluster, args.name, Trust.from_settings(cluster, cli.settings(args)))
         for warning in resolved.warnings:
             shown.warn(warning)
-        name = _name(args.name) if resolved.link and resolved.link.link_class == resolver.REPO_TAG else None
-        _check_id(args.name, resolved)
+        name = _name(args.name) if resolved.link and resolved.link.link_class == REPO_TAG else None
         result = load.load(cluster, resolved.collection, engine, name, shown)
     what = "already there" if result.already else "loaded"
     tagged = f", tagged {result.name}" if result.name else ""
@@ -54,17 +49,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(result.engine_id)
     return 0
-
-
-def _check_id(text: str, resolved: Resolved) -> None:
-    """Refuses what a link by the ID that was asked for leads to, if that is another image."""
-    from ..arvados.catalog import resolver
-    from ..arvados.stored import image_file
-
-    name = parse_name(text) if resolved.link and resolved.link.link_class == resolver.HASH else None
-    asked = name.identity if isinstance(name, Reference) else name
-    if asked is not None and not asked.matches(image_file(resolved.collection).image_id):
-        raise DigestMismatch(f"the link {text} leads to {resolved.collection.uuid}, which holds another image.")
 
 
 def _name(text: str) -> Reference | None:

@@ -58,6 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     push.add_argument("--uncompressed", action="store_true", help="push layers as they are, not compressed with gzip")
     cli.add_platform_option(push, "of several images of a source, the one for this platform")
     cli.add_engine_option(push)
+    cli.add_trust_option(push)
     cli.add_cluster_options(push)
     for name, function, summary in (
         ("images", _images, "list the names of all images"),

@@ -59,8 +59,10 @@ def run(args: argparse.Namespace) -> int:
                 "uuid": found.collection.uuid,
                 "link_uuid": link.uuid if link else None,
                 "linked_by": link.modified_by if link else None,
+                "trusted": found.untrusted_writer is None,
                 "warnings": found.warnings,
                 "ranked": [_candidate(it, trust) for it in found.ranked],
+                "false_links": [_candidate(it, trust) for it in found.false_links],
             }
         )
     else:
@@ -70,12 +72,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _explain(found: Resolved, trust: Trust, shown: progress.Progress) -> None:
     """The links in the cluster's order: newest image_timestamp, then newest link; the first usable one decides."""
+    from ..arvados.catalog.proof import describe_false_link
+
     for number, link in enumerate(found.ranked, 1):
         candidate = _candidate(link, trust)
         what = "decides" if link == found.link else "not usable" if found.link in found.ranked[number:] else "outranked"
         times = f"built {candidate['image_timestamp'] or 'at an unknown time'}, linked {link.created_at}"
         who = f"by {link.modified_by}{'' if candidate['trusted'] else ' (not trusted)'}"
         shown.say(f"{number}. {link.head_uuid}  {times} {who}: {what}")
+    for link in found.false_links:
+        shown.say(f"left out: {describe_false_link(link)}")
     if not found.ranked:
         shown.say(f"{found.collection.uuid} was asked for itself; no link was compared")
 

@@ -205,7 +205,7 @@ def _fill_sif_cache(args: argparse.Namespace, shown: progress.Progress) -> int:
     apptainer = Apptainer()
     done = []
     with cli.cluster(args) as cluster:
-        trust = Trust.configured(cluster, cli.settings(args))
+        trust = Trust.from_settings(cluster, cli.settings(args))
         for name in args.name:
             resolved = resolver.resolve(cluster, name, trust)
             if args.platform:

@@ -66,11 +66,15 @@ def _verify_folder(args: argparse.Namespace, copies: Sequence[Copy]) -> int:
 
 def _verify_stored(args: argparse.Namespace) -> int:
     from ..arvados.catalog import resolver
+    from ..arvados.trust import Trust
     from ..images import verify
 
+    shown = cli.progress_for(args)
     with cli.cluster(args) as cluster:
-        collection = resolver.resolve(cluster, args.name).collection
-        report = verify.verify(cluster, collection, quick=args.quick, progress=cli.progress_for(args))
+        resolved = resolver.resolve(cluster, args.name, Trust.from_settings(cluster, cli.settings(args)))
+        for warning in resolved.warnings:
+            shown.warn(warning)
+        report = verify.verify(cluster, resolved.collection, quick=args.quick, progress=shown)
     if args.json:
         digests = ("image_id", "config_digest", "manifest_digest")
         cli.print_json(dataclasses.asdict(report) | {key: str(getattr(report, key)) for key in digests})

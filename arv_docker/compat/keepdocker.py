@@ -20,12 +20,15 @@ from pathlib import Path
 from typing import IO, Any, NoReturn, TextIO
 
 from ..archive.reader import DockerArchive
-from ..arvados.catalog import ranking, resolver
+from ..arvados.catalog import ranking
+from ..arvados.catalog.listing import ListingRow, list_images
 from ..arvados.client import Cluster, Link
+from ..arvados.trust import Trust
 from ..cli import arv_keepdocker
 from ..engines import Engine
 from ..engines.docker import Docker
 from ..errors import ArvDockerError, ContentError, NoSuchImage
+from ..local.settings import settings
 from ..model.image import json_object
 from ..model.reference import DEFAULT_TAG, ImageId, Reference, name_as_id, name_from_arguments, parse_name
 from ..store import tarballs
@@ -222,8 +225,9 @@ def list_images_in_arv(
     ``image_name`` is one.
     """
     cluster = Cluster(api_client, retries=num_retries)
+    trust = Trust.from_settings(cluster, settings())
     if not image_name:
-        return [_listed(row) for row in resolver.listing(cluster, project=project_uuid)]
+        return [_listed(row) for row in list_images(cluster, trust, project=project_uuid).rows]
     try:
         also = name_as_id(image_name)
         if also is not None and (also.whole or image_name.startswith("sha256:")):
@@ -232,7 +236,7 @@ def list_images_in_arv(
             name = name_from_arguments(image_name, image_tag or DEFAULT_TAG)
     except ArvDockerError:
         return []  # no link that this program or the original writes is called so
-    return [_listed(row) for row in resolver.listing(cluster, name.written, project_uuid, also=also)]
+    return [_listed(row) for row in list_images(cluster, trust, name.written, project_uuid, also=also).rows]
 
 
 def items_owned_by(owner_uuid: str, arv_items: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
@@ -240,7 +244,7 @@ def items_owned_by(owner_uuid: str, arv_items: Iterable[Mapping[str, Any]]) -> I
     return (item for item in arv_items if item["owner_uuid"] == owner_uuid)
 
 
-def _listed(row: resolver.ListingRow) -> tuple[str, dict[str, Any]]:
+def _listed(row: ListingRow) -> tuple[str, dict[str, Any]]:
     made, created = ranking.sort_key(row.link)
     return row.collection.uuid, {
         "_sort_key": (_naive(made), _naive(created)),

@@ -9,16 +9,16 @@ and then deleting the links that outrank it, as far as this user may.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ..arvados.catalog import collections, links, resolver
-from ..arvados.catalog.resolver import HASH, REPO_TAG
+from ..arvados.catalog import collections, link_query, links, resolver
+from ..arvados.catalog.link_classes import DIGEST, HASH, REPO_TAG
 from ..arvados.client import Cluster, CollectionRecord, Link
 from ..arvados.stored import StoredImage
 from ..arvados.trust import Trust
-from ..errors import ClusterError, ContentError, NoSuchImage, Shadowed
+from ..errors import ClusterError, ContentError, NoSuchImage, NotVerified, Shadowed
 from ..local.polling import READY, wait_until_ready
 from ..local.progress import Progress
 from ..model.image import Digest
@@ -62,12 +62,14 @@ def link(
     """Makes a collection known as an image called ``name``, after finding that it holds one.
 
     Every layer is read and hashed, unless a trusted user's link attests the content.
-    Raises what ``verify`` and ``check_free`` raise; then nothing is written. A PDH must be that
-    of a collection which has a UUID.
+    Raises what ``verify`` and ``check_free`` raise, and NotVerified for a name with a digest that is not proven to be
+    the image's; then nothing is written. A PDH must be that of a collection which has a UUID.
     """
     image = StoredImage(cluster, collection)
-    check_free(cluster, name, image.config.digest)
-    existing = resolver.links_to(cluster, [collection.uuid])
+    check_free(cluster, name, image.config.digest, trust)
+    existing = link_query.links_to(cluster, [collection.uuid], (REPO_TAG, HASH, DIGEST))
+    attested = [it.name for it in existing if it.link_class == DIGEST and trust.attests(it, collection)]
+    check_digest(name, [*map(str, image.proven_digests), *attested])
     if not any(it.link_class == HASH and trust.attests(it, collection) for it in existing):
         verify.verify(cluster, collection, quick=False, progress=progress)
     properties = links.timestamp_of(image.config)
@@ -76,11 +78,25 @@ def link(
     )
     if collection.owner_uuid == cluster.user_uuid:
         collections.set_name_property(cluster, collection, name.link_name)
-    return TagResult(collection.uuid, collection.pdh, name.link_name, written, 0, _shadow(cluster, collection, name))
+    return TagResult(
+        collection.uuid, collection.pdh, name.link_name, written, 0, _shadow(cluster, collection, name, trust)
+    )
 
 
-def check_free(cluster: Cluster, name: Reference, image_id: Digest) -> None:
-    """Raises Shadowed for a name that was made for another image alone, by ``link_uniquely`` or a push.
+def check_digest(name: Reference, proven: Collection[str]) -> None:
+    """Raise NotVerified for a name with a digest that is none of those which the image is ``proven`` to have.
+
+    Who reads ``app@sha256:…`` takes it for a promise about bytes, so that nobody's word is enough for one.
+    """
+    if name.digest is not None and str(name.digest) not in proven:
+        raise NotVerified(
+            f"{name}: nothing proves that the image has the digest {name.digest}; it has "
+            f"{', '.join(dict.fromkeys(proven))}. Give it a name without a digest."
+        )
+
+
+def check_free(cluster: Cluster, name: Reference, image_id: Digest, trust: Trust) -> None:
+    """Raise Shadowed for a name that was made for another image alone, by ``link_uniquely`` or a push.
 
     ``image_id`` is the digest of the config of the image that is to get the name.
     """
@@ -88,7 +104,7 @@ def check_free(cluster: Cluster, name: Reference, image_id: Digest) -> None:
     if digits is None or digits.matches(image_id):
         return
     with suppress(NoSuchImage, ContentError):
-        holder = resolver.resolve(cluster, str(name)).collection
+        holder = resolver.resolve(cluster, str(name), trust, attested_only=False).collection
         if digits.matches(StoredImage(cluster, holder).config.digest):
             raise Shadowed(
                 f"{name.link_name} is the name of the image in {holder.uuid} alone, whose ID begins with {digits.hex}, "
@@ -124,7 +140,7 @@ def move(
     """
     named = link(cluster, collection, name, trust, progress)
     deleted, tried = 0, set[str]()
-    while (shadow := _shadow(cluster, collection, name)) is not None and shadow.uuid not in tried:
+    while (shadow := _shadow(cluster, collection, name, trust)) is not None and shadow.uuid not in tried:
         tried.add(shadow.uuid)
         deleted += _deleted(cluster, shadow)
     return TagResult(named.uuid, named.pdh, named.name, named.written, deleted, shadow)
@@ -144,7 +160,7 @@ def remove(cluster: Cluster, name: Reference) -> tuple[list[Link], list[Link]]:
 
 def status(cluster: Cluster, name: Reference, trust: Trust) -> Status:
     """What the cluster takes the name for, and whether that is what this user stored; raises NoSuchImage."""
-    resolved = resolver.resolve(cluster, str(name), trust)
+    resolved = resolver.resolve(cluster, str(name), trust, attested_only=False)
     if resolved.link is None or resolved.link.link_class != REPO_TAG:
         raise NoSuchImage(f"the cluster knows no image by the name {name.link_name!r}.")
     ours = [it for it in _links(cluster, name) if it.modified_by == cluster.user_uuid]
@@ -196,9 +212,9 @@ def _deleted(cluster: Cluster, it: Link) -> bool:
     return True
 
 
-def _shadow(cluster: Cluster, collection: CollectionRecord, name: Reference) -> Link | None:
+def _shadow(cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust) -> Link | None:
     """The link because of which the name means another collection; None when it means this one."""
-    resolved = resolver.resolve(cluster, str(name))
+    resolved = resolver.resolve(cluster, str(name), trust, attested_only=False)
     if resolved.link is None or resolved.collection.pdh == collection.pdh:
         return None
     return resolved.link

@@ -13,9 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from ..arvados.catalog import links, resolver
-from ..arvados.catalog.resolver import DIGEST, REPO_TAG
-from ..arvados.client import Cluster, CollectionRecord, batches
+from ..arvados.catalog import link_query, links, resolver
+from ..arvados.catalog.link_classes import DIGEST, HASH, REPO_TAG
+from ..arvados.catalog.listing import list_images
+from ..arvados.catalog.proof import is_false
+from ..arvados.client import Cluster, CollectionRecord, Link, batches
 from ..arvados.resume import SentBlocks
 from ..arvados.stored import StoredImage, image_file
 from ..arvados.trust import Trust
@@ -38,13 +40,18 @@ _BLOCK = re.compile(r"(?<= )([0-9a-f]{32}\+\d+)\S*")
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An image of the cluster that is copied from, with the names that its users gave it, the preferred first, and the
-    digests by which trusted users' links call it."""
+    """An image of the cluster that is copied from, with its names there, the preferred first, and its further digests.
+
+    Both by the word of trusted users, for this user's links say it on the other cluster. ``trusted`` is whether one of
+    them linked it at all. ``left_out`` are names by the word of others alone, each with the user who says so.
+    """
 
     collection: CollectionRecord
     image_id: Digest
     names: tuple[Reference, ...]
     digests: tuple[Digest, ...] = ()
+    trusted: bool = True
+    left_out: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         return ", ".join(name.link_name for name in self.names) or str(self.image_id)
@@ -65,32 +72,37 @@ class CopyResult:
 
 
 def image_named(source: Cluster, text: str, trust: Trust) -> Candidate:
-    """The image that ``text`` means there, with its other names; raises what ``catalogue.resolve`` raises."""
-    found = resolver.collection_with_uuid(source, resolver.resolve(source, text).collection)
-    return _candidate(source, found, trust)
+    """Return the image that ``text`` means there, with its other names.
+
+    Raises what ``resolver.resolve`` raises, and Untrusted for a name by the word of a user who is not trusted.
+    """
+    found = resolver.resolve(source, text, trust)
+    resolver.check_trusted(text, found)
+    collection = resolver.collection_with_uuid(source, found.collection)
+    digests = _digests(source, [collection], trust).get(collection.uuid, ())
+    return _candidate(collection, link_query.links_to(source, [collection.uuid]), digests, trust)
 
 
 def images_of(source: Cluster, trust: Trust, project: str | None = None) -> list[Candidate]:
-    """Every image of the cluster that this user can read, or those that a project owns, each once.
+    """Return every image of the cluster that this user can read, or those that a project owns, each once.
 
     What was linked first comes first: of images that were made at the same time, and all by one name (a build that can
     be repeated may say 1970), the one means the name that was linked last, on the other cluster too.
     """
-    rows = resolver.listing(source, project=project)
+    rows = list_images(source, trust, project=project).rows
     uuids = list(dict.fromkeys(row.collection.uuid for row in reversed(rows)))
     found: dict[str, CollectionRecord] = {}
     for some in batches(uuids, 50):  # with their manifest texts
         found |= {it.uuid: it for it in source.collections([["uuid", "in", some]], manifest=True)}
-    named: dict[str, list[Reference]] = {}
-    for row in rows:
-        if (name := _name(f"{row.repository}:{row.tag}")) is not None and row.repository != "<none>":
-            named.setdefault(row.collection.uuid, []).append(name)
+    linked: dict[str, list[Link]] = {}
+    for link in link_query.links_to(source, uuids):
+        if project in (None, link.owner_uuid):
+            linked.setdefault(link.head_uuid, []).append(link)
     digests = _digests(source, found.values(), trust)
     candidates = []
     for uuid in uuids:
         with suppress(ContentError, KeyError):  # a link may lead to what is no image
-            names = tuple(dict.fromkeys(named.get(uuid, ())))
-            candidates.append(Candidate(found[uuid], image_file(found[uuid]).image_id, names, digests.get(uuid, ())))
+            candidates.append(_candidate(found[uuid], linked.get(uuid, ()), digests.get(uuid, ()), trust))
     return candidates
 
 
@@ -192,11 +204,28 @@ class Copier:
         return records.adopt(text, stored.file.image_id, name, links.timestamp_of(stored.config), bytes_sent=count)
 
 
-def _candidate(source: Cluster, collection: CollectionRecord, trust: Trust) -> Candidate:
-    linked = resolver.links_to(source, [collection.uuid], [REPO_TAG])
-    names = dict.fromkeys(name for link in linked if (name := _name(link.name)) is not None)
-    digests = _digests(source, [collection], trust).get(collection.uuid, ())
-    return Candidate(collection, image_file(collection).image_id, tuple(names), digests)
+def _candidate(
+    collection: CollectionRecord, linked: Iterable[Link], digests: tuple[Digest, ...], trust: Trust
+) -> Candidate:
+    """Return the image of a collection; of its links those that are attested give it names."""
+    image_id = image_file(collection).image_id
+    names: dict[Reference, None] = {}
+    untrusted: dict[str, str] = {}
+    trusted = False
+    for link in linked:
+        if link.link_class == HASH and is_false(link, collection):
+            continue
+        if trust.attests(link, collection):
+            trusted = True
+            if link.link_class == REPO_TAG and (name := _name(link.name)) is not None:
+                names[name] = None
+        elif link.link_class == REPO_TAG or not trusted:
+            untrusted.setdefault(link.name, link.modified_by)
+    known = {name.link_name for name in names}
+    left_out = tuple((name, writer) for name, writer in untrusted.items() if name not in known)
+    if trusted:
+        left_out = tuple(it for it in left_out if it[0] != str(image_id))
+    return Candidate(collection, image_id, tuple(names), digests, trusted=trusted, left_out=left_out)
 
 
 def _digests(source: Cluster, collections: Iterable[CollectionRecord], trust: Trust) -> dict[str, tuple[Digest, ...]]:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ..arvados.catalog import resolver
-from ..arvados.catalog.resolver import DIGEST, HASH, REPO_TAG
+from ..arvados.catalog.link_classes import REPO_TAG
 from ..arvados.client import Cluster, CollectionRecord
 from ..arvados.stored import image_file
 from ..arvados.trust import Trust
@@ -34,17 +34,12 @@ def find_in_keep(cluster: Cluster, name: Reference | ImageId, trust: Trust, prog
     this image; an ID says so itself.
     """
     try:
-        resolved = resolver.resolve(cluster, str(name), trust, trusted_only=isinstance(name, Reference))
+        resolved = resolver.resolve(cluster, str(name), trust, attested_only=isinstance(name, Reference))
     except (NoSuchImage, NotAnImage):
         _say_who_else(cluster, name, trust, progress)
         return None
     image_id = image_file(resolved.collection).image_id
-    asked = name if isinstance(name, ImageId) else name.identity
     link = resolved.link
-    if (link is None or link.link_class == HASH) and (asked is None or not asked.matches(image_id)):
-        return None  # a link by that ID, to another image
-    if link is not None and link.link_class == DIGEST and not trust.attests(link, resolved.collection):
-        return None  # nothing else says that this digest means that image
     by_name = link is not None and link.link_class == REPO_TAG
     return KeepImage(image_id, resolved.collection, name if isinstance(name, Reference) and by_name else None)
 
@@ -52,7 +47,7 @@ def find_in_keep(cluster: Cluster, name: Reference | ImageId, trust: Trust, prog
 def _say_who_else(cluster: Cluster, name: Reference | ImageId, trust: Trust, progress: Progress) -> None:
     """Say that somebody whose word is not taken has stored an image by that name, if so."""
     with suppress(NoSuchImage, NotAnImage, AmbiguousImage):
-        link = resolver.resolve(cluster, str(name)).link
+        link = resolver.resolve(cluster, str(name), trust, attested_only=False).link
         if link is not None and not trust.includes(link.modified_by):
             progress.say(
                 f"{name} is in Keep by the word of {link.modified_by} alone, who is not trusted: to take it, name "

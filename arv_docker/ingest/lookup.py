@@ -18,9 +18,9 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..arvados.catalog import resolver
+from ..arvados.catalog import link_query
+from ..arvados.catalog.link_classes import DIGEST, HASH, REPO_TAG
 from ..arvados.catalog.ranking import sort_key
-from ..arvados.catalog.resolver import DIGEST, HASH, REPO_TAG
 from ..arvados.client import Cluster, CollectionRecord, Link
 from ..arvados.stored import StoredImage, holds, image_file, may_be_canonical
 from ..arvados.trust import Trust
@@ -163,7 +163,7 @@ class ImageLookup:
         named = [link for link in links if link.link_class == HASH and link.name == str(image_id)]
         if not named:
             return []
-        collections = resolver.collections_of(self._cluster, named, manifest=True)
+        collections = link_query.collections_of(self._cluster, named, manifest=True)
         linked = [
             StoredUnder(image_id, link, collections[link.head_uuid])
             for link in sorted(named, key=sort_key, reverse=True)
@@ -179,7 +179,7 @@ class ImageLookup:
     def _by_digest(self, digest: Digest, links: Iterable[Link]) -> list[StoredUnder]:
         """The collections of images that trusted users' links call by another digest."""
         named = [link for link in links if link.link_class == DIGEST and link.name == str(digest)]
-        collections = resolver.collections_of(self._cluster, named, manifest=True) if named else {}
+        collections = link_query.collections_of(self._cluster, named, manifest=True) if named else {}
         attested = []
         for link in sorted(named, key=sort_key, reverse=True):
             collection = collections.get(link.head_uuid)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from ..arvados.blocks import StoredArchive
 from ..arvados.catalog import collections, links
-from ..arvados.catalog.resolver import DIGEST, HASH
+from ..arvados.catalog.link_classes import DIGEST, HASH
 from ..arvados.catalog.same_layers import images_with_same_layers
 from ..arvados.client import Cluster, CollectionRecord
 from ..arvados.stored import StoredImage
@@ -100,7 +100,7 @@ class ImageRecords:
         """
         layout = image.archive.layout
         if name is not None:
-            tags.check_free(self._cluster, name, layout.config.digest)
+            tags.check_free(self._cluster, name, layout.config.digest, self.trust)
         ids = {CONFIG: layout.config.digest, MANIFEST: layout.manifest_digest}
         found = Found(ids=ids)
         if not self.options.force:
@@ -139,7 +139,7 @@ class ImageRecords:
             log.debug("%s is to be read: no attested link says that Keep has it", image_id)
             return None
         if name is not None and name.unique_to is not None:
-            tags.check_free(self._cluster, name, self._config_digest(found))
+            tags.check_free(self._cluster, name, self._config_digest(found), self.trust)
         result, _ = self._ensure_collections(found, name, (image_id, *digests), found.source)
         return result
 

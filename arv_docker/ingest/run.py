@@ -158,7 +158,7 @@ class IngestRun:
         for name in dict.fromkeys(result.name for _, result in stored if result.name):
             theirs = {result.uuid: called for called, result in stored if result.name == name}
             if len(theirs) > 1:
-                uuid = resolver.resolve(self._cluster, name).collection.uuid
+                uuid = resolver.resolve(self._cluster, name, self._ingest.trust, attested_only=False).collection.uuid
                 self._progress.say(
                     f"{name}: to the cluster it means {theirs.get(uuid, uuid)}; for another one's portable data hash "
                     f"see arv-docker resolve --platform OS/ARCH {name}"

@@ -74,7 +74,7 @@ class Ingest:
         config = image.config
         link_name = link_names.of_source(image, name, otherwise)
         if link_name is not None:
-            tags.check_free(self._cluster, link_name, config.digest)
+            tags.check_free(self._cluster, link_name, config.digest, self.trust)
         expected = Expected((config.digest,), config.diff_ids, image.known_size)
 
         def upload(_: Path, dedup: bool) -> UploadedImage:
@@ -136,6 +136,11 @@ class Ingest:
         archive calls it; without one, by the first name that the archive gives it.
         """
         return self.from_source(ArchiveFile(path, name, Choice(progress=self._progress)), name)
+
+    @property
+    def trust(self) -> Trust:
+        """Whose links are taken at their word."""
+        return self._records.trust
 
     def from_keep(self, name: Reference | ImageId) -> IngestResult | None:
         """Link an image that Keep has already and no engine does, and copy it into our project; None if there is none.

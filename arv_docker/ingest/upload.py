@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..archive.stream import StreamedArchive
 from ..arvados.blocks import StoredArchive
-from ..arvados.catalog import resolver
+from ..arvados.catalog import link_query
 from ..arvados.client import Cluster
 from ..arvados.dedup import LayerInKeep, LayerLookup
 from ..arvados.resume import SentBlocks
@@ -176,7 +176,7 @@ class Uploader:
         if name is None or not (left := set(diff_ids) - held.keys()):
             return held
         return held | layers.packed_layers_in(
-            resolver.collections_of_repository(self._cluster, name, self._trust), left
+            link_query.collections_of_repository(self._cluster, name, self._trust), left
         )
 
     def _uploaded(

@@ -196,7 +196,7 @@ class ContainerEngine:
         name = parse_name(image_spec)
         image = self._engine.inspect(name)
         with self._cluster() as cluster:
-            ingest = Ingest(cluster, self._options(), progress, Trust.configured(cluster, settings()))
+            ingest = Ingest(cluster, self._options(), progress, Trust.from_settings(cluster, settings()))
             stored = ingest.from_engine(self._engine, name, image)
             if self._labels_as_properties:
                 _add_properties(cluster, stored.uuid, _labels_of(image), progress)

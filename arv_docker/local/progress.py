@@ -334,6 +334,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def one_line(text: str) -> str:
+    """Escape what would end a line or move the cursor, so that a name cannot forge a line of a table or a message.
+
+    >>> one_line("app:1\\n0123  trusted")
+    'app:1\\\\n0123  trusted'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def size_text(count: int) -> str:
     """A number of bytes as text for people, in powers of 1,000, as in ``776.3 MB``."""
     if count < 1000:

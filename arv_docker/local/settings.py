@@ -28,8 +28,10 @@ BOTH = "both"
 FOLDER = "ARV_DOCKER_FOLDER"
 MIRRORS = "ARV_DOCKER_REGISTRY_MIRRORS"
 ENGINE_TIMEOUT = "ARV_DOCKER_ENGINE_TIMEOUT"
+NAMES = "ARV_DOCKER_NAMES"
+BY_CLUSTER, BY_TRUSTED = "cluster", "trusted"
 
-_KEYS = (TRUSTED_WRITERS, IMAGE_ID, FOLDER, MIRRORS, ENGINE_TIMEOUT)
+_KEYS = (TRUSTED_WRITERS, IMAGE_ID, FOLDER, MIRRORS, ENGINE_TIMEOUT, NAMES)
 
 #: Seconds in which a busy engine answers: it may have thousands of images to list.
 _ENGINE_TIMEOUT = 120.0
@@ -50,7 +52,8 @@ class Settings:
     stored under the other one too. ``folder``
     is the folder in which ``arv-docker folder`` keeps image archives, None if not set. ``mirrors``
     are registries that are asked first for the images of another, by that one's name.
-    ``engine_timeout`` is the seconds that an engine may be silent, 0 for no limit.
+    ``engine_timeout`` is the seconds that an engine may be silent, 0 for no limit. With ``names_by_trusted`` a name
+    means an image by the word of trusted users alone; else what the cluster takes it for.
     """
 
     trusted_writers: frozenset[str] = frozenset()
@@ -59,6 +62,7 @@ class Settings:
     mirrors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     engine_timeout: float = _ENGINE_TIMEOUT
     both: bool = False
+    names_by_trusted: bool = False
 
     @property
     def by_manifest(self) -> bool:
@@ -90,7 +94,13 @@ def settings() -> Settings:
 def _settings_of(values: Mapping[str, str]) -> Settings:
     image_id, *other = _image_ids(values)
     return Settings(
-        _writers(values), image_id, _folder(values), _mirrors(values), engine_timeout=_timeout(values), both=bool(other)
+        _writers(values),
+        image_id,
+        _folder(values),
+        _mirrors(values),
+        engine_timeout=_timeout(values),
+        both=bool(other),
+        names_by_trusted=_names_by_trusted(values),
     )
 
 
@@ -185,6 +195,13 @@ def _mirrors(values: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
             raise BadSettings(f"{MIRRORS}: {entry!r} is not REGISTRY=MIRROR, as in docker.io=mirror.example/hub.")
         found[registry] = (*found.get(registry, ()), mirror)
     return found
+
+
+def _names_by_trusted(values: Mapping[str, str]) -> bool:
+    value = values.get(NAMES, BY_CLUSTER)
+    if value not in (BY_CLUSTER, BY_TRUSTED):
+        raise BadSettings(f"{NAMES}: {value!r} is neither {BY_CLUSTER} nor {BY_TRUSTED}.")
+    return value == BY_TRUSTED
 
 
 def _timeout(values: Mapping[str, str]) -> float:

@@ -71,15 +71,11 @@ class FromKeep:
         if self._cluster is None:
             self._cluster = self._make()
         cluster = self._cluster
-        digest = wanted.digest
-        trust = Trust.of(cluster.user_uuid, cluster.system_user_uuid, settings().trusted_writers)
+        trust = Trust.from_settings(cluster, settings())
         resolved = _resolve(cluster, wanted, trust, self._progress)
         for warning in resolved.warnings:
             self._progress.warn(warning)
         image_id = image_file(resolved.collection).image_id
-        link = resolved.link
-        if digest and link is not None and link.link_class == resolver.HASH and digest != image_id:
-            raise NoSuchImage(f"link {link.uuid} is about image {digest}, and its collection holds {image_id}.")
         return FoundImage("keep", image_id, lambda: _open_stored(cluster, resolved.collection))
 
 
@@ -185,7 +181,7 @@ def usual_origins(progress: Progress) -> Sequence[Origin]:
 def _resolve(cluster: Cluster, wanted: WantedImage, trust: Trust, progress: Progress) -> resolver.Resolved:
     """Look up the digest in Keep, or each spelling until one is known there: links have names as they were written."""
     if wanted.digest is not None:
-        return _for_platform(cluster, wanted, _by_digest(cluster, wanted.digest, trust), progress)
+        return _for_platform(cluster, wanted, resolver.resolve(cluster, str(wanted.digest), trust), progress)
     assert isinstance(wanted.name, Reference)
     missing = []
     for text in dict.fromkeys((*wanted.spellings, wanted.name.familiar, wanted.canonical)):
@@ -200,17 +196,6 @@ def _for_platform(
     cluster: Cluster, wanted: WantedImage, resolved: resolver.Resolved, progress: Progress
 ) -> resolver.Resolved:
     return platforms.choose_platform(cluster, resolved, wanted.platform, progress) if wanted.platform else resolved
-
-
-def _by_digest(cluster: Cluster, digest: Digest, trust: Trust) -> resolver.Resolved:
-    """Resolve a digest by the word of trusted users; from others an ID alone is taken, which the bytes then show."""
-    try:
-        return resolver.resolve(cluster, str(digest), trust, trusted_only=True)
-    except NoSuchImage:
-        resolved = resolver.resolve(cluster, str(digest), trust)
-        if resolved.link is not None and resolved.link.link_class == resolver.DIGEST:
-            raise
-        return resolved
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from ..archive.stream import StreamedArchive
 from ..arvados.blocks import ArchiveWriter, BlockStore, StoredArchive
-from ..arvados.catalog import platforms, resolver
+from ..arvados.catalog import link_query, platforms, resolver
+from ..arvados.catalog.link_classes import REPO_TAG
 from ..arvados.client import Cluster
 from ..arvados.dedup import LayerInKeep
 from ..arvados.sdk import settings_file
@@ -71,17 +72,21 @@ class KeepSource(Source):
 
     @contextmanager
     def open(self) -> Iterator[StoredImage]:
-        """The image; ``tags`` are all its names there, the one that was asked for first.
+        """Open the image; ``tags`` are the names that trusted users gave it there, the one that was asked for first.
 
-        Raises what ``resolver.resolve`` and ``StoredImage`` raise.
+        Raises what ``resolver.resolve`` and ``StoredImage`` raise, and Untrusted for a name by the word of a user who
+        is not trusted: what is read here is written elsewhere under that name.
         """
         with self._choice.clusters(self._place.cluster) as cluster:
-            found = resolver.resolve(cluster, self._place.name)
+            trust = self._choice.trust(cluster)
+            found = resolver.resolve(cluster, self._place.name, trust)
+            resolver.check_trusted(self._place.name, found)
             if self._choice.platform is not None:
                 found = platforms.choose_platform(cluster, found, self._choice.platform, self._choice.progress)
             collection = resolver.collection_with_uuid(cluster, found.collection)
-            links = resolver.links_to(cluster, [collection.uuid], [resolver.REPO_TAG])
-            tags = dict.fromkeys(name.link_name for name in references_in(link.name for link in links))
+            links = link_query.links_to(cluster, [collection.uuid], [REPO_TAG])
+            attested = (link.name for link in links if trust.attests(link, collection))
+            tags = dict.fromkeys(name.link_name for name in references_in(attested))
             yield StoredImage(cluster, collection, tags=tuple(self._asked_first(tags)))
 
     def _asked_first(self, tags: Iterable[str]) -> list[str]:

@@ -24,6 +24,7 @@ from .completed import completed_destination, completed_source
 
 if TYPE_CHECKING:
     from ..arvados.client import Cluster
+    from ..arvados.trust import Trust
 
 #: The entry points by which other packages add transports.
 GROUP = "arv_docker.transports"
@@ -49,12 +50,20 @@ def configured_cluster(name: str | None) -> Iterator[Cluster]:
     yield Cluster.from_settings() if name is None else Cluster.from_settings_file(name)
 
 
+def trust_in_user(cluster: Cluster) -> Trust:
+    """Trust in the user of a cluster and its system user alone."""
+    from ..arvados.trust import Trust
+
+    return Trust.of(cluster.user_uuid, cluster.system_user_uuid)
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """What else may say which image is meant. ``platform``: which of several (None: this machine's).
 
     ``insecure`` allows a registry on this machine to be asked without TLS. ``progress`` is told of
-    what takes long before the first layer comes. ``clusters`` gives the cluster of a name, and the usual one of None.
+    what takes long before the first layer comes. ``clusters`` gives the cluster of a name, and the usual one of None;
+    ``trust`` says whose word is taken there.
     """
 
     platform: Platform | None = None
@@ -63,6 +72,7 @@ class Choice:
     clusters: Callable[[str | None], AbstractContextManager[Cluster]] = field(
         default=configured_cluster, compare=False, repr=False
     )
+    trust: Callable[[Cluster], Trust] = field(default=trust_in_user, compare=False, repr=False)
 
 
 class Transport(Protocol):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from arv_docker.arvados.catalog.resolver import HASH, REPO_TAG
+from arv_docker.arvados.catalog.link_classes import HASH, REPO_TAG
 from arv_docker.model.image import Digest
 from arv_docker.model.reference import name_as_id
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from arv_docker.arvados.catalog.resolver import REPO_TAG
+from arv_docker.arvados.catalog.link_classes import REPO_TAG
 from arv_docker.engines import EngineImage
 from arv_docker.engines.building import Build
 from arv_docker.errors import BuildFailed

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from arv_docker.arvados.catalog.resolver import HASH, REPO_TAG
+from arv_docker.arvados.catalog.link_classes import HASH, REPO_TAG
 
 from ..arvados.fake_api import ME, PROJECT, FakeApi, http_error
 from .conftest import Run
@@ -37,7 +37,7 @@ def plain_dates() -> None:
 TABLE = """\
 REPOSITORY                        TAG     IMAGE ID      COLLECTION                   CREATED
 host.example.com:5000/tools/app   1       0123456789ab  zzzzz-4zz18-000000000000001  Tue Jan  2 03:04:05 2024
-app                               latest  <unknown>     zzzzz-4zz18-000000000000002  Mon Jan  1 00:00:00 2024
+app                               latest  3fc4ccfe7458  zzzzz-4zz18-000000000000002  Mon Jan  1 00:00:00 2024
 """
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from arv_docker.archive import canonical
 from arv_docker.archive.reader import DockerArchive
-from arv_docker.arvados.catalog.resolver import DIGEST, HASH, REPO_TAG
+from arv_docker.arvados.catalog.link_classes import DIGEST, HASH, REPO_TAG
 from arv_docker.errors import EngineError
 from arv_docker.model import manifest_text
 from arv_docker.model.image import Digest

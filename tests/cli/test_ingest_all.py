@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from arv_docker.arvados.catalog.resolver import DIGEST, HASH, REPO_TAG
+from arv_docker.arvados.catalog.link_classes import DIGEST, HASH, REPO_TAG
 from arv_docker.model.image import OCI_INDEX, OCI_MANIFEST, Digest
 
 from ..archives import (

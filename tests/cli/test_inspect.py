@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from arv_docker.arvados.catalog.resolver import DIGEST, HASH, REPO_TAG
+from arv_docker.arvados.catalog.link_classes import DIGEST, HASH, REPO_TAG
 from arv_docker.cli import arv_docker
 from arv_docker.model.image import Digest
 

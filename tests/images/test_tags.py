@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from arv_docker.arvados.catalog import resolver
-from arv_docker.arvados.catalog.resolver import HASH, REPO_TAG
+from arv_docker.arvados.catalog.link_classes import HASH, REPO_TAG
 from arv_docker.arvados.client import CollectionRecord
 from arv_docker.arvados.trust import Trust
 from arv_docker.errors import ArvDockerError, ClusterError, NoSuchImage, NotAnImage, NotReady, Shadowed
@@ -70,7 +70,7 @@ def status(api: FakeApi, name: Reference = APP) -> tags.Status:
 
 def meant(api: FakeApi, name: str = "app:1") -> str:
     """The collection that the server takes for the name."""
-    return resolver.resolve(cluster(api), name).collection.uuid
+    return resolver.resolve(cluster(api), name, TRUST).collection.uuid
 
 
 def names(api: FakeApi) -> list[tuple[str, str]]:

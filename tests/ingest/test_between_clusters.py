@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from arv_docker.archive import canonical
-from arv_docker.arvados.catalog.resolver import DIGEST, HASH, REPO_TAG, resolve
+from arv_docker.arvados.catalog.link_classes import DIGEST, HASH, REPO_TAG
+from arv_docker.arvados.catalog.resolver import resolve
 from arv_docker.arvados.client import Cluster
 from arv_docker.arvados.stored import image_file
 from arv_docker.arvados.trust import Trust
@@ -29,6 +30,7 @@ from ..archives import Image, classic, files_of, image
 from ..arvados.fake_api import ME, OTHER, PROJECT, SYSTEM, FakeApi, http_error
 
 BIG = files_of(b"low" * 5_700_000)
+TRUST = Trust.of(ME, SYSTEM)
 MADE = "2024-01-02T03:04:05Z"
 ONE = image(BIG, files_of(b"one"), created=MADE)
 TWO = image(BIG, files_of(b"two"), created="2024-01-03T03:04:05Z")
@@ -291,8 +293,10 @@ def test_a_name_means_the_same_image_there(there: FakeApi, here: FakeApi, tmp_pa
     copying = Copier(Cluster(there), Cluster(here), Options(cache_folder()), Silent())
     for found in every_of(Cluster(there)):
         copying.run(found)
-    assert resolve(Cluster(here), "app:1").collection.pdh == resolve(Cluster(there), "app:1").collection.pdh
-    assert image_file(resolve(Cluster(there), "app:1").collection).image_id == twin.parsed.digest
+    assert (
+        resolve(Cluster(here), "app:1", TRUST).collection.pdh == resolve(Cluster(there), "app:1", TRUST).collection.pdh
+    )
+    assert image_file(resolve(Cluster(there), "app:1", TRUST).collection).image_id == twin.parsed.digest
 
 
 def digests_in(api: FakeApi) -> set[tuple[str, str]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from arv_docker.arvados.catalog.resolver import DIGEST
+from arv_docker.arvados.catalog.link_classes import DIGEST
 from arv_docker.arvados.dedup import LAYER
 from arv_docker.site import LocalSite
 

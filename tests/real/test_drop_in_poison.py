@@ -11,7 +11,7 @@ from typing import Any
 import arvados
 import pytest
 
-from arv_docker.arvados.catalog.resolver import HASH, REPO_TAG
+from arv_docker.arvados.catalog.link_classes import HASH, REPO_TAG
 from arv_docker.arvados.client import Cluster, CollectionRecord
 from arv_docker.engines.docker import Docker as Engine
 from arv_docker.ingest.service import Ingest, Options

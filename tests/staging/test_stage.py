@@ -12,7 +12,7 @@ import pytest
 
 import arv_docker
 from arv_docker.archive.reader import DockerArchive
-from arv_docker.arvados.catalog.resolver import DIGEST, HASH, REPO_TAG
+from arv_docker.arvados.catalog.link_classes import DIGEST, HASH, REPO_TAG
 from arv_docker.errors import (
     BadReference,
     BadSettings,
@@ -215,7 +215,7 @@ def test_an_image_id_that_a_link_has_wrong(place: Place) -> None:
     place.store(APP, "app:1")
     (record,) = place.api.records["collections"].values()
     place.api.link(record, HASH, str(OTHER.parsed.digest), tail_uuid=record["portable_data_hash"])
-    with pytest.raises(NoSuchImage, match="its collection holds"):
+    with pytest.raises(NoSuchImage, match="is false: it calls"):
         place.stage(str(OTHER.parsed.digest), origins=place.origins("keep"))
 
 

@@ -16,8 +16,8 @@ from ...model.reference import Reference
 from ..client import Cluster, CollectionRecord, Link
 from ..create_or_find import create_or_find
 from ..trust import Trust
+from .link_classes import DIGEST, HASH, REPO_TAG
 from .ranking import TIMESTAMP
-from .resolver import DIGEST, HASH, REPO_TAG
 
 
 def timestamp_of(config: Config) -> dict[str, str]:

@@ -16,7 +16,8 @@ from ...model.image import Platform
 from ...model.manifest import same_platform, suits
 from ..client import Cluster, CollectionRecord, Link
 from ..stored import StoredImage
-from .resolver import Resolved, collections_of, usable_collection
+from .link_query import collections_of
+from .resolver import Resolved, usable_collection
 
 
 def choose_platform(cluster: Cluster, found: Resolved, platform: Platform, progress: Progress) -> Resolved:

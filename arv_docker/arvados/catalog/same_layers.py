@@ -19,8 +19,9 @@ from ..client import Cluster, CollectionRecord, Link
 from ..dedup import LayerLookup
 from ..stored import StoredImage, image_file, may_be_canonical
 from ..trust import Trust
+from .link_classes import REPO_TAG
+from .link_query import collections_of, links_to
 from .ranking import sort_key
-from .resolver import REPO_TAG, collections_of, links_to
 
 #: Collections that are looked into, a small block of each.
 _MOST = 20

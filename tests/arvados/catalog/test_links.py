@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from arv_docker.arvados.catalog import links
-from arv_docker.arvados.catalog.resolver import HASH, REPO_TAG
+from arv_docker.arvados.catalog.link_classes import HASH, REPO_TAG
 from arv_docker.arvados.client import CollectionRecord, Link
 from arv_docker.arvados.trust import Trust
 from arv_docker.errors import ClusterError

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arv_docker.arvados.catalog.link_classes import REPO_TAG
 from arv_docker.arvados.catalog.ranking import server_key, server_order, sort_key
-from arv_docker.arvados.catalog.resolver import REPO_TAG
 from arv_docker.arvados.client import Link
 
 

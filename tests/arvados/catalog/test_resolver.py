@@ -3,50 +3,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from arv_docker.arvados.catalog import resolver
+from arv_docker.arvados.catalog import link_query, resolver
+from arv_docker.arvados.catalog.link_classes import DIGEST, HASH, MIGRATION, REPO_TAG
+from arv_docker.arvados.catalog.listing import ListingRow, list_images
 from arv_docker.arvados.catalog.ranking import sort_key
-from arv_docker.arvados.catalog.resolver import DIGEST, HASH, MIGRATION, REPO_TAG, ListingRow
 from arv_docker.arvados.trust import Trust
 from arv_docker.errors import AmbiguousImage, BadReference, ClusterError, NoSuchImage, NotAnImage
 from arv_docker.model.reference import Reference
 
 from ..fake_api import ME, OTHER, PROJECT, SYSTEM, FakeApi, cluster, http_error
 
+TRUST = Trust.of(ME, SYSTEM)
 IDS = [f"sha256:{digit * 64}" for digit in "abcdef"]
 
 
 # -- the listing ------------------------------------------------------------------------
 
 
-def cells(rows: list[ListingRow]) -> list[tuple[str, str, str, str]]:
+def cells(rows: Iterable[ListingRow]) -> list[tuple[str, str, str, str]]:
     return [(row.repository, row.tag, row.image_id, row.collection.uuid[-2:]) for row in rows]
 
 
 @pytest.mark.conforms("K18")
 def test_rows() -> None:
     api = FakeApi()
-    both, only_hash, only_name = (api.image(b"%d" % n, uuid=f"zzzzz-4zz18-{n:015d}") for n in (1, 2, 3))
+    both, only_hash = (api.image(b"%d" % n, IDS[n - 1], uuid=f"zzzzz-4zz18-{n:015d}") for n in (1, 2))
+    only_name = api.image(b"3", IDS[2], uuid="zzzzz-4zz18-000000000000003")
+    no_image = api.add(
+        "collections", manifest_text=f". {'a' * 32}+3 0:3:notes.txt\n", uuid="zzzzz-4zz18-000000000000004"
+    )
     api.link(both, HASH, IDS[0])
     api.link(both, REPO_TAG, "host:5000/app:1", properties={"image_timestamp": "2024-01-03T00:00:00Z"})
     api.link(both, REPO_TAG, "app:latest", properties={"image_timestamp": "2024-01-05T00:00:00Z"})
     api.link(both, REPO_TAG, "app:latest", properties={"image_timestamp": "2024-01-01T00:00:00Z"})
     api.link(only_hash, HASH, IDS[1], properties={"image_timestamp": "2024-01-04T00:00:00Z"})
     api.link(only_name, REPO_TAG, f"app@{IDS[2]}", properties={"image_timestamp": "2024-01-02T00:00:00Z"})
+    api.link(no_image, REPO_TAG, "notes:1")
     api.link({"uuid": "zzzzz-4zz18-000000000000099"}, REPO_TAG, "gone:1")
-    assert cells(resolver.listing(cluster(api))) == [
+    assert cells(list_images(cluster(api), TRUST).rows) == [
         ("app", "latest", IDS[0], "01"),
         ("<none>", "<none>", IDS[1], "02"),
         ("host:5000/app", "1", IDS[0], "01"),
-        ("app@sha256", "c" * 64, "<unknown>", "03"),
+        ("app@sha256", "c" * 64, IDS[2], "03"),
+        ("notes", "1", "<unknown>", "04"),
     ]
 
 
 def test_an_empty_listing() -> None:
-    assert resolver.listing(cluster(FakeApi())) == []
+    assert list_images(cluster(FakeApi()), TRUST).rows == ()
 
 
 def test_the_time_shown_is_the_image_s_else_the_link_s() -> None:
@@ -55,7 +64,7 @@ def test_the_time_shown_is_the_image_s_else_the_link_s() -> None:
     api.link(made, REPO_TAG, "a:1", properties={"image_timestamp": "2020-01-01T00:00:00+01:00"})
     api.link(made, REPO_TAG, "b:1", properties={"image_timestamp": None}, created_at="2021-01-01T00:00:00Z")
     api.link(made, REPO_TAG, "c:1", created_at=None)
-    rows = resolver.listing(cluster(api))
+    rows = list_images(cluster(api), TRUST).rows
     assert [row.timestamp.isoformat() for row in rows] == [
         "2020-01-01T00:00:00+01:00",
         "2021-01-01T00:00:00+00:00",
@@ -100,21 +109,21 @@ def library() -> FakeApi:
     ],
 )
 def test_the_listing_of_a_name(name: str, found: set[str]) -> None:
-    rows = resolver.listing(cluster(library()), name)
+    rows = list_images(cluster(library()), TRUST, name).rows
     assert {f"{row.repository}:{row.tag}" for row in rows} == found
     assert all(row.image_id.startswith("sha256:") for row in rows)
 
 
 @pytest.mark.conforms("K18", "S22")
 def test_the_listing_of_a_project() -> None:
-    rows = resolver.listing(cluster(library()), project=PROJECT)
+    rows = list_images(cluster(library()), TRUST, project=PROJECT).rows
     assert [(row.repository, row.tag, row.image_id) for row in rows] == [("app", "1", IDS[1])]
 
 
 @pytest.mark.parametrize("name", ["A", "sha256:", "sha256:x", "a b"])
 def test_the_listing_of_no_name(name: str) -> None:
     with pytest.raises(BadReference):
-        resolver.listing(cluster(FakeApi()), name)
+        list_images(cluster(FakeApi()), TRUST, name)
 
 
 @pytest.mark.conforms("S11", "S18")
@@ -125,13 +134,13 @@ def test_few_requests() -> None:
         made = api.image(b"%d" % number)
         api.link(made, HASH, f"sha256:{number:064x}")
         api.link(made, REPO_TAG, f"app:{number}")
-    assert len(resolver.listing(cluster(api))) == 1500
+    assert len(list_images(cluster(api), TRUST).rows) == 1500
     assert api.requests == {"links.list": 4, "collections.list": 2}
 
 
 def test_a_short_listing_takes_two_requests() -> None:
     api = library()
-    resolver.listing(cluster(api))
+    list_images(cluster(api), TRUST)
     assert api.requests == {"links.list": 1, "collections.list": 1}
 
 
@@ -139,14 +148,14 @@ def test_a_short_listing_takes_two_requests() -> None:
 
 
 def meant(api: FakeApi, text: str) -> str:
-    return resolver.resolve(cluster(api), text).collection.uuid
+    return resolver.resolve(cluster(api), text, TRUST).collection.uuid
 
 
 def test_a_uuid_and_a_pdh_are_what_they_are() -> None:
     api = FakeApi()
     made = api.image()
     for text in (made["uuid"], made["portable_data_hash"]):
-        found = resolver.resolve(cluster(api), text)
+        found = resolver.resolve(cluster(api), text, TRUST)
         assert (found.collection.uuid, found.link) == (made["uuid"], None)
 
 
@@ -253,16 +262,16 @@ def called() -> FakeApi:
 )
 def test_every_digest_and_a_name_with_one(called: FakeApi, text: str, image_id: str) -> None:
     """A digest beside a tag says which image is meant, whatever has the name."""
-    found = resolver.resolve(cluster(called), text).collection
+    found = resolver.resolve(cluster(called), text, TRUST).collection
     assert f"{image_id * 32}.tar" in (found.manifest_text or "")
-    assert {row.image_id for row in resolver.listing(cluster(called), text)} >= {f"sha256:{image_id * 32}"}
+    assert {row.image_id for row in list_images(cluster(called), TRUST, text).rows} >= {f"sha256:{image_id * 32}"}
 
 
 @pytest.mark.parametrize("text", [f"app:1@sha256:{'e6' * 32}", f"sha256:{'e6' * 32}", "e6e6e6e6"])
 def test_a_digest_that_no_image_has(called: FakeApi, text: str) -> None:
     with pytest.raises(NoSuchImage):
-        resolver.resolve(cluster(called), text)
-    assert resolver.listing(cluster(called), text) == []
+        resolver.resolve(cluster(called), text, TRUST)
+    assert list_images(cluster(called), TRUST, text).rows == ()
 
 
 def test_the_beginning_of_the_digests_of_several_images() -> None:
@@ -270,7 +279,7 @@ def test_the_beginning_of_the_digests_of_several_images() -> None:
     for image_id, own in (("a1", "b2b2"), ("c3", "b2b4")):
         api.link(api.image(image_id=f"sha256:{image_id * 32}"), DIGEST, f"sha256:{own * 16}")
     with pytest.raises(AmbiguousImage) as caught:
-        resolver.resolve(cluster(api), "sha256:b2b")
+        resolver.resolve(cluster(api), "sha256:b2b", TRUST)
     assert f"sha256:{'b2b2' * 16}" in caught.value.detail
 
 
@@ -362,7 +371,7 @@ def test_a_warning_where_clients_would_pick_another_image() -> None:
     api.link(theirs, REPO_TAG, "app:1", properties={"image_timestamp": "2024-01-01T00:00:00Z"})
     api.link(theirs, REPO_TAG, "app:1", properties={"image_timestamp": "2024-09-01T00:00:00Z"})
     api.link(ours, REPO_TAG, "app:1", properties={"image_timestamp": "2024-05-01T00:00:00Z"})
-    found = resolver.resolve(cluster(api), "app:1")
+    found = resolver.resolve(cluster(api), "app:1", TRUST)
     assert found.collection.uuid == ours["uuid"]
     (warning,) = found.warnings
     assert theirs["uuid"] in warning
@@ -376,24 +385,24 @@ def test_a_warning_where_the_collection_changed_after_it_was_linked() -> None:
     (warning,) = resolver.resolve(cluster(api), "app:1", trust).warnings
     assert "has changed since it was linked" in warning
     with pytest.raises(NoSuchImage):
-        resolver.resolve(cluster(api), "app:1", trust, trusted_only=True)
+        resolver.resolve(cluster(api), "app:1", trust, attested_only=True)
     api.link(api.image(b"other"), REPO_TAG, "app:2", tail_uuid="anything else")
-    assert resolver.resolve(cluster(api), "app:2").warnings == ()
+    assert resolver.resolve(cluster(api), "app:2", TRUST).warnings == ()
 
 
 def test_no_warning_where_all_agree() -> None:
     api = FakeApi()
     api.link(api.image(), REPO_TAG, "app:1")
-    assert resolver.resolve(cluster(api), "app:1").warnings == ()
+    assert resolver.resolve(cluster(api), "app:1", TRUST).warnings == ()
 
 
 def test_names_of_collections() -> None:
     api = library()
     uuids = [it["uuid"] for it in api.records["collections"].values()]
-    found = resolver.links_to(cluster(api), uuids)
+    found = link_query.links_to(cluster(api), uuids)
     assert len(found) == 12
     assert found == sorted(found, key=sort_key, reverse=True)
-    assert resolver.links_to(cluster(api), []) == []
+    assert link_query.links_to(cluster(api), []) == []
 
 
 @pytest.mark.parametrize("name", ["app:3", "app", f"app@sha256:{'0' * 64}", "host.example:5000/tools/a_p:3"])
@@ -408,6 +417,6 @@ def test_the_images_of_a_repository_that_trusted_users_linked(name: str) -> None
     for other in (f"{stem}:5000/other:1", f"{stem}x:1", f"{stem[:-2]}xp:1", f"x{stem}:1"):
         api.link(api.image(other.encode()), REPO_TAG, other)
     api.link(api.image(b"theirs"), REPO_TAG, f"{stem}:9", modified_by_user_uuid=OTHER)
-    found = resolver.collections_of_repository(cluster(api), Reference.parse(name), Trust.of(ME, SYSTEM))
+    found = link_query.collections_of_repository(cluster(api), Reference.parse(name), Trust.of(ME, SYSTEM))
     assert [it.uuid for it in found] == [it["uuid"] for it in reversed(ours[2:])]
     assert all(it.manifest_text for it in found)
