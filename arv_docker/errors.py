@@ -134,6 +134,10 @@ class BadArchive(ContentError):
     """A tar that is cut short, malformed, or holds names and links that leave it."""
 
 
+class MissingMember(BadArchive):
+    """A file that an archive's documents name, and that the archive lacks."""
+
+
 class SeveralImages(ContentError):
     """An archive with more than one image, where one had to be meant."""
 

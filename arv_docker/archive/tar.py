@@ -12,7 +12,7 @@ import posixpath
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ..errors import BadArchive
+from ..errors import BadArchive, MissingMember
 from .blob import Blob, RandomAccess
 
 BLOCK = 512
@@ -101,7 +101,7 @@ class Index:
             return self._members[normal]
         except KeyError:
             who = f", which {wanted_by} leads to" if wanted_by else ""
-            raise BadArchive(f"the archive has no file {normal!r}{who}. Is it cut short?") from None
+            raise MissingMember(f"the archive has no file {normal!r}{who}. Is it cut short?") from None
 
 
 def normal_name(name: str) -> str:

@@ -17,6 +17,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ArvDockerError, DiskError, UsageError
@@ -333,7 +334,8 @@ def engine(args: argparse.Namespace) -> Engine:
     from ..engines.docker import Docker
     from ..engines.podman import Podman
 
-    engines: dict[str, Callable[[], Engine]] = {"docker": Docker, "podman": Podman}
+    docker = partial(Docker, platform=getattr(args, "platform", None))
+    engines: dict[str, Callable[[], Engine]] = {"docker": docker, "podman": Podman}
     if args.engine == "auto":
         return Auto(list(engines.values()), progress_for(args).say)
     return engines[args.engine]()

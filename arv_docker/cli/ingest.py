@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import cli
-from ..errors import ArvDockerError, UsageError
+from ..errors import ArvDockerError, NoSuchImage, UsageError
 from ..local import progress
 from ..local.background import future_of
 from ..model.reference import ImageId, Reference, parse_name
@@ -152,10 +154,22 @@ def _conclude(
     else:
         for outcome in done:
             print(outcome if request.dry_run else outcome.uuid)
+    if hint := _hint_at_tag(outcomes):
+        shown.fail(hint)
     if several:
         state = "are planned" if request.dry_run else "are in Keep"
         shown.say(f"{len(done)} of {len(outcomes)} images {state}" + (f", {len(failures)} failed" if failures else ""))
     return failures[0].exit_code if failures else 0
+
+
+def _hint_at_tag(outcomes: Sequence[tuple[str, Outcome]]) -> str:
+    """A hint for those who write the tag as arv-keepdocker has it, as a second word; empty where there is none."""
+    if len(outcomes) != 2 or not isinstance(outcomes[1][1], NoSuchImage):
+        return ""
+    name, tag = outcomes[0][0], outcomes[1][0]
+    if ":" in name or not re.fullmatch(r"[\w][\w.-]{0,127}", tag):
+        return ""
+    return f"If {tag} is meant as a tag: arv-docker ingest {name}:{tag}"
 
 
 def _check_several(args: argparse.Namespace) -> None:

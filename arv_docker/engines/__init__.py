@@ -34,7 +34,8 @@ class EngineImage:
     """An image as its engine describes it. ``id`` is the engine's name for the image, which the bytes must confirm.
 
     ``size`` is in bytes as the engine counts them. ``tags`` and ``digests`` are as the engine prints them, and so is
-    ``config``, which says how containers of the image start.
+    ``config``, which says how containers of the image start. ``by_manifest`` is True in a containerd store, where
+    ``id`` is the digest of a manifest, or of an index whose image for one platform this is.
     """
 
     id: Digest
@@ -44,6 +45,7 @@ class EngineImage:
     platform: Platform
     size: int
     config: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    by_manifest: bool = field(default=False, compare=False)
 
 
 class Engine(Protocol):

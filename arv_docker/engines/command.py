@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections import deque
@@ -58,7 +59,10 @@ _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, BadReference)
 
 @dataclass(frozen=True, slots=True)
 class Refusals:
-    """An engine's words, in lower case, for being shut to this user, not running, or without an image; and advice."""
+    """An engine's words, in lower case, for being shut to this user, not running, or without an image; and advice.
+
+    ``denied`` are regular expressions: "permission denied" alone may be the word of a registry or of a program.
+    """
 
     denied: tuple[str, ...]
     if_denied: str
@@ -247,14 +251,25 @@ class CommandLine:
             ) from error
 
     def _inspect(self, name: str) -> EngineImage:
-        finished = self.run("image", "inspect", name)
+        return self._image_in(self._documents(name), name)
+
+    def _documents(self, *arguments: str) -> object:
+        """The documents that ``image inspect`` gives."""
+        output = self.run("image", "inspect", *arguments).stdout
         try:
-            (document,) = json.loads(finished.stdout)
-            return _engine_image(document)
+            return json.loads(output)
+        except ValueError as error:
+            raise self._unreadable(arguments[-1], error) from error
+
+    def _image_in(self, documents: object, name: str) -> EngineImage:
+        """The image in the only one of the documents."""
+        try:
+            return _engine_image(*documents)  # type: ignore[misc]
         except _UNREADABLE as error:
-            raise EngineError(
-                f"{self.name} image inspect {name} gave an answer that cannot be read: {error!r}."
-            ) from error
+            raise self._unreadable(name, error) from error
+
+    def _unreadable(self, name: str, error: Exception) -> EngineError:
+        return EngineError(f"{self.name} image inspect {name} gave an answer that cannot be read: {error!r}.")
 
     def _only_match(self, prefix: ImageId, name: Reference | ImageId) -> Digest:
         matches = {image.id for image in self.list() if prefix.matches(image.id)}
@@ -267,24 +282,24 @@ class CommandLine:
             )
         return matches.pop()
 
-    def _check(self, finished: CompletedCommand) -> None:
+    def _check(self, completed: CompletedCommand) -> None:
         """Raise the error that fits a command that failed."""
-        if finished.status == 0:
+        if completed.status == 0:
             return
-        words = finished.stderr.lower()
-        if any(text in words for text in self.refusals.denied):
-            raise EnginePermissionDenied(self.refusals.if_denied, detail=finished.stderr)
+        words = completed.stderr.lower()
+        if any(re.search(pattern, words) for pattern in self.refusals.denied):
+            raise EnginePermissionDenied(self.refusals.if_denied, detail=completed.stderr)
         if any(text in words for text in self.refusals.not_running):
-            raise EngineNotRunning(self.refusals.if_not_running, detail=finished.stderr)
+            raise EngineNotRunning(self.refusals.if_not_running, detail=completed.stderr)
         if any(text in words for text in self.refusals.no_such_image):
-            raise self._no_such_image(finished.command[-1], finished.stderr)
+            raise self._no_such_image(completed.command[-1], completed.stderr)
         if _NO_ROOM in words:
             room = ", ".join(f"{free_space(path)} in {path}" for path in self.data_folders() if path.is_dir())
             raise EngineFull(
-                f"{self.title} has no room left: {room or 'its disk is full'}.", detail=finished.stderr, room=room
+                f"{self.title} has no room left: {room or 'its disk is full'}.", detail=completed.stderr, room=room
             )
-        shown = " ".join((self.name, *finished.command[1 + len(self.options) :][:2]))
-        raise EngineError(f"{shown} failed with status {finished.status}.", detail=finished.stderr)
+        shown = " ".join((self.name, *completed.command[1 + len(self.options) :][:2]))
+        raise EngineError(f"{shown} failed with status {completed.status}.", detail=completed.stderr)
 
     def _no_such_image(self, name: str, detail: str = "") -> NoSuchImage:
         return NoSuchImage(
@@ -322,6 +337,8 @@ def _engine_image(document: Mapping[str, Any]) -> EngineImage:
         ),
         size=int(document.get("Size") or 0),
         config=document.get("Config") or {},
+        by_manifest=any(str(digest).endswith(str(document["Id"])) for digest in document.get("RepoDigests") or ())
+        or bool(document.get("Descriptor")),
     )
 
 

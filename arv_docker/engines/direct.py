@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from ..local.settings import settings
+from ..model.image import Platform
 from .watch import Watch
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,13 @@ def socket_path(environment: Mapping[str, str]) -> str | None:
 
 def daemon_id() -> str | None:
     """The ID of the daemon behind the socket, to compare with that of the daemon that the command talks to."""
+    document = _get("/info")
+    identity = document.get("ID") if isinstance(document, dict) else None
+    return identity if isinstance(identity, str) and identity else None
+
+
+def _get(target: str) -> object:
+    """The document that the daemon answers with; None where it gives none."""
     if (path := socket_path(os.environ)) is None:
         return None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as unix:
@@ -93,11 +101,10 @@ def daemon_id() -> str | None:
             unix.connect(path)
             connection = http.client.HTTPConnection("docker")
             connection.sock = unix
-            connection.request("GET", "/info")
-            found = json.loads(connection.getresponse().read()).get("ID")
-        except (OSError, http.client.HTTPException, ValueError, AttributeError):
+            connection.request("GET", target)
+            return json.loads(connection.getresponse().read())
+        except (OSError, http.client.HTTPException, ValueError):
             return None
-    return found if isinstance(found, str) and found else None
 
 
 def load_archive(archive: Iterable[bytes], answers: Callable[[], bool]) -> Answer | None:
@@ -168,9 +175,24 @@ def _answer_of(status: int, body: bytes) -> Answer:
     return Answer(well, "".join(map(str, words)).strip())
 
 
+def lacks_platforms(image: str) -> bool:
+    """Return whether the daemon says that it has not all of the platforms of an image's index.
+
+    Daemons before API 1.48 say nothing of that.
+    """
+    document = _get(f"/v1.48/images/{urllib.parse.quote(image, safe='')}/json?manifests=1")
+    manifests = document.get("Manifests") if isinstance(document, dict) else None
+    return any(
+        isinstance(each, dict) and each.get("Kind") == "image" and each.get("Available") is False
+        for each in manifests or ()
+    )
+
+
 @contextmanager
-def open_save(images: Sequence[str], answers: Callable[[], bool]) -> Iterator[SavedStream | None]:
-    """Open the archive that the daemon saves; None where the command has to be used.
+def open_save(
+    images: Sequence[str], answers: Callable[[], bool], platform: Platform | None = None
+) -> Iterator[SavedStream | None]:
+    """Open the archive that the daemon saves, of the images for ``platform`` if given; None: use the command.
 
     ``answers`` returns whether the daemon still answers; raises EngineSilent where it does not.
     """
@@ -179,17 +201,25 @@ def open_save(images: Sequence[str], answers: Callable[[], bool]) -> Iterator[Sa
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection,
         _watch_connection(connection, answers) as watch,
     ):
-        stream = _request_save(connection, path, images, watch) if path else None
+        stream = _request_save(connection, path, _save_target(images, platform), watch) if path else None
         log.debug("saving %s %s", " ".join(images), f"through the socket {path}" if stream else "by the command")
         yield stream
 
 
-def _request_save(connection: socket.socket, path: str, images: Sequence[str], watch: Watch) -> SavedStream | None:
+def _save_target(images: Sequence[str], platform: Platform | None) -> str:
+    query = [("names", image) for image in images]
+    if platform is None:
+        return f"/images/get?{urllib.parse.urlencode(query)}"
+    fields = {"os": platform.os, "architecture": platform.architecture, "variant": platform.variant}
+    query.append(("platform", json.dumps({key: value for key, value in fields.items() if value})))
+    return f"/v1.48/images/get?{urllib.parse.urlencode(query)}"
+
+
+def _request_save(connection: socket.socket, path: str, target: str, watch: Watch) -> SavedStream | None:
     # Of HTTP/1.0, in which the body is the plain bytes up to the end of the connection.
-    query = urllib.parse.urlencode([("names", image) for image in images])
     try:
         connection.connect(path)
-        connection.sendall(f"GET /images/get?{query} HTTP/1.0\r\nHost: docker\r\n\r\n".encode())
+        connection.sendall(f"GET {target} HTTP/1.0\r\nHost: docker\r\n\r\n".encode())
         received = b""
         while b"\r\n\r\n" not in received:
             with watch:

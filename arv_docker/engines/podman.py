@@ -48,7 +48,11 @@ class Podman(CommandLine):
     title = "Podman"
     platform_format = "{{.Server.OsArch}}"
     refusals = Refusals(
-        denied=("permission denied", "operation not permitted", "newuidmap"),
+        denied=(
+            r"newuidmap|newgidmap|cannot set up namespace",
+            # Of the store, its settings and its sockets; not of a registry, a container's program, or a limit.
+            r"(containers|storage|libpod|podman|/run/user)\S*\s*: (permission denied|operation not permitted)",
+        ),
         if_denied="this user may not use Podman's store. Run this as the user that it belongs to, or choose "
         "another one by CONTAINERS_STORAGE_CONF.",
         not_running=("cannot connect to podman", "unable to connect to podman"),

@@ -185,6 +185,9 @@ class _Counter(_Unheard):
         if self._without_bytes:
             self._tell(f"{now - self._start:.0f} s")
             return
+        if not self._done and not self._spared:
+            self._tell(f"waiting for the first byte, {now - self._start:.0f} s")
+            return
         quiet = now - self._moved
         still = f"nothing new for {quiet:.0f} s" if quiet >= _INTERVAL else ""
         self._tell(self._amount(), _text_of_skipped(self._spared), f"{size_text(int(rate))}/s", self._left(rate), still)

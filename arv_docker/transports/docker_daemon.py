@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ..archive import canonical
@@ -29,7 +30,7 @@ from .names import Choice
 
 def source(rest: str, choice: Choice) -> NamedSource:
     """``NAME``, or ``sha256:ID``."""
-    return NamedSource(Docker, parse_name(rest), choice.platform)
+    return NamedSource(partial(Docker, platform=choice.platform), parse_name(rest), choice.platform)
 
 
 def destination(rest: str, choice: Choice) -> NamedDestination:
@@ -72,7 +73,7 @@ def check_platform(image: EngineImage, platform: Platform | None, name: Referenc
     """Raises NoSuchImage if an engine's image is for another platform than is asked for."""
     if platform is not None and not suits(image.platform, platform):
         raise NoSuchImage(
-            f"the engine has {name} for {image.platform}, and not for {platform}: it has one image of a name. A "
+            f"the engine has {name} for {image.platform}, and not for {platform}. A "
             "registry may have others, docker://NAME."
         )
 

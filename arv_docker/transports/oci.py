@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ from ..archive.canonical import Layout, Names
 from ..archive.layer import CHUNK, Layer
 from ..archive.listing import Name, digest_in
 from ..archive.reader import Images, Openable
-from ..errors import BadArchive, UsageError
+from ..errors import BadArchive, BadReference, UsageError
 from ..local.disk import disk_errors, hold_lock, replace_file, sync_folder
 from ..local.progress import Advance
 from ..model.image import MAX_JSON_SIZE, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Digest, json_object
+from ..model.reference import Reference
 from . import Destination, OpenedImage, Source, known_layers
 from .local import LocalFile, named
 from .names import Choice
@@ -94,7 +95,7 @@ class LayoutDestination(Destination[Layout]):
 
     def __init__(self, folder: Path, name: str | None = None) -> None:
         self._folder = folder
-        self._names = Names(notes={oci.REF_NAME: name} if name else {})
+        self._names = names_of(name)
         self._blobs = _Blobs(folder)
 
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
@@ -169,6 +170,22 @@ class LayoutDestination(Destination[Layout]):
         if name is None:
             return entry.get("digest") == str(manifest.digest)
         return bool(name == self._names.notes.get(oci.REF_NAME))
+
+
+def names_of(name: str | None) -> Names:
+    """Names for an image in a layout: ``name`` as skopeo writes it, and where it has a tag also as Docker reads it.
+
+    A classic Docker takes the tags of ``manifest.json``. One with the containerd store would take a short name such
+    as ``team/app:1`` for the full one, and then not find it, unless another annotation has the name in full.
+    """
+    if not name:
+        return Names()
+    notes = {oci.REF_NAME: name}
+    with suppress(BadReference):
+        reference = Reference.parse(name)
+        if ":" in name and reference.tag and not reference.digest:
+            return Names((reference.familiar,), {oci.FULL_NAME: reference.canonical, **notes})
+    return Names(notes=notes)
 
 
 class Folder:

@@ -6,11 +6,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..archive.canonical import Names
-from ..archive.oci import REF_NAME
 from .docker_archive import ArchiveDestination, ArchiveFile
 from .names import Choice
-from .oci import split
+from .oci import names_of, split
 
 
 def source(rest: str, choice: Choice) -> ArchiveFile:
@@ -22,4 +20,4 @@ def source(rest: str, choice: Choice) -> ArchiveFile:
 def destination(rest: str, choice: Choice) -> ArchiveDestination:  # noqa: ARG001 -- there is nothing to choose
     """``PATH[:NAME]``."""
     path, name = split(rest, "oci-archive")
-    return ArchiveDestination(Path(path), Names(notes={REF_NAME: name} if name else {}))
+    return ArchiveDestination(Path(path), names_of(name))

@@ -221,3 +221,10 @@ def test_an_archive_by_another_name(api: FakeApi, run: Run, tmp_path: Path) -> N
     assert run("ingest", "--from-archive", str(tmp_path / "a.tar"), "--as", "x:1").code == 0
     assert list(images_in(api)) == ["x:1"]
     assert run("ingest", "--pull", f"docker-archive:{tmp_path}/a.tar").code == 2
+
+
+def test_a_tag_as_arv_keepdocker_takes_it_gets_a_hint(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+    told = run("ingest", "app", "1")
+    assert told.code == 1
+    assert "If 1 is meant as a tag: arv-docker ingest app:1" in told.err
+    assert "meant as a tag" not in run("ingest", "app:1", "absent/one:1").err

@@ -18,6 +18,7 @@ from arv_docker.errors import (
     EngineFull,
     EngineNotRunning,
     EnginePermissionDenied,
+    MissingMember,
     NoEngine,
     NoSuchImage,
 )
@@ -282,6 +283,70 @@ def _saved(docker: Docker) -> None:
     with docker.save(["app:1"]) as output:
         while output.read(100):
             pass
+
+
+# -- several platforms of a name, in the containerd store --------------------------------
+
+ARM = Platform("linux", "arm64")
+IN_CONTAINERD = {"RepoDigests": [f"app@{ONE}"], "Architecture": "amd64", "Variant": ""}
+
+
+def test_the_image_for_a_platform_is_inspected_and_saved(engine: Engine, calls: Callable[[], list[list[str]]]) -> None:
+    engine(
+        {
+            "image inspect --platform linux/arm64": (0, inspected(THREE), ""),
+            "image inspect": (0, inspected(ONE, **IN_CONTAINERD), ""),
+            "save": (0, "a tar", ""),
+        }
+    )
+    docker = Docker(platform=ARM)
+    image = docker.inspect(Reference.parse("app:1"))
+    assert (str(image.id), image.platform.architecture) == (THREE, "arm64")
+    with docker.save([THREE]) as output:
+        assert output.read(100) == b"a tar"
+    assert calls()[-1] == ["save", "--platform=linux/arm64", "app:1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ('"--platform" requires API version 1.49, but the Docker daemon API version is 1.45', "oci-archive:FILE"),
+        ("image with reference app:1 was found but does not provide the specified platform (linux/arm64)", "docker://"),
+    ],
+)
+def test_a_platform_that_cannot_be_had(engine: Engine, words: str, message: str) -> None:
+    answers = {"image inspect --platform": (1, "", words), "image inspect": (0, inspected(ONE, **IN_CONTAINERD), "")}
+    engine(answers)
+    with pytest.raises(NoSuchImage, match=message) as caught:
+        Docker(platform=ARM).inspect(Reference.parse("app:1"))
+    assert "linux/amd64" in caught.value.message
+    assert "one image of a name" not in caught.value.message
+
+
+def test_a_classic_store_is_not_asked_for_platforms(engine: Engine, calls: Callable[[], list[list[str]]]) -> None:
+    engine({"image inspect": (0, inspected(ONE, Architecture="amd64"), "")})
+    assert str(Docker(platform=ARM).inspect(Reference.parse("app:1")).id) == ONE
+    assert calls() == [["image", "inspect", "app:1"]]
+
+
+def test_what_docker_save_leaves_out_is_told_as_such(engine: Engine) -> None:
+    docker = engine({"image inspect": (0, inspected(ONE), ""), "save": (0, "a tar", "")})
+    docker.inspect(Reference.parse("app:1"))
+    incomplete = pytest.raises(EngineError, match=r"does not have all of app:1, .*docker://NAME")
+    with incomplete, docker.save([ONE]):
+        raise MissingMember("the archive has no file 'blobs/sha256/00'. Is it cut short?")
+    lacking = engine({"save": (1, "", f"unable to create manifests file: content digest {ONE}: not found")})
+    with pytest.raises(EngineError, match="does not have all of app:1"):
+        _saved(lacking)
+
+
+def test_an_image_that_cannot_be_unpacked_is_no_success(engine: Engine, calls: Callable[[], list[list[str]]]) -> None:
+    """Docker 28.5 exits with 0."""
+    words = "Loaded image: app:1\nError unpacking image app:1: failed to extract layer\n"
+    docker = engine({"load": (0, words, ""), "image rm": (0, "", "")})
+    with pytest.raises(EngineError, match="cannot unpack"):
+        docker.load([b"x"])
+    assert calls()[-1] == ["image", "rm", "app:1"]
 
 
 def test_a_save_that_fails_in_the_middle(engine: Engine) -> None:
