@@ -165,7 +165,8 @@ def status(cluster: Cluster, name: Reference, trust: Trust) -> Status:
         raise NoSuchImage(f"the cluster knows no image by the name {name.link_name!r}.")
     ours = [it for it in _links(cluster, name) if it.modified_by == cluster.user_uuid]
     head, pdh = resolved.link.head_uuid, resolved.collection.pdh
-    ready = any(it.head_uuid == head and it.tail_uuid in ("", pdh) for it in ours)
+    # An equal PDH in another collection is the same content, say that of a colleague in a shared project.
+    ready = any(it.tail_uuid == pdh or (it.head_uuid == head and not it.tail_uuid) for it in ours)
     state = READY if ready else "shadowed" if ours else "foreign"
     stored = tuple(it.head_uuid for it in ours)
     return Status(state, name.link_name, head, pdh, resolved.link, stored, resolved.warnings)

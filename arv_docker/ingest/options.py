@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..local.settings import CONFIG, MANIFEST, Settings
+from ..model.image import Platform
+from ..model.manifest import machine_platform
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,8 @@ class Options:
     (CONFIG, MANIFEST) that name files, a collection for each; none: the one that the nodes know.
     ``use_cache`` keeps the saved tarball until the end, so that a second
     try needs no second save; ``keep_tarball`` keeps it for good. ``describe`` notes ID and
-    time of the image on a new collection, as properties that a strict vocabulary may refuse.
+    time of the image on a new collection, as properties that a strict vocabulary may refuse. ``platform`` is the
+    nodes'; an image for another one is stored with a warning.
     """
 
     cache: Path
@@ -34,6 +37,7 @@ class Options:
     keep_tarball: bool = False
     force_image_format: bool = False
     describe: bool = False
+    platform: Platform | None = None
 
     @classmethod
     def configured(
@@ -43,7 +47,13 @@ class Options:
 
         ``image_id`` is what the user says of them instead: CONFIG, MANIFEST or ``both``.
         """
-        return cls(cache, project, by_manifest=settings.by_manifest, image_ids=settings.image_ids(image_id))
+        return cls(
+            cache,
+            project,
+            by_manifest=settings.by_manifest,
+            image_ids=settings.image_ids(image_id),
+            platform=settings.platform or machine_platform(),
+        )
 
     @property
     def named_kind(self) -> str:

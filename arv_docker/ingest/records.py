@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from ..archive.canonical import Layout
 from ..arvados.blocks import StoredArchive
-from ..arvados.catalog import collections, links
-from ..arvados.catalog.link_classes import DIGEST, HASH
+from ..arvados.catalog import collections, links, resolver
+from ..arvados.catalog.link_classes import DIGEST, HASH, REPO_TAG
 from ..arvados.catalog.same_layers import images_with_same_layers
-from ..arvados.client import Cluster, CollectionRecord
-from ..arvados.stored import StoredImage
+from ..arvados.client import Cluster, CollectionRecord, Link
+from ..arvados.dedup import LAYER, LayerLookup
+from ..arvados.stored import StoredImage, may_be_canonical
 from ..arvados.trust import Trust
-from ..errors import ClusterError
+from ..errors import ClusterError, ContentError, KeepError, NoSuchImage, NotAnImage
 from ..images import tags
 from ..local.progress import Progress
 from ..local.settings import CONFIG, IMAGE_ID, MANIFEST
@@ -113,8 +116,8 @@ class ImageRecords:
             raise
         if made and not found.by_kind:
             self._say_same_layers(image, found, result)
-        for refused in image.layers.write_links(layout, made[0]) if made else ():
-            self._progress.warn(str(refused))
+        if made:
+            self._write_layer_links(image.layers, layout, made[0])
         return replace(result, bytes_sent=image.bytes_sent, bytes_skipped=image.bytes_skipped)
 
     def adopt(
@@ -140,8 +143,53 @@ class ImageRecords:
             return None
         if name is not None and name.unique_to is not None:
             tags.check_free(self._cluster, name, self._config_digest(found), self.trust)
+        canonical = self._canonical_in(found)
+        if canonical is not None:
+            found = self._with_links_to(found, canonical)
         result, _ = self._ensure_collections(found, name, (image_id, *digests), found.source)
+        if canonical is not None:
+            self._complete_layer_links(canonical, found.links)
         return result
+
+    def _canonical_in(self, found: Found) -> StoredImage | None:
+        """The image in one of the collections, if it is in the canonical layout: its head says which links it may lack.
+
+        None where that cannot be read, for it is no reason to fail.
+        """
+        if found.source is not None:
+            return found.source
+        for stored in found.by_kind.values():
+            if may_be_canonical(stored.collection):
+                with suppress(ContentError, KeepError):
+                    image = stored.stored or StoredImage(self._cluster, stored.collection)
+                    return image if image.is_ours else None
+        return None
+
+    def _with_links_to(self, found: Found, image: StoredImage) -> Found:
+        """The same with both digests of the image, and the digest and layer links to its collection."""
+        ids = {CONFIG: image.config.digest, MANIFEST: image.layout.manifest_digest}
+        about = ["head_uuid", "=", image.collection.uuid]
+        known = {link.uuid for link in found.links}
+        further = [
+            link
+            for link in self._cluster.links([["link_class", "in", [DIGEST, LAYER]], about])
+            if link.uuid not in known
+        ]
+        return replace(found, ids=ids, links=(*found.links, *further))
+
+    def _complete_layer_links(self, image: StoredImage, existing: Iterable[Link]) -> None:
+        """Write the layer links that a run which was killed, or refused, left out."""
+        linked = {
+            link.name for link in existing if link.link_class == LAYER and self.trust.attests(link, image.collection)
+        }
+        missing = [span.diff_id for span in image.layout.aligned if str(span.diff_id) not in linked]
+        if missing and image.collection.owner_uuid == self._owner:
+            layers = LayerLookup(self._cluster, image.config.diff_ids, self.trust)
+            self._write_layer_links(layers, image.layout, image.collection)
+
+    def _write_layer_links(self, layers: LayerLookup, layout: Layout, collection: CollectionRecord) -> None:
+        for refused in layers.write_links(layout, collection):
+            self._progress.warn(str(refused))
 
     def _ensure_collections(
         self,
@@ -171,6 +219,7 @@ class ImageRecords:
         twins = [
             TwinCollection(each.collection.uuid, each.collection.pdh, each.image_id, not each.made) for each in further
         ]
+        shadow = None if link_name is None else self._shadow_of(main.collection, link_name, found.links)
         result = IngestResult(
             main.collection.uuid,
             main.collection.pdh,
@@ -181,8 +230,27 @@ class ImageRecords:
             bytes_skipped=0,
             links_written=sum(each.links for each in (main, *further)),
             twin=next(iter(twins), None),
+            shadowed_by=shadow,
         )
         return result, [each.collection for each in (main, *further) if each.made]
+
+    def _shadow_of(self, collection: CollectionRecord, name: Reference, links: Iterable[Link]) -> str | None:
+        """The UUID of the collection that the name means instead of this one, after a warning; None if there is none.
+
+        The cluster prefers the image that was built last, whatever was linked last.
+        """
+        rivals = (link for link in links if (link.link_class, link.name) == (REPO_TAG, name.link_name))
+        if not self.options.force and all(link.head_uuid == collection.uuid for link in rivals):
+            return None
+        with suppress(NoSuchImage, NotAnImage):
+            resolved = resolver.resolve(self._cluster, name.link_name, self.trust, attested_only=False)
+            if resolved.link is not None and resolved.collection.pdh != collection.pdh:
+                self._progress.warn(
+                    f"{name.link_name} still means {resolved.collection.uuid}, whose image was built later; to move "
+                    f"the name to this one: arv-docker tag {collection.uuid} {name.link_name}"
+                )
+                return resolved.collection.uuid
+        return None
 
     def _ensure_collection(
         self,

@@ -28,6 +28,8 @@ class IngestResult:
     ``bytes_sent`` counts the bytes that went to Keep, ``bytes_skipped`` those that were read and that Keep had.
     ``name`` is None where the image was linked by no name; ``unique`` is the name that can never mean another image,
     where one was asked for. ``twin`` is the collection under the other digest, where that was wanted too.
+    ``shadowed_by`` is the collection that the name means to the cluster instead, such as one of a newer build; None
+    where it means this one.
 
     In the commands' JSON, ``bytes_skipped`` is called ``bytes_spared`` and ``twin`` ``beside``.
     """
@@ -42,3 +44,4 @@ class IngestResult:
     links_written: int
     unique: str | None = None
     twin: TwinCollection | None = field(default=None, metadata={"json": "beside"})
+    shadowed_by: str | None = None

@@ -22,7 +22,8 @@ from ..arvados.trust import Trust
 from ..engines import Engine, EngineImage
 from ..errors import ArvDockerError, ContentError, NoSuchImage
 from ..local.progress import Progress
-from ..model.image import CLASSIC_LAYER_LIMIT, Digest
+from ..model.image import CLASSIC_LAYER_LIMIT, Digest, Platform
+from ..model.manifest import suits
 from ..model.reference import ImageId, Reference
 from ..store import tarballs
 from ..transports import OpenedImage, docker_archive
@@ -197,7 +198,13 @@ class Uploader:
                 f"the image has {len(diff_ids)} layers; Docker's classic store "
                 f"cannot load more than {CLASSIC_LAYER_LIMIT}"
             )
+        self._warn_of_platform(archive.layout.config.platform)
         return UploadedImage(archive, sent, skipped, layers, digests)
+
+    def _warn_of_platform(self, platform: Platform) -> None:
+        nodes = self._options.platform
+        if nodes is not None and "unknown" not in (platform.os, platform.architecture) and not suits(platform, nodes):
+            self._progress.warn(f"the image is for {platform}, and the cluster's nodes are taken to be {nodes}")
 
 
 def bytes_of(names: Iterable[str]) -> int:

@@ -16,7 +16,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import BadSettings
+from ..errors import BadSettings, UsageError
+from ..model.image import Platform
+from ..model.manifest import parse_platform
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +32,9 @@ MIRRORS = "ARV_DOCKER_REGISTRY_MIRRORS"
 ENGINE_TIMEOUT = "ARV_DOCKER_ENGINE_TIMEOUT"
 NAMES = "ARV_DOCKER_NAMES"
 BY_CLUSTER, BY_TRUSTED = "cluster", "trusted"
+PLATFORM = "ARV_DOCKER_PLATFORM"
 
-_KEYS = (TRUSTED_WRITERS, IMAGE_ID, FOLDER, MIRRORS, ENGINE_TIMEOUT, NAMES)
+_KEYS = (TRUSTED_WRITERS, IMAGE_ID, FOLDER, MIRRORS, ENGINE_TIMEOUT, NAMES, PLATFORM)
 
 #: Seconds in which a busy engine answers: it may have thousands of images to list.
 _ENGINE_TIMEOUT = 120.0
@@ -53,7 +56,8 @@ class Settings:
     is the folder in which ``arv-docker folder`` keeps image archives, None if not set. ``mirrors``
     are registries that are asked first for the images of another, by that one's name.
     ``engine_timeout`` is the seconds that an engine may be silent, 0 for no limit. With ``names_by_trusted`` a name
-    means an image by the word of trusted users alone; else what the cluster takes it for.
+    means an image by the word of trusted users alone; else what the cluster takes it for. ``platform`` is that of the
+    cluster's nodes, None for this machine's.
     """
 
     trusted_writers: frozenset[str] = frozenset()
@@ -63,6 +67,7 @@ class Settings:
     engine_timeout: float = _ENGINE_TIMEOUT
     both: bool = False
     names_by_trusted: bool = False
+    platform: Platform | None = None
 
     @property
     def by_manifest(self) -> bool:
@@ -101,6 +106,7 @@ def _settings_of(values: Mapping[str, str]) -> Settings:
         engine_timeout=_timeout(values),
         both=bool(other),
         names_by_trusted=_names_by_trusted(values),
+        platform=_platform(values),
     )
 
 
@@ -202,6 +208,14 @@ def _names_by_trusted(values: Mapping[str, str]) -> bool:
     if value not in (BY_CLUSTER, BY_TRUSTED):
         raise BadSettings(f"{NAMES}: {value!r} is neither {BY_CLUSTER} nor {BY_TRUSTED}.")
     return value == BY_TRUSTED
+
+
+def _platform(values: Mapping[str, str]) -> Platform | None:
+    value = values.get(PLATFORM)
+    try:
+        return parse_platform(value) if value else None
+    except UsageError as error:
+        raise BadSettings(f"{PLATFORM}: {error.message}") from None
 
 
 def _timeout(values: Mapping[str, str]) -> float:

@@ -261,6 +261,17 @@ def test_shadowed_where_our_links_pin_nothing(api: FakeApi) -> None:
     assert (found.state, found.uuid, found.stored) == ("shadowed", newer["uuid"], (ours.uuid,))
 
 
+def test_ready_where_a_colleague_s_collection_has_the_same_content(api: FakeApi) -> None:
+    """Two users of a shared project store one image: the name means the one or the other, and both are it."""
+    ours = ingested(api, NEWER, "app:1")
+    theirs = api.add("collections", **{**api.records["collections"][ours.uuid], "uuid": "zzzzz-4zz18-000000000000099"})
+    theirs |= {"owner_uuid": OTHER, "modified_by_user_uuid": OTHER}
+    later = {"image_timestamp": "2030-01-01T00:00:00Z"}
+    api.link(theirs, REPO_TAG, "app:1", properties=later, modified_by_user_uuid=OTHER)
+    found = status(api)
+    assert (found.state, found.uuid) == ("ready", theirs["uuid"])
+
+
 def test_shadowed_by_other_content_in_the_same_collection(api: FakeApi) -> None:
     ours = ingested(api, NEWER, "app:1")
     api.records["collections"][ours.uuid] |= {
