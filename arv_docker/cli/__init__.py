@@ -156,14 +156,20 @@ def add_engine_option(parser: argparse.ArgumentParser, *others: str) -> None:
     )
 
 
-def add_platform_option(parser: argparse.ArgumentParser, what: str) -> None:
-    """``--platform``, which says ``what``."""
-    parser.add_argument("--platform", metavar="OS/ARCH", type=_platform, help=what)
+def add_platform_option(parser: argparse.ArgumentParser, more: str) -> None:
+    """``--platform``; ``more`` says where it counts."""
+    text = f"the image for this platform, {more}"
+    parser.add_argument("--platform", metavar="OS/ARCH", type=_platform, help=text)
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
     """``--platform`` and ``--insecure``."""
-    add_platform_option(parser, "which image of a source that has several platforms")
+    add_platform_option(parser, "of a source that has several")
+    add_insecure_option(parser)
+
+
+def add_insecure_option(parser: argparse.ArgumentParser) -> None:
+    """``--insecure``."""
     parser.add_argument("--insecure", action="store_true", help="talk to a registry on this machine without TLS")
 
 

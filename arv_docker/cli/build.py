@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="an argument of the Dockerfile; without a value that of the environment",
     )
     parser.add_argument("--label", action="append", default=[], type=_pair, metavar="NAME=VALUE", help="a label")
-    cli.add_platform_option(parser, "what to build for")
+    cli.add_platform_option(parser, "which the engine can build here")
     parser.add_argument(
         "--cache-from", action="append", default=[], metavar="IMAGE", help="an image whose layers may be used"
     )

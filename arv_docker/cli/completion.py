@@ -10,8 +10,8 @@ SHELLS = ("bash", "zsh", "fish")
 COMMANDS = ("arv-docker", "arv-keepdocker")
 
 #: What a word of the help stands for, where a shell can complete that.
-_FILES = frozenset(("FILE",))
-_FOLDERS = frozenset(("DIR", "FOLDER", "CONTEXT"))
+_FILES = frozenset(("FILE", "PATH"))
+_FOLDERS = frozenset(("FOLDER",))
 #: For zsh, which otherwise says what is missing instead of completing an option there.
 _NOTHING = {"zsh": "()"}
 

@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE")
     parser.add_argument("destination", metavar="DESTINATION")
     parser.add_argument("--all", action="store_true", help="every image of the cluster SOURCE, with all its names")
-    parser.add_argument("--project", metavar="UUID", help="with --all: only those that this project there owns")
+    parser.add_argument("--source-project", metavar="UUID", help="with --all: only those that this project there owns")
     parser.add_argument("--project-uuid", metavar="UUID", help="the project to own what is written to a cluster")
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be copied, or how many layers are there; do nothing"
@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
     source, target = keep.place_of(args.source), keep.place_of(args.destination)
     if args.all and not (source and target and not source.name and not target.name):
         raise UsageError("--all copies from cluster to cluster: write keep:CLUSTER/ for both.")
-    if args.project and not args.all:
-        raise UsageError("--project says which images of a cluster are copied with --all.")
+    if args.source_project and not args.all:
+        raise UsageError("--source-project says which images of a cluster are copied with --all.")
     if source and not source.name and not args.all:
         raise UsageError("which image? Write keep:[CLUSTER/]NAME, or --all.")
     shown = cli.progress_for(args)
@@ -79,7 +79,7 @@ def _between(args: argparse.Namespace, source: Place, target: Place, shown: prog
     with cli.cluster_named(args, source.cluster) as there, cli.cluster_named(args, target.cluster) as here:
         trust = cli.trust(args, there, shown)
         if args.all:
-            every = between_clusters.images_of(there, trust, args.project)
+            every = between_clusters.images_of(there, trust, args.source_project)
         else:
             every = [between_clusters.image_named(there, source.name, trust)]
         images = [image for image in every if image.trusted or not args.all]

@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Singularity) a SIF file is built where there is only an archive, and what is printed first is its path.\n\n"
         "examples:\n  arv-docker deploy containers --engine podman\n  arv-docker deploy containers --engine apptainer"
     )
-    parser.add_argument("dir", type=cli.as_folder, metavar="D", help="a folder that arv-docker stage wrote")
+    parser.add_argument("dir", type=cli.as_folder, metavar="FOLDER", help="a folder that arv-docker stage wrote")
     cli.add_engine_option(parser, cli.APPTAINER, NONE)
     cli.add_json_option(parser)
 

@@ -96,7 +96,9 @@ def _command(
     json: bool = True,
 ) -> argparse.ArgumentParser:
     command = cli.add_command(commands, name, summary, epilog)
-    command.add_argument("--dir", type=cli.as_folder, metavar="DIR", help="the folder (the setting ARV_DOCKER_FOLDER)")
+    command.add_argument(
+        "--dir", type=cli.as_folder, metavar="FOLDER", help="the folder (the setting ARV_DOCKER_FOLDER)"
+    )
     if json:
         cli.add_json_option(command)
     command.set_defaults(folder_function=function)

@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "  arv-docker install-command --undo"
     )
     parser.add_argument(
-        "--prefix", type=cli.as_folder, metavar="DIR", help="the Python environment (the one that runs this)"
+        "--prefix", type=cli.as_folder, metavar="FOLDER", help="the Python environment (the one that runs this)"
     )
     parser.add_argument(
         "--module",

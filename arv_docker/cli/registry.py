@@ -56,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     push.add_argument("name", nargs="?", metavar="NAME", help="the name to give it, exactly")
     push.add_argument("--wait", action="store_true", help="return when the image can be used")
     push.add_argument("--uncompressed", action="store_true", help="push layers as they are, not compressed with gzip")
-    cli.add_platform_option(push, "of several images of a source, the one for this platform")
+    cli.add_platform_option(push, "of a source that has several")
     cli.add_engine_option(push)
     cli.add_trust_option(push)
     cli.add_cluster_options(push)

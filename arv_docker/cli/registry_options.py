@@ -8,6 +8,7 @@ import shlex
 from functools import partial
 from typing import TYPE_CHECKING
 
+from .. import cli
 from ..errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def add(command: argparse.ArgumentParser) -> None:
     """The registry itself and the options that go with it."""
     command.add_argument("registry", metavar="REGISTRY", help="HOST[:PORT][/FOLDER]")
-    command.add_argument("--insecure", action="store_true", help="without TLS, for a registry on this machine alone")
+    cli.add_insecure_option(command)
     command.add_argument("--username", default="", metavar="NAME", help="the name that goes with the secret")
     command.add_argument("--password-env", metavar="VARIABLE", help="a variable of the environment has the secret")
     command.add_argument(
@@ -33,7 +34,9 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--service", metavar="URL", help="the REST interface that looks after the registry, as Rescale's does"
     )
-    command.add_argument("--project", metavar="ID", help="with --service: the project that the registry belongs to")
+    command.add_argument(
+        "--service-project", metavar="ID", help="with --service: the project that the registry belongs to"
+    )
     command.add_argument("--service-token-env", metavar="VARIABLE", help="a variable has the service's API token")
 
 
@@ -45,15 +48,15 @@ def registry_of(args: argparse.Namespace) -> Registry:
 
     credentials = _credentials(args)
     if args.service is None:
-        if args.project is not None or args.service_token_env is not None:
-            raise UsageError("--project and --service-token-env go with --service.")
+        if args.service_project is not None or args.service_token_env is not None:
+            raise UsageError("--service-project and --service-token-env go with --service.")
         service = partial(PlainService, command=_words(args.create_command, "--create-command"))
         return Registry(args.registry, credentials, service=service, insecure=args.insecure)
-    if args.project is None or args.service_token_env is None:
-        raise UsageError("--service needs --project and --service-token-env.")
+    if args.service_project is None or args.service_token_env is None:
+        raise UsageError("--service needs --service-project and --service-token-env.")
     if args.create_command is not None:
         raise UsageError("with --service the service creates repositories: leave out --create-command.")
-    project = Project(args.service, args.project, environment_provider(args.service_token_env, ""))
+    project = Project(args.service, args.service_project, environment_provider(args.service_token_env, ""))
     return Registry(
         args.registry, credentials or project.credentials, service=lambda *_: project, insecure=args.insecure
     )

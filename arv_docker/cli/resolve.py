@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="name, name@digest, image ID or its beginning, or a digest by which an engine or a registry calls it",
     )
-    cli.add_platform_option(parser, "the image for this one, where the name stands for several")
+    cli.add_platform_option(parser, "where the name stands for several")
     parser.add_argument("--explain", action="store_true", help="show on standard error which links were compared")
     cli.add_trust_option(parser)
     cli.add_cluster_options(parser)

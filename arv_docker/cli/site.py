@@ -71,8 +71,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     _add_folder(status)
     status.add_argument("--check", action="store_true", help="look for damage in records and blocks")
-    status.add_argument("--quick", action="store_true", help="with --check: read a sample of the blocks only")
-    status.add_argument("--json", action="store_true", help="print one JSON object")
+    status.add_argument("--quick", action="store_true", help="look at less: with --check a sample of the blocks only")
+    cli.add_json_option(status)
     status.set_defaults(site_function=_status)
 
     gc = commands.add_parser("gc", help="remove blocks that nothing needs any more")
@@ -83,7 +83,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "example:\n  arv-docker site gc --dry-run\n",
     )
     _add_folder(gc)
-    gc.add_argument("--dry-run", action="store_true", help="only say what would go")
+    gc.add_argument("--dry-run", action="store_true", help="say what would go; do nothing")
     gc.set_defaults(site_function=_gc)
     _configure_users(commands.add_parser("user", help="add users, make tokens for them"))
 
@@ -102,7 +102,7 @@ def _configure_users(parser: argparse.ArgumentParser) -> None:
         command.add_argument("name", help="name of the user")
     users = commands.add_parser("list", help="list the users")
     _describe(users, "List the users with the number of their valid tokens.", example)
-    users.add_argument("--json", action="store_true", help="print one JSON array")
+    cli.add_json_option(users)
     for command, function in ((create, _create_user), (token, _token), (users, _list_users)):
         _add_folder(command)
         command.set_defaults(site_function=function)
@@ -217,7 +217,8 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
         "--dir",
         type=cli.as_folder,
         metavar="FOLDER",
-        help="the site's folder (default: $ARV_DOCKER_SITE, else arv-docker/site in $XDG_DATA_HOME or ~/.local/share)",
+        help="the folder of the site (default: $ARV_DOCKER_SITE, else arv-docker/site in $XDG_DATA_HOME "
+        "or ~/.local/share)",
     )
 
 

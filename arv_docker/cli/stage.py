@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "  arv-docker stage --sif-cache quay.io/tools/bwa:0.7\n"
     )
     parser.add_argument("name", nargs="+", metavar="NAME", help="the name or whole ID of an image")
-    parser.add_argument("--dir", type=cli.as_folder, metavar="D", help="the folder; made if it is not there")
+    parser.add_argument("--dir", type=cli.as_folder, metavar="FOLDER", help="the folder; made if it is not there")
     parser.add_argument(
         "--sif-cache",
         action="store_true",
@@ -83,13 +83,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         type=cli.as_folder,
-        metavar="D",
-        help="take images of these names from the staged folder D, wherever else they are",
+        metavar="FOLDER",
+        help="take images of these names from the staged FOLDER, wherever else they are",
     )
-    cli.add_platform_option(
-        parser, "the image for this one, of a name that stands for several; a folder has one image of a name"
-    )
-    parser.add_argument("--insecure", action="store_true", help="talk to a registry on this machine without TLS")
+    cli.add_platform_option(parser, "of a name that stands for several; a folder has one image of a name")
+    cli.add_insecure_option(parser)
     cli.add_engine_option(parser)
     cli.add_cluster_options(parser)
     cli.add_json_option(parser)
@@ -104,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     if args.sif_cache:
         return _fill_sif_cache(args, shown)
     if args.dir is None:
-        raise UsageError("--dir D says where the images are put.")
+        raise UsageError("--dir FOLDER says where the images are put.")
     _check_names(args.name)
     folder = _folder(args, shown)
     injected = [it for path in args.inject for it in verify_containers(present(path), path, shown)]

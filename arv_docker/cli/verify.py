@@ -27,9 +27,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "examples:\n  arv-docker verify --local busybox:latest\n  arv-docker verify containers"
     )
     parser.add_argument(
-        "name", metavar="NAME|UUID|PDH|D", help="an image's name or ID, a collection's UUID or PDH, or a staged folder"
+        "name",
+        metavar="NAME|UUID|PDH|FOLDER",
+        help="an image's name or ID, a collection's UUID or PDH, or a staged folder",
     )
-    parser.add_argument("--quick", action="store_true", help="in Keep: only structure, and that every block is there")
+    parser.add_argument(
+        "--quick", action="store_true", help="look at less: in Keep only structure, and that every block is there"
+    )
     cli.add_cluster_options(parser)
     cli.add_json_option(parser)
 

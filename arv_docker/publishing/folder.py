@@ -68,7 +68,7 @@ class ArchiveFolder:
         """``path`` is the folder of the setting ARV_DOCKER_FOLDER unless given; raises UsageError without either."""
         path = path or settings().folder
         if path is None:
-            raise UsageError(f"which folder? Give --dir DIR, or set {FOLDER}.")
+            raise UsageError(f"which folder? Give --dir FOLDER, or set {FOLDER}.")
         self.path = path
         self._progress = progress or Silent()
 

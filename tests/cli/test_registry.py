@@ -48,7 +48,7 @@ def service(registry: Registry) -> Iterator[ProjectService]:
 
 def of_service(service: ProjectService, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("API_TOKEN", SECRET)
-    return ["--insecure", "--service", service.url, "--project", "p1", "--service-token-env", "API_TOKEN"]
+    return ["--insecure", "--service", service.url, "--service-project", "p1", "--service-token-env", "API_TOKEN"]
 
 
 @pytest.mark.conforms("H1", "H7", "H16")
@@ -244,9 +244,18 @@ def test_the_token(run: Run, registry: Registry, monkeypatch: pytest.MonkeyPatch
         ["--password-command", ""],
         ["--password-command", "a 'b"],
         ["--create-command", " "],
-        ["--project", "p1"],
+        ["--service-project", "p1"],
         ["--service", "https://service.example"],
-        ["--service", "https://service.example", "--project", "p", "--service-token-env", "A", "--create-command", "x"],
+        [
+            "--service",
+            "https://service.example",
+            "--service-project",
+            "p",
+            "--service-token-env",
+            "A",
+            "--create-command",
+            "x",
+        ],
     ],
 )
 def test_options_that_do_not_go_together(run: Run, options: list[str]) -> None:
