@@ -7,6 +7,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).resolve().parent
+#: Where the project lives: links of the README lead there from the package index, which has none of the pages.
+URL = "https://github.com/arv-docker/arv-docker"
 VERSION = re.search(r'__version__ = "([^"]+)"', (HERE / "arv_docker/__init__.py").read_text())[1]
 
 #: What the embedded site alone needs: `--local` and `arv-docker site`.
@@ -17,15 +19,45 @@ FAST = ["isal>=1.6"]
 TESTS = [
     *("pytest>=8", "pytest-cov>=7", "pytest-mock>=3.14", "pytest-xdist>=3.6", "hypothesis>=6.100"),
     *("ruff==0.17.5", "mypy==2.4.1"),
+    *("build>=1.2", "twine>=6", "check-wheel-contents>=0.6", "pyroma>=4.2"),
 ]
+
+
+def long_description() -> str:
+    """The README, its links to pages of the repository made absolute."""
+    text = (HERE / "README.md").read_text()
+    return re.sub(r"\]\((?![a-z]+:|#)([^)]+)\)", rf"]({URL}/blob/main/\1)", text)
+
 
 setup(
     name="arv-docker",
     version=VERSION,
     description="Container images in Arvados Keep: one canonical archive per image, whatever engine it comes from",
-    long_description=(HERE / "README.md").read_text(),
+    long_description=long_description(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["LICENSE"],
+    author="The arv-docker authors",
+    author_email="arv-docker@users.noreply.github.com",
+    url=URL,
+    project_urls={
+        "Documentation": f"{URL}/tree/main/docs",
+        "Changelog": f"{URL}/blob/main/CHANGELOG.md",
+        "Issues": f"{URL}/issues",
+    },
+    keywords="arvados keep docker podman oci container image registry",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Intended Audience :: System Administrators",
+        "Operating System :: POSIX :: Linux",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 15)),
+        "Topic :: Scientific/Engineering",
+        "Topic :: System :: Archiving",
+        "Typing :: Typed",
+    ],
     packages=find_packages(include=["arv_docker", "arv_docker.*"]),
     package_data={"arv_docker": ["py.typed"]},
     python_requires=">=3.10",

@@ -8,7 +8,7 @@ called from many threads and processes at once, for the same image too.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,10 @@ from .arvados.client import RETRIES, Cluster, Link
 from .arvados.stored import image_file
 from .arvados.trust import Trust
 from .engines import Engine
+from .engines.auto import Auto
 from .engines.docker import Docker
-from .errors import NoSuchImage, NotAnImage
+from .engines.podman import Podman
+from .errors import NoSuchImage, NotAnImage, UsageError
 from .ingest.from_engine import store_from_engine
 from .ingest.options import Options
 from .ingest.request import IngestRequest
@@ -54,6 +56,23 @@ class ImageRecord:
     linked_by: str
     trusted: bool
 
+    def as_json(self) -> dict[str, str | bool | None]:
+        """The record as a document for JSON: the ID as text, times as RFC 3339."""
+
+        def text(time: datetime.datetime | None) -> str | None:
+            return None if time is None else time.isoformat()
+
+        return {
+            "uuid": self.uuid,
+            "pdh": self.pdh,
+            "image_id": str(self.image_id),
+            "name": self.name,
+            "image_timestamp": text(self.image_timestamp),
+            "linked_at": text(self.linked_at),
+            "linked_by": self.linked_by,
+            "trusted": self.trusted,
+        }
+
 
 def get_image(
     api: Any,
@@ -61,7 +80,7 @@ def get_image(
     *,
     project_uuid: str | None = None,
     pull: bool = False,
-    engine: Engine | None = None,
+    engine: Engine | str | None = None,
     trust_readable: bool = False,
     retries: int = RETRIES,
     progress: Progress | None = None,
@@ -72,7 +91,8 @@ def get_image(
 
     ``reference`` is an image's name with any registry, port, tag and digest, or its ID.
     What Keep has, by the word of a trusted user, is taken from there, and copied into
-    ``project_uuid`` if that is given; else the image is put into Keep from ``engine``
+    ``project_uuid`` if that is given; else the image is put into Keep from ``engine``,
+    an object or a name as of ``open_engine``
     (Docker unless given). ``pull`` fetches it from its registry first, so that the newest
     one is taken. ``api`` is a client object of the Arvados SDK. ``cache`` is the folder for what an
     interrupted run leaves, and ``settings`` say whose links are trusted and how images are named; those of
@@ -96,8 +116,24 @@ def get_image(
         cluster, Options.configured(settings, cache or tarballs.cache_folder(), project_uuid), progress, trust
     )
     request = IngestRequest((reference,), pull=pull, prefer_keep=True)
-    stored = store_from_engine(ingest, request, lambda: engine or Docker(), name, progress=progress)
+    stored = store_from_engine(ingest, request, lambda: open_engine(engine), name, progress=progress)
     return _record(cluster, name, stored, trust)
+
+
+def open_engine(engine: Engine | str | None = None) -> Engine:
+    """Return the engine called ``docker``, ``podman`` or ``auto`` (the first that has the image); Docker unless given.
+
+    An engine object is returned as it is. Raises NoEngine where it is not installed, UsageError for another name.
+    """
+    engines: dict[str, Callable[[], Engine]] = {"docker": Docker, "podman": Podman}
+    if engine is None or isinstance(engine, str):
+        name = engine or "docker"
+        if name == "auto":
+            return Auto(list(engines.values()), lambda _: None)
+        if name not in engines:
+            raise UsageError(f"{name!r} is no engine: write {', '.join(engines)} or auto.")
+        return engines[name]()
+    return engine
 
 
 @contextmanager

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import datetime
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import arv_docker
+from arv_docker.api import ImageRecord, open_engine
 from arv_docker.arvados.catalog.link_classes import DIGEST, HASH, REPO_TAG
 from arv_docker.errors import ArvDockerError, BadReference, BadSettings, NoEngine, NoSuchImage, UsageError
+from arv_docker.model.image import Digest
 
 from .archives import files_of, image
 from .arvados.fake_api import ME, OTHER, PROJECT, FakeApi, http_error
@@ -178,3 +181,28 @@ def test_it_is_found_in_the_package_without_loading_it_before() -> None:
     assert all(hasattr(arv_docker, name) for name in arv_docker.__all__)
     with pytest.raises(AttributeError):
         arv_docker.nothing  # noqa: B018 - the look-up is what is tested
+
+
+def test_what_is_public_is_shown() -> None:
+    assert set(dir(arv_docker)) == set(arv_docker.__all__)
+    for name in arv_docker.__all__:
+        assert getattr(arv_docker, name) is not None
+    with pytest.raises(AttributeError):
+        _ = arv_docker.nothing_of_that_name
+
+
+def test_engines_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in ("docker", "podman"):
+        (tmp_path / command).write_text("#!/bin/sh\n")
+        (tmp_path / command).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert [open_engine(name).name for name in ("docker", "podman")] == ["docker", "podman"]
+    assert open_engine().name == "docker"
+    with pytest.raises(UsageError, match="auto"):
+        open_engine("rkt")
+
+
+def test_a_record_can_be_written_as_json() -> None:
+    record = ImageRecord("u", "p", Digest.of(b"x"), "app:1", None, None, "someone", True)
+    assert json.loads(json.dumps(record.as_json())) == record.as_json()
+    assert record.as_json()["image_id"] == str(Digest.of(b"x"))

@@ -7,6 +7,9 @@ an exit code. Only this package knows of the embedded site and of standard outpu
 
 from __future__ import annotations
 
+from . import interrupt  # first of all: Ctrl-C while the others are imported
+
+# isort: split
 import argparse
 import atexit
 import codecs
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     from ..model.image import Platform
     from ..transports.names import Choice
 
-INTERRUPTED = 130
+INTERRUPTED = interrupt.INTERRUPTED
 
 #: The exit code when a name means something else to the cluster than was wanted.
 SHADOWED = 8
@@ -129,7 +132,7 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
         action=_WrittenShort,
         default=argparse.SUPPRESS,
         help="use a site on this machine instead of a cluster: in FOLDER, or in $ARV_DOCKER_SITE, "
-        "or in the user's data folder; it is made when it is not there",
+        "or in the user's data folder; verbs that put images there make it",
     )
     parser.add_argument(
         "--retries", type=_natural, default=RETRIES, metavar="N", help=f"try a failed request N times more ({RETRIES})"
@@ -261,6 +264,8 @@ def cluster(args: argparse.Namespace) -> Iterator[Cluster]:
     if getattr(args, "api", None) is not None:
         yield Cluster(args.api, retries=args.retries)
         return
+    if local is not None and not getattr(args, "makes_site", False):
+        _check_site(local)
     if local is None:
         with asking(args, "the cluster"):
             configured = Cluster.from_settings(retries=args.retries)
@@ -298,6 +303,27 @@ def choice(args: argparse.Namespace, shown: Progress, *, insecure: bool | None =
         clusters=partial(cluster_named, args),
         trust=partial(trust, args, shown=shown),
     )
+
+
+def _check_site(local: str) -> None:
+    """Refuse a folder without a site: a verb that only reads must not make one."""
+    from pathlib import Path
+
+    from .. import site
+    from ..errors import BadSettings
+    from ..local.settings import expand_home
+    from ..site.status import check_exists
+
+    folder = expand_home(Path(local) if local else site.default_folder()).absolute()
+    try:
+        check_exists(folder)
+    except BadSettings as error:
+        option = f"--local={local}" if local else "--local"
+        raise BadSettings(
+            f"{folder} holds no site. The first image that is put there makes one, arv-docker ingest {option} IMAGE; "
+            f"so does arv-docker site serve --dir {folder}.",
+            detail=error.detail,
+        ) from error
 
 
 def asking(args: argparse.Namespace, what: str) -> AbstractContextManager[object]:
@@ -406,9 +432,10 @@ def exit_code_of(
     With ``log``, one of the levels of ``logs.shown``, this is a command of its own, whose log messages are shown.
     """
     out, err = out or sys.stdout, err or sys.stderr
-    if signals:
-        _make_ready(out, err)
     try:
+        if signals:
+            interrupt.raise_interrupts()
+            _make_ready(out, err)
         code = run() if log is None else _logged(run, log, err)
         if out is not None:  # as where it was closed
             out.flush()

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Collection, Sequence
 
 from .. import __version__
-from . import EXIT_CODES, add_command, add_telling_options, exit_code_of, without_local, without_telling
+from . import EXIT_CODES, add_command, add_telling_options, exit_code_of, interrupt, without_local, without_telling
 
 #: The verbs and what each does. One verb's module is imported when it is asked for, so that the help is there at once.
 VERBS = {
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser([_verb(rest)]).parse_args(rest)
     args.local, args.telling = local, telling
     level = os.environ.get("ARV_DOCKER_LOG", "") if telling == "" else telling.replace("quiet", "")
-    return exit_code_of(lambda: int(args.run(args)), "arv-docker", log=level)
+    return interrupt.end_command(exit_code_of(lambda: int(args.run(args)), "arv-docker", log=level))
 
 
 def _verb(arguments: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from .. import __version__, cli
 from ..errors import ArvDockerError
 from ..local import progress
 from ..model.reference import name_from_arguments
-from . import exit_code_of, images, ingest, without_local
+from . import exit_code_of, images, ingest, interrupt, without_local
 
 logger = logging.getLogger("arvados.keepdocker")
 
@@ -58,7 +58,7 @@ def main(
     code = exit_code_of(
         lambda: _logged(lambda: _run(args, out, err)), "arv-keepdocker", out, err, signals=signals, log=level
     )
-    return code if code == 0 or code > _SIGNALLED else 1
+    return interrupt.end_command(code if code == 0 or code > _SIGNALLED else 1)
 
 
 def _logged(run: Callable[[], int]) -> int:
@@ -94,6 +94,7 @@ def _run(args: argparse.Namespace, out: TextIO, err: TextIO) -> int:
     if args.from_archive is None and (args.image is None or (args.image == "images" and args.tag is None)):
         args.shown = _progress(args, err, progress.Lines)
         return _list(args, out)
+    args.makes_site = True
     args.shown = _progress(args, err, progress.progress_on)
     name = None if args.image is None else name_from_arguments(args.image, args.tag)
     args.cache = args.cache and args.resume

@@ -60,6 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--project-uuid", metavar="UUID", help="the project to own the collection and its links")
     cli.add_trust_option(parser)
     cli.add_engine_option(parser)
+    parser.set_defaults(makes_site=True)
     cli.add_cluster_options(parser)
     cli.add_json_option(parser)
 

@@ -34,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "example:\n  arv-docker doctor --local"
     )
     cli.add_engine_option(parser, cli.APPTAINER)
+    parser.set_defaults(makes_site=True)
     cli.add_cluster_options(parser)
     cli.add_json_option(parser)
 

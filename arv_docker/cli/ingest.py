@@ -67,6 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     cli.add_source_options(parser)
     add_options(parser)
     cli.add_engine_option(parser)
+    parser.set_defaults(makes_site=True)
     cli.add_cluster_options(parser)
     cli.add_json_option(parser)
 

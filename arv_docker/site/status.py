@@ -53,6 +53,11 @@ class ClientSettings:
     ca_bundle: Path
 
 
+def check_exists(root: Path) -> None:
+    """Raise BadSettings where there is no site in ``root``."""
+    _existing(SiteFolder(root.absolute()))
+
+
 def status(root: Path) -> Status:
     """The status of the site in ``root``; raises BadSettings where there is none, DiskError where it cannot be read."""
     folder = SiteFolder(root.absolute())

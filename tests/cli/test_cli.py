@@ -125,7 +125,11 @@ def test_the_list_of_verbs_needs_none_of_them(arguments: list[str]) -> None:
     """It takes a few times as long as a Python that does nothing, of which each of these would be as much again."""
     loaded = modules_of(["arv-docker", *arguments])
     ours = {name for name in loaded if name.startswith("arv_docker")}
-    assert ours == {"arv_docker", "arv_docker.cli", "arv_docker.cli.arv_docker", "arv_docker.errors"}
+    assert ours == {
+        "arv_docker",
+        "arv_docker.errors",
+        *(f"arv_docker.cli{it}" for it in ("", ".arv_docker", ".interrupt")),
+    }
     assert not loaded & {"dataclasses", "pathlib", "json", "inspect", "logging", "ssl", "http.client", "threading"}
 
 
@@ -309,3 +313,34 @@ def run():
 sys.exit(exit_code_of(run, 'arv-docker'))
 """
     assert subprocess.run([sys.executable, "-c", waits]).returncode == 8
+
+
+def test_an_interrupt_at_any_moment_is_one_line(tmp_path: Path) -> None:
+    """From our first import on; before that Python itself begins, and has no handler yet."""
+    program = tmp_path / "arv-docker"
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nimport arv_docker\nprint('up', flush=True)\n"
+        "from arv_docker.cli.arv_docker import main\nsys.exit(main())\n"
+    )
+    program.chmod(0o755)
+    for number in range(40):
+        with subprocess.Popen(
+            [program, "images", f"--local={tmp_path}/none"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "up\n"
+            time.sleep(0.02 + 0.01 * number)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        assert process.returncode in (130, 6), err
+        assert "Traceback" not in err
+        assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("verb", ["images", "resolve x", "inspect x", "verify x", "untag x", "status x", "load x"])
+def test_a_verb_that_reads_makes_no_site(verb: str, tmp_path: Path, run: Run) -> None:
+    (tmp_path / "bin").mkdir()
+    told = run(*verb.split(), f"--local={tmp_path}/none", *(["--engine=auto"] if verb == "load x" else []))
+    assert (told.code, told.out) == (6, "")
+    assert f"arv-docker ingest --local={tmp_path}/none IMAGE" in told.err
+    assert not (tmp_path / "none").exists()
