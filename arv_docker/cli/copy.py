@@ -12,7 +12,9 @@ from ..local import progress
 from ..model.reference import ImageId, Reference, parse_name
 
 if TYPE_CHECKING:
-    from ..ingest.between_clusters import Candidate, CopyResult
+    from collections.abc import Sequence
+
+    from ..ingest.between_clusters import Candidate, Copier, CopyResult
     from ..ingest.dry_run import IngestPlan
     from ..ingest.results import IngestResult
     from ..ingest.service import Options
@@ -76,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
 def _between(args: argparse.Namespace, source: Place, target: Place, shown: progress.Progress) -> int:
     """From one cluster to another, names and all."""
     from ..ingest import between_clusters
+    from ..ingest.between_clusters import CopyResult
 
     with cli.cluster_named(args, source.cluster) as there, cli.cluster_named(args, target.cluster) as here:
         trust = cli.trust(args, there, shown)
@@ -85,20 +88,18 @@ def _between(args: argparse.Namespace, source: Place, target: Place, shown: prog
             every = [between_clusters.image_named(there, source.name, trust)]
         images = [image for image in every if image.trusted or not args.all]
         copying = between_clusters.Copier(there, here, _options(args), shown)
-        outcomes: list[CopyResult | IngestPlan | ArvDockerError] = []
-        for image in images:
-            try:
-                outcome = copying.plan(image) if args.dry_run else copying.run(image)
-                _tell(image, outcome, shown)
-                outcomes.append(outcome)
-            except ArvDockerError as error:
-                if not args.all:
-                    raise
-                shown.fail(f"{image}: {error.message}")
-                outcomes.append(error)
+        outcomes = _copy_each(args, copying, images, shown)
+        copied = [image for image, outcome in zip(images, outcomes, strict=True) if isinstance(outcome, CopyResult)]
+        with shown.step("comparing what names mean", None):
+            differing = copying.settle_names(copied)
+    for name, (wanted, actual) in differing.items():
+        shown.fail(f"{name}: means {wanted} on the one cluster, and {actual or 'nothing'} on the other")
     failures = [outcome for outcome in outcomes if isinstance(outcome, ArvDockerError)]
     if args.json:
-        documents = [_document(image, outcome) for image, outcome in zip(images, outcomes, strict=True)]
+        documents = [
+            _document(image, outcome) | {"differing": [it.link_name for it in image.names if it.link_name in differing]}
+            for image, outcome in zip(images, outcomes, strict=True)
+        ]
         documents += [_left_out(image) for image in every if image not in images]
         cli.print_json(documents if args.all else documents[0])
     else:
@@ -113,7 +114,27 @@ def _between(args: argparse.Namespace, source: Place, target: Place, shown: prog
                 f"left out: {name}, which means {image.collection.uuid} by the word of {writer} alone, who is not "
                 "trusted (--trust-readable)"
             )
-    return failures[0].exit_code if failures else 0
+    if failures:
+        return failures[0].exit_code
+    return cli.SHADOWED if differing else 0
+
+
+def _copy_each(
+    args: argparse.Namespace, copying: Copier, images: Sequence[Candidate], shown: progress.Progress
+) -> list[CopyResult | IngestPlan | ArvDockerError]:
+    """Copy or plan the images; with ``--all`` an error that is about one of them is in its place."""
+    outcomes: list[CopyResult | IngestPlan | ArvDockerError] = []
+    for image in images:
+        try:
+            outcome = copying.plan(image) if args.dry_run else copying.run(image)
+            _tell(image, outcome, shown)
+            outcomes.append(outcome)
+        except ArvDockerError as error:
+            if not args.all:
+                raise
+            shown.fail(f"{image}: {error.message}")
+            outcomes.append(error)
+    return outcomes
 
 
 def _into_keep(args: argparse.Namespace, target: Place, shown: progress.Progress) -> int:

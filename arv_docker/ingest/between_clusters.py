@@ -21,7 +21,7 @@ from ..arvados.client import Cluster, CollectionRecord, Link, batches
 from ..arvados.resume import SentBlocks
 from ..arvados.stored import StoredImage, image_file
 from ..arvados.trust import Trust
-from ..errors import BadReference, ClusterError, ContentError, NotVerified
+from ..errors import BadReference, ClusterError, ContentError, NoSuchImage, NotAnImage, NotVerified
 from ..images import verify
 from ..local.progress import Progress
 from ..model.image import Digest
@@ -146,17 +146,61 @@ class Copier:
         own = (stored.config.digest, stored.layout.manifest_digest)
         digests = [digest for digest in image.digests if digest not in own]
         written = done.links_written + self._named(records, image, digests)
-        if done.pdh != image.collection.pdh and not done.already:
+        if done.pdh != image.collection.pdh:
             raise NotVerified(f"{image} became {done.pdh}, and was {image.collection.pdh}.")
         names = tuple(name.link_name for name in image.names)
         return CopyResult(
             done.uuid, done.pdh, image.image_id, names, done.already, done.bytes_sent, done.bytes_skipped, written
         )
 
+    def settle_names(self, images: Sequence[Candidate]) -> dict[str, tuple[str, str | None]]:
+        """Have each name of images that were copied mean the same content on both clusters, as far as this user may.
+
+        Of images that were built at the same time the one means a name that was linked last, so this user's link to it
+        is written anew. Returns the names that still differ, each with the PDHs that it means: on the cluster that was
+        copied from, and on the other one.
+        """
+        copied = {image.collection.pdh for image in images}
+        differing: dict[str, tuple[str, str | None]] = {}
+        for name in dict.fromkeys(name for image in images for name in image.names):
+            wanted = _meaning(self._source, name)
+            if wanted not in copied:  # left out, or of another project
+                continue
+            actual = _meaning(self._target, name)
+            if actual != wanted and self._link_anew(name, wanted):
+                actual = _meaning(self._target, name)
+            if actual != wanted:
+                differing[name.link_name] = (wanted, actual)
+        return differing
+
+    def _link_anew(self, name: Reference, pdh: str) -> bool:
+        """Replace this user's link of that name to that content by a new one, if there is one."""
+        by_name = self._target.links([["link_class", "=", REPO_TAG], ["name", "=", name.link_name]])
+        mine = [link for link in by_name if link.modified_by == self._target.user_uuid]
+        heads = sorted({link.head_uuid for link in mine})
+        same = (
+            {it.uuid for it in self._target.collections([["uuid", "in", heads]]) if it.pdh == pdh} if heads else set()
+        )
+        ours = [link for link in mine if link.head_uuid in same]
+        for link in ours[:1]:
+            self._target.create_link(
+                {
+                    "link_class": REPO_TAG,
+                    "name": link.name,
+                    "head_uuid": link.head_uuid,
+                    "tail_uuid": pdh,
+                    "owner_uuid": link.owner_uuid,
+                    "properties": dict(link.properties),
+                }
+            )
+        for link in ours:  # of several links to one collection the oldest counts
+            self._target.delete_link(link.uuid)
+        return bool(ours)
+
     def _for(self, image: Candidate, stored: StoredImage) -> Options:
-        """The options for an image: its file stays named as it is, whichever digest that is."""
+        """The options for an image: its content stays, and its file named as it is, whichever digest that is."""
         by_manifest = image.image_id == stored.layout.manifest_digest
-        return replace(self._options, by_manifest=by_manifest, image_ids=())
+        return replace(self._options, by_manifest=by_manifest, image_ids=(), pdh=image.collection.pdh)
 
     def _named(self, records: ImageRecords, image: Candidate, digests: Sequence[Digest]) -> int:
         """Links the image by its further names, and the digests by which its source called it; how many that took."""
@@ -202,6 +246,14 @@ class Copier:
                 advance(locator.size or 0)
         text = _BLOCK.sub(lambda match: there[match[1]], stored.collection.manifest_text or "")
         return records.adopt(text, stored.file.image_id, name, links.timestamp_of(stored.config), bytes_sent=count)
+
+
+def _meaning(cluster: Cluster, name: Reference) -> str | None:
+    """The PDH that the cluster itself takes the name for."""
+    trust = Trust.of(cluster.user_uuid, cluster.system_user_uuid)
+    with suppress(NoSuchImage, NotAnImage):
+        return resolver.resolve(cluster, name.link_name, trust, attested_only=False).collection.pdh
+    return None
 
 
 def _candidate(

@@ -66,12 +66,15 @@ class Found:
 
 
 class ImageLookup:
-    """Finds the collections that hold an image. ``owner`` is whose are preferred."""
+    """Finds collections that hold an image. ``owner`` is whose are preferred, ``pdh`` the only content that counts."""
 
-    def __init__(self, cluster: Cluster, trust: Trust, owner: str, progress: Progress) -> None:
+    def __init__(
+        self, cluster: Cluster, trust: Trust, owner: str, progress: Progress, *, pdh: str | None = None
+    ) -> None:
         self._cluster = cluster
         self._trust = trust
         self._owner = owner
+        self._pdh = pdh
         self._progress = progress
 
     def find(
@@ -167,7 +170,9 @@ class ImageLookup:
         linked = [
             StoredUnder(image_id, link, collections[link.head_uuid])
             for link in sorted(named, key=sort_key, reverse=True)
-            if link.head_uuid in collections and _lasts(collections[link.head_uuid], image_id)
+            if link.head_uuid in collections
+            and _lasts(collections[link.head_uuid], image_id)
+            and self._pdh in (None, collections[link.head_uuid].pdh)
         ]
         attested = [each for each in linked if self._trust.attests(each.link, each.collection)]
         if attested:
@@ -183,7 +188,9 @@ class ImageLookup:
         attested = []
         for link in sorted(named, key=sort_key, reverse=True):
             collection = collections.get(link.head_uuid)
-            if collection is not None and not collection.trash_at and self._trust.attests(link, collection):
+            if collection is None or self._pdh not in (None, collection.pdh):
+                continue
+            if not collection.trash_at and self._trust.attests(link, collection):
                 try:
                     attested.append(StoredUnder(image_file(collection).image_id, link, collection))
                 except ContentError:

@@ -24,7 +24,8 @@ class Options:
     ``use_cache`` keeps the saved tarball until the end, so that a second
     try needs no second save; ``keep_tarball`` keeps it for good. ``describe`` notes ID and
     time of the image on a new collection, as properties that a strict vocabulary may refuse. ``platform`` is the
-    nodes'; an image for another one is stored with a warning.
+    nodes'; an image for another one is stored with a warning. With ``pdh`` only a collection of that content counts as
+    the image: between clusters content is copied, which workflows pin, and not merely an image.
     """
 
     cache: Path
@@ -38,6 +39,7 @@ class Options:
     force_image_format: bool = False
     describe: bool = False
     platform: Platform | None = None
+    pdh: str | None = None
 
     @classmethod
     def configured(

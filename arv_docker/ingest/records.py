@@ -57,7 +57,7 @@ class ImageRecords:
         self._progress = progress
         self._owner = options.project or cluster.user_uuid
         self.trust = trust or Trust.of(cluster.user_uuid, cluster.system_user_uuid)
-        self._lookup = ImageLookup(cluster, self.trust, self._owner, progress)
+        self._lookup = ImageLookup(cluster, self.trust, self._owner, progress, pdh=options.pdh)
 
     def look_up(self, image_id: Digest, diff_ids: Sequence[Digest] = ()) -> Found:
         """Return what ``find_and_complete`` would find by the word of trusted users; read back and write nothing."""
@@ -239,6 +239,8 @@ class ImageRecords:
 
         The cluster prefers the image that was built last, whatever was linked last.
         """
+        if self.options.pdh is not None:
+            return None  # what names mean then is looked at when all are copied
         rivals = (link for link in links if (link.link_class, link.name) == (REPO_TAG, name.link_name))
         if not self.options.force and all(link.head_uuid == collection.uuid for link in rivals):
             return None

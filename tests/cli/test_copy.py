@@ -45,7 +45,7 @@ def test_how_many_layers_a_layout_has(run: Run, tmp_path: Path, archive: Path) -
 
 def test_an_image_of_an_engine_is_not_saved_for_that(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = FakeEngine(APP)
-    monkeypatch.setattr(docker_daemon, "Docker", lambda: engine)
+    monkeypatch.setattr(docker_daemon, "Docker", lambda **_: engine)
     document = copy(run, "--dry-run", "docker-daemon:app:1", f"docker-archive:{tmp_path}/app.tar")
     assert (document["image_id"], document["layers"], document["layers_held"]) == (str(APP.parsed.digest), 2, 0)
     assert (

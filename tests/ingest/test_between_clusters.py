@@ -34,6 +34,7 @@ TRUST = Trust.of(ME, SYSTEM)
 MADE = "2024-01-02T03:04:05Z"
 ONE = image(BIG, files_of(b"one"), created=MADE)
 TWO = image(BIG, files_of(b"two"), created="2024-01-03T03:04:05Z")
+THREE = image(BIG, files_of(b"three"), created=MADE)
 
 
 @pytest.fixture
@@ -144,6 +145,57 @@ def test_what_is_no_image_is_not_copied(there: FakeApi, here: FakeApi) -> None:
     assert here.records == {"links": {}, "collections": {}}
     with pytest.raises(NoSuchImage):
         copied(there, here, "nosuch:1")
+
+
+def meanings(api: FakeApi, *names: str) -> dict[str, str]:
+    """The PDH that each name means."""
+    return {name: resolve(Cluster(api, retries=0), name, TRUST).collection.pdh for name in names}
+
+
+def all_copied(there: FakeApi, here: FakeApi) -> dict[str, tuple[str, str | None]]:
+    """Copy every image, and give the names that differ."""
+    source, target = Cluster(there, retries=0), Cluster(here, retries=0)
+    copier, images = Copier(source, target, Options(cache_folder()), Silent()), every_of(source)
+    for each in images:
+        copier.run(each)
+    return copier.settle_names(images)
+
+
+def pdhs(api: FakeApi) -> set[str]:
+    return {record["portable_data_hash"] for record in api.records["collections"].values()}
+
+
+def test_an_image_in_another_layout_is_other_content(there: FakeApi, here: FakeApi, tmp_path: Path) -> None:
+    """Workflows pin the portable data hash, whatever image the other cluster has."""
+    stored_by_upstream(there, ONE, "app:1")
+    ingested(here, ONE, tmp_path, "app:1")
+    done = copied(there, here, "app:1")
+    assert not done.already
+    assert pdhs(there) < pdhs(here)
+    assert copied(there, here, "app:1").already
+
+
+def test_both_layouts_under_the_same_names_go_both_ways(there: FakeApi, here: FakeApi, tmp_path: Path) -> None:
+    """Every portable data hash arrives, and names mean the same on both."""
+    for made, name in ((ONE, "app:1"), (THREE, "app:2")):
+        stored_by_upstream(there, made, name)
+        ingested(here, made, tmp_path, name)
+    assert all_copied(there, here) == {}
+    before = meanings(there, "app:1", "app:2")
+    assert meanings(here, "app:1", "app:2") == before
+    assert all_copied(here, there) == {}
+    assert pdhs(there) == pdhs(here)
+    assert meanings(there, "app:1", "app:2") == meanings(here, "app:1", "app:2") == before
+    links = [dict(api.records["links"]) for api in (there, here)]
+    assert (all_copied(there, here), all_copied(here, there)) == ({}, {})
+    assert [dict(api.records["links"]) for api in (there, here)] == links
+
+
+def test_a_name_that_means_a_newer_image_there_is_listed(there: FakeApi, here: FakeApi, tmp_path: Path) -> None:
+    ingested(there, ONE, tmp_path, "app:1")
+    ingested(here, TWO, tmp_path, "app:1")
+    (one,), (two,) = pdhs(there), pdhs(here)
+    assert all_copied(there, here) == {"app:1": (one, two)}
 
 
 @pytest.mark.parametrize("upstream", [False, True])
