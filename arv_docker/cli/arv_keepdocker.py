@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from .. import __version__, cli
 from ..errors import ArvDockerError
@@ -22,6 +22,9 @@ from ..model.reference import name_from_arguments
 from . import exit_code_of, images, ingest, interrupt, without_local
 
 logger = logging.getLogger("arvados.keepdocker")
+
+if TYPE_CHECKING:
+    from ..ingest.results import IngestResult
 
 #: Exit codes above this one say which signal ended the command.
 _SIGNALLED = 128
@@ -43,11 +46,13 @@ def main(
     signals: bool = True,
     api: Any = None,
     command: bool = True,
+    on_result: Callable[[IngestResult], object] | None = None,
 ) -> int:
     """Runs the command and gives its exit code; ``arguments`` and streams are those of the process unless given.
 
     ``api`` is an API client of the Arvados SDK to use instead of one made from the settings. Without ``command``
-    another program calls this, which configures its logging itself.
+    another program calls this, which configures its logging itself. ``on_result`` is called with what became of the
+    image.
     Raises SystemExit for ``--help``, ``--version`` and options that are not known.
     """
     out, err = stdout or sys.stdout, stderr or sys.stderr
@@ -56,7 +61,7 @@ def main(
     args.local, args.api = local, api
     level = os.environ.get("ARV_DOCKER_LOG", "") if command else None
     code = exit_code_of(
-        lambda: _logged(lambda: _run(args, out, err)), "arv-keepdocker", out, err, signals=signals, log=level
+        lambda: _logged(lambda: _run(args, out, err, on_result)), "arv-keepdocker", out, err, signals=signals, log=level
     )
     return interrupt.end_command(code if code == 0 or code > _SIGNALLED else 1)
 
@@ -90,7 +95,7 @@ def _refuse(_: logging.LogRecord) -> bool:
     return False
 
 
-def _run(args: argparse.Namespace, out: TextIO, err: TextIO) -> int:
+def _run(args: argparse.Namespace, out: TextIO, err: TextIO, on_result: Callable[[IngestResult], object] | None) -> int:
     if args.from_archive is None and (args.image is None or (args.image == "images" and args.tag is None)):
         args.shown = _progress(args, err, progress.Lines)
         return _list(args, out)
@@ -98,7 +103,10 @@ def _run(args: argparse.Namespace, out: TextIO, err: TextIO) -> int:
     args.shown = _progress(args, err, progress.progress_on)
     name = None if args.image is None else name_from_arguments(args.image, args.tag)
     args.cache = args.cache and args.resume
-    print(ingest.ingest_one(args, name, args.shown).uuid, file=out)
+    result = ingest.ingest_one(args, name, args.shown)
+    if on_result is not None:
+        on_result(result)
+    print(result.uuid, file=out)
     return 0
 
 
@@ -127,20 +135,22 @@ def own_options() -> argparse.ArgumentParser:
     return options
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of the command. Options may be shortened, as upstream's."""
+def parser(options: argparse.ArgumentParser | None = None) -> argparse.ArgumentParser:
+    """Make the parser of the command, with the options of ``options`` in place of ``own_options``.
+
+    Options may be shortened, as upstream's.
+    """
     parser = argparse.ArgumentParser(
         prog="arv-keepdocker",
         description="Put a container image into Keep, or list the images that are there.",
         epilog="examples:\n  arv-keepdocker --local busybox latest\n  arv-keepdocker images\n\n" + _EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[options or own_options()],
     )
-    _add_version(parser)
     parser.add_argument(
         "image", nargs="?", help="name or ID of an image; without one, or with the word images alone, list them"
     )
     parser.add_argument("tag", nargs="?", help="its tag, if the name does not say it (latest)")
-    ingest.add_options(parser)
     cli.add_engine_option(parser)
     cli.add_cluster_options(parser)
     _add_upload_options(parser)

@@ -8,6 +8,7 @@ what they do is done by the rest of the package. New programs use ``arv_docker.g
 
 from __future__ import annotations
 
+import argparse
 import collections
 import datetime
 import os
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any, NoReturn, TextIO
+from typing import IO, Any, TextIO
 
 from ..archive.reader import DockerArchive
 from ..arvados.catalog import ranking
@@ -28,6 +29,7 @@ from ..cli import arv_keepdocker
 from ..engines import Engine
 from ..engines.docker import Docker
 from ..errors import ArvDockerError, ContentError, NoSuchImage
+from ..ingest.results import IngestResult
 from ..local.settings import settings
 from ..model.image import json_object
 from ..model.reference import DEFAULT_TAG, ImageId, Reference, name_as_id, name_from_arguments, parse_name
@@ -35,14 +37,28 @@ from ..store import tarballs
 from ..transports.local import LocalFile
 from . import import_hook
 
+#: The name under which the command ``arv`` of SDKs after 3.2 runs ``main``; it takes a return for a failure.
+_ARV_KEEP_DOCKER = "arv keep docker"
+
 EARLIEST_DATETIME = datetime.datetime(datetime.MINYEAR, 1, 1)
 STAT_CACHE_ERRORS = (OSError, ValueError)
 
 DockerImage = collections.namedtuple("DockerImage", ["repo", "tag", "hash", "created", "vsize"])
 
-#: The command's options, as parsers; the first is for those of arv-keepdocker alone.
-keepdocker_parser = arv_keepdocker.own_options()
-arg_parser = arv_keepdocker.parser()
+
+def get_keepdocker_parser() -> argparse.ArgumentParser:
+    """Make a parser of the options that are not those of arv-put, as SDKs after 3.2 have it."""
+    return arv_keepdocker.own_options()
+
+
+def get_argument_parser(keepdocker_parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Make the parser of the command, with the options of ``keepdocker_parser`` and those of arv-put."""
+    return arv_keepdocker.parser(keepdocker_parser)
+
+
+#: The same as objects, as SDKs up to 3.2 have it.
+keepdocker_parser = get_keepdocker_parser()
+arg_parser = get_argument_parser(keepdocker_parser)
 
 logger = arv_keepdocker.logger
 
@@ -63,14 +79,26 @@ def main(
     stderr: TextIO = sys.stderr,
     install_sig_handlers: bool = True,
     api: Any = None,
-) -> NoReturn:
-    """Runs ``arv-keepdocker`` with ``arguments`` and always raises SystemExit, with code 0 when done.
+) -> None:
+    """Run ``arv-keepdocker`` with ``arguments``; return after an upload, as the original does.
 
-    ``api`` is used for everything, blocks included, instead of a client made from the
-    environment. A URL ``host:port/name`` whose tag a caller has lost is refused, never guessed.
+    Everything else ends with SystemExit: code 0 after a listing, and where Keep had the image. ``api`` is used for
+    everything, blocks included, instead of a client made from the environment. A URL ``host:port/name`` whose tag a
+    caller has lost is refused, never guessed.
     """
-    code = arv_keepdocker.main(arguments, stdout, stderr, signals=install_sig_handlers, api=api, command=False)
-    raise SystemExit(code)
+    results: list[IngestResult] = []
+    code = arv_keepdocker.main(
+        arguments,
+        stdout,
+        stderr,
+        signals=install_sig_handlers,
+        api=api,
+        command=False,
+        on_result=results.append,
+    )
+    uploaded = any(it.bytes_sent or it.bytes_skipped for it in results)
+    if code != 0 or not uploaded or sys.argv[:1] == [_ARV_KEEP_DOCKER]:
+        raise SystemExit(code)
 
 
 # -- the engine -------------------------------------------------------------------------

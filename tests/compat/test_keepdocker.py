@@ -12,6 +12,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +32,7 @@ from arv_docker.model import manifest_text
 from arv_docker.site import LocalSite
 
 from ..archives import classic, files_of, flat, hybrid, image, several
-from ..arvados.fake_api import ME, OTHER, FakeApi
+from ..arvados.fake_api import ME, OTHER, PROJECT, FakeApi
 from ..transports.fake_engine import FakeEngine
 
 APP = image(files_of(b"app"), os="linux", created="2024-01-02T03:04:05Z")
@@ -325,9 +326,12 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
 def outcome(*arguments: str, api: Any) -> tuple[object, str, str]:
     """Exit code, standard output and standard error of `main`."""
     out, err = io.StringIO(), io.StringIO()
-    with pytest.raises(SystemExit) as ended:
+    code: object = 0
+    try:
         keepdocker.main(list(arguments), stdout=out, stderr=err, install_sig_handlers=False, api=api)
-    return ended.value.code, out.getvalue(), err.getvalue()
+    except SystemExit as ended:
+        code = ended.code
+    return code, out.getvalue(), err.getvalue()
 
 
 @pytest.mark.conforms("S12", "K3")
@@ -340,6 +344,32 @@ def test_main_uses_the_client_that_it_is_given(monkeypatch: pytest.MonkeyPatch) 
     (uuid,) = api.records["collections"]
     assert (code, out) == (0, f"{uuid}\n")
     assert api.keep.blocks
+
+
+@pytest.mark.usefixtures("engine")
+def test_main_returns_after_an_upload_and_ends_the_program_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the original; but for ``arv keep docker`` of later SDKs, which says that main failed when it returns."""
+    api = FakeApi()
+    keepdocker.main(["app:1"], stdout=io.StringIO(), stderr=io.StringIO(), install_sig_handlers=False, api=api)
+    for arguments in (["app:1"], ["app:1", "--project-uuid", PROJECT], ["images"]):
+        with pytest.raises(SystemExit) as ended:
+            keepdocker.main(arguments, stdout=io.StringIO(), stderr=io.StringIO(), install_sig_handlers=False, api=api)
+        assert not ended.value.code
+    monkeypatch.setattr(sys, "argv", ["arv keep docker"])
+    with pytest.raises(SystemExit) as ended:
+        keepdocker.main(
+            ["app:1"], stdout=io.StringIO(), stderr=io.StringIO(), api=FakeApi(), install_sig_handlers=False
+        )
+    assert ended.value.code == 0
+
+
+def test_the_parsers_of_later_sdks() -> None:
+    """Functions in place of objects; the combined one takes the options of the one that it is given."""
+    own = keepdocker.get_keepdocker_parser()
+    own.add_argument("--ours", action="store_true")
+    parsed = keepdocker.get_argument_parser(own).parse_args(["--ours", "--force", "--name", "n", "app", "1"])
+    assert (parsed.ours, parsed.force, parsed.name, parsed.image, parsed.tag) == (True, True, "n", "app", "1")
+    assert own.parse_known_args(["--force", "--retries", "3", "app"])[1] == ["--retries", "3", "app"]
 
 
 @pytest.mark.conforms("K26", "K2", "S23")
