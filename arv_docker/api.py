@@ -14,18 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .arvados.catalog import link_query, resolver
-from .arvados.catalog.link_classes import DIGEST, HASH
+from .arvados.catalog import link_query
 from .arvados.catalog.ranking import TIMESTAMP
 from .arvados.client import RETRIES, Cluster, Link
-from .arvados.stored import image_file
 from .arvados.trust import Trust
 from .engines import Engine
 from .engines.auto import Auto
 from .engines.docker import Docker
 from .engines.podman import Podman
-from .errors import NoSuchImage, NotAnImage, UsageError
+from .errors import NoSuchImage, UsageError
 from .ingest.from_engine import store_from_engine
+from .ingest.from_keep import find_in_keep
 from .ingest.options import Options
 from .ingest.request import IngestRequest
 from .ingest.results import IngestResult
@@ -90,11 +89,10 @@ def get_image(
     """Return the image that ``reference`` names, as the cluster behind ``api`` has it; store it first if need be.
 
     ``reference`` is an image's name with any registry, port, tag and digest, or its ID.
-    What Keep has, by the word of a trusted user, is taken from there, and copied into
-    ``project_uuid`` if that is given; else the image is put into Keep from ``engine``,
-    an object or a name as of ``open_engine``
-    (Docker unless given). ``pull`` fetches it from its registry first, so that the newest
-    one is taken. ``api`` is a client object of the Arvados SDK. ``cache`` is the folder for what an
+    What Keep has is taken from there, and copied into ``project_uuid`` if that is given. A name means what the cluster
+    takes it for; where an untrusted user says so, ``progress`` is warned and the record is not ``trusted``. What Keep
+    has not is stored from ``engine``, an object or a name as of ``open_engine`` (Docker unless given). ``pull`` fetches
+    it from its registry first, so that the newest one is taken. ``api`` is a client object of the Arvados SDK. ``cache`` is the folder for what an
     interrupted run leaves, and ``settings`` say whose links are trusted and how images are named; those of
     the user unless given.
 
@@ -109,13 +107,13 @@ def get_image(
     cluster = Cluster(api, retries=retries)
     settings = settings or user_settings()
     trust = Trust.from_settings(cluster, settings, readable=trust_readable)
-    if not pull and project_uuid is None and (resolved := _resolved(cluster, name, trust)) is not None:
-        return resolved
     progress = progress or Silent()
+    if not pull and project_uuid is None and (record := _record_in_keep(cluster, name, trust, progress)) is not None:
+        return record
     ingest = Ingest(
         cluster, Options.configured(settings, cache or tarballs.cache_folder(), project_uuid), progress, trust
     )
-    request = IngestRequest((reference,), pull=pull, prefer_keep=True)
+    request = IngestRequest((reference,), pull=pull, prefer_keep=True, follow_cluster=True)
     stored = store_from_engine(ingest, request, lambda: open_engine(engine), name, progress=progress)
     return _record(cluster, name, stored, trust)
 
@@ -156,21 +154,23 @@ def open_cluster(local: str | Path | None = None, *, retries: int = RETRIES) -> 
         yield Cluster.at_url(running.url, running.token, retries=retries)
 
 
-def _resolved(cluster: Cluster, name: Reference | ImageId, trust: Trust) -> ImageRecord | None:
-    """The image by the word of trusted users; None if they say nothing of that name."""
-    try:
-        resolved = resolver.resolve(cluster, str(name), trust, attested_only=True)
-    except (NoSuchImage, NotAnImage):
+def _record_in_keep(
+    cluster: Cluster, name: Reference | ImageId, trust: Trust, progress: Progress
+) -> ImageRecord | None:
+    """Return what the cluster takes the name for, without writing anything; None if that has to be stored or proven."""
+    image = find_in_keep(cluster, name, trust, progress, follow_cluster=True)
+    if image is None:
         return None
-    link = resolved.link
-    if link is None or link.link_class == DIGEST or not trust.attests(link, resolved.collection):
-        return None  # by another digest: ``from_keep`` has it under the one that the nodes know
-    collection = resolved.collection
-    image_id = image_file(collection).image_id
-    asked = name if isinstance(name, ImageId) else name.identity
-    if link.link_class == HASH and (asked is None or not asked.matches(image_id)):
-        return None
-    return _record_of(collection.uuid, collection.pdh, image_id, name=name, link=link, trust=trust)
+    links = link_query.links_to(cluster, [image.collection.uuid])
+    named = image.name.link_name if image.name is not None else str(image.image_id)
+    links = [link for link in links if link.name == named]
+    if image.untrusted_writer is None:
+        links = [link for link in links if trust.attests(link, image.collection)]
+    if not links:
+        return None  # by a further digest, or by a stranger's word: it is read back, and linked under its own ID
+    return _record_of(
+        image.collection.uuid, image.collection.pdh, image.image_id, name=name, link=links[0], trust=trust
+    )
 
 
 def _record(cluster: Cluster, name: Reference | ImageId, stored: IngestResult, trust: Trust) -> ImageRecord:
@@ -194,5 +194,5 @@ def _record_of(
         image_timestamp=parsed_time(link.properties.get(TIMESTAMP)),
         linked_at=parsed_time(link.created_at),
         linked_by=link.modified_by,
-        trusted=trust.includes(link.modified_by),
+        trusted=trust.includes(link.modified_by) and link.tail_uuid in ("", pdh),
     )

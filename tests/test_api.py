@@ -130,12 +130,40 @@ def test_a_stranger_s_word_is_not_taken(api: FakeApi, engine: FakeEngine, monkey
         pin = evil["portable_data_hash"]
         api.link(evil, link_class, name, properties=properties, modified_by_user_uuid=OTHER, tail_uuid=pin)
     assert get(api, "app:1", engine).uuid == ours.uuid
-    with pytest.raises(NoSuchImage):
+    with pytest.raises(NoSuchImage):  # what he calls so is no image
         get(api, "tool:1", engine)
     assert get(api, "tool:1", engine, trust_readable=True).trusted
     monkeypatch.setenv("ARV_DOCKER_TRUSTED_WRITERS", OTHER)
     trusted = get(api, "tool:1", engine)
     assert (trusted.uuid, trusted.linked_by, trusted.trusted) == (evil["uuid"], OTHER, True)
+
+
+def test_what_a_stranger_calls_by_a_name_is_what_the_cluster_runs(
+    api: FakeApi, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = get(api, "tool:1", engine_with("tool:1"))
+    for record in (*api.records["links"].values(), *api.records["collections"].values()):
+        record["modified_by_user_uuid"] = record["owner_uuid"] = OTHER
+    before = dict(api.records["links"])
+    found = get(api, "tool:1", engine)
+    assert (found.uuid, found.pdh, found.image_id) == (theirs.uuid, theirs.pdh, theirs.image_id)
+    assert (found.trusted, found.linked_by) == (False, OTHER)
+    assert api.records["links"] == before
+    copied = get(api, "tool:1", engine, project_uuid=PROJECT)
+    assert (copied.pdh, copied.trusted, copied.linked_by) == (theirs.pdh, True, ME)
+    for record in api.records["links"].values():
+        record["modified_by_user_uuid"] = OTHER
+    monkeypatch.setenv("ARV_DOCKER_NAMES", "trusted")
+    with pytest.raises(NoSuchImage):
+        get(api, "tool:1", engine)
+
+
+def engine_with(name: str) -> FakeEngine:
+    """An engine with an image of its own by that name."""
+    made = image(files_of(b"tool"), os="linux", created="2023-01-01T00:00:00Z")
+    engine = FakeEngine(made)
+    engine.tags[made.parsed.digest] = [name]
+    return engine
 
 
 def test_by_a_name_with_a_digest(api: FakeApi, engine: FakeEngine) -> None:

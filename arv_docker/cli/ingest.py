@@ -190,7 +190,7 @@ def ingest_one(args: argparse.Namespace, name: Reference | ImageId | None, shown
     """Ingest one image of an engine or an archive, as ``arv-keepdocker`` has it; tell ``shown`` what happened."""
     from ..ingest.request import IngestRequest
 
-    request = IngestRequest((), from_archive=args.from_archive, pull=bool(args.pull))
+    request = IngestRequest((), from_archive=args.from_archive, pull=bool(args.pull), follow_cluster=True)
     inspected = _inspect_early(args, name)
     with cli.cluster(args) as cluster:
         from ..ingest.from_engine import store_from_engine

@@ -39,7 +39,8 @@ def store_from_engine(
 
     ``engine`` finds the engine, ``inspected`` is its answer if it has been asked.
     """
-    if request.prefer_keep and not request.pull and (kept := ingest.from_keep(name)) is not None:
+    follow = request.follow_cluster
+    if request.prefer_keep and not request.pull and (kept := ingest.from_keep(name, follow_cluster=follow)) is not None:
         return kept
     try:
         if inspected is not None:
@@ -54,7 +55,7 @@ def store_from_engine(
         particular = (
             ingest.options.force or request.pull or request.name or request.choice.platform or request.prefer_keep
         )
-        if particular or (kept := ingest.from_keep(name)) is None:
+        if particular or (kept := ingest.from_keep(name, follow_cluster=follow)) is None:
             raise
         progress.say(f"{error.message} Keep has it.")
         return kept

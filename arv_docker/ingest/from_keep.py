@@ -6,12 +6,13 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ..arvados.catalog import resolver
-from ..arvados.catalog.link_classes import REPO_TAG
+from ..arvados.catalog import collections, link_query, resolver
+from ..arvados.catalog.link_classes import HASH, REPO_TAG
 from ..arvados.client import Cluster, CollectionRecord
-from ..arvados.stored import image_file
+from ..arvados.stored import StoredImage, image_file
 from ..arvados.trust import Trust
-from ..errors import AmbiguousImage, NoSuchImage, NotAnImage
+from ..errors import AmbiguousImage, ContentError, KeepError, NoSuchImage, NotAnImage
+from ..images import verify
 from ..local.progress import Progress
 from ..local.settings import TRUSTED_WRITERS
 from ..model.image import Digest
@@ -20,28 +21,68 @@ from ..model.reference import ImageId, Reference
 
 @dataclass(frozen=True, slots=True)
 class KeepImage:
-    """An image that Keep has. ``name`` is the one that found it, None where an ID did."""
+    """An image that Keep has. ``name`` is the one that found it, None where an ID did.
+
+    ``untrusted_writer`` is the user by whose word alone the name means it; None where that is attested.
+    """
 
     image_id: Digest
     collection: CollectionRecord
     name: Reference | None
+    untrusted_writer: str | None = None
 
 
-def find_in_keep(cluster: Cluster, name: Reference | ImageId, trust: Trust, progress: Progress) -> KeepImage | None:
+def find_in_keep(
+    cluster: Cluster, name: Reference | ImageId, trust: Trust, progress: Progress, *, follow_cluster: bool = False
+) -> KeepImage | None:
     """Return the image that Keep has under that name or ID, None if there is none; write nothing.
 
-    A name counts by the word of trusted users alone, for nothing else says that it means
-    this image; an ID says so itself.
+    An ID is proven by the image. A name counts by the word of trusted users, for nothing else says that it means this
+    image; with ``follow_cluster`` it means what the cluster takes it for, unless that is no image, or the settings are
+    against it.
     """
+    if follow_cluster and isinstance(name, Reference) and not trust.names_too:
+        with suppress(NoSuchImage, NotAnImage):
+            resolved = resolver.resolve(cluster, str(name), trust)
+            if resolved.untrusted_writer is None or _reads_as_image(cluster, resolved.collection, progress):
+                for warning in resolved.warnings:
+                    progress.warn(warning)
+                return _image_of(resolved, name)
     try:
-        resolved = resolver.resolve(cluster, str(name), trust, attested_only=isinstance(name, Reference))
+        return _image_of(resolver.resolve(cluster, str(name), trust, attested_only=isinstance(name, Reference)), name)
     except (NoSuchImage, NotAnImage):
         _say_who_else(cluster, name, trust, progress)
         return None
-    image_id = image_file(resolved.collection).image_id
-    link = resolved.link
-    by_name = link is not None and link.link_class == REPO_TAG
-    return KeepImage(image_id, resolved.collection, name if isinstance(name, Reference) and by_name else None)
+
+
+def verify_unless_attested(cluster: Cluster, image: KeepImage, owner: str, trust: Trust, progress: Progress) -> None:
+    """Read and hash every layer of an untrusted user's image, unless ``owner`` has it already by an attested link."""
+    copy = collections.oldest_collection(cluster, image.collection.pdh, owner)
+    if copy is not None:
+        links = link_query.links_to(cluster, [copy.uuid], [HASH])
+        if any(link.name == str(image.image_id) and trust.attests(link, copy) for link in links):
+            return
+    verify.verify(cluster, image.collection, quick=False, progress=progress)
+
+
+def _image_of(resolved: resolver.Resolved, name: Reference | ImageId) -> KeepImage:
+    by_name = resolved.link is not None and resolved.link.link_class == REPO_TAG
+    return KeepImage(
+        image_file(resolved.collection).image_id,
+        resolved.collection,
+        name if isinstance(name, Reference) and by_name else None,
+        resolved.untrusted_writer if by_name else None,
+    )
+
+
+def _reads_as_image(cluster: Cluster, collection: CollectionRecord, progress: Progress) -> bool:
+    """Whether the beginning of a collection is that of the image which its file's name states."""
+    try:
+        StoredImage(cluster, collection)
+    except (ContentError, KeepError) as error:
+        progress.warn(f"{collection.uuid} is not used: {error.message}")
+        return False
+    return True
 
 
 def _say_who_else(cluster: Cluster, name: Reference | ImageId, trust: Trust, progress: Progress) -> None:

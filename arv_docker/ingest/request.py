@@ -20,6 +20,7 @@ class IngestRequest:
     ``every`` takes every image of an archive by its own names, ``all_platforms`` the image for each platform.
     ``unique`` gives each one more name, which can never mean another image. ``pull`` has the engine fetch an image
     from its registry first; ``prefer_keep`` takes an image that Keep has, without asking the engine.
+    With ``follow_cluster`` a name that Keep has means what the cluster takes it for, also by an untrusted user's word.
     ``dry_run`` plans, and writes nothing.
     """
 
@@ -32,6 +33,7 @@ class IngestRequest:
     unique: bool = False
     pull: bool = False
     prefer_keep: bool = False
+    follow_cluster: bool = False
     dry_run: bool = False
 
     @property

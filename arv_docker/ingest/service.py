@@ -14,7 +14,9 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from ..archive.stream import StreamedArchive
+from ..arvados.catalog import links
 from ..arvados.client import Cluster
+from ..arvados.stored import StoredImage
 from ..arvados.trust import Trust
 from ..engines import Engine, EngineImage
 from ..errors import ArvDockerError
@@ -28,7 +30,7 @@ from ..transports.docker_archive import ArchiveFile
 from ..transports.names import Choice
 from . import batch, from_pipe, link_names
 from .dry_run import IngestPlanner
-from .from_keep import find_in_keep
+from .from_keep import find_in_keep, verify_unless_attested
 from .options import Options
 from .preflight import Preflight
 from .records import ImageRecords
@@ -142,14 +144,26 @@ class Ingest:
         """Whose links are taken at their word."""
         return self._records.trust
 
-    def from_keep(self, name: Reference | ImageId) -> IngestResult | None:
+    def from_keep(self, name: Reference | ImageId, *, follow_cluster: bool = False) -> IngestResult | None:
         """Link an image that Keep has already and no engine does, and copy it into our project; None if there is none.
 
-        A name counts by the word of trusted users alone, for nothing else says that it means
-        this image; an ID says so itself.
+        A name counts by the word of trusted users alone, for nothing else says that it means this image; an ID says so
+        itself. With ``follow_cluster`` a name means what the cluster takes it for. What an untrusted user alone says
+        is verified; it is copied and linked only into a project that was asked for, and else stays his.
         """
-        image = find_in_keep(self._cluster, name, self._records.trust, self._progress)
-        return None if image is None else self._records.find_and_complete(image.image_id, image.name)
+        trust = self._records.trust
+        image = find_in_keep(self._cluster, name, trust, self._progress, follow_cluster=follow_cluster)
+        if image is None:
+            return None
+        if image.untrusted_writer is None:
+            return self._records.find_and_complete(image.image_id, image.name)
+        collection, project = image.collection, self._options.project
+        verify_unless_attested(self._cluster, image, project or "", trust, self._progress)
+        if project is None:
+            return IngestResult(collection.uuid, collection.pdh, image.image_id, str(name), True, 0, 0, 0)
+        self._preflight.check()
+        timestamp = links.timestamp_of(StoredImage(self._cluster, collection).config)
+        return self._records.adopt(collection.manifest_text or "", image.image_id, image.name, timestamp, bytes_sent=0)
 
     def shared(
         self, engine: Engine, wanted: Sequence[tuple[Reference | ImageId, EngineImage]]

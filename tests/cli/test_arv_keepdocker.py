@@ -158,11 +158,30 @@ def test_an_image_that_only_keep_has(api: FakeApi, engine: FakeEngine, run: Run)
 
 
 @pytest.mark.conforms("K8", "S8")
-def test_what_a_stranger_calls_by_the_name_is_not_taken_for_it(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+def test_what_a_stranger_calls_by_the_name_is_verified_and_stays_his_or_is_refused(
+    api: FakeApi, engine: FakeEngine, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cluster would run it; so it is the answer, with a warning. Into a project it is copied when that is asked."""
     run("arv-keepdocker", "app:1")
+    for record in (*api.records["links"].values(), *api.records["collections"].values()):
+        record["modified_by_user_uuid"] = record["owner_uuid"] = OTHER
+    (theirs,) = collections(api)
+    engine.images.clear()
+    before = api.requests["links.create"]
+    taken = run("arv-keepdocker", "app:1")
+    assert (taken.code, taken.out.strip()) == (0, theirs["uuid"])
+    assert f"last written by {OTHER}, who is not trusted" in taken.err
+    assert (api.requests["links.create"], len(collections(api))) == (before, 1)
+    for _ in range(2):
+        copied = run("arv-keepdocker", "--project-uuid", PROJECT, "app:1")
+        assert copied.code == 0, copied.err
+        (ours,) = [it for it in collections(api) if it["owner_uuid"] == PROJECT]
+        assert (copied.code, copied.out.strip()) == (0, ours["uuid"])
+        assert ours["portable_data_hash"] == theirs["portable_data_hash"]
+        assert links(api, ours["uuid"]) == [(HASH, ID), (REPO_TAG, "app:1")]
     for record in api.records["links"].values():
         record["modified_by_user_uuid"] = OTHER
-    engine.images.clear()
+    monkeypatch.setenv("ARV_DOCKER_NAMES", "trusted")
     refused = run("arv-keepdocker", "app:1")
     assert refused.code == 1
     assert f"app:1 is in Keep by the word of {OTHER} alone" in refused.err
