@@ -92,9 +92,9 @@ def get_image(
     What Keep has is taken from there, and copied into ``project_uuid`` if that is given. A name means what the cluster
     takes it for; where an untrusted user says so, ``progress`` is warned and the record is not ``trusted``. What Keep
     has not is stored from ``engine``, an object or a name as of ``open_engine`` (Docker unless given). ``pull`` fetches
-    it from its registry first, so that the newest one is taken. ``api`` is a client object of the Arvados SDK. ``cache`` is the folder for what an
-    interrupted run leaves, and ``settings`` say whose links are trusted and how images are named; those of
-    the user unless given.
+    it from its registry first, so that the newest one is taken. ``api`` is a client object of the Arvados SDK.
+    ``cache`` is the folder for what an interrupted run leaves, and ``settings`` say whose links are trusted and how
+    images are named; those of the user unless given.
 
     Raises NoSuchImage where neither Keep nor the engine has it, EngineError where Keep has
     not and the engine cannot be asked, and what storing it may raise.

@@ -193,6 +193,12 @@ class Shadowed(ArvDockerError):
     exit_code = 8
 
 
+class NotConfirmed(ArvDockerError):
+    """Links of other users would be deleted, and nobody said that they may be."""
+
+    exit_code = 8
+
+
 class Untrusted(ArvDockerError):
     """A name that means an image by the word of an untrusted user alone, where that word may not become ours."""
 

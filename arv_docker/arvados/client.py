@@ -196,6 +196,17 @@ class Cluster:
         if self._owner(owner).get("can_write") is False:
             raise ClusterError(f"project {owner}: the server does not allow this user to write to it.", status=403)
 
+    def may_write(self, owner: str) -> bool:
+        """Whether this user may change what ``owner``, a user or a project, owns; not where the owner is not shown."""
+        if owner == self.user_uuid:
+            return True
+        try:
+            return self._owner(owner).get("can_write") is not False
+        except ClusterError as error:
+            if error.status not in (403, 404):
+                raise
+            return False
+
     def check_readable(self, owner: str) -> None:
         """Raises ClusterError unless ``owner`` is a user or project that this user can see."""
         self._owner(owner)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from _typeshed import DataclassInstance
 
-    from ..arvados.client import Cluster
+    from ..arvados.client import Cluster, Link
     from ..arvados.trust import Trust
     from ..engines import Engine
     from ..engines.apptainer import Apptainer
@@ -209,6 +209,37 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds <= 10**7:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return seconds
+
+
+def add_deletion_options(parser: argparse.ArgumentParser) -> None:
+    """``--yes`` and ``--dry-run``, for verbs that may delete links of other users."""
+    parser.add_argument("--yes", action="store_true", help="delete links of other users too, without asking")
+    parser.add_argument("--dry-run", action="store_true", help="say which links would be deleted; write nothing")
+
+
+def confirm_deletion(args: argparse.Namespace, cluster: Cluster, links: Sequence[Link], shown: Progress) -> None:
+    """Name the links that would be deleted, and ask where some are other users'; raise NotConfirmed if it may not be.
+
+    Who may delete what others wrote, as an administrator may, would else do so without noticing.
+    """
+    from ..errors import NotConfirmed
+
+    may_write = {owner: cluster.may_write(owner) for owner in {link.owner_uuid for link in links}}
+    links = [link for link in links if may_write[link.owner_uuid]]
+    others = [link for link in links if link.modified_by != cluster.user_uuid]
+    for link in links if args.dry_run else others:
+        shown.say(
+            f"link {link.uuid} of {link.modified_by}, owned by {link.owner_uuid}, to {link.head_uuid} "
+            f"{'would be' if args.dry_run else 'is to be'} deleted"
+        )
+    if args.dry_run or args.yes or not others:
+        return
+    question = f"Delete {len(others)} {'link' if len(others) == 1 else 'links'} of other users? [y/N] "
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise NotConfirmed("links of other users would be deleted. Give --yes if they are to be, or ask their owners.")
+    print(question, end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise NotConfirmed("nothing was deleted or written.")
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:

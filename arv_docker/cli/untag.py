@@ -12,10 +12,13 @@ from ..model.reference import Reference
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
     parser.epilog = (
-        "Ends with exit code 8 if links of others stay, so that the name still means something.\n\n"
+        "Links of other users, as far as you may delete them, are named and you are asked; with no terminal to ask\n"
+        "at, --yes says so. Ends with exit code 8 if that is refused, or if links of others stay, so that the name\n"
+        "still means something.\n\n"
         "example:\n  arv-docker untag app:broken"
     )
     parser.add_argument("name", metavar="NAME[:TAG]", help="the name to take away")
+    cli.add_deletion_options(parser)
     cli.add_cluster_options(parser)
     cli.add_json_option(parser)
 
@@ -24,8 +27,11 @@ def run(args: argparse.Namespace) -> int:
     """Deletes the links and prints what each pointed to."""
     from ..images import tags
 
+    name = Reference.parse(args.name)
     with cli.cluster(args) as cluster:
-        gone, stayed = tags.remove(cluster, Reference.parse(args.name))
+        links = tags.named_links(cluster, name)
+        cli.confirm_deletion(args, cluster, links, cli.progress_for(args))
+        gone, stayed = ([], []) if args.dry_run and links else tags.remove(cluster, name)
     for link in stayed:
         cli.progress_for(args).warn(f"{link.uuid} to {link.head_uuid} stays: {link.modified_by} wrote it")
     if args.json:

@@ -8,6 +8,7 @@ and then deleting the links that outrank it, as far as this user may.
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 
 from ..arvados.catalog import collections, link_query, links, resolver
 from ..arvados.catalog.link_classes import DIGEST, HASH, REPO_TAG
+from ..arvados.catalog.ranking import server_order
 from ..arvados.client import Cluster, CollectionRecord, Link
 from ..arvados.stored import StoredImage
 from ..arvados.trust import Trust
@@ -130,6 +132,20 @@ def link_uniquely(
     return named.name
 
 
+def links_in_the_way(cluster: Cluster, collection: CollectionRecord, name: Reference) -> list[Link]:
+    """Return the links of a name that ``move`` would delete: those to other content that would rank before ours."""
+    others = [link for link in named_links(cluster, name) if link.head_uuid != collection.uuid]
+    if not others:
+        return []
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat()
+    timestamp = links.timestamp_of(StoredImage(cluster, collection).config)
+    ours = Link("", "", REPO_TAG, name.link_name, collection.uuid, collection.pdh, timestamp, now, "")
+    heads = [link.head_uuid for link in server_order([*others, ours])]
+    ahead = set(heads[: heads.index(collection.uuid)])
+    same = {it.uuid for it in link_query.collections_of(cluster, others).values() if it.pdh == collection.pdh}
+    return [link for link in others if link.head_uuid in ahead - same]
+
+
 def move(
     cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust, progress: Progress
 ) -> TagResult:
@@ -151,7 +167,7 @@ def remove(cluster: Cluster, name: Reference) -> tuple[list[Link], list[Link]]:
 
     Raises NoSuchImage where the name has none.
     """
-    found = _links(cluster, name)
+    found = named_links(cluster, name)
     if not found:
         raise NoSuchImage(f"the cluster knows no image {name.link_name!r}.")
     gone = [it for it in found if _deleted(cluster, it)]
@@ -163,7 +179,7 @@ def status(cluster: Cluster, name: Reference, trust: Trust) -> Status:
     resolved = resolver.resolve(cluster, str(name), trust, attested_only=False)
     if resolved.link is None or resolved.link.link_class != REPO_TAG:
         raise NoSuchImage(f"the cluster knows no image by the name {name.link_name!r}.")
-    ours = [it for it in _links(cluster, name) if it.modified_by == cluster.user_uuid]
+    ours = [it for it in named_links(cluster, name) if it.modified_by == cluster.user_uuid]
     head, pdh = resolved.link.head_uuid, resolved.collection.pdh
     # An equal PDH in another collection is the same content, say that of a colleague in a shared project.
     ready = any(it.tail_uuid == pdh or (it.head_uuid == head and not it.tail_uuid) for it in ours)
@@ -198,7 +214,8 @@ def _in_words(found: Status | None) -> str:
     return found.state
 
 
-def _links(cluster: Cluster, name: Reference) -> Sequence[Link]:
+def named_links(cluster: Cluster, name: Reference) -> Sequence[Link]:
+    """Return every link by that name, whoever wrote it."""
     return list(cluster.links([["link_class", "=", REPO_TAG], ["name", "=", name.link_name]]))
 
 
