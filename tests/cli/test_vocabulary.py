@@ -70,7 +70,7 @@ def test_an_option_takes_the_same_in_every_verb(option: str) -> None:
         assert len({tuple(action.choices or ()) for _, action in USES[option]}) == 1
 
 
-@pytest.mark.parametrize("name", [*BEGINNINGS, *BY_VERB])
+@pytest.mark.parametrize("name", sorted({*BEGINNINGS, *BY_VERB}))
 def test_no_rule_is_left_over(name: str) -> None:
     assert len({str(action.help) for _, action in USES[name]}) > 1
 
