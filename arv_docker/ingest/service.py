@@ -19,7 +19,7 @@ from ..arvados.client import Cluster
 from ..arvados.stored import StoredImage
 from ..arvados.trust import Trust
 from ..engines import Engine, EngineImage
-from ..errors import ArvDockerError
+from ..errors import ArvDockerError, ClusterError
 from ..images import tags
 from ..local.progress import Progress
 from ..model.image import Digest
@@ -36,6 +36,9 @@ from .preflight import Preflight
 from .records import ImageRecords
 from .results import IngestResult
 from .upload import Expected, ReusedBlocksRefused, UploadedImage, Uploader
+
+#: Statuses by which a cluster refuses a record for good.
+_REFUSALS = (403, 413, 422)
 
 __all__ = ["Ingest", "IngestResult", "Options"]
 
@@ -106,6 +109,12 @@ class Ingest:
                 except ReusedBlocksRefused as refused:
                     self._progress.say(str(refused))
                     dedup = False  # every block is sent then, and none can be refused for that again
+                except ClusterError as error:
+                    if error.status in _REFUSALS:  # what was kept for the next try is of no use
+                        self._uploader.forget(image_id)
+                        if engine is not None:
+                            tarballs.settle(tarball, engine.name, keeping=self._options.keep_tarball)
+                    raise
             self._uploader.forget(image_id)
             if engine is not None:
                 tarballs.settle(tarball, engine.name, keeping=self._options.keep_tarball)
@@ -207,7 +216,8 @@ class Ingest:
 
     @cached_property
     def plans(self) -> IngestPlanner:
-        """Plans of what would be done; nothing is written."""
+        """Plans of what would be done, after the same checks; nothing is written."""
+        self._preflight.check()
         return IngestPlanner(self._cluster, self._records, self._progress)
 
     @property
