@@ -15,7 +15,6 @@ import re
 import threading
 import time
 import urllib.parse
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -23,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import BadManifestText, KeepError
-from ..local.proxy import proxy_connections
+from ..local.proxy import exceptions_in, is_excepted, proxy_connections
 from ..model.manifest_text import Locator
 
 if TYPE_CHECKING:
@@ -146,7 +145,7 @@ class BlockWriter:
 
         url = urllib.parse.urlsplit(root)
         proxy = _proxy(url.scheme)
-        if proxy and urllib.request.proxy_bypass(url.netloc):
+        if proxy and is_excepted(exceptions_in(os.environ), url.scheme, url.netloc):
             proxy = None
         with self._lock:
             if proxy not in self._pools:
@@ -158,7 +157,11 @@ class BlockWriter:
                 if self._keep.insecure:  # the user said so; saying it again for each request is no help
                     urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
                 many: dict[str, Any] = {"maxsize": 16, **tls}
-                pools = proxy_connections(proxy, many) if proxy else urllib3.PoolManager(**many)
+                pools = (
+                    proxy_connections(proxy, many, variable=f"{url.scheme}_proxy")
+                    if proxy
+                    else urllib3.PoolManager(**many)
+                )
                 kinds = (urllib3.HTTPConnectionPool, urllib3.HTTPSConnectionPool)
                 pools.pool_classes_by_scheme = {str(kind.scheme): _patient(kind) for kind in kinds}
                 self._pools[proxy] = pools
