@@ -45,6 +45,7 @@ def client_from_settings(retries: int) -> Any:
             "~/.config/arvados/settings.conf) to use a cluster, or give --local to use a site on this machine."
         )
     _check_token(settings["ARVADOS_API_TOKEN"])
+    _check_host(settings["ARVADOS_API_HOST"])
     return _build_client(f"the cluster at {settings['ARVADOS_API_HOST']}", retries)
 
 
@@ -63,6 +64,7 @@ def client_from_settings_file(name: str, retries: int) -> Any:
     if not host or not token:
         raise BadSettings(f"the settings file {path} lacks ARVADOS_API_HOST or ARVADOS_API_TOKEN.")
     _check_token(token)
+    _check_host(host)
     insecure = arvados.config.flag_is_true("ARVADOS_API_HOST_INSECURE", settings)
     return _build_client(f"the cluster {name} at {host}", retries, host=host, token=token, insecure=insecure)
 
@@ -145,6 +147,15 @@ def _build_client(where: str, retries: int, **arguments: Any) -> Any:
 
 def _no_host(where: str) -> str:
     return f"{where}: this is no host, with or without a port. Check ARVADOS_API_HOST."
+
+
+def _check_host(host: str) -> None:
+    """Refuses a host with a name or a password in front of it, and shows nothing of them."""
+    if "@" in host:
+        raise BadSettings(
+            "ARVADOS_API_HOST has a name or a password in it, where they do not belong: it is a host, with or without "
+            "a port. The token goes into ARVADOS_API_TOKEN."
+        )
 
 
 def _check_token(token: str) -> None:

@@ -198,7 +198,8 @@ def _mirrors(values: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
     for entry in filter(None, re.split(r"[\s,]+", values.get(MIRRORS, "").strip())):
         registry, equals, mirror = entry.partition("=")
         if not registry or not equals or not mirror:
-            raise BadSettings(f"{MIRRORS}: {entry!r} is not REGISTRY=MIRROR, as in docker.io=mirror.example/hub.")
+            shown = "an entry with @ in it (a password?)" if "@" in entry else repr(entry)
+            raise BadSettings(f"{MIRRORS}: {shown} is not REGISTRY=MIRROR, as in docker.io=mirror.example/hub.")
         found[registry] = (*found.get(registry, ()), mirror)
     return found
 

@@ -59,6 +59,7 @@ class Reference:
     def parse(cls, text: str, *, default_registry: str = DEFAULT_REGISTRY) -> Reference:
         """The reference that ``text`` spells; raises BadReference, which says what is wrong with it."""
         written = text.removeprefix("docker://")
+        _check_no_password(written)
         name, tag, digest = _split(written)
         registry, repository = _registry_and_repository(name, default_registry)
         if not _REGISTRY.fullmatch(registry):
@@ -210,6 +211,16 @@ def references_in(texts: Iterable[str]) -> tuple[Reference, ...]:
         with suppress(BadReference):
             found.append(Reference.parse(text))
     return tuple(found)
+
+
+def _check_no_password(written: str) -> None:
+    """Refuse a name with a user's name or password in it, and show nothing of them."""
+    _, at, behind = written.partition("@")
+    if at and not behind.startswith("sha"):
+        raise BadReference(
+            "an image name has no place for a user's name or a password; behind @ stands a digest (sha256:…). Log in "
+            "(docker login HOST), and write the name alone."
+        )
 
 
 def _split(text: str) -> tuple[str, str | None, Digest | None]:

@@ -54,3 +54,13 @@ def test_what_is_no_host(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("arvados.config._settings", None)
     with pytest.raises(BadSettings, match=r"no host.*ARVADOS_API_HOST"):
         Cluster.from_settings(retries=0)
+
+
+@pytest.mark.parametrize("host", ["ann:Hunter2@cluster.example", "https://ann:Hunter2@cluster.example", "Hunter2@"])
+def test_a_password_in_the_host_of_a_cluster_is_not_shown(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setattr("arvados.config._settings", None)
+    monkeypatch.setenv("ARVADOS_API_HOST", host)
+    monkeypatch.setenv("ARVADOS_API_TOKEN", "v2/zzzzz-gj3su-000000000000000/abc")
+    with pytest.raises(BadSettings, match="ARVADOS_API_HOST has a name or a password") as caught:
+        Cluster.from_settings()
+    assert "Hunter2" not in str(caught.value)
