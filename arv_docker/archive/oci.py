@@ -14,13 +14,11 @@ from typing import Any
 
 from ..errors import BadReference, DigestMismatch, NotAnImage
 from ..model import manifest
-from ..model.image import MAX_JSON_SIZE, OCI_CONFIG, Descriptor, Digest, json_object
+from ..model.image import MAX_JSON_SIZE, Descriptor, Digest, json_object
 from ..model.manifest import Index, Manifest
 from ..model.reference import Reference
 from .blob import Files
 from .listing import Listed
-
-_CONFIGS = (OCI_CONFIG, "application/vnd.docker.container.image.v1+json", "")
 
 #: Annotations of an index: an image's name in full, and what else it is called.
 FULL_NAME = "io.containerd.image.name"
@@ -60,7 +58,7 @@ def listing(files: Files) -> tuple[Listed, ...]:
                 platform=image.platform,
                 groups=frozenset([group]),
             )
-            if read.config.media_type in _CONFIGS:
+            if read.config.media_type in manifest.IMAGE_CONFIGS:
                 found[image.descriptor.digest] = _merged(found.get(image.descriptor.digest), listed)
             else:
                 artifacts.append(listed)

@@ -22,7 +22,7 @@ from ..errors import (
     UnsupportedDigest,
     UsageError,
 )
-from .image import Descriptor, Digest, Platform, json_object
+from .image import OCI_CONFIG, Descriptor, Digest, Platform, json_object
 
 #: Hashes that content is named by and that are computed here.
 HASHES = ("sha256", "sha512")
@@ -35,6 +35,10 @@ MAX_DOCUMENTS = 1000
 _MAX_LAYERS = 10_000
 _ATTESTATION = "attestation-manifest"
 
+#: The types of an image's config; what has another one is an artifact: a signature, a chart, an SBOM.
+IMAGE_CONFIGS = (OCI_CONFIG, "application/vnd.docker.container.image.v1+json", "")
+_ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
+
 #: What `uname` calls a processor, where images call it something else.
 _PROCESSORS = {
     "x86_64": ("amd64", ""),
@@ -44,6 +48,8 @@ _PROCESSORS = {
     "armv7l": ("arm", "v7"),
     "armv6l": ("arm", "v6"),
 }
+#: Other names of processors in images, as containerd knows them.
+_OTHER_NAMES = {**_PROCESSORS, "x86-64": ("amd64", ""), "armhf": ("arm", "v7"), "armel": ("arm", "v6")}
 #: Variants that are the same as none.
 _USUAL_VARIANTS = {"arm64": "v8", "arm": "v7", "amd64": "v1"}
 
@@ -54,6 +60,16 @@ class Manifest:
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
+
+    @property
+    def digests(self) -> tuple[Digest, ...]:
+        """The digests of the config and of the layers: manifests with the same ones are of the same image."""
+        return (self.config.digest, *(layer.digest for layer in self.layers))
+
+    @property
+    def is_image(self) -> bool:
+        """Whether this is an image by the type of its config, and no artifact."""
+        return self.config.media_type in IMAGE_CONFIGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +138,23 @@ def images_of(index: Index, fetch: Callable[[Descriptor], Index | Manifest], *, 
     yield from walk(index, 1)
 
 
-def chosen(images: Iterable[Listed], platform: Platform | None, *, what: str) -> Listed:
+def chosen(
+    images: Iterable[Listed],
+    platform: Platform | None,
+    *,
+    what: str,
+    look: Callable[[Listed], Listed | None] = lambda listed: listed,
+) -> Listed:
     """The image for ``platform``; without one, the only image there is, else the one for this machine.
 
-    Raises NoSuchImage if there is none, AmbiguousImage if there are several, both with the list.
+    ``look`` reads an image of which the index says no platform, and gives it with that, or None for what is no image.
+    It is asked where no other one will do. Raises NoSuchImage if there is none, AmbiguousImage if there are several,
+    both with the list.
     """
     listed = list(images)
+    if not (platform is None and len(listed) == 1) and not _fitting(listed, platform or machine_platform()):
+        seen = [image if image.platform else look(image) for image in listed]
+        listed = [image for image in seen if image is not None]
     if not listed:
         raise NoSuchImage(f"{what} names no image.")
     if platform is None and len(listed) == 1:
@@ -156,7 +183,7 @@ def parse_platform(text: str) -> Platform:
     parts = text.split("/")
     if len(parts) not in (2, 3) or not all(part.replace("-", "").replace("_", "").isalnum() for part in parts):
         raise UsageError(f"{text!r} is not a platform: write OS/ARCHITECTURE, as in linux/amd64 or linux/arm/v7.")
-    return Platform(*parts)
+    return normal_platform(Platform(*parts))
 
 
 def machine_platform() -> Platform:
@@ -171,8 +198,23 @@ def processor_of(platform: Platform) -> str:
     return next(names, platform.architecture)
 
 
+def normal_platform(platform: Platform) -> Platform:
+    """The platform as images write it, by containerd's rules: ``linux/aarch64`` is ``linux/arm64``.
+
+    >>> str(normal_platform(Platform("Linux", "x86_64")))
+    'linux/amd64'
+    """
+    os, architecture, variant = platform.os.lower(), platform.architecture.lower(), platform.variant.lower()
+    architecture, implied = _OTHER_NAMES.get(architecture, (architecture, ""))
+    variant = variant or implied
+    if variant.isdecimal() and architecture in ("arm", "arm64"):
+        variant = f"v{variant}"
+    return Platform("darwin" if os == "macos" else os, architecture, variant)
+
+
 def without_usual_variant(platform: Platform) -> Platform:
-    """The platform without a variant that says nothing."""
+    """The platform as images write it, without a variant that says nothing."""
+    platform = normal_platform(platform)
     usual = _USUAL_VARIANTS.get(platform.architecture)
     return Platform(platform.os, platform.architecture, "" if platform.variant == usual else platform.variant)
 
@@ -184,14 +226,33 @@ def same_platform(one: Platform, other: Platform) -> bool:
 
 def suits(platform: Platform, wanted: Platform) -> bool:
     """Whether an image for ``platform`` will do for ``wanted``: it is the same, or one of any variant of it."""
-    processor = (platform.os, platform.architecture)
-    return same_platform(platform, wanted) or (not wanted.variant and processor == (wanted.os, wanted.architecture))
+    if same_platform(platform, wanted):
+        return True
+    platform, wanted = normal_platform(platform), normal_platform(wanted)
+    return not wanted.variant and (platform.os, platform.architecture) == (wanted.os, wanted.architecture)
 
 
 def _fitting(listed: Sequence[Listed], wanted: Platform) -> list[Listed]:
-    """Those for exactly that platform; where no variant is asked for and none is usual, those of any variant."""
-    exact = [it for it in listed if it.platform and same_platform(it.platform, wanted)]
-    return exact or [it for it in listed if it.platform and suits(it.platform, wanted)]
+    """Those for exactly that platform; where no variant is asked for and none is usual, those of any variant; else
+    those of the highest variant below it, whose programs run there too."""
+    exact = [image for image in listed if image.platform and same_platform(image.platform, wanted)]
+    if exact or (any_variant := [image for image in listed if image.platform and suits(image.platform, wanted)]):
+        return exact or any_variant
+    below = {image: _steps_below(image.platform, wanted) for image in listed if image.platform}
+    steps = min((count for count in below.values() if count is not None), default=None)
+    return [image for image, count in below.items() if count is not None and count == steps]
+
+
+def _steps_below(platform: Platform, wanted: Platform) -> int | None:
+    """How many variants an image is below the one that is wanted; None if it is not of that kind."""
+    platform, wanted = normal_platform(platform), normal_platform(wanted)
+    usual = _USUAL_VARIANTS.get(wanted.architecture, "")
+    levels = [(one.variant or usual).removeprefix("v") for one in (platform, wanted)]
+    same_processor = (platform.os, platform.architecture) == (wanted.os, wanted.architecture)
+    if wanted.architecture not in ("arm", "amd64") or not same_processor or not all(map(str.isdecimal, levels)):
+        return None
+    steps = int(levels[1][:3]) - int(levels[0][:3])
+    return steps if steps >= 0 else None
 
 
 def _lines(listed: Sequence[Listed]) -> str:
@@ -215,6 +276,9 @@ def _aside(item: dict[str, Any]) -> bool:
     """Whether this is no image but something about one: provenance, an SBOM."""
     notes = item.get("annotations")
     if isinstance(notes, dict) and notes.get("vnd.docker.reference.type") == _ATTESTATION:
+        return True
+    kind = item.get("artifactType")
+    if item.get("mediaType") == _ARTIFACT or (isinstance(kind, str) and kind not in IMAGE_CONFIGS):
         return True
     platform = item.get("platform")
     return isinstance(platform, dict) and platform.get("os") == platform.get("architecture") == "unknown"
