@@ -17,7 +17,7 @@ from typing import TextIO
 from ..errors import UsageError
 
 VARIABLE = "ARV_DOCKER_LOG"
-_LEVELS = {"": logging.CRITICAL, "verbose": logging.INFO, "debug": logging.DEBUG}
+_LEVELS = {"": logging.WARNING, "verbose": logging.INFO, "debug": logging.DEBUG}
 
 #: Variables whose values are secrets.
 _SECRETS = ("ARVADOS_API_TOKEN", "ARVADOS_BLOB_SIGNING_KEY")
@@ -34,14 +34,18 @@ _REDACTED = (
 def shown(level: str, stream: TextIO) -> Iterator[None]:
     """Show log messages on ``stream`` while the block lasts: ``level`` is "", "verbose" or "debug".
 
-    Without a level nothing is shown, not even what libraries write to standard error where nobody configured a
-    handler. Raises UsageError for another level.
+    Without a level only our own warnings are, and nothing of what libraries write to standard error where nobody
+    configured a handler. Raises UsageError for another level.
     """
     if level not in _LEVELS:
         raise UsageError(f"{VARIABLE}={level}: write debug or verbose, or leave it out.")
-    handler = _Unheard() if level == "" else logging.StreamHandler(stream)
-    handler.setFormatter(_Redacting("%(asctime)s.%(msecs)03d %(name)s: %(message)s", "%H:%M:%S"))
-    handler.addFilter(lambda record: record.name.startswith("arv_docker") or record.levelno >= logging.WARNING)
+    handler = logging.StreamHandler(stream)
+    if level == "":
+        handler.setFormatter(_Redacting("warning: %(message)s"))
+        handler.addFilter(_is_warning_of_ours)
+    else:
+        handler.setFormatter(_Redacting("%(asctime)s.%(msecs)03d %(name)s: %(message)s", "%H:%M:%S"))
+        handler.addFilter(lambda record: record.name.startswith("arv_docker") or record.levelno >= logging.WARNING)
     root, ours = logging.getLogger(), logging.getLogger("arv_docker")
     before = ours.level
     root.addHandler(handler)
@@ -60,14 +64,10 @@ def _refuse_handlers(logger: logging.Logger) -> None:
         setattr(logger, "addHandler", lambda _: None)  # noqa: B010 -- mypy takes no plain assignment
 
 
-class _Unheard(logging.Handler):
-    """A handler that drops messages: with it on the root, neither Python nor the SDK adds one of its own.
-
-    ``logging.NullHandler`` would do for Python alone.
-    """
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Drop the message."""
+def _is_warning_of_ours(record: logging.LogRecord) -> bool:
+    """Tell if a user should see the message who asked for none. What a site warns of is for who runs one."""
+    ours = record.name.startswith("arv_docker.") and not record.name.startswith("arv_docker.site")
+    return ours and record.levelno >= logging.WARNING
 
 
 class _Redacting(logging.Formatter):
