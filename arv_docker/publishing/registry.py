@@ -6,15 +6,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
-from ..errors import BadReference, RegistryDenied, UsageError
+from ..errors import BadReference, NoSuchImage, RegistryDenied, UsageError
 from ..local.polling import wait_until_ready
 from ..local.progress import Advance
 from ..model.image import Digest
 from ..model.reference import NAMELESS, ImageId, Reference, references_in
+from ..registry.access import Access
 from ..registry.client import Client
 from ..registry.credentials import Credentials, Provider, configured_provider
-from ..registry.http import Patience
 from ..registry.mirrors import repository_of
+from ..registry.patience import Patience
 from ..registry.services import PlainService, Service, State
 from ..transports import OpenedImage
 from ..transports.pushing import PushResult, push
@@ -34,17 +35,23 @@ class Registry:
         service: Callable[[Client, str], Service] = PlainService,
         insecure: bool = False,
         patience: Patience | None = None,
+        access: Access | None = None,
     ) -> None:
         """``url`` is ``HOST[:PORT][/FOLDER]``, with or without ``https://``.
 
-        ``credentials`` are those of Docker's and Podman's configuration unless given; ``service`` makes what
+        ``credentials`` are those of ``access`` unless given, which is this user's; ``service`` makes what
         surrounds the registry, of a client and the folder. ``insecure`` is HTTP without TLS, on this machine alone.
         Raises BadReference for what is no registry.
         """
         self.host, self._folder = parse_registry(url)
         self._named = self._folder
+        self._access = access or Access.of_user()
         self._client = Client(
-            self.host, credentials or self._configured_credentials, insecure=insecure, patience=patience
+            self.host,
+            credentials or self._configured_credentials,
+            insecure=insecure,
+            patience=patience,
+            access=self._access,
         )
         self._service = service(self._client, self._folder)
         self._sleep = self._client.http.patience.sleep
@@ -77,6 +84,16 @@ class Registry:
         """The names of all repositories."""
         return self._service.repositories()
 
+    def tags(self, repository: str) -> Iterator[str]:
+        """The tags of a repository; raises NoSuchImage if there is no such repository, or nothing in it."""
+        self._reference_of(f"{repository}:latest")
+        tags = self._service.tags(repository)
+        first = next(tags, None)
+        if first is None:
+            raise NoSuchImage(f"{self.host} has no image in {repository}.")
+        yield first
+        yield from tags
+
     def create(self, repository: str) -> bool:
         """Creates a repository; False if it is there already, or comes with the first push."""
         self._reference_of(f"{repository}:latest")
@@ -107,7 +124,7 @@ class Registry:
 
     def _configured_credentials(self) -> Credentials | None:
         """Those of the configuration for the repository that was named last, which may have some of its own."""
-        return configured_provider(self.host, self._named)()
+        return configured_provider(self.host, self._named, self._access.logins)()
 
     def _reference_of(self, name: str) -> Reference:
         beginning = f"{self._folder}/" if self._folder else ""
@@ -126,7 +143,7 @@ class Registry:
 def parse_registry(url: str) -> tuple[str, str]:
     """Host and folder of a registry's URL; raises BadReference for what is none."""
     parts = urlsplit(url if "//" in url else f"//{url}")
-    if "@" in parts.netloc:
+    if "@" in url:
         raise BadReference(
             "the registry has a name or a password in its address: give those by --username and the like."
         )

@@ -7,19 +7,20 @@ import hashlib
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ..errors import DigestMismatch, NotAnImage, RegistryError
 from ..model.image import Descriptor
+from .answer import Answer, Read, number_in
 from .http import Http
-
-if TYPE_CHECKING:
-    import urllib3
+from .patience import Attempts
 
 #: Bytes read from a connection at once at most.
 _PIECE = 256 << 10
 #: A connection that brought less than this is another failure of the same request.
 _PROGRESS = 64 << 10
+#: The least seconds for which a blob that hardly moves is waited for.
+_LEAST_WINDOW = 5.0
 
 #: Layers that their makers alone give out.
 _ELSEWHERE = re.compile(r"\.foreign\.|\.nondistributable\.")
@@ -27,10 +28,24 @@ _ELSEWHERE = re.compile(r"\.foreign\.|\.nondistributable\.")
 #: How a server refuses a part of a blob, if not by sending all of it.
 _NO_RANGES = (400, 416, 501)
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE | re.ASCII)
 
-#: Asks for a blob from an offset on, and gives the answer with its body unread.
-OpenAt = Callable[[int], AbstractContextManager["urllib3.BaseHTTPResponse"]]
+#: Asks for a blob from an offset on, as one of the tries of its request, and gives the answer with its body unread.
+OpenAt = Callable[[int, Attempts], AbstractContextManager[Answer]]
+
+
+class ReadableBlob(Protocol):
+    """A blob's bytes, once, from the front."""
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes that came over the network so far."""
+
+    def read(self, length: int) -> bytes:
+        """Return ``length`` bytes; fewer only at the end, and only when the whole blob was right."""
+
+    def close(self) -> None:
+        """Give up the rest."""
 
 
 class BlobReader:
@@ -43,116 +58,133 @@ class BlobReader:
         self._step = f"reading {descriptor.digest}"
         self._hash = hashlib.new(descriptor.digest.algorithm)
         self._position = 0
-        self._failures = 0
+        self._attempts: Attempts | None = None
         self._last_break = 0
         self._connection = ExitStack()
-        self._response: urllib3.BaseHTTPResponse | None = None
+        self._answer: Answer | None = None
+        self._read_body: Read | None = None
+        self._pace = _Pace(http)
         self._is_checked = False
         self._has_ranges = True
         self.bytes_received = 0
 
     def read(self, length: int) -> bytes:
-        """``length`` bytes; fewer only at the end, and only when the whole blob was right.
+        """Return ``length`` bytes; fewer only at the end, and only when the whole blob was right.
 
         Raises DigestMismatch if it was not, or has no end where it should; RegistryError if it
         cannot be had.
         """
+        if self._attempts is not None and not self._attempts.failures:
+            self._attempts.keep_alive()  # while nobody reads, nothing is waited for
         pieces = []
-        while length > 0 and (piece := self._piece(length)):
+        while length > 0 and (piece := self._next_piece(length)):
             pieces.append(piece)
             length -= len(piece)
         if length > 0:
-            self._end()
+            self._check_end()
         return b"".join(pieces)
 
     def close(self) -> None:
-        """Gives up what is still to come."""
-        self._response = None
+        """Give up the rest."""
+        self._answer = None
         self._connection.close()
 
-    def _piece(self, length: int) -> bytes:
+    def _next_piece(self, length: int) -> bytes:
         """Some bytes; none at the end. However often the connection breaks, it goes on where it broke."""
         while (remaining := self._descriptor.size - self._position) > 0:
+            attempts = self._attempts = self._attempts or Attempts(self._http.patience)
             try:
-                if self._response is None:
-                    self._connect()
-                content = self._read_some(min(length, remaining, _PIECE))
+                if self._answer is None:
+                    self._connect(attempts)
+                content = self._read_some(min(length, remaining, _PIECE), attempts)
                 if not content:
                     raise self._interruption(
                         f"the connection ended after {self._position} of {self._descriptor.size} bytes"
                     )
             except RegistryError as error:
-                self._pause(error)
+                self._pause(error, attempts)
                 continue
             self._hash.update(content)
             self._position += len(content)
             return content
         return b""
 
-    def _pause(self, error: RegistryError) -> None:
+    def _pause(self, error: RegistryError, attempts: Attempts) -> None:
         self.close()
         if self._position - self._last_break >= _PROGRESS:
-            self._failures = 0
+            attempts.restart()
         self._last_break = self._position
-        self._failures += 1
-        if self._failures >= self._http.patience.tries:
-            raise error
-        self._http.patience.wait(error, self._failures)
+        attempts.wait_after(error)
 
-    def _connect(self) -> None:
-        self._response = response = self._connection.enter_context(
-            self._open_at(self._position if self._has_ranges else 0)
-        )
-        if response.status in _NO_RANGES and self._position and self._has_ranges:
+    def _connect(self, attempts: Attempts) -> None:
+        start = self._position if self._has_ranges else 0
+        self._answer = answer = self._connection.enter_context(self._open_at(start, attempts))
+        self._read_body = answer.read_some
+        self._pace.restart()
+        if answer.status in _NO_RANGES and start:
             self._has_ranges = False
-            raise self._interruption(f"it gives no part of the blob (status {response.status})")
-        if response.status == 200:
-            self._check_length(response, self._descriptor.size)
-            skipped = 0
-            while skipped < self._position:  # a server without ranges
-                content = self._read_some(min(_PIECE, self._position - skipped))
-                if not content:
-                    raise self._interruption("the connection ended")
-                skipped += len(content)
-        elif response.status == 206:
-            self._check_range(response.headers.get("Content-Range", ""))
-            self._check_length(response, self._descriptor.size - self._position)
-        elif response.status == 404 and _ELSEWHERE.search(self._descriptor.media_type):
+            raise self._interruption(f"it gives no part of the blob (status {answer.status})")
+        if answer.status == 200:
+            self._expect_whole(answer, attempts)
+        elif answer.status == 206:
+            self._check_range(answer.headers.get("Content-Range", ""))
+            self._check_length(answer, self._descriptor.size - self._position)
+        elif answer.status == 404 and _ELSEWHERE.search(self._descriptor.media_type):
             raise NotAnImage(
                 f"{self._http.host} does not have the layer {self._descriptor.digest}, only the addresses of those who "
                 "may give it out, as with Windows: images with such layers cannot be read here. Push the image again "
                 "with all its layers (Docker: allow-nondistributable-artifacts)."
             )
         else:
-            raise self._http.refusal_of(response, self._step)
+            raise answer.refusal()
 
-    def _read_some(self, length: int) -> bytes:
-        assert self._response is not None
-        with self._http.translated_errors(self._step):
-            content = self._response.read1(length)  # what is there; with more, a break would lose what came
+    def _expect_whole(self, answer: Answer, attempts: Attempts) -> None:
+        """Go to where the last connection broke, in an answer that begins at the front."""
+        if answer.encoding and not self._is_as_named(answer):
+            self._has_ranges = False  # of what is encoded, they would be others
+            self._read_body = answer.decoded(answer.read_some)
+        else:
+            self._check_length(answer, self._descriptor.size)
+        skipped = 0
+        while skipped < self._position:  # a server without ranges
+            content = self._read_some(min(_PIECE, self._position - skipped), attempts)
+            if not content:
+                raise self._interruption("the connection ended")
+            skipped += len(content)
+
+    def _is_as_named(self, answer: Answer) -> bool:
+        """Tell if the encoding in the answer's head is the layer's own, as storage says of a file that it got so."""
+        return number_in(answer.headers.get("Content-Length")) == self._descriptor.size
+
+    def _read_some(self, length: int, attempts: Attempts) -> bytes:
+        assert self._read_body is not None
+        before = self._http.patience.clock()
+        content = self._read_body(length)  # what is there; with more, a break would lose what came
         self.bytes_received += len(content)
+        if self._pace.is_too_slow(len(content), self._http.patience.clock() - before, attempts):
+            raise self._interruption(f"it gives less than {self._http.patience.slowest} bytes a second")
         return content
 
     def _check_range(self, text: str) -> None:
-        match = _CONTENT_RANGE.fullmatch(text)
+        match = _CONTENT_RANGE.fullmatch(text.strip())
         total = str(self._descriptor.size)
         if not match or int(match[1]) != self._position or match[3] not in ("*", total):
             raise self._interruption(
-                f"it was asked for bytes from {self._position} of {total} on, and answers {text!r}"
+                f"it was asked for bytes from {self._position} of {total} on, and answers {text[:100]!r}"
             )
 
-    def _check_length(self, response: urllib3.BaseHTTPResponse, expected: int) -> None:
-        length = response.headers.get("Content-Length", "")
-        if length.isdecimal() and int(length) > expected:
+    def _check_length(self, answer: Answer, expected: int) -> None:
+        length = number_in(answer.headers.get("Content-Length"))
+        if length is not None and length > expected:
             raise self._too_long()
 
-    def _end(self) -> None:
-        """Judges the blob, once it has been read."""
+    def _check_end(self) -> None:
+        """Judge the blob, once it has been read."""
         if self._is_checked:
             return
-        if self._response is not None:
+        if self._answer is not None and self._read_body is not None:
             try:
-                more = self._read_some(1)
+                more = self._read_body(1)
             except RegistryError:
                 more = b""  # nothing was to come
             if more:
@@ -173,4 +205,35 @@ class BlobReader:
         )
 
     def _interruption(self, reason: str) -> RegistryError:
-        return RegistryError(f"{self._http.host}: {self._step}: {reason}.", retry_after=0.0)
+        giver = self._answer.giver if self._answer else "the registry"
+        return RegistryError(f"{self._http.host}: {self._step}: {reason} ({giver}).", retry_after=0.0)
+
+
+class _Pace:
+    """How fast a body comes, over windows of some seconds in which somebody waited for it."""
+
+    def __init__(self, http: Http) -> None:
+        self._patience = http.patience
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a window."""
+        self._bytes, self._seconds = 0, 0.0
+
+    def is_too_slow(self, count: int, seconds: float, attempts: Attempts) -> bool:
+        """Count what came and how long it took; tell if the window that ends with it brought too little.
+
+        Bytes that move keep a request alive.
+        """
+        self._bytes += count
+        self._seconds += seconds
+        window = max(_LEAST_WINDOW, min(self._patience.window, attempts.remaining))
+        if self._seconds < window:
+            if self._bytes >= _PROGRESS:
+                attempts.keep_alive()
+            return False
+        if self._bytes < self._patience.slowest * self._seconds:
+            return True
+        attempts.keep_alive()
+        self.restart()
+        return False

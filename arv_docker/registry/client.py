@@ -8,12 +8,11 @@ against the digest that names it before anybody gets to see it.
 from __future__ import annotations
 
 import hashlib
-import re
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urlencode
 
 from ..errors import (
     BadConfig,
@@ -25,18 +24,20 @@ from ..errors import (
     Unsupported,
     UsageError,
 )
-from ..model.image import MAX_JSON_SIZE, OCI_INDEX, OCI_MANIFEST, Descriptor, Digest, json_object
-from ..model.manifest import HASHES, parse
+from ..model.image import MAX_JSON_SIZE, OCI_INDEX, OCI_MANIFEST, Descriptor, Digest
+from ..model.manifest import HASHES, Manifest, parse
 from ..model.reference import DEFAULT_REGISTRY
-from . import certificates
+from .access import Access
+from .answer import Answer
 from .authorization import Authorization, Scopes
 from .blob import BlobReader
 from .credentials import Provider, Wallet, configured_provider
-from .http import Body, Http, Patience, host_name, is_local, is_success, origin_of
+from .http import Body, Http, host_name, is_local, origin_of
+from .pages import Pages
+from .patience import Attempts, Patience
 from .upload import Blob, Upload, push_scopes
 
-if TYPE_CHECKING:
-    import urllib3
+log = logging.getLogger(__name__)
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -44,13 +45,12 @@ DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 #: Signed or not. Such manifests are called by a digest of a part of them.
 _SCHEMA_ONE = "application/vnd.docker.distribution.manifest.v1+"
 
-_PAGE = 1000
-_MAX_PAGES = 10_000
-_NEXT = re.compile(r'<([^>]*)>[^,]*rel="?next"?')
-
 #: Docker Hub's API has a host of its own.
 _HUB_API = "registry-1.docker.io"
 _ACCEPT = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST))
+
+#: How a server says that it knows no HEAD.
+_NO_HEAD = (405, 501)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +72,22 @@ class Client:
         *,
         insecure: bool = False,
         patience: Patience | None = None,
+        access: Access | None = None,
+        role: str = "registry",
     ) -> None:
-        """``host`` may have a port. ``provider`` gives credentials; those of Docker's and Podman's configuration
-        unless given. ``insecure`` is HTTP without TLS, for a registry on this machine alone: raises UsageError
-        for one whose name is not of this machine."""
+        """``host`` may have a port. ``provider`` gives credentials; those of ``access`` unless given, which is the
+        user's own. ``insecure`` is HTTP without TLS, for a registry on this machine alone: raises UsageError
+        for one whose name is not of this machine. ``role`` is what messages call the host: registry, or mirror."""
+        access = access or Access.of_user()
         if insecure and not is_local(host_name(host)):
             raise UsageError(
                 f"{host}: --insecure is for registries on this machine (localhost, 127.0.0.1, [::1]) alone. "
-                f"Put the certificate of this one's authority into {certificates.folder_of(host)}."
+                f"Put the certificate of this one's authority into {next(iter(access.certificates), 'certs.d')}/{host}."
             )
         self.host = host
-        self.http = Http(_HUB_API if host == DEFAULT_REGISTRY else host, plain=insecure, patience=patience)
-        self.wallet = Wallet(provider or configured_provider(host))
+        address = _HUB_API if host == DEFAULT_REGISTRY else host
+        self.http = Http(address, plain=insecure, patience=patience, access=access, role=role)
+        self.wallet = Wallet(provider or configured_provider(host, logins=access.logins))
         self._authorization = Authorization(self.http, self.wallet)
 
     # -- reading -------------------------------------------------------------------------
@@ -93,27 +97,28 @@ class Client:
 
         Raises NoSuchImage if there is none, DigestMismatch if it is not what names it, RegistryError.
         """
-        step = f"reading the manifest of {repository}{'@' if isinstance(name, Digest) else ':'}{name}"
+        return self.http.patience.run(lambda attempts: self._read_manifest(repository, name, attempts))
 
-        def attempt() -> Document:
-            headers = {"Accept": _ACCEPT}
-            path = f"/v2/{repository}/manifests/{name}"
-            with self.send("GET", path, headers, scopes=pull_scopes(repository), step=step) as response:
-                if response.status == 404:
-                    raise NoSuchImage(
-                        f"{self.host} has no {repository}{'@' if isinstance(name, Digest) else ':'}{name}.",
-                        detail=self.http.refusal_of(response, step).detail,
-                    )
-                if response.status != 200:
-                    raise self.http.refusal_of(response, step)
-                raw = self.http.read_content(response, MAX_JSON_SIZE, step)
-                claimed = name if isinstance(name, Digest) else _digest(response.headers.get("Docker-Content-Digest"))
-                media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
-            if media_type.startswith(_SCHEMA_ONE):
-                parse(raw, what=f"{self.host}/{repository}")  # raises SchemaOne: its digest is not of all its bytes
-            return Document(raw, self._checked_digest(raw, claimed), media_type)
-
-        return self.http.patience.run(attempt)
+    def _read_manifest(self, repository: str, name: str | Digest, attempts: Attempts) -> Document:
+        written = _written(repository, name)
+        with self.send(
+            "GET",
+            f"/v2/{repository}/manifests/{name}",
+            {"Accept": _ACCEPT},
+            scopes=pull_scopes(repository),
+            step=f"reading the manifest of {written}",
+            attempts=attempts,
+        ) as answer:
+            if answer.status == 404:
+                raise NoSuchImage(f"{self.host} has no {written}.", detail=answer.refusal().detail)
+            if answer.status != 200:
+                raise answer.refusal()
+            raw = answer.read_document(MAX_JSON_SIZE)
+            claimed = name if isinstance(name, Digest) else _digest_in(answer)
+            media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+        if media_type.startswith(_SCHEMA_ONE):
+            parse(raw, what=f"{self.host}/{repository}")  # raises SchemaOne: its digest is not of all its bytes
+        return Document(raw, self._checked_digest(raw, claimed), media_type)
 
     def blob(self, repository: str, descriptor: Descriptor) -> BlobReader:
         """A blob, to be read from its front; nothing is asked for until then. Whoever reads it closes it."""
@@ -121,10 +126,12 @@ class Client:
         path = f"/v2/{repository}/blobs/{descriptor.digest}"
 
         @contextmanager
-        def open_at(offset: int) -> Iterator[urllib3.BaseHTTPResponse]:
+        def open_at(offset: int, attempts: Attempts) -> Iterator[Answer]:
             headers = {"Range": f"bytes={offset}-"} if offset else {}
-            with self.send("GET", path, headers, scopes=pull_scopes(repository), step=step) as response:
-                yield response
+            with self.send(
+                "GET", path, headers, scopes=pull_scopes(repository), step=step, attempts=attempts
+            ) as answer:
+                yield answer
 
         return BlobReader(self.http, open_at, descriptor)
 
@@ -144,155 +151,173 @@ class Client:
     # -- writing -------------------------------------------------------------------------
 
     def has_blob(self, repository: str, digest: Digest) -> bool:
-        """Whether a repository says that it has a blob. One that does not say is sent it, and refuses that in words."""
+        """Tell if a repository says that it has a blob. One that does not say is sent it, and refuses that in words."""
+        return self.http.patience.run(lambda attempts: self.look_for_blob(repository, digest, attempts))
+
+    def look_for_blob(self, repository: str, digest: Digest, attempts: Attempts) -> bool:
+        """Ask once, as ``has_blob`` does, as one of the tries of another request."""
         step = f"looking for {digest} in {repository}"
-
-        def attempt() -> bool:
-            path = f"/v2/{repository}/blobs/{digest}"
-            with self.send("HEAD", path, scopes=push_scopes(repository), step=step) as response:
-                return response.status == 200
-
-        return self.http.patience.run(attempt)
+        path = f"/v2/{repository}/blobs/{digest}"
+        scopes = push_scopes(repository)
+        with self.send("HEAD", path, scopes=scopes, step=step, attempts=attempts) as answer:
+            if answer.status == 200 or not (answer.is_elsewhere or answer.status in _NO_HEAD):
+                return answer.status == 200
+            is_led_to_storage = answer.is_elsewhere
+        # Storage refuses HEAD where its address is signed for GET alone; the registry has the blob to which it leads.
+        with self.send("GET", path, {"Range": "bytes=0-0"}, scopes=scopes, step=step, attempts=attempts) as answer:
+            return answer.status in (200, 206, 416) or (is_led_to_storage and answer.status != 404)
 
     def mount(self, repository: str, digest: Digest, origin: str) -> bool:
-        """Has the registry give a repository a blob of ``origin``, another one of its own; False if it does not."""
+        """Have the registry give a repository a blob of ``origin``, another one of its own; False if it does not."""
         step = f"taking {digest} from {origin} to {repository}"
         query = urlencode({"mount": str(digest), "from": origin})
         scopes = (*push_scopes(repository), *pull_scopes(origin))
         path = f"/v2/{repository}/blobs/uploads/?{query}"
         try:
-            with self.send("POST", path, {"Content-Length": "0"}, scopes=scopes, step=step) as response:
-                begun = response.headers.get("Location") if response.status == 202 else None
-                is_mounted = response.status == 201
+            with self.send("POST", path, {"Content-Length": "0"}, scopes=scopes, step=step) as answer:
+                begun = answer.headers.get("Location") if answer.status == 202 else None
+                is_mounted = answer.status == 201
             if begun:  # it expects the blob instead, and is told that none comes
                 with self.send("DELETE", begun, scopes=scopes, step=step):
                     pass
-        except RegistryError:
+        except RegistryError as error:
+            log.debug("not mounted: %s", error.message)
             return False  # some registries know no mounting, or do not allow it; sending always works
         return is_mounted
 
     def push(self, repository: str, blob: Blob) -> int:
-        """Has a repository have a blob; gives the bytes that were sent, 0 if it was there. Raises RegistryError."""
+        """Have a repository have a blob; return the bytes that were sent, 0 if it was there. Raises RegistryError."""
         upload = Upload(self, repository, blob)
         upload.run()
         return upload.bytes_sent
 
     def put_manifest(self, repository: str, name: str, raw: bytes, media_type: str) -> Digest:
-        """Puts a manifest under a tag and gives its digest; all that it names must be there. Raises RegistryError."""
-        step = f"putting the manifest of {repository}:{name}"
+        """Put a manifest under a tag and return the registry's digest of it; all that it names must be there.
+
+        A refusal is no failure if the tag has that very manifest: some may not be moved. Raises DigestMismatch if the
+        registry has another manifest afterwards than it says, and RegistryError.
+        """
         digest = Digest.of(raw)
 
-        def attempt() -> Digest:
-            path = f"/v2/{repository}/manifests/{name}"
-            with self.send(
-                "PUT", path, {"Content-Type": media_type}, scopes=push_scopes(repository), step=step, body=raw
-            ) as response:
-                if not is_success(response):
-                    raise self.http.refusal_of(response, step)
-            return digest
+        def attempt(attempts: Attempts) -> Digest:
+            # After a failure the manifest may be there: only the answer got lost.
+            if attempts.failures and self._tag_digest(repository, name, attempts) == digest:
+                return digest
+            return self._put_manifest(repository, name, raw, media_type, attempts)
 
-        return self.http.patience.run(attempt)
+        stored = self.http.patience.run(attempt)
+        if stored != digest:
+            self._check_rewritten(repository, name, raw, stored)
+        return stored
+
+    def _put_manifest(self, repository: str, name: str, raw: bytes, media_type: str, attempts: Attempts) -> Digest:
+        digest = Digest.of(raw)
+        with self.send(
+            "PUT",
+            f"/v2/{repository}/manifests/{name}",
+            {"Content-Type": media_type},
+            scopes=push_scopes(repository),
+            step=f"putting the manifest of {_written(repository, name)}",
+            body=raw,
+            attempts=attempts,
+        ) as answer:
+            refusal = None if answer.is_success else answer.refusal()
+            stored = _digest_in(answer)
+        if refusal is None:
+            return stored or self._tag_digest(repository, name, attempts) or digest
+        if self._tag_digest(repository, name, attempts) != digest:
+            raise refusal
+        log.debug("%s: %s has that manifest already", self.host, _written(repository, name))
+        return digest
+
+    def _tag_digest(self, repository: str, name: str, attempts: Attempts) -> Digest | None:
+        """The digest of a tag's manifest, None if nobody knows: who may push may not always read."""
+        try:
+            return self._digest_of(repository, name, attempts)
+        except RegistryDenied:
+            return None
+
+    def _check_rewritten(self, repository: str, name: str, raw: bytes, stored: Digest) -> None:
+        """Warn that a registry has written a manifest anew; raises DigestMismatch if it does not have what it says."""
+        written = _written(repository, name)
+        try:
+            theirs = parse(self.manifest(repository, stored).raw, what=f"{self.host}/{written}")
+        except NoSuchImage as error:
+            raise DigestMismatch(
+                f"{self.host}: {written}: the registry says that it has the manifest {stored} and not "
+                f"{Digest.of(raw)}, which was put there, and gives neither. Push to another name, and do not use this."
+            ) from error
+        ours = parse(raw, what=written)
+        if not (isinstance(ours, Manifest) and isinstance(theirs, Manifest) and ours.digests == theirs.digests):
+            raise DigestMismatch(
+                f"{self.host}: {written}: the registry has written the manifest anew, and it is of another image now. "
+                "Push to another name, and do not use this."
+            )
+        log.warning("%s wrote the manifest of %s anew; its digest there is %s.", self.host, written, stored)
 
     # -- lists and deletion ----------------------------------------------------------------
 
     def repositories(self) -> Iterator[str]:
         """The names of all repositories; raises Unsupported where the registry gives no list."""
-        yield from self._listed("/v2/_catalog", "repositories", ("registry:catalog:*",), "listing repositories")
+        return Pages(self, "/v2/_catalog", "repositories", ("registry:catalog:*",), "listing repositories")
 
     def tags(self, repository: str) -> Iterator[str]:
         """The tags of a repository; raises NoSuchImage if there is no such repository."""
         path = f"/v2/{repository}/tags/list"
-        yield from self._listed(path, "tags", pull_scopes(repository), f"listing the tags of {repository}")
+        return Pages(self, path, "tags", pull_scopes(repository), f"listing the tags of {repository}")
 
     def digest_of(self, repository: str, name: str) -> Digest | None:
         """The digest of the manifest of a tag, as the registry says; None if there is none.
 
-        Read is the manifest only where it does not say, for that counts as a pull (Docker Hub allows few).
+        The manifest is read only where it does not say, for that counts as a pull (Docker Hub allows few).
         """
-        step = f"asking for {repository}:{name}"
+        return self.http.patience.run(lambda attempts: self._digest_of(repository, name, attempts))
+
+    def _digest_of(self, repository: str, name: str, attempts: Attempts) -> Digest | None:
         path = f"/v2/{repository}/manifests/{name}"
-
-        def attempt() -> tuple[int, Digest | None]:
-            with self.send("HEAD", path, {"Accept": _ACCEPT}, scopes=pull_scopes(repository), step=step) as response:
-                return response.status, _digest(response.headers.get("Docker-Content-Digest"))
-
         try:
-            status, found = self.http.patience.run(attempt)
+            with self.send(
+                "HEAD",
+                path,
+                {"Accept": _ACCEPT},
+                scopes=pull_scopes(repository),
+                step=f"asking for {_written(repository, name)}",
+                attempts=attempts,
+            ) as answer:
+                status, found = answer.status, _digest_in(answer)
         except RegistryDenied:
             status, found = 401, None  # which an answer with words is to say
         if status == 404 or (status == 200 and found is not None):
             return found if status == 200 else None
         try:
-            return self.manifest(repository, name).digest
+            return self._read_manifest(repository, name, attempts).digest
         except NoSuchImage:
             return None
 
     def delete(self, repository: str, name: str | Digest) -> bool:
-        """Deletes a tag, or a manifest with all its tags by its digest; False if it was not there.
+        """Delete a tag, or a manifest with all its tags by its digest; False if it was not there.
 
         Raises Unsupported where the registry does not allow that.
         """
         step = f"deleting {name} from {repository}"
+        path = f"/v2/{repository}/manifests/{name}"
         scopes = (f"repository:{repository}:delete",)
         refusing = (403, 405, 501) if isinstance(name, Digest) else (400, 403, 405, 501)
 
-        def attempt() -> bool:
-            with self.send("DELETE", f"/v2/{repository}/manifests/{name}", scopes=scopes, step=step) as response:
-                if response.status in refusing:
-                    raise self._unsupported_error(response, step, "deleting")
-                if response.status != 404 and not is_success(response):
-                    raise self.http.refusal_of(response, step)
-                return response.status != 404
+        def attempt(attempts: Attempts) -> bool:
+            with self.send("DELETE", path, scopes=scopes, step=step, attempts=attempts) as answer:
+                if answer.status in refusing:
+                    raise self.unsupported_error(answer, step, "deleting")
+                if answer.status != 404 and not answer.is_success:
+                    raise answer.refusal()
+                return answer.status != 404
 
         return self.http.patience.run(attempt)
 
-    def _listed(self, path: str, key: str, scopes: Scopes, step: str) -> Iterator[str]:
-        """The names in a list, over all its pages."""
-        seen = set()
-        url: str | None = (first := f"{path}?n={_PAGE}")
-        while url is not None and url not in seen:
-            seen.add(url)
-            if len(seen) > _MAX_PAGES:
-                raise RegistryError(
-                    f"{self.host}: {step}: the list has more than {_MAX_PAGES} pages; it may never end."
-                )
-
-            def attempt(url: str = url) -> tuple[list[str], str | None]:
-                with self.send("GET", url, scopes=scopes, step=step) as response:
-                    if response.status == 400 and url == first:
-                        return [], path  # it gives fewer at once, by its own choice
-                    if response.status == 404 and key == "tags":
-                        raise NoSuchImage(f"{self.host}: {step}: there is no such repository.")
-                    if response.status in (404, 405, 501):
-                        raise self._unsupported_error(response, step, "listing")
-                    if response.status != 200:
-                        raise self.http.refusal_of(response, step)
-                    raw = self.http.read_content(response, MAX_JSON_SIZE, step)
-                    return self._names_in(raw, key, step), self._next(response.headers.get("Link", ""), url, step)
-
-            names, url = self.http.patience.run(attempt)
-            yield from names
-
-    def _next(self, link: str, url: str, step: str) -> str | None:
-        """The next page that a Link header names, of this registry: one behind a proxy may not know its own name."""
-        match = _NEXT.search(link)
-        if not match:
-            return None
-        parts = urlsplit(self.http.absolute_url(urljoin(self.http.base, url), match[1], step))
-        return f"{self.http.base}{parts.path}?{parts.query}"
-
-    def _names_in(self, raw: bytes, key: str, step: str) -> list[str]:
-        found: Any = json_object(raw, what=f"the answer of {self.host}").get(key)
-        if found is None:
-            return []  # as Go writes an empty list
-        if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
-            raise RegistryError(f"{self.host}: {step}: the answer is no list of {key}.")
-        return found
-
-    def _unsupported_error(self, response: urllib3.BaseHTTPResponse, step: str, what: str) -> Unsupported:
-        refusal = self.http.refusal_of(response, step)
+    def unsupported_error(self, answer: Answer, step: str, what: str) -> Unsupported:
+        """The error for something that the registry does not offer."""
         message = f"{self.host}: {step}: unsupported. The registry does not allow {what}."
-        return Unsupported(message, detail=refusal.detail, status=response.status)
+        return Unsupported(message, detail=answer.refusal().detail, status=answer.status)
 
     # -- the conversation -----------------------------------------------------------------
 
@@ -305,46 +330,75 @@ class Client:
         *,
         scopes: Scopes,
         step: str,
+        attempts: Attempts | None = None,
         body: Body = None,
-    ) -> Iterator[urllib3.BaseHTTPResponse]:
+    ) -> Iterator[Answer]:
         """The answer to one request with whatever authorization the registry wants for ``scopes``.
 
         What it refuses is renewed once. ``path`` may be a whole URL, as registries give them; to another host no
-        authorization goes. Raises RegistryError: RegistryDenied if what was renewed is refused too.
+        authorization goes. ``attempts`` are those that this is one of. Raises RegistryError: RegistryDenied if what
+        was renewed is refused too.
         """
+        attempts = attempts or Attempts(self.http.patience)
         url = self.http.absolute_url(self.http.base, path, step)
         if origin_of(url) != origin_of(self.http.base):
             self.http.check_redirect(self.http.base, url, step)
-            with self.http.send(method, url, headers or {}, body=body, step=step) as response:
-                yield response
+            with self.http.send(method, url, headers or {}, body=body, step=step, attempts=attempts) as answer:
+                yield answer
                 return
-        authorization = self._authorization.header(scopes)
+        authorization = self._authorization_for(scopes, step, attempts)
         renewals = 1 if authorization else 2  # the first only says what the registry wants
         while True:
             sent = dict(headers or {})
             if authorization:
                 sent["Authorization"] = authorization
-            with self.http.send(method, url, sent, body=body, step=step) as response:
-                renewed = self._renew(response, scopes, authorization) if renewals else None
+            with self.http.send(method, url, sent, body=body, step=step, attempts=attempts) as answer:
+                renewed = self._renew(answer, scopes, authorization, step, attempts) if renewals else None
                 if renewed is None:
-                    if response.status == 401:
-                        raise self.http.refusal_of(response, step)
-                    yield response
+                    if answer.status == 401 and not answer.is_elsewhere:
+                        raise self._denied(answer.refusal(), step, scopes)
+                    yield answer
                     return
             authorization = renewed
             renewals -= 1
 
-    def _renew(self, response: urllib3.BaseHTTPResponse, scopes: Scopes, authorization: str | None) -> str | None:
+    def _authorization_for(self, scopes: Scopes, step: str, attempts: Attempts) -> str | None:
+        try:
+            return self._authorization.header(scopes, attempts)
+        except RegistryDenied as error:
+            raise self._denied(error, step, scopes) from None
+
+    def _renew(
+        self, answer: Answer, scopes: Scopes, authorization: str | None, step: str, attempts: Attempts
+    ) -> str | None:
         """Another authorization than the one that was refused; None if none was, or there is no other."""
-        if response.status == 401:
-            wanted = ", ".join(response.headers.getlist("WWW-Authenticate"))
-            return self._authorization.renew(scopes, wanted, authorization)
-        if response.status == 403 and authorization:
-            return self._authorization.renew_expired(scopes, authorization)
+        if answer.is_elsewhere:
+            return None
+        if answer.status == 401:
+            wanted = ", ".join(answer.headers.getlist("WWW-Authenticate"))
+            try:
+                return self._authorization.renew(scopes, wanted, authorization, attempts)
+            except RegistryDenied as error:
+                raise self._denied(error, step, scopes) from None
+        if answer.status == 403 and authorization:
+            return self._authorization.renew_expired(scopes, authorization, attempts)
         return None
 
+    def _denied(self, error: RegistryError, step: str, scopes: Scopes) -> RegistryError:
+        """The error for a refusal, in words for somebody who has no credentials: the name may be wrong as well."""
+        if self.wallet.credentials() is not None:
+            return error
+        is_pull = all(scope.startswith("repository:") and scope.endswith(":pull") for scope in scopes)
+        reason = "there is no such image, or it needs a login" if is_pull else "it needs a login"
+        return RegistryDenied(
+            f"{self.host}: {step}: {reason}. {'Check the name, or log' if is_pull else 'Log'} in: docker login "
+            f"{self.host}.",
+            detail="\n".join(filter(None, (error.message, error.detail))),
+            status=error.status,
+        )
+
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self.http.close()
 
     def _checked_digest(self, raw: bytes, claimed: Digest | None) -> Digest:
@@ -361,10 +415,14 @@ def pull_scopes(repository: str) -> Scopes:
     return (f"repository:{repository}:pull",)
 
 
-def _digest(text: str | None) -> Digest | None:
-    """The digest in a header; None where there is none that can be computed here."""
+def _written(repository: str, name: str | Digest) -> str:
+    return f"{repository}{'@' if isinstance(name, Digest) else ':'}{name}"
+
+
+def _digest_in(answer: Answer) -> Digest | None:
+    """The digest that an answer says; None where there is none that can be computed here."""
     try:
-        digest = Digest.parse(text or "")
+        digest = Digest.parse(answer.headers.get("Docker-Content-Digest", "")[:200])
     except BadReference:
         return None
     return digest if digest.algorithm in HASHES else None

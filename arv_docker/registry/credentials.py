@@ -9,22 +9,25 @@ writes: no login is left in anybody's configuration.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
+import logging
 import os
 import re
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import BadSettings, RegistryDenied
+from ..errors import BadSettings, RegistryDenied, UsageError
 from ..local.settings import command_environment, home_folder, user_folder
 from ..model.image import parsed_time
 from ..model.reference import DEFAULT_REGISTRY
+
+log = logging.getLogger(__name__)
 
 Kind = Literal["password", "identity", "bearer"]
 
@@ -44,6 +47,8 @@ _MAX_SAID = 4000
 #: Where Podman logs in a user who has no session of his own, such as root.
 _SESSIONS = Path("/run/containers")
 _HELPER = re.compile(r"[A-Za-z0-9_.-]+")
+#: Warnings that were given.
+_WARNED: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,21 +196,66 @@ def helper_provider(program: str, server: str) -> Provider:
     return provider
 
 
-def configured_provider(host: str, repository: str = "") -> Provider:
-    """What the configuration of Podman and Docker says for a registry, read anew each time it is asked.
+@dataclass(frozen=True, slots=True)
+class Logins:
+    """The places where Docker and Podman keep credentials. Without arguments: none.
 
-    The first file that knows the registry wins: ``$REGISTRY_AUTH_FILE``, Podman's
-    ``auth.json`` of this session and of the user, Docker's ``config.json``. A key may be more than a
-    registry: ``HOST/NAMESPACE/REPOSITORY``, the longest that fits. The provider raises BadSettings for a file
-    that cannot be read.
+    ``files`` are looked at in their order; one that is not there is empty. ``inline`` is the text of
+    ``DOCKER_AUTH_CONFIG``, which goes before them.
+    """
+
+    files: tuple[Path, ...] = ()
+    inline: str = field(default="", repr=False)
+
+    @classmethod
+    def of_user(cls, environment: Mapping[str, str]) -> Logins:
+        """Those of an environment: ``$REGISTRY_AUTH_FILE`` alone if it is set, else ``$DOCKER_AUTH_CONFIG``, Podman's
+        ``auth.json`` of this session and of the user, and Docker's ``config.json``."""
+        if named := environment.get("REGISTRY_AUTH_FILE"):
+            return cls((Path(named),))
+        session = environment.get("XDG_RUNTIME_DIR", "")
+        return cls(
+            (
+                Path(session) / "containers" / "auth.json"
+                if session.startswith("/")
+                else _SESSIONS / f"{os.getuid()}/auth.json",
+                user_folder("XDG_CONFIG_HOME", ".config") / "containers" / "auth.json",
+                Path(environment.get("DOCKER_CONFIG") or home_folder() / ".docker") / "config.json",
+            ),
+            environment.get("DOCKER_AUTH_CONFIG", ""),
+        )
+
+    @classmethod
+    def of_file(cls, file: Path) -> Logins:
+        """Those of one file, which a user names. Raises UsageError if it is not there."""
+        if not file.is_file():
+            raise UsageError(f"{file}, which should hold credentials, is not there.")
+        return cls((file,))
+
+    def documents(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Each place that can be read, by its name, and the JSON object in it; of others a warning is logged."""
+        if self.inline:
+            with _warnings():
+                yield "DOCKER_AUTH_CONFIG", _parse_object(self.inline, "DOCKER_AUTH_CONFIG")
+        for file in self.files:
+            with _warnings():
+                yield str(file), config_in(file)
+
+
+def configured_provider(host: str, repository: str = "", logins: Logins | None = None) -> Provider:
+    """A provider of what the configuration of Podman and Docker says for a registry, read anew each time.
+
+    The first of ``logins`` that knows the registry wins, those of this user's environment if none are given. A key may
+    be more than a registry: ``HOST/NAMESPACE/REPOSITORY``, the longest that fits. A place that cannot be read, and a
+    helper that is missing or fails, is a warning: the registry may let everybody in, and says so if it does not.
     """
 
     def provider() -> Credentials | None:
-        for file in config_files():
-            document = config_in(file)
-            for key in _keys_of(host, repository):
-                if (found := _credentials_in(document, key, file)) is not None:
-                    return found
+        for place, document in (Logins.of_user(os.environ) if logins is None else logins).documents():
+            with _warnings():
+                for key in _keys_of(host, repository, document):
+                    if (found := _credentials_in(document, key, place)) is not None:
+                        return found
         return None
 
     return provider
@@ -215,31 +265,33 @@ def configured_provider(host: str, repository: str = "") -> Provider:
 
 
 def config_files() -> Iterator[Path]:
-    """Where Podman and Docker may keep credentials, in the order in which they are looked at."""
-    if named := os.environ.get("REGISTRY_AUTH_FILE"):
-        yield Path(named)
-        return
-    session = os.environ.get("XDG_RUNTIME_DIR", "")
-    yield (
-        Path(session) / "containers" / "auth.json"
-        if session.startswith("/")
-        else _SESSIONS / f"{os.getuid()}/auth.json"
-    )
-    yield user_folder("XDG_CONFIG_HOME", ".config") / "containers" / "auth.json"
-    yield Path(os.environ.get("DOCKER_CONFIG") or home_folder() / ".docker") / "config.json"
+    """The files in which Podman and Docker may keep credentials, in the order in which they are looked at."""
+    yield from Logins.of_user(os.environ).files
 
 
 def config_in(file: Path) -> dict[str, Any]:
     """The JSON object in a file, empty where there is no file; raises BadSettings where it cannot be read."""
     try:
         return _parse_object(file.read_text(), str(file))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise BadSettings(f"{file} cannot be read: {error}.") from None
 
 
-def _keys_of(host: str, repository: str) -> Iterator[str]:
+@contextmanager
+def _warnings() -> Iterator[None]:
+    """Make of what is wrong with one place a warning. It is said once, however often the place is looked at."""
+    try:
+        yield
+    except (BadSettings, RegistryDenied) as error:
+        if error.message not in _WARNED:
+            _WARNED.add(error.message)
+            log.warning("%s Going on without credentials from there.", error.message)
+
+
+def _keys_of(host: str, repository: str, document: Mapping[str, Any]) -> Iterator[str]:
+    """The keys under which a configuration may have a registry, best first: of parts of it, of all, of a URL of it."""
     parts = [host, *filter(None, repository.split("/"))]
     for length in range(len(parts), 0, -1):
         yield "/".join(parts[:length])
@@ -247,17 +299,24 @@ def _keys_of(host: str, repository: str) -> Iterator[str]:
     if host == DEFAULT_REGISTRY:
         yield from (HUB_KEY, "index.docker.io")
         hosts += ["index.docker.io", "registry-1.docker.io"]
-    for name in hosts:
-        for scheme in ("https", "http"):
-            yield from (f"{scheme}://{name}{end}" for end in ("", "/", "/v1/", "/v2/", "/v1", "/v2"))
+    auths, helpers = document.get("auths"), document.get("credHelpers")
+    for keys in (auths, helpers):
+        for key in keys if isinstance(keys, dict) else ():
+            if key not in hosts and _host_in(key) in hosts:
+                yield key
 
 
-def _credentials_in(document: Mapping[str, Any], key: str, file: Path) -> Credentials | None:
+def _host_in(key: str) -> str:
+    """The registry that a key of Docker's is about, which may be a URL of any depth."""
+    return key.removeprefix("http://").removeprefix("https://").partition("/")[0]
+
+
+def _credentials_in(document: Mapping[str, Any], key: str, place: str) -> Credentials | None:
     helpers, auths = document.get("credHelpers"), document.get("auths")
-    if isinstance(helpers, dict) and isinstance(named := helpers.get(key), str):
+    if isinstance(helpers, dict) and isinstance(named := helpers.get(key), str) and named:
         return helper_provider(named, key)()
     entry = auths.get(key) if isinstance(auths, dict) else None
-    if isinstance(entry, dict) and (found := _credentials_in_entry(entry, key, file)) is not None:
+    if isinstance(entry, dict) and (found := _credentials_in_entry(entry, key, place)) is not None:
         return found
     store = document.get("credsStore")
     # A store is asked by the names under which Docker logs in, not by every folder of a repository.
@@ -266,16 +325,20 @@ def _credentials_in(document: Mapping[str, Any], key: str, file: Path) -> Creden
     return None
 
 
-def _credentials_in_entry(entry: Mapping[str, Any], key: str, file: Path) -> Credentials | None:
+def _credentials_in_entry(entry: Mapping[str, Any], key: str, place: str) -> Credentials | None:
     texts: dict[str, str] = {name: value for name, value in entry.items() if isinstance(value, str) and value}
     if "registrytoken" in texts:
         return Credentials("", texts["registrytoken"], "bearer")
     username, secret = texts.get("username", ""), texts.get("password", "")
     if "auth" in texts:
         try:
-            username, _, secret = base64.b64decode(texts["auth"], validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            raise BadSettings(f"{file}: what it holds for {key} is not base64 of NAME:PASSWORD.") from None
+            # Wrapped, or with an end of line, as `base64` writes it: Docker's decoder leaves those out.
+            encoded = re.sub(r"[\r\n]", "", texts["auth"]).strip()
+            username, colon, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
+        except (ValueError, UnicodeDecodeError):
+            colon = ""
+        if not colon:
+            raise BadSettings(f"{place}: the entry for {key} is not base64 of NAME:PASSWORD.")
         secret = secret.strip("\0")
     if "identitytoken" in texts:
         return Credentials(username, texts["identitytoken"], "identity")

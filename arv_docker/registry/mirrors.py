@@ -36,6 +36,11 @@ def repository_of(reference: Reference) -> str:
 
 
 def _place_at(text: str, repository: str) -> Place:
+    if "@" in text:
+        raise BadSettings(
+            f"{MIRRORS}: a mirror has a name or a password in its address, where they do not belong. Log in there "
+            "(docker login HOST, or a file auth.json), and write HOST[:PORT][/FOLDER] alone."
+        )
     try:
         parsed = Reference.parse(f"{text.rstrip('/')}/{repository}")
     except BadReference as error:

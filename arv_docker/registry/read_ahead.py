@@ -8,7 +8,7 @@ import threading
 from contextlib import closing
 
 from ..local.background import future_of
-from .blob import BlobReader
+from .blob import ReadableBlob
 
 #: Bytes that are read at once, and how many such pieces wait.
 _PIECE = 512 << 10
@@ -18,7 +18,7 @@ _WAITING = 32
 class ReadAhead:
     """A blob's bytes, read by a thread that begins at once. At most 16 MiB wait. Errors come up where they happened."""
 
-    def __init__(self, blob: BlobReader) -> None:
+    def __init__(self, blob: ReadableBlob) -> None:
         """The thread closes ``blob`` when it ends."""
         self._blob = blob
         self._pieces: queue.Queue[bytes | BaseException] = queue.Queue(_WAITING)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future
 from concurrent.futures import wait as wait_for
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,12 +17,12 @@ from urllib.parse import urlencode
 from ..errors import RegistryError
 from ..local.background import future_of
 from ..model.image import Descriptor, Digest
+from .answer import Answer
 from .authorization import Scopes
-from .http import is_success
+from .http import Body
+from .patience import Attempts
 
 if TYPE_CHECKING:
-    import urllib3
-
     from .client import Client
 
 #: Bytes that are handed to a connection at once.
@@ -35,8 +36,12 @@ _TOO_LARGE = 413
 _BUSY = 429
 #: How a registry refuses a further part of a blob if it knows no parts, or has lost the first.
 _NO_PARTS = (400, 404, 405, 416, 501)
+#: How it says that it has no such upload, or not as far as we thought.
+_FORGOTTEN = (404, 416)
+#: And what it says of an upload that has other bytes than we think: DIGEST_INVALID among them.
+_STATE_UNKNOWN = (400, 404, 409, 416, 422)
 
-_RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
+_RANGE = re.compile(r"(?:bytes[= ])?0-(\d{1,18})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,27 +91,30 @@ class Upload:
         self._repository = repository
         self._blob = blob
         self._step = f"pushing {blob.descriptor.digest} to {repository}"
+        self._attempts = Attempts(client.http.patience)
         self._location: str | None = None
         self._offset = 0
         self._part_size = blob.descriptor.size
         self._is_split = False
+        self._is_resumed = False
         self._must_split = False
         self._may_split = True
         self._beginnings = 0
         self.bytes_sent = 0
 
     def run(self) -> None:
-        """Has the registry have the blob, unless it has it already.
+        """Have the registry have the blob, unless it has it already.
 
         Raises RegistryError, after as many failures in a row as the client's patience allows.
         """
         if self._client.has_blob(self._repository, self._blob.descriptor.digest):
             return
-        patience = self._client.http.patience
-        failures, progress = 0, 0
+        progress = 0
         while True:
             try:
-                if self._location is not None and failures:
+                if self._attempts.failures and self._answer_was_lost():
+                    return
+                if self._location is not None and self._attempts.failures:
                     self._ask_offset()
                 if self._location is None:
                     self._begin_upload()
@@ -116,17 +124,27 @@ class Upload:
                 failed = error
             if self._in_another_way(failed):
                 continue
-            failures = 1 if self._offset > progress else failures + 1
+            if self._offset > progress:
+                self._attempts.restart()
             progress = max(progress, self._offset)
-            if failures >= patience.tries:
-                raise failed
-            patience.wait(failed, failures)
-            if self._answer_was_lost():
-                return
-            if failures > 1 and failed.status != _BUSY and self._may_split:
+            self._attempts.wait_after(failed)
+            if self._attempts.failures > 1 and failed.status != _BUSY and self._may_split:
                 self._take_less()
 
     # -- steps ---------------------------------------------------------------------------
+
+    @contextmanager
+    def _send(self, method: str, url: str, headers: dict[str, str], body: Body = None) -> Iterator[Answer]:
+        with self._client.send(
+            method,
+            url,
+            headers,
+            scopes=push_scopes(self._repository),
+            step=self._step,
+            body=body,
+            attempts=self._attempts,
+        ) as answer:
+            yield answer
 
     def _begin_upload(self) -> None:
         self._beginnings += 1
@@ -135,34 +153,35 @@ class Upload:
                 f"{self._client.host}: {self._step}: the registry forgets what was sent, again and again."
             )
         path = f"/v2/{self._repository}/blobs/uploads/"
-        with self._client.send(
-            "POST", path, {"Content-Length": "0"}, scopes=push_scopes(self._repository), step=self._step
-        ) as response:
-            if not is_success(response) or not response.headers.get("Location"):
-                raise self._client.http.refusal_of(response, self._step)
-            self._note_location(path, response)
+        with self._send("POST", path, {"Content-Length": "0"}) as answer:
+            if not answer.is_success or not answer.headers.get("Location"):
+                raise answer.refusal()
+            self._note_location(path, answer)
         self._offset = 0
+        self._is_resumed = False
         self._is_split = self._part_size < self._blob.descriptor.size
 
     def _ask_offset(self) -> None:
-        """Asks how much arrived; a registry that does not know, or takes no parts, gets it anew."""
+        """Ask how much arrived. Where that is not known for sure, or the registry takes no parts, begin anew: bytes
+        that came too often make another blob."""
         asked = self._location
         assert asked is not None
         if not self._may_split:
             self._location = None
             return
-        with self._client.send("GET", asked, scopes=push_scopes(self._repository), step=self._step) as response:
-            if response.status != 204:
+        with self._send("GET", asked, {}) as answer:
+            arrived = self._offset_in(answer.headers.get("Range", "")) if answer.status == 204 else 0
+            if not arrived:
                 self._location = None
                 return
-            self._note_location(asked, response)
-            self._offset = self._offset_in(response.headers.get("Range", ""))
-            self._is_split = True
+            self._note_location(asked, answer)
+        self._offset = arrived
+        self._is_resumed = self._is_split = True
 
-    def _note_location(self, asked: str, response: urllib3.BaseHTTPResponse) -> None:
-        """Goes on where the answer to a request to ``asked`` says, which may be anywhere."""
+    def _note_location(self, asked: str, answer: Answer) -> None:
+        """Go on where the answer to a request to ``asked`` says, which may be anywhere."""
         base = self._client.http.absolute_url(self._client.http.base, asked, self._step)
-        self._location = self._client.http.absolute_url(base, response.headers.get("Location") or base, self._step)
+        self._location = self._client.http.absolute_url(base, answer.headers.get("Location") or base, self._step)
 
     def _send_all(self) -> None:
         size = self._blob.descriptor.size
@@ -178,47 +197,54 @@ class Upload:
 
     def _send_request(self, method: str, url: str, headers: dict[str, str], part: Part | None) -> int:
         body = _CountedBody(part, self) if part else None
-        with self._client.send(
-            method, url, headers, scopes=push_scopes(self._repository), step=self._step, body=body
-        ) as response:
-            if not is_success(response):
-                raise self._client.http.refusal_of(response, self._step)
+        with self._send(method, url, headers, body) as answer:
+            if not answer.is_success:
+                raise answer.refusal()
             if part:
-                self._note_location(url, response)
+                self._note_location(url, answer)
             return part.end if part else self._offset
+
+    def count_sent(self, count: int) -> None:
+        """Note that so many bytes were handed to the network."""
+        self.bytes_sent += count
+        self._attempts.keep_alive()
 
     # -- after a failure ------------------------------------------------------------------
 
     def _in_another_way(self, error: RegistryError) -> bool:
-        """Whether to go on at once after a refusal: in smaller parts, whole, or from the beginning."""
+        """Tell if it goes on at once after a refusal: in smaller parts, whole, or from the beginning."""
         if error.status == _TOO_LARGE and self._part_size > _LEAST:
             self._must_split = True
             self._take_less()
         elif error.status in _NO_PARTS and not self._must_split and self._sent_part(error):
             self._may_split = False
             self._part_size = self._blob.descriptor.size
-        elif error.status not in (404, 416) or self._location is None:
-            return False  # of those two: the upload is forgotten, or not as far as we thought
+        elif error.status not in _STATE_UNKNOWN or self._location is None:
+            return False
+        elif error.status not in _FORGOTTEN and not self._is_resumed:
+            return False  # else the registry may have told us too much, or too little
         self._location = None
+        self._is_resumed = False
         return True
 
     def _sent_part(self, error: RegistryError) -> bool:
-        """Whether what was refused was a part of the blob: one of several, or the rest after a break."""
+        """Tell if a part of the blob was refused: one of several, or the rest after a break."""
         size = self._blob.descriptor.size
-        return self._part_size < size or (error.status not in (404, 416) and 0 < self._offset < size)
+        return self._part_size < size or (error.status not in _FORGOTTEN and 0 < self._offset < size)
 
     def _take_less(self) -> None:
         """From now on a request carries less."""
         self._part_size = max(_LEAST, min(self._part_size, _MUCH) // 4)
 
     def _answer_was_lost(self) -> bool:
-        """Whether the blob is there after all: the registry's last word may have got lost."""
-        return self._offset == self._blob.descriptor.size and self._client.has_blob(
-            self._repository, self._blob.descriptor.digest
+        """Tell if the blob is there after all: the registry's last word may have got lost."""
+        return self._offset == self._blob.descriptor.size and self._client.look_for_blob(
+            self._repository, self._blob.descriptor.digest, self._attempts
         )
 
     def _offset_in(self, text: str) -> int:
-        match = _RANGE.fullmatch(text)
+        """The bytes that arrived by a ``Range`` header; 0 if it does not say, or says more than there are."""
+        match = _RANGE.fullmatch(text.strip())
         arrived = int(match[1]) + 1 if match else 0
         return arrived if 1 < arrived <= self._blob.descriptor.size else 0  # "0-0" is what nothing is called
 
@@ -233,7 +259,7 @@ class _CountedBody:
     def __iter__(self) -> Iterator[bytes]:
         for content in self._part:
             yield content
-            self._upload.bytes_sent += len(content)
+            self._upload.count_sent(len(content))
 
 
 def push_scopes(repository: str) -> Scopes:

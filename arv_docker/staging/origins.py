@@ -25,6 +25,8 @@ from ..local.progress import Progress
 from ..local.settings import settings
 from ..model.image import Digest, Platform
 from ..model.reference import ImageId, Reference
+from ..registry.access import Access
+from ..registry.credentials import Provider
 from ..transports import OpenedImage
 from ..transports.registry import RegistrySource
 from ..transports.saved import SavedSource
@@ -143,10 +145,20 @@ class FromEngine:
 class FromRegistry:
     """The image's registry, with no engine."""
 
-    def __init__(self, progress: Progress, *, insecure: bool = False) -> None:
-        """``insecure`` allows a registry on this machine to be asked without TLS."""
+    def __init__(
+        self,
+        progress: Progress,
+        *,
+        insecure: bool = False,
+        provider: Provider | None = None,
+        access: Access | None = None,
+    ) -> None:
+        """``insecure`` allows a registry on this machine to be asked without TLS. ``provider`` gives credentials, and
+        ``access`` says how this user gets to registries; None for what is configured."""
         self._progress = progress
         self._insecure = insecure
+        self._provider = provider
+        self._access = access
 
     def find(self, wanted: WantedImage, *, force: bool) -> FoundImage:  # noqa: ARG002 -- a registry is asked in any case
         """The image by the digest that is known of it; else by its name."""
@@ -166,7 +178,14 @@ class FromRegistry:
         return FoundImage("registry", image_id, self._source(exact, platform).open, (exact.canonical,), digests)
 
     def _source(self, name: Reference, platform: Platform | None) -> RegistrySource:
-        return RegistrySource(name, platform, insecure=self._insecure, progress=self._progress)
+        return RegistrySource(
+            name,
+            platform,
+            insecure=self._insecure,
+            provider=self._provider,
+            access=self._access,
+            progress=self._progress,
+        )
 
 
 def usual_origins(progress: Progress) -> Sequence[Origin]:

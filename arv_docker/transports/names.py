@@ -19,6 +19,8 @@ from ..errors import ArvDockerError, UsageError
 from ..local.progress import Progress, Silent
 from ..model.image import Platform
 from ..model.reference import Reference
+from ..registry.access import Access
+from ..registry.credentials import Provider
 from . import Destination, Source
 from .completed import completed_destination, completed_source
 
@@ -61,13 +63,16 @@ def trust_in_user(cluster: Cluster) -> Trust:
 class Choice:
     """What else may say which image is meant. ``platform``: which of several (None: this machine's).
 
-    ``insecure`` allows a registry on this machine to be asked without TLS. ``progress`` is told of
-    what takes long before the first layer comes. ``clusters`` gives the cluster of a name, and the usual one of None;
+    ``insecure`` allows a registry on this machine to be asked without TLS. ``credentials`` are for a registry, and
+    ``access`` says how this user gets to one; None for what is configured. ``progress`` is told of what takes long
+    before the first layer comes. ``clusters`` gives the cluster of a name, and the usual one of None;
     ``trust`` says whose word is taken there.
     """
 
     platform: Platform | None = None
     insecure: bool = False
+    credentials: Provider | None = field(default=None, compare=False, repr=False)
+    access: Access | None = field(default=None, compare=False, repr=False)
     progress: Progress = field(default_factory=Silent, compare=False)
     clusters: Callable[[str | None], AbstractContextManager[Cluster]] = field(
         default=configured_cluster, compare=False, repr=False

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,18 +15,28 @@ from typing import IO
 from ..archive import canonical
 from ..archive.codecs.gzip import compressed
 from ..archive.layer import CHUNK, Layer
-from ..errors import BadArchive, UsageError
+from ..errors import BadArchive, RegistryError, UsageError
 from ..local.disk import disk_errors
 from ..local.progress import Advance
 from ..model.image import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Digest
 from ..model.reference import Reference
-from ..registry.client import Client
+from ..registry.client import DOCKER_MANIFEST, Client
 from ..registry.mirrors import repository_of
 from ..registry.upload import Blob, Uploads
 from ..store import tarballs
 from ..store.layer_index import KnownBlobs
 from . import OpenedImage, can_seek, known_layers
 from .local import learned, named
+
+log = logging.getLogger(__name__)
+
+#: How registries refuse a manifest of a form that they do not know: Quay, Nexus, Artifactory and Amazon's once.
+_NO_OCI = (400, 404, 405, 406, 415, 422)
+_DOCKER_TYPES = {
+    OCI_CONFIG: "application/vnd.docker.container.image.v1+json",
+    OCI_LAYER: "application/vnd.docker.image.rootfs.diff.tar",
+    f"{OCI_LAYER}+gzip": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+}
 
 #: A compressed layer beyond this many bytes waits on disk, in a file without a name.
 _IN_MEMORY = 32 << 20
@@ -92,6 +104,16 @@ class Repository:
         return found is not None and self.client.has_blob(self.name, found.digest)
 
 
+def docker_manifest(oci: bytes) -> bytes:
+    """An OCI manifest in Docker's form, schema 2: the same config and layers by Docker's names for their types."""
+    document = json.loads(oci)
+    described = (document["config"], *document["layers"])
+    for descriptor in described:
+        descriptor["mediaType"] = _DOCKER_TYPES[descriptor["mediaType"]]
+    document["mediaType"] = DOCKER_MANIFEST
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
 class _Push:
     """One image on its way into one repository."""
 
@@ -117,10 +139,33 @@ class _Push:
         blob = Blob.of(config.raw, OCI_CONFIG)
         self._uploads.begin(partial(self._client.push, self._repository.name, blob))
         sent = self._uploads.finish()
-        digest = self._client.put_manifest(self._repository.name, tag, manifest, OCI_MANIFEST)
+        digest = self._put_manifest(tag, manifest)
         for diff_id in config.distinct_diff_ids:
             self._repository.note(diff_id, self._layers[diff_id])
         return PushResult(reference, config.digest, digest, sent)
+
+    def _put_manifest(self, tag: str, manifest: bytes) -> Digest:
+        """Give the image its name; in Docker's form in a registry that knows no other."""
+        try:
+            return self._client.put_manifest(self._repository.name, tag, manifest, OCI_MANIFEST)
+        except RegistryError as error:
+            if error.status not in _NO_OCI:
+                raise
+            refused = error
+        log.debug("%s", refused.message)
+        try:
+            digest = self._client.put_manifest(self._repository.name, tag, docker_manifest(manifest), DOCKER_MANIFEST)
+        except RegistryError as error:
+            raise refused if error.status in _NO_OCI else error from None
+        log.warning(
+            "%s refuses OCI manifests (status %s): %s:%s has one of Docker's form there (schema 2), %s.",
+            self._client.host,
+            refused.status,
+            self._repository.name,
+            tag,
+            digest,
+        )
+        return digest
 
     def _find_layers(self, diff_ids: Sequence[Digest], sizes: Mapping[Digest, int]) -> None:
         """Finds the layers that the repository has, or gets from another one of the registry."""

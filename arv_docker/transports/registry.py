@@ -6,24 +6,28 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 
 from ..archive.codecs.decompression import MAGIC_LENGTH, Decompressed, kind_of
 from ..archive.layer import Layer
 from ..archive.opened_image import OpenedImage
-from ..errors import LayerCountMismatch, NoSuchImage, NotAnImage, RegistryError
+from ..errors import LayerCountMismatch, NoSuchImage, NotAnImage
 from ..local.progress import Advance, Progress, Silent, size_text
 from ..local.settings import settings
 from ..model.image import Config, Descriptor, Digest, Platform
-from ..model.manifest import Index, Listed, Manifest, chosen, images_of, parse, suits
+from ..model.manifest import Index, Listed, Manifest, chosen, images_of, suits
 from ..model.reference import Reference
+from ..registry.access import Access
 from ..registry.client import Client, Document
 from ..registry.credentials import Provider, configured_provider
-from ..registry.http import Patience, host_name, is_local
+from ..registry.http import host_name, is_local
 from ..registry.mirrors import Place, places, repository_of
+from ..registry.patience import Patience
+from ..registry.pulling import RepositoryReader
 from ..registry.read_ahead import ReadAhead
+from ..store.tarballs import cache_folder
 from . import Destination, Openable, Source
 from .local import learned
 from .names import Choice
@@ -35,13 +39,24 @@ _AT_ONCE = 3
 
 def source(rest: str, choice: Choice) -> RegistrySource:
     """``//NAME[:TAG][@DIGEST]``."""
-    reference = Reference.parse(f"docker:{rest}")
-    return RegistrySource(reference, choice.platform, insecure=choice.insecure, progress=choice.progress)
+    return RegistrySource(
+        Reference.parse(f"docker:{rest}"),
+        choice.platform,
+        insecure=choice.insecure,
+        provider=choice.credentials,
+        access=choice.access,
+        progress=choice.progress,
+    )
 
 
 def destination(rest: str, choice: Choice) -> RegistryDestination:
     """``//NAME[:TAG]``."""
-    return RegistryDestination(Reference.parse(f"docker:{rest}"), insecure=choice.insecure)
+    return RegistryDestination(
+        Reference.parse(f"docker:{rest}"),
+        insecure=choice.insecure,
+        provider=choice.credentials,
+        access=choice.access,
+    )
 
 
 class RegistryImage(OpenedImage):
@@ -52,13 +67,12 @@ class RegistryImage(OpenedImage):
     diff_id. ``bytes_received`` counts the bytes of layers that came over the network.
     """
 
-    def __init__(self, client: Client, repository: str, manifest: Manifest, digests: tuple[Digest, ...]) -> None:
+    def __init__(self, reader: RepositoryReader, manifest: Manifest, digests: tuple[Digest, ...]) -> None:
         """Reads the config; raises RegistryError, LayerCountMismatch, and what ``Config.parse`` refuses."""
-        self._client = client
-        self._repository = repository
-        self.host = client.host
+        self._reader = reader
+        self.host = reader.host
         self.digests = digests
-        self._config = Config.parse(client.read_document(repository, manifest.config))
+        self._config = Config.parse(reader.read_document(manifest.config))
         if len(manifest.layers) != len(self.config.diff_ids):
             raise LayerCountMismatch(
                 f"the manifest lists {len(manifest.layers)} layers and the image's config "
@@ -87,33 +101,32 @@ class RegistryImage(OpenedImage):
         belong together is remembered.
         """
         table = learned()
-        wanted = iter([it for it in self._stored.items() if it[0] not in skip])
-        ahead: deque[tuple[Digest, Descriptor, ReadAhead]] = deque()
+        wanted = iter([pair for pair in self.compressed.items() if pair[0] not in skip])
+        waiting: deque[tuple[Digest, Descriptor, ReadAhead]] = deque()
         try:
             while True:
-                for diff_id, descriptor in islice(wanted, _AT_ONCE - len(ahead)):
-                    blob = self._client.blob(self._repository, descriptor)
-                    ahead.append((diff_id, descriptor, ReadAhead(blob)))
-                if not ahead:
+                for diff_id, descriptor in islice(wanted, _AT_ONCE - len(waiting)):
+                    waiting.append((diff_id, descriptor, ReadAhead(self._reader.blob(descriptor))))
+                if not waiting:
                     return
-                diff_id, descriptor, reader = ahead[0]
-                layer = _layer(reader, diff_id, descriptor)
+                diff_id, descriptor, ahead = waiting[0]
+                layer = _layer(ahead, diff_id, descriptor)
                 yield layer
-                self.bytes_received += reader.bytes_received
+                self.bytes_received += ahead.bytes_received
                 if layer.diff_id == diff_id:  # read to its end
                     table.note(diff_id, layer.position, None if descriptor.digest == diff_id else descriptor.digest)
-                ahead.popleft()
+                waiting.popleft()
         finally:
-            for *_, reader in ahead:
-                reader.close()
+            for *_, ahead in waiting:
+                ahead.close()
 
 
 @dataclass(frozen=True, slots=True)
 class RegistrySource(Source):
     """An image of a registry by its name. ``platform`` says which of several, None: this machine's.
 
-    ``provider`` gives credentials for the registry itself; those of Docker's and Podman's configuration unless given,
-    which the mirrors have in any case. ``mirrors`` are those of the settings unless given. ``progress`` is told of
+    ``provider`` gives credentials for the registry itself; those of ``access`` unless given, which the mirrors have in
+    any case. ``access`` is this user's and ``mirrors`` those of the settings unless given. ``progress`` is told of
     a registry that takes long to answer, and of how many bytes of layers came from it.
     """
 
@@ -121,6 +134,7 @@ class RegistrySource(Source):
     platform: Platform | None = None
     insecure: bool = field(default=False, kw_only=True)
     provider: Provider | None = field(default=None, kw_only=True, repr=False)
+    access: Access | None = field(default=None, kw_only=True, repr=False)
     mirrors: Mapping[str, Sequence[str]] | None = field(default=None, kw_only=True)
     patience: Patience | None = field(default=None, kw_only=True, repr=False)
     progress: Progress = field(default_factory=Silent, kw_only=True, repr=False)
@@ -145,75 +159,125 @@ class RegistrySource(Source):
 
     @contextmanager
     def _open_image(self) -> Iterator[RegistryImage]:
-        with self._open_name() as (client, repository, document):
-            what = f"{client.host}/{repository}"
-            parsed = parse(document.raw, what=what)
-            digests: tuple[Digest, ...] = (document.digest,)
+        with self._open_name() as (reader, document, parsed):
             if isinstance(parsed, Index):
-                listed = chosen(_images(client, repository, parsed), self.platform, what=str(self.reference))
-                parsed = _manifest(client, repository, listed.descriptor)
-                digests = (listed.descriptor.digest, document.digest)
-            image = RegistryImage(client, repository, parsed, digests)
-            if len(digests) == 1 and self.platform is not None and not suits(image.config.platform, self.platform):
+                listed = chosen(
+                    self._entries_of(reader, parsed),
+                    self.platform,
+                    what=str(self.reference),
+                    look=partial(self._seen, reader),
+                )
+                manifest = self._listed_manifest(reader, listed.descriptor)
+                yield RegistryImage(reader, manifest, (listed.descriptor.digest, document.digest))
+                return
+            image = RegistryImage(reader, parsed, (document.digest,))
+            if self.platform and not suits(image.config.platform, self.platform):
                 raise NoSuchImage(f"{self.reference} is an image for {image.config.platform}, not {self.platform}.")
             yield image
 
     @contextmanager
     def platforms(self) -> Iterator[Iterator[Openable]]:
         """The image for each of its platforms; raises what ``open`` does."""
-        with self._open_name() as (client, repository, document):
-            parsed = parse(document.raw, what=f"{client.host}/{repository}")
+        with self._open_name() as (reader, document, parsed):
 
-            def opened(listed: Listed) -> RegistryImage:
-                manifest = _manifest(client, repository, listed.descriptor)
-                return RegistryImage(client, repository, manifest, (listed.descriptor.digest, document.digest))
+            def open_listed(listed: Listed) -> RegistryImage:
+                manifest = self._listed_manifest(reader, listed.descriptor)
+                return RegistryImage(reader, manifest, (listed.descriptor.digest, document.digest))
 
             if isinstance(parsed, Index):
-                listed = list(_images(client, repository, parsed))
+                listed = list(self._images_in(reader, parsed))
                 yield (
-                    (f"{self.reference} ({it.platform or 'unknown platform'})", partial(opened, it)) for it in listed
+                    (f"{self.reference} ({image.platform or 'unknown platform'})", partial(open_listed, image))
+                    for image in listed
                 )
             else:
-                only = partial(RegistryImage, client, repository, parsed, (document.digest,))
-                yield iter([(str(self.reference), only)])
+                yield iter([(str(self.reference), partial(RegistryImage, reader, parsed, (document.digest,)))])
 
     def images(self) -> list[Listed]:
         """Every image that the name stands for, one a platform; raises what ``open`` does."""
-        with self._open_name() as (client, repository, document):
-            parsed = parse(document.raw, what=f"{client.host}/{repository}")
+        with self._open_name() as (reader, document, parsed):
             if isinstance(parsed, Index):
-                return list(_images(client, repository, parsed))
-            image = RegistryImage(client, repository, parsed, (document.digest,))
+                return list(self._images_in(reader, parsed))
+            image = RegistryImage(reader, parsed, (document.digest,))
             descriptor = Descriptor(document.media_type, document.digest, len(document.raw))
             return [Listed(descriptor, image.config.platform)]
 
     @contextmanager
-    def _open_name(self) -> Iterator[tuple[Client, str, Document]]:
-        """The first place that has the name. A mirror that has it not, or cannot be asked, is passed over."""
+    def _open_name(self) -> Iterator[tuple[RepositoryReader, Document, Manifest | Index]]:
+        """The repository, and the manifest or index of the name in it."""
+        access = self.access or Access.of_user()
         mirrors = settings().mirrors if self.mirrors is None else self.mirrors
         *others, last = places(self.reference, mirrors)
-        for place in others:
-            with closing(self._client(place, configured_provider(place.host, place.repository))) as client:
-                try:
-                    document = self._document(client, place)
-                except (NoSuchImage, RegistryError):
-                    continue
-                yield client, place.repository, document
-                return
-        provider = self.provider or configured_provider(last.host, last.repository)
-        with closing(self._client(last, provider)) as client:
-            yield client, last.repository, self._document(client, last)
+        reader = RepositoryReader(
+            [(place, self._mirror_client(place, access)) for place in others],
+            last,
+            lambda: self._registry_client(last, access),
+            cache_folder,
+        )
+        with closing(reader):
+            name = self.reference.digest or self.reference.tag
+            assert name is not None
+            yield (reader, *reader.manifest(name))
 
-    def _client(self, place: Place, provider: Provider) -> Client:
-        """``insecure`` is for the places on this machine; a registry elsewhere refuses it, a mirror does without."""
-        mirror = place.host != self.reference.registry
-        insecure = self.insecure and not (mirror and not is_local(host_name(place.host)))
-        return Client(place.host, provider, insecure=insecure, patience=self.patience)
+    def _registry_client(self, place: Place, access: Access) -> Client:
+        return Client(
+            place.host,
+            self.provider or configured_provider(place.host, place.repository, access.logins),
+            insecure=self.insecure,
+            patience=self.patience,
+            access=access,
+        )
 
-    def _document(self, client: Client, place: Place) -> Document:
-        name = self.reference.digest or self.reference.tag
-        assert name is not None
-        return client.manifest(place.repository, name)
+    def _mirror_client(self, place: Place, access: Access) -> Client:
+        """The client for a mirror; ``insecure`` is for those on this machine, any other does without."""
+        return Client(
+            place.host,
+            configured_provider(place.host, place.repository, access.logins),
+            insecure=self.insecure and is_local(host_name(place.host)),
+            patience=(self.patience or Patience()).for_mirror(),
+            access=access,
+            role="mirror",
+        )
+
+    def _images_in(self, reader: RepositoryReader, index: Index) -> Iterator[Listed]:
+        """Every image of an index, each with its platform; artifacts are left out."""
+        for entry in self._entries_of(reader, index):
+            if (image := entry if entry.platform else self._seen(reader, entry)) is not None:
+                yield image
+
+    def _seen(self, reader: RepositoryReader, entry: Listed) -> Listed | None:
+        """An entry of an index without a platform, with that of its config; None for an artifact."""
+        manifest = self._listed_manifest(reader, entry.descriptor)
+        if not manifest.is_image:
+            return None
+        return replace(entry, platform=Config.parse(reader.read_document(manifest.config)).platform)
+
+    def _entries_of(self, reader: RepositoryReader, index: Index) -> Iterator[Listed]:
+        """What an index lists, and the indexes within it."""
+
+        def fetch(descriptor: Descriptor) -> Index | Manifest:
+            return self._listed_document(reader, descriptor)
+
+        return images_of(index, fetch, what=f"{reader.host}/{reader.repository}")
+
+    def _listed_manifest(self, reader: RepositoryReader, descriptor: Descriptor) -> Manifest:
+        parsed = self._listed_document(reader, descriptor)
+        if isinstance(parsed, Index):
+            raise NotAnImage(
+                f"{reader.host}/{reader.repository} calls {descriptor.digest} an image, and it is an index."
+            )
+        return parsed
+
+    def _listed_document(self, reader: RepositoryReader, descriptor: Descriptor) -> Manifest | Index:
+        """A document that an index lists; raises NoSuchImage, which names the index, if it is gone."""
+        try:
+            return reader.manifest(descriptor.digest)[1]
+        except NoSuchImage as error:
+            raise NoSuchImage(
+                f"{self.reference} is an index that lists {descriptor.digest}, and the registry has lost that image. "
+                "Push the image again, or choose another platform.",
+                detail=error.detail,
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +290,7 @@ class RegistryDestination(Destination[PushResult]):
     reference: Reference
     insecure: bool = field(default=False, kw_only=True)
     provider: Provider | None = field(default=None, kw_only=True, repr=False)
+    access: Access | None = field(default=None, kw_only=True, repr=False)
     patience: Patience | None = field(default=None, kw_only=True, repr=False)
     compress: bool = field(default=True, kw_only=True)
 
@@ -235,32 +300,17 @@ class RegistryDestination(Destination[PushResult]):
             return Repository(client, self.reference, compress=self.compress).present(layers)
 
     def write(self, image: OpenedImage, advance: Advance) -> PushResult:
-        """Pushes the image. Raises UsageError for a name without a tag, what the layers raise, and RegistryError."""
+        """Push the image. Raises UsageError for a name without a tag, what the layers raise, and RegistryError."""
         with self._client() as client:
             return push(client, self.reference, image, advance, compress=self.compress)
 
     @contextmanager
     def _client(self) -> Iterator[Client]:
-        host = self.reference.registry
-        provider = self.provider or configured_provider(host, repository_of(self.reference))
-        with closing(Client(host, provider, insecure=self.insecure, patience=self.patience)) as client:
+        host, access = self.reference.registry, self.access or Access.of_user()
+        provider = self.provider or configured_provider(host, repository_of(self.reference), access.logins)
+        client = Client(host, provider, insecure=self.insecure, patience=self.patience, access=access)
+        with closing(client):
             yield client
-
-
-def _images(client: Client, repository: str, index: Index) -> Iterator[Listed]:
-    """Every image of an index, those of indexes within it too."""
-
-    def fetch(descriptor: Descriptor) -> Index | Manifest:
-        return parse(client.manifest(repository, descriptor.digest).raw, what=f"the index {descriptor.digest}")
-
-    return images_of(index, fetch, what=f"{client.host}/{repository}")
-
-
-def _manifest(client: Client, repository: str, descriptor: Descriptor) -> Manifest:
-    parsed = parse(client.manifest(repository, descriptor.digest).raw, what=f"the manifest {descriptor.digest}")
-    if isinstance(parsed, Index):
-        raise NotAnImage(f"{client.host}/{repository} calls {descriptor.digest} an image, and it is an index.")
-    return parsed
 
 
 def _layer(blob: ReadAhead, diff_id: Digest, descriptor: Descriptor) -> Layer:

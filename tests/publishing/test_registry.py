@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import time
 from collections.abc import Container, Iterator
 from contextlib import closing
 from functools import partial
@@ -27,9 +28,10 @@ from arv_docker.errors import (
 from arv_docker.model.image import Config, Digest
 from arv_docker.model.reference import parse_name
 from arv_docker.publishing.registry import Registry
-from arv_docker.registry import client
+from arv_docker.registry import pages
 from arv_docker.registry.credentials import Credentials, static_provider
-from arv_docker.registry.services import PlainService, Project
+from arv_docker.registry.project import Project
+from arv_docker.registry.services import PlainService
 
 from .. import archives
 from ..registry import scripted
@@ -226,7 +228,7 @@ def test_a_registry_that_gives_fewer_names_at_once(registry: scripted.Registry) 
 
 
 def test_a_list_without_end(registry: scripted.Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_MAX_PAGES", 20)
+    monkeypatch.setattr(pages, "_MAX_PAGES", 20)
 
     def fault(conversation: Conversation) -> bool:
         more = f'</v2/_catalog?last={len(registry.seen)}>; rel="next"'
@@ -271,7 +273,7 @@ def test_asking_is_no_pull(registry: scripted.Registry) -> None:
         registry.fault = lambda it, status=status: it.refuse(status, "DENIED_FOR_A_TEST")  # type: ignore[misc]
         with pytest.raises(RegistryDenied) as caught:
             publisher(registry).status("app:1")
-        assert caught.value.detail == "DENIED_FOR_A_TEST: denied for a test"
+        assert "DENIED_FOR_A_TEST: denied for a test" in caught.value.detail
 
 
 @pytest.mark.conforms("H15")
@@ -393,7 +395,7 @@ def test_a_service_creates_lists_and_knows(service: ProjectService, waited: Wait
         assert ours.create("other")
         assert ours.token() == "registry-token-1"
     assert f"POST {service.path}/container-registry/repo/app" in service.seen
-    assert sum("/token" in line for line in service.seen) == 1
+    assert sum("container-registry/token" in line for line in service.seen) == 1
 
 
 @pytest.mark.conforms("H14")
@@ -437,7 +439,7 @@ def test_a_service_that_has_withdrawn_deleting(service: ProjectService, waited: 
 
 @pytest.mark.conforms("H5", "H18")
 def test_a_service_that_creates_nothing(service: ProjectService, waited: Waited) -> None:
-    with pytest.raises(RegistryDenied, match="creating repository forbidden: the registry answers 403") as caught:
+    with pytest.raises(RegistryDenied, match="creating repository forbidden: the service answers 403") as caught:
         push(project(service, waited), IMAGE, "forbidden:1")
     assert "no new repositories for you" in caught.value.detail
     assert service.registry.seen == []
@@ -451,7 +453,7 @@ def test_a_token_of_the_service_that_expires_is_asked_for_anew(service: ProjectS
     service.token = "registry-token-2"
     service.registry.users = {"AWS": service.token}
     push(ours, OTHER, "app:2")
-    assert sum("/token" in line for line in service.seen) == 2
+    assert sum("container-registry/token" in line for line in service.seen) == 2
 
 
 @pytest.mark.conforms("H10")
@@ -473,7 +475,7 @@ def test_answers_of_a_service_that_mean_nothing(service: ProjectService, waited:
         made.status("app:1")
     service.ready = "READY"
     service.deletes = 409
-    with pytest.raises(RegistryError, match="deleting app:1: the registry answers 409"):
+    with pytest.raises(RegistryError, match="deleting app:1: the service answers 409"):
         made.delete("app:1")
     service.repositories = [1]  # type: ignore[list-item]
     with pytest.raises(RegistryError, match="no list of repositories"):
@@ -484,6 +486,61 @@ def test_a_secret_of_the_service_that_was_changed_is_asked_for_anew(service: Pro
     secrets = iter(["old", SECRET])
     made = Project(service.url, "p1", lambda: Credentials("", next(secrets)))
     assert list(made.images()) == []
+
+
+@pytest.mark.conforms("H8")
+def test_the_key_of_the_service_is_exchanged_once_and_again_before_its_token_expires(
+    service: ProjectService, waited: Waited
+) -> None:
+    """As the public client does, with ``/auth/token``."""
+    made = Project(service.url, "p1", static_provider("", SECRET), patience=waited.patience)
+    list(made.images())
+    list(made.images())
+    assert service.bearers == ["bearer-1"]
+    service.lifetime = 0.001
+    other = Project(service.url, "p1", static_provider("", SECRET), patience=waited.patience)
+    list(other.images())
+    time.sleep(0.01)
+    list(other.images())
+    assert service.bearers == ["bearer-1", "bearer-2", "bearer-3"]
+
+
+def test_a_token_of_the_service_that_is_refused_is_exchanged_anew(service: ProjectService, waited: Waited) -> None:
+    made = Project(service.url, "p1", static_provider("", SECRET), patience=waited.patience)
+    list(made.images())
+    service.bearers.append("somebody else's")
+    list(made.images())
+    assert len(service.bearers) == 3
+
+
+@pytest.mark.parametrize("lifetime", [None, "soon", True, -1])
+def test_a_token_of_the_service_that_does_not_say_how_long_it_lives(
+    service: ProjectService, waited: Waited, lifetime: object
+) -> None:
+    service.lifetime = lifetime
+    made = Project(service.url, "p1", static_provider("", SECRET), patience=waited.patience)
+    assert list(made.images()) == list(made.images()) == []
+    assert len(service.bearers) == 1
+
+
+@pytest.mark.parametrize("body", ["<html>Log in</html>", "[]", "", "{"])
+@pytest.mark.parametrize("path", ["/auth/token", "/container-registry/images"])
+def test_an_answer_that_is_no_json_is_an_error_of_the_registry(
+    service: ProjectService, waited: Waited, body: str, path: str
+) -> None:
+    service.bodies[path] = body
+    made = Project(service.url, "p1", static_provider("", SECRET), patience=waited.patience)
+    with pytest.raises(RegistryError, match=r"something else than a JSON object|gives no token") as caught:
+        list(made.images())
+    assert caught.value.exit_code == 9
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["https://ann:Hunter2@a.example", "https://ann:Hunt/er2@a.example", "ann:Hunter2@a"])
+def test_a_password_in_the_address_of_a_service_is_not_shown(url: str) -> None:
+    with pytest.raises(UsageError, match="a name or a password in its address") as caught:
+        Project(url, "p1", static_provider("", "x"))
+    assert "Hunt" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("url", "name"), [("http://service.example", "p"), ("x", "p"), ("https://a.example", "a/b")])

@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from arv_docker.model.image import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
-from arv_docker.registry.http import Patience
+from arv_docker.registry.patience import Patience
 
 from ..archives import Image
 
@@ -441,4 +441,8 @@ class Waited:
 
     @property
     def patience(self) -> Patience:
-        return Patience(sleep=self.seconds.append, read=10.0)
+        return Patience(sleep=self.seconds.append, clock=self.clock, read=10.0)
+
+    def clock(self) -> float:
+        """The time, as if all of that had passed."""
+        return time.monotonic() + sum(self.seconds)

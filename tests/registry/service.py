@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A service as Rescale's beside a registry, with the paths of its public client, that does as it is told."""
+"""A service as Rescale's beside a registry, that does as it is told and takes what its public client sends, no more.
+
+A key (``Authorization: Token KEY``) is exchanged for a token that lives for a while, which goes with every other
+request (``Bearer``); what creates has a JSON object as its body.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from .scripted import Registry
 
-SECRET = "the API token"
+SECRET = "the-API-key"
 
 
 class ProjectService(ThreadingHTTPServer):
@@ -28,6 +32,10 @@ class ProjectService(ThreadingHTTPServer):
         self.deletes: int | None = None
         self.ready = "READY"
         self.seen: list[str] = []
+        self.bearers: list[str] = []
+        self.lifetime: object = 7200
+        self.key = SECRET
+        self.bodies: dict[str, str] = {}
 
 
 class _Conversation(BaseHTTPRequestHandler):
@@ -37,8 +45,20 @@ class _Conversation(BaseHTTPRequestHandler):
     def _converse(self) -> None:
         server = self.server
         server.seen.append(f"{self.command} {self.path}")
-        if self.headers.get("Authorization") != f"Bearer {SECRET}":
+        for ending, text in server.bodies.items():
+            if self.path.endswith(ending):
+                return self._answer(200, text)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        given = self.headers.get("Authorization")
+        if self.path == "/api/v3/auth/token":
+            if self.command != "GET" or given != f"Token {server.key}":
+                return self._answer(401, {"errorDescription": "no such key"})
+            server.bearers.append(f"bearer-{len(server.bearers) + 1}")
+            return self._answer(200, {"tokenValue": server.bearers[-1], "expiresIn": server.lifetime})
+        if not server.bearers or given != f"Bearer {server.bearers[-1]}":
             return self._answer(401, {"errorDescription": "who are you?"})
+        if self.command == "POST" and (self.headers.get("Content-Type"), body) != ("application/json", b"{}"):
+            return self._answer(400, {"errorDescription": "a JSON object is wanted"})
         path = self.path.removeprefix(server.path)
         if self.command == "POST" and (match := re.fullmatch("/container-registry/repo/(.+)", path)):
             if match[1] == "forbidden":

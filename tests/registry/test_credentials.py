@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from arv_docker.errors import BadSettings, RegistryDenied
+from arv_docker.errors import BadSettings, RegistryDenied, UsageError
 from arv_docker.registry import credentials
 from arv_docker.registry.credentials import (
     Credentials,
@@ -164,11 +164,16 @@ def test_a_store_whose_secret_is_a_token(programs: Path) -> None:
         (json.dumps({"auths": {HOST: {"auth": "?"}}}), "not base64"),
     ],
 )
-def test_a_configuration_that_cannot_be_read(home: Path, content: str, words: str) -> None:
+def test_a_configuration_that_cannot_be_read_is_a_warning(
+    home: Path, content: str, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As for Docker: the registry may let everybody in."""
+    credentials._WARNED.clear()
     docker(home).write_text(content)
-    with pytest.raises(BadSettings, match=words) as caught:
-        configured_provider(HOST)()
-    assert ".docker/config.json" in str(caught.value)
+    assert configured_provider(HOST)() is None
+    (warning,) = caplog.messages
+    assert words in warning
+    assert ".docker/config.json" in warning
 
 
 # -- programs --------------------------------------------------------------------------------
@@ -328,3 +333,88 @@ def test_who_has_nothing_else_says_so() -> None:
     wallet = Wallet(static_provider("ann", "word"))
     assert wallet.renew(wallet.credentials()) is None
     assert Wallet().credentials() is None
+
+
+# -- credential stores and configurations as they are in the field -----------------------------
+
+
+def encoded(text: str = "ann:word") -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (None, "No such file"),
+        ('cat >/dev/null; echo "No stored credential for x"; exit 1', "ended with 1"),
+        ('cat >/dev/null; echo "pass not initialized: exit status 1"; exit 1', "ended with 1"),
+        ("echo not JSON", "not a JSON object"),
+        ("""echo '{"Username": "ann"}'""", "printed no secret"),
+        ("kill -9 $$", "ended with -9"),
+    ],
+)
+def test_a_store_that_is_missing_or_broken_is_a_warning(
+    home: Path, programs: Path, caplog: pytest.LogCaptureFixture, script: str | None, words: str
+) -> None:
+    credentials._WARNED.clear()
+    docker(home).write_text(json.dumps({"auths": {}, "credsStore": "desktop"}))
+    if script:
+        program(programs, "docker-credential-desktop", script)
+    for _ in range(2):
+        assert configured_provider(HOST)() is None
+    (warning,) = caplog.messages
+    assert words in warning
+    assert "docker-credential-desktop" in warning
+
+
+def test_a_file_that_cannot_be_read_leaves_the_next_one(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    credentials._WARNED.clear()
+    ours = home / ".config" / "containers"
+    ours.mkdir(parents=True)
+    (ours / "auth.json").write_text("{")
+    docker(home).write_text(json.dumps({"auths": {HOST: {"auth": encoded()}}}))
+    assert configured_provider(HOST)() == Credentials("ann", "word")
+    assert "auth.json is not a JSON object" in caplog.text
+
+
+@pytest.mark.parametrize("text", [f"{encoded()}\n", f"{encoded()[:4]}\n{encoded()[4:]}\r\n", f" {encoded()} "])
+def test_base64_that_is_wrapped(home: Path, text: str) -> None:
+    docker(home).write_text(json.dumps({"auths": {HOST: {"auth": text}}}))
+    assert configured_provider(HOST)() == Credentials("ann", "word")
+
+
+@pytest.mark.parametrize(
+    "key", [f"https://{HOST}/v2/team/app", f"http://{HOST}", f"https://{HOST}/any/path/", f"{HOST}/some/repository"]
+)
+def test_keys_of_any_depth(home: Path, key: str) -> None:
+    docker(home).write_text(
+        json.dumps({"auths": {key: {"auth": encoded()}, "other.example": {"auth": encoded("bob:x")}}})
+    )
+    assert configured_provider(HOST, "team/app")() == Credentials("ann", "word")
+    assert configured_provider("unknown.example")() is None
+
+
+def test_the_key_that_fits_best_goes_first(home: Path) -> None:
+    keys = {f"https://{HOST}/v2/": "third:x", HOST: "second:x", f"{HOST}/team": "first:x"}
+    docker(home).write_text(json.dumps({"auths": {key: {"auth": encoded(text)} for key, text in keys.items()}}))
+    found = [configured_provider(HOST, name)() for name in ("team/app", "other/app")]
+    assert found == [Credentials("first", "x"), Credentials("second", "x")]
+
+
+def test_logins_in_the_environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker(home).write_text(json.dumps({"auths": {HOST: {"auth": encoded("file:x")}}}))
+    monkeypatch.setenv("DOCKER_AUTH_CONFIG", json.dumps({"auths": {HOST: {"auth": encoded()}}}))
+    assert configured_provider(HOST)() == Credentials("ann", "word")
+    monkeypatch.setenv("DOCKER_AUTH_CONFIG", json.dumps({"auths": {"other.example": {"auth": encoded()}}}))
+    assert configured_provider(HOST)() == Credentials("file", "x")
+
+
+def test_logins_of_a_file_alone(home: Path, tmp_path: Path) -> None:
+    docker(home).write_text(json.dumps({"auths": {HOST: {"auth": encoded("file:x")}}}))
+    given = tmp_path / "given.json"
+    given.write_text(json.dumps({"auths": {"other.example": {"auth": encoded()}}}))
+    logins = credentials.Logins.of_file(given)
+    assert configured_provider(HOST, logins=logins)() is None
+    assert configured_provider("other.example", logins=logins)() == Credentials("ann", "word")
+    with pytest.raises(UsageError, match="is not there"):
+        credentials.Logins.of_file(tmp_path / "none.json")

@@ -704,7 +704,7 @@ def test_a_refusal_that_says_not_what_is_wanted(registry: Registry) -> None:
 def test_an_answer_without_a_token(registry: Registry, tokens: TokenServer, raw: bytes) -> None:
     registry.bearer = tokens
     tokens.raw = raw
-    with pytest.raises(RegistryError, match="has no token"):
+    with pytest.raises(RegistryError, match="gives no token"):
         read(source(registry))
 
 
@@ -790,7 +790,7 @@ def test_a_reader_that_gives_up_leaves_nothing_running(registry: Registry) -> No
         next(layers).read(10)
         layers.close()  # type: ignore[attr-defined]
     deadline = time.monotonic() + 10
-    while any(thread.name.startswith("Thread") and "_run" in thread.name for thread in threading.enumerate()):
+    while any(thread.name == "read-ahead" for thread in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert threading.active_count() <= before + 5  # those of the registry itself

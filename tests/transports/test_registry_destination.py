@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -458,7 +459,10 @@ def test_the_step_that_fails_is_named_with_the_registrys_words(registry: Registr
     assert held(registry) is None
 
 
-def random_faults(seed: int, tokens: TokenServer) -> Callable[[Conversation], bool]:
+FAULTS = ("reset", "500", "503", "429", "401", "after")
+
+
+def random_faults(seed: int, tokens: TokenServer, kinds: tuple[str, ...] = FAULTS) -> Callable[[Conversation], bool]:
     """30 faults, each in a request that chance takes."""
     chance = random.Random(seed)
     left = [30]
@@ -467,7 +471,7 @@ def random_faults(seed: int, tokens: TokenServer) -> Callable[[Conversation], bo
         if not left[0] or chance.random() < 0.4:
             return False
         left[0] -= 1
-        kind = chance.choice(("reset", "500", "503", "429", "401", "after"))
+        kind = chance.choice(kinds)
         if kind == "reset":
             conversation.reset()
             return True
@@ -480,14 +484,24 @@ def random_faults(seed: int, tokens: TokenServer) -> Callable[[Conversation], bo
         if kind == "401":
             tokens.issued.clear()
             return False
+        if kind == "page":
+            return conversation.answer(200, b"<html>Log in</html>", Content_Type="text/html")
+        if kind == "other":  # other bytes
+            return conversation.answer(200, noise(1000, "other"))
         return conversation.refuse(int(kind), "FAULT", Retry_After="1")
 
     return fault
 
 
-@pytest.mark.parametrize("seed", range(5))
+def seeds() -> list[object]:
+    """10 that each run tries, and 190 more with --long."""
+    return [seed if seed < 10 else pytest.param(seed, marks=pytest.mark.long) for seed in range(200)]
+
+
+@pytest.mark.parametrize("seed", seeds())
 def test_thirty_random_faults(registry: Registry, tokens: TokenServer, waited: Waited, seed: int) -> None:
-    """The push succeeds or ends in the named error; what is there under the tag is complete or absent."""
+    """The push succeeds or ends in the named error; what is there under the tag is complete or absent. Read through a
+    mirror that has faults of its own, it is the image or an error."""
     registry.bearer = tokens
     registry.fault = random_faults(seed, tokens)
     outcomes = set()
@@ -503,6 +517,53 @@ def test_thirty_random_faults(registry: Registry, tokens: TokenServer, waited: W
             assert pushed.image_id == LARGE.parsed.digest
             break
     assert "pushed" in outcomes
+    registry.fault = random_faults(seed + 1000, tokens)
+    mirror = Registry()
+    mirror.add("tools/app:1", LARGE)
+    mirror.fault = random_faults(seed + 2000, tokens, kinds=("reset", "500", "404", "403", "429", "page", "other"))
+    with running(mirror):
+        assert _read_with_faults(registry, mirror, waited) == LARGE.by_id
+
+
+def _read_with_faults(registry: Registry, mirror: Registry, waited: Waited) -> dict[Digest, bytes] | None:
+    """The layers, read as often as it takes; errors are those of a registry."""
+    name = Reference.parse(f"{registry.host}/tools/app:1")
+    mirrors = {registry.host: [mirror.host]}
+    for _ in range(40):
+        source = RegistrySource(name, insecure=True, mirrors=mirrors, patience=waited.patience)
+        try:
+            with source.open() as image:
+                return {it.claimed: b"".join(iter(partial(it.read, MIB), b"")) for it in image.layers() if it.claimed}
+        except RegistryError:
+            continue
+    return None
+
+
+@pytest.mark.parametrize("seed", seeds())
+def test_random_faults_under_a_tag_that_may_not_be_moved(
+    registry: Registry, tokens: TokenServer, waited: Waited, seed: int
+) -> None:
+    """Complete or absent, and never "failed" for what is there: a push again says that it is."""
+    registry.bearer = tokens
+    chance = random_faults(seed, tokens)
+
+    def fault(conversation: Conversation) -> bool:
+        if chance(conversation):
+            return True
+        is_put = conversation.command == "PUT" and "/manifests/" in conversation.path
+        return is_put and ("tools/app", "1") in registry.manifests and conversation.refuse(409, "TAG_IMMUTABLE")
+
+    registry.fault = fault
+    statuses = []
+    for _ in range(40):
+        try:
+            push(registry, IMAGE, patience=waited.patience)
+        except RegistryError as error:
+            statuses.append(error.status)
+            continue
+        break
+    assert held(registry) == IMAGE
+    assert 409 not in statuses
 
 
 # -- tokens ------------------------------------------------------------------------------------

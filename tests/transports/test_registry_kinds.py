@@ -13,7 +13,7 @@ import pytest
 from arv_docker.errors import NotAnImage, RegistryDenied, RegistryError, SchemaOne
 from arv_docker.model.image import OCI_INDEX
 from arv_docker.registry.client import Client
-from arv_docker.registry.http import Patience
+from arv_docker.registry.patience import Patience
 
 from .. import archives
 from ..registry.scripted import Conversation, Registry, TokenServer, Waited, index, sha256
