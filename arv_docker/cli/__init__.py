@@ -165,10 +165,18 @@ def add_platform_option(parser: argparse.ArgumentParser, more: str) -> None:
     parser.add_argument("--platform", metavar="OS/ARCH", type=_platform, help=text)
 
 
-def add_source_options(parser: argparse.ArgumentParser) -> None:
-    """``--platform`` and ``--insecure``."""
+def add_source_options(parser: argparse.ArgumentParser, *creds: str) -> None:
+    """``--platform``, ``--insecure``, ``--authfile`` and ``--creds``, or what ``creds`` names in its place."""
     add_platform_option(parser, "of a source that has several")
     add_insecure_option(parser)
+    add_login_options(parser, *creds)
+
+
+def add_login_options(parser: argparse.ArgumentParser, *creds: str) -> None:
+    """``--authfile`` and ``--creds``, or what ``creds`` names in its place."""
+    from . import registry_access
+
+    registry_access.add_options(parser, *(creds or ("--creds",)))
 
 
 def add_insecure_option(parser: argparse.ArgumentParser) -> None:
@@ -320,16 +328,21 @@ def cluster_named(args: argparse.Namespace, name: str | None) -> Iterator[Cluste
         yield Cluster.from_settings_file(name, retries=args.retries)
 
 
-def choice(args: argparse.Namespace, shown: Progress, *, insecure: bool | None = None) -> Choice:
-    """What the options say of sources and destinations; ``insecure`` as they do unless given."""
+def choice(
+    args: argparse.Namespace, shown: Progress, *, insecure: bool | None = None, creds: str = "--creds"
+) -> Choice:
+    """What the options say of sources and destinations; ``insecure`` as they do unless given. ``creds`` is the option
+    with the credentials for a registry."""
     from functools import partial
 
     from ..transports.names import Choice
+    from . import registry_access
 
-    insecure = args.insecure if insecure is None else insecure
     return Choice(
         args.platform,
-        insecure=insecure,
+        insecure=args.insecure if insecure is None else insecure,
+        credentials=registry_access.credentials_of(args, creds),
+        access=registry_access.access_of(args),
         progress=shown,
         clusters=partial(cluster_named, args),
         trust=partial(trust, args, shown=shown),

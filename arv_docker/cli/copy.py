@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be copied, or how many layers are there; do nothing"
     )
-    cli.add_source_options(parser)
+    cli.add_source_options(parser, "--src-creds", "--dest-creds")
     cli.add_trust_option(parser)
     parser.set_defaults(makes_site=True)
     cli.add_cluster_options(parser)
@@ -208,7 +208,8 @@ def _choice(args: argparse.Namespace, shown: progress.Progress, text: str, other
     from ..transports import names
 
     insecure = args.insecure and (names.is_here(text) or not names.is_here(other))
-    return cli.choice(args, shown, insecure=insecure)
+    creds = "--src-creds" if text == args.source else "--dest-creds"
+    return cli.choice(args, shown, insecure=insecure, creds=creds)
 
 
 def _options(args: argparse.Namespace) -> Options:

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from .. import cli
-from ..errors import NotReady, UsageError
+from ..errors import NotReady, RegistryError, UsageError
 from ..local import progress
 from ..local.progress import Progress, printable
 from ..model.reference import Reference, parse_name
@@ -66,6 +66,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         ("token", _token, "print the secret with which you may use the registry now"),
     ):
         _command(commands, name, function, summary, f"example:\n  arv-docker registry {name} registry.example")
+    tags = _command(
+        commands,
+        "tags",
+        _tags,
+        "list the tags of a repository",
+        "example:\n  arv-docker registry tags registry.example tools/app",
+    )
+    tags.add_argument("repository", metavar="REPOSITORY", help="its name")
     create = _command(
         commands,
         "create",
@@ -116,7 +124,7 @@ def _command(
     epilog: str,
 ) -> argparse.ArgumentParser:
     command = cli.add_command(commands, name, summary, epilog)
-    registry_options.add(command)
+    registry_options.add(command, *(("--src-creds",) if name == "push" else ()))
     cli.add_json_option(command)
     command.set_defaults(registry_function=function)
     return command
@@ -165,7 +173,7 @@ def _opened(
 
     if names.split(args.image)[0] is not None:
         insecure = args.insecure and names.is_here(args.image)
-        source = names.source(args.image, cli.choice(args, shown, insecure=insecure))
+        source = names.source(args.image, cli.choice(args, shown, insecure=insecure, creds="--src-creds"))
         with ExitStack() as stack:
             opened: OpenedImage = stack.enter_context(source.open())
             image = opened
@@ -184,11 +192,15 @@ def _opened(
 
 
 def _images(args: argparse.Namespace, registry: Registry) -> int:
-    return _listed(args, _asked(args, registry, lambda: list(registry.images())))
+    return _list(args, registry, registry.images())
 
 
 def _repos(args: argparse.Namespace, registry: Registry) -> int:
-    return _listed(args, _asked(args, registry, lambda: list(registry.repositories())))
+    return _list(args, registry, registry.repositories())
+
+
+def _tags(args: argparse.Namespace, registry: Registry) -> int:
+    return _list(args, registry, registry.tags(args.repository))
 
 
 def _create(args: argparse.Namespace, registry: Registry) -> int:
@@ -227,8 +239,18 @@ def _waited(registry: Registry, name: str, seconds: float, shown: Progress) -> N
         registry.wait(name, seconds)
 
 
-def _listed(args: argparse.Namespace, names: Sequence[str]) -> int:
-    return _answered(args, names, *map(printable, names))
+def _list(args: argparse.Namespace, registry: Registry, names: Iterator[str]) -> int:
+    """Print names, also those that came before an error."""
+    listed: list[str] = []
+    try:
+        with cli.progress_for(args).step(f"asking {registry.host}", None):
+            for name in names:
+                listed.append(name)
+    except RegistryError:
+        if listed:
+            _answered(args, listed, *map(printable, listed))
+        raise
+    return _answered(args, listed, *map(printable, listed))
 
 
 def _stated(args: argparse.Namespace, state: str) -> int:

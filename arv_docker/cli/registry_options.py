@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 
 from .. import cli
 from ..errors import UsageError
+from . import registry_access
 
 if TYPE_CHECKING:
     from ..publishing.registry import Registry
     from ..registry.credentials import Provider
 
 
-def add(command: argparse.ArgumentParser) -> None:
-    """The registry itself and the options that go with it."""
+def add(command: argparse.ArgumentParser, *more: str) -> None:
+    """The registry itself and the options that go with it; ``more`` options name credentials of others."""
     command.add_argument("registry", metavar="REGISTRY", help="HOST[:PORT][/FOLDER]")
     cli.add_insecure_option(command)
+    cli.add_login_options(command, "--creds", *more)
     command.add_argument("--username", default="", metavar="NAME", help="the name that goes with the secret")
     command.add_argument("--password-env", metavar="VARIABLE", help="a variable of the environment has the secret")
     command.add_argument(
@@ -37,28 +39,39 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--service-project", metavar="ID", help="with --service: the project that the registry belongs to"
     )
-    command.add_argument("--service-token-env", metavar="VARIABLE", help="a variable has the service's API token")
+    command.add_argument(
+        "--service-token-env",
+        metavar="VARIABLE",
+        help="a variable has the service's API key, which is exchanged for tokens",
+    )
 
 
 def registry_of(args: argparse.Namespace) -> Registry:
     """The registry that the options mean, with what surrounds it. To be closed after use."""
     from ..publishing.registry import Registry
     from ..registry.credentials import environment_provider
-    from ..registry.services import PlainService, Project
+    from ..registry.project import Project
+    from ..registry.services import PlainService
 
     credentials = _credentials(args)
+    access = registry_access.access_of(args)
     if args.service is None:
         if args.service_project is not None or args.service_token_env is not None:
             raise UsageError("--service-project and --service-token-env go with --service.")
         service = partial(PlainService, command=_words(args.create_command, "--create-command"))
-        return Registry(args.registry, credentials, service=service, insecure=args.insecure)
+        return Registry(args.registry, credentials, service=service, insecure=args.insecure, access=access)
     if args.service_project is None or args.service_token_env is None:
         raise UsageError("--service needs --service-project and --service-token-env.")
     if args.create_command is not None:
         raise UsageError("with --service the service creates repositories: leave out --create-command.")
-    project = Project(args.service, args.service_project, environment_provider(args.service_token_env, ""))
+    key = environment_provider(args.service_token_env, "")
+    project = Project(args.service, args.service_project, key, access=access)
     return Registry(
-        args.registry, credentials or project.credentials, service=lambda *_: project, insecure=args.insecure
+        args.registry,
+        credentials or project.credentials,
+        service=lambda *_: project,
+        insecure=args.insecure,
+        access=access,
     )
 
 
@@ -67,9 +80,11 @@ def _credentials(args: argparse.Namespace) -> Provider | None:
     from ..publishing.registry import parse_registry
     from ..registry.credentials import command_provider, environment_provider, helper_provider
 
-    given = [args.password_env, args.password_command, args.credential_helper]
-    if sum(it is not None for it in given) > 1:
-        raise UsageError("give one of --password-env, --password-command and --credential-helper.")
+    given = [args.creds, args.password_env, args.password_command, args.credential_helper]
+    if sum(place is not None for place in given) > 1:
+        raise UsageError("give one of --creds, --password-env, --password-command and --credential-helper.")
+    if args.creds is not None:
+        return registry_access.credentials_of(args, "--creds")
     if args.credential_helper is not None:
         return helper_provider(args.credential_helper, parse_registry(args.registry)[0])
     if args.password_env is not None:

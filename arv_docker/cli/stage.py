@@ -88,6 +88,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     cli.add_platform_option(parser, "of a name that stands for several; a folder has one image of a name")
     cli.add_insecure_option(parser)
+    cli.add_login_options(parser)
     cli.add_engine_option(parser)
     cli.add_cluster_options(parser)
     cli.add_json_option(parser)
@@ -182,11 +183,17 @@ def _folder(args: argparse.Namespace, shown: progress.Progress) -> Folder:
 
 def _origins(args: argparse.Namespace, stack: ExitStack, shown: progress.Progress) -> list[Origin]:
     from ..staging.origins import FromEngine, FromKeep, FromRegistry
+    from . import registry_access
 
     every: dict[str, Origin] = {
         "keep": FromKeep(lambda: stack.enter_context(cli.cluster(args)), shown),
         "engine": FromEngine(lambda: cli.engine(args), shown, pull=args.origin == "engine"),
-        "registry": FromRegistry(shown, insecure=args.insecure),
+        "registry": FromRegistry(
+            shown,
+            insecure=args.insecure,
+            provider=registry_access.credentials_of(args, "--creds"),
+            access=registry_access.access_of(args),
+        ),
     }
     return [every[args.origin]] if args.origin else list(every.values())
 

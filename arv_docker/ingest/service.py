@@ -19,7 +19,7 @@ from ..arvados.client import Cluster
 from ..arvados.stored import StoredImage
 from ..arvados.trust import Trust
 from ..engines import Engine, EngineImage
-from ..errors import ArvDockerError, ClusterError
+from ..errors import ArvDockerError
 from ..images import tags
 from ..local.progress import Progress
 from ..model.image import Digest
@@ -36,9 +36,6 @@ from .preflight import Preflight
 from .records import ImageRecords
 from .results import IngestResult
 from .upload import Expected, ReusedBlocksRefused, UploadedImage, Uploader
-
-#: Statuses by which a cluster refuses a record for good.
-_REFUSALS = (403, 413, 422)
 
 __all__ = ["Ingest", "IngestResult", "Options"]
 
@@ -109,12 +106,6 @@ class Ingest:
                 except ReusedBlocksRefused as refused:
                     self._progress.say(str(refused))
                     dedup = False  # every block is sent then, and none can be refused for that again
-                except ClusterError as error:
-                    if error.status in _REFUSALS:  # what was kept for the next try is of no use
-                        self._uploader.forget(image_id)
-                        if engine is not None:
-                            tarballs.settle(tarball, engine.name, keeping=self._options.keep_tarball)
-                    raise
             self._uploader.forget(image_id)
             if engine is not None:
                 tarballs.settle(tarball, engine.name, keeping=self._options.keep_tarball)
@@ -216,8 +207,7 @@ class Ingest:
 
     @cached_property
     def plans(self) -> IngestPlanner:
-        """Plans of what would be done, after the same checks; nothing is written."""
-        self._preflight.check()
+        """Plans of what would be done; nothing is written."""
         return IngestPlanner(self._cluster, self._records, self._progress)
 
     @property

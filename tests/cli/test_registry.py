@@ -20,7 +20,7 @@ from arv_docker.errors import NoSuchImage
 from arv_docker.local.progress import size_text
 from arv_docker.registry import http
 from arv_docker.registry.client import Client, Document
-from arv_docker.registry.http import Patience
+from arv_docker.registry.patience import Patience
 from arv_docker.transports import docker_daemon
 from arv_docker.transports import registry as source
 
