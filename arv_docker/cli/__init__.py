@@ -23,7 +23,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ArvDockerError, DiskError, UsageError
+from ..errors import ArvDockerError, ClusterError, DiskError, KeepError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -436,6 +436,26 @@ def engine_or_apptainer(args: argparse.Namespace) -> Engine | Apptainer:
             progress_for(args).say(f"using {apptainer.name}")
             return apptainer
     return found
+
+
+def is_of_the_cluster(error: ArvDockerError) -> bool:
+    """Return whether an error is the cluster's and not an image's, so that the next image would fail as well."""
+    if not isinstance(error, ClusterError) or isinstance(error, KeepError):
+        return False
+    return error.status is None or error.status == 401 or error.status >= 500
+
+
+def hint_at_place(text: str) -> str:
+    """A hint for a text that names no image: the file that it names, or the transport that it almost names."""
+    import difflib
+    from pathlib import Path
+
+    from ..transports import names
+
+    if Path(text).is_file():
+        return f"{text} is a file here: write docker-archive:{text}, or oci-archive:{text}."
+    near = difflib.get_close_matches(text.partition(":")[0], [*names.OURS, "keep"], 1, 0.8) if ":" in text else []
+    return f"Did you mean {near[0]}:{'//' * (near[0] == 'docker')}?" if near else ""
 
 
 def as_json(outcome: DataclassInstance) -> dict[str, object]:

@@ -42,7 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and gives its exit code; ``arguments`` are those of the process unless given."""
     local, rest = without_local(sys.argv[1:] if arguments is None else arguments)
     telling, rest = without_telling(rest)
-    args = parser([_verb(rest)]).parse_args(rest)
+    whole = parser([_verb(rest)])
+    args, unknown = whole.parse_known_args(rest)
+    if unknown:  # told with the usage of the verb, which lists the options that are known
+        getattr(args, "parser", whole).error(f"unrecognized arguments: {' '.join(unknown)}")
     args.local, args.telling = local, telling
     level = os.environ.get("ARV_DOCKER_LOG", "") if telling == "" else telling.replace("quiet", "")
     return interrupt.end_command(exit_code_of(lambda: int(args.run(args)), "arv-docker", log=level))
@@ -69,7 +72,7 @@ def parser(asked: Collection[str] = VERBS) -> argparse.ArgumentParser:
         child = add_command(verbs, name, summary)
         if name in asked:
             verb = importlib.import_module(f".{name.replace('-', '_')}", __package__)
-            child.set_defaults(run=verb.run)
+            child.set_defaults(run=verb.run, parser=child)
             verb.configure(child)
             child.epilog = "\n\n".join((str(child.epilog).rstrip(), "What the exit codes mean: arv-docker --help"))
     return parser

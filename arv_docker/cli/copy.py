@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import cli
@@ -88,17 +90,19 @@ def _between(args: argparse.Namespace, source: Place, target: Place, shown: prog
             every = [between_clusters.image_named(there, source.name, trust)]
         images = [image for image in every if image.trusted or not args.all]
         copying = between_clusters.Copier(there, here, _options(args), shown)
+        start = time.monotonic()
         outcomes = _copy_each(args, copying, images, shown)
-        copied = [image for image, outcome in zip(images, outcomes, strict=True) if isinstance(outcome, CopyResult)]
-        with shown.step("comparing what names mean", None):
-            differing = copying.settle_names(copied)
+        copied = [image for image, outcome in zip(images, outcomes, strict=False) if isinstance(outcome, CopyResult)]
+        with shown.step("comparing what names mean", None):  # not of a cluster that failed
+            differing = copying.settle_names(copied) if len(outcomes) == len(images) else {}
+        seconds = time.monotonic() - start
     for name, (wanted, actual) in differing.items():
         shown.fail(f"{name}: means {wanted} on the one cluster, and {actual or 'nothing'} on the other")
     failures = [outcome for outcome in outcomes if isinstance(outcome, ArvDockerError)]
     if args.json:
         documents = [
             _document(image, outcome) | {"differing": [it.link_name for it in image.names if it.link_name in differing]}
-            for image, outcome in zip(images, outcomes, strict=True)
+            for image, outcome in zip(images, outcomes, strict=False)
         ]
         documents += [_left_out(image) for image in every if image not in images]
         cli.print_json(documents if args.all else documents[0])
@@ -107,22 +111,29 @@ def _between(args: argparse.Namespace, source: Place, target: Place, shown: prog
             if not isinstance(done, ArvDockerError):
                 print(done if args.dry_run else done.uuid)
     if args.all:
-        shown.say(f"{len(images) - len(failures)} of {len(images)} images {'planned' if args.dry_run else 'copied'}")
-    for image in every:
-        for name, writer in image.left_out:
-            shown.warn(
-                f"left out: {name}, which means {image.collection.uuid} by the word of {writer} alone, who is not "
-                "trusted (--trust-readable)"
-            )
+        _sum_up(len(images), outcomes, seconds, shown, dry_run=args.dry_run)
+    _warn_of_left_out(every, shown)
     if failures:
         return failures[0].exit_code
     return cli.SHADOWED if differing else 0
 
 
+def _warn_of_left_out(images: Sequence[Candidate], shown: progress.Progress) -> None:
+    for image in images:
+        for name, writer in image.left_out:
+            shown.warn(
+                f"left out: {name}, which means {image.collection.uuid} by the word of {writer} alone, who is not "
+                "trusted (--trust-readable)"
+            )
+
+
 def _copy_each(
     args: argparse.Namespace, copying: Copier, images: Sequence[Candidate], shown: progress.Progress
 ) -> list[CopyResult | IngestPlan | ArvDockerError]:
-    """Copy or plan the images; with ``--all`` an error that is about one of them is in its place."""
+    """Copy or plan the images; with ``--all`` an error that is about one of them is in its place.
+
+    An error of the cluster itself, which the next image would meet too, ends the list.
+    """
     outcomes: list[CopyResult | IngestPlan | ArvDockerError] = []
     for image in images:
         try:
@@ -134,7 +145,32 @@ def _copy_each(
                 raise
             shown.fail(f"{image}: {error.message}")
             outcomes.append(error)
+            if cli.is_of_the_cluster(error):
+                break
     return outcomes
+
+
+def _sum_up(
+    count: int,
+    outcomes: Sequence[CopyResult | IngestPlan | ArvDockerError],
+    seconds: float,
+    shown: progress.Progress,
+    *,
+    dry_run: bool,
+) -> None:
+    """Say how many of the images were copied, what was sent for them, and how many were not tried."""
+    from ..ingest.between_clusters import CopyResult
+
+    copies = [outcome for outcome in outcomes if isinstance(outcome, CopyResult)]
+    done = sum(not isinstance(outcome, ArvDockerError) for outcome in outcomes)
+    facts = [f"{done} of {count} images {'planned' if dry_run else 'copied'}"]
+    if not dry_run:
+        facts.append(f"{progress.size_text(sum(it.bytes_sent for it in copies))} sent")
+        facts.append(f"{progress.size_text(sum(it.bytes_skipped for it in copies))} were there")
+        facts.append(f"{seconds:.0f} s")
+    if len(outcomes) < count:
+        facts.append(f"{count - len(outcomes)} not tried, for the cluster failed")
+    shown.say(", ".join(facts))
 
 
 def _into_keep(args: argparse.Namespace, target: Place, shown: progress.Progress) -> int:

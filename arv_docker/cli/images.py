@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--project-uuid", metavar="UUID", help="only what this project owns")
     cli.add_trust_option(parser)
     cli.add_cluster_options(parser)
+    parser.add_argument(
+        "--wide", action="store_true", help="also on a terminal whole names, times, and who wrote each link"
+    )
     cli.add_json_option(parser)
 
 
@@ -43,7 +48,10 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         cli.print_json([_as_json(row, trust) for row in found.rows])
         return 0
-    print(table(found.rows, linked_by=True))
+    if args.wide or not sys.stdout.isatty():
+        print(table(found.rows, linked_by=True))
+    else:
+        print(narrow_table(found.rows, shutil.get_terminal_size().columns))
     for writer in sorted({row.link.modified_by for row in found.rows if not trust.includes(row.link.modified_by)}):
         shown.warn(f"links of {writer}, who is not trusted, are among these")
     return 0
@@ -56,6 +64,21 @@ def table(rows: Sequence[ListingRow], *, linked_by: bool = False) -> str:
         lines = [line[:-1] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def narrow_table(rows: Sequence[ListingRow], width: int) -> str:
+    """The listing in lines of at most ``width`` characters: dates, and the ends of names that are too long."""
+    lines = [_COLUMNS, *(tuple(map(one_line, (*_cells(row)[:-1], f"{row.timestamp:%Y-%m-%d}"))) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    room = max(20, width - 2 * (len(widths) - 1) - sum(widths[2:]))  # for the name, half of it for a long tag
+    widths[0] = min(widths[0], room - min(widths[1], room // 2))
+    widths[1] = min(widths[1], room - widths[0])
+    shortened = ((_end_of(line[0], widths[0]), _end_of(line[1], widths[1]), *line[2:]) for line in lines)
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in shortened)
+
+
+def _end_of(text: str, width: int) -> str:
+    return text if len(text) <= width else f"…{text[len(text) - width + 1 :]}"
 
 
 def _cells(row: ListingRow) -> tuple[str, ...]:

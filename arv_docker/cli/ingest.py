@@ -131,7 +131,8 @@ def run(args: argparse.Namespace) -> int:
 
         ingest, engine = _ingest(args, cluster, shown), partial(cli.engine, args)
         run = IngestRun(request, cluster, ingest, engine, progress=shown, inspected=inspected)
-        for text, outcome in run.outcomes():
+        for text, found in run.outcomes():
+            outcome = _with_hint(text, found)
             if not isinstance(outcome, ArvDockerError):
                 _tell(outcome, shown)
             elif len(request.images) > 1 or request.for_several:  # else the command ends with it
@@ -161,6 +162,13 @@ def _conclude(
         state = "are planned" if request.dry_run else "are in Keep"
         shown.say(f"{len(done)} of {len(outcomes)} images {state}" + (f", {len(failures)} failed" if failures else ""))
     return failures[0].exit_code if failures else 0
+
+
+def _with_hint(text: str, outcome: Outcome) -> Outcome:
+    """The outcome; an image that is not there gets a hint where the text is something else."""
+    if type(outcome) is NoSuchImage and (hint := cli.hint_at_place(text)):
+        return NoSuchImage(f"{outcome.message} {hint}", detail=outcome.detail)
+    return outcome
 
 
 def _hint_at_tag(outcomes: Sequence[tuple[str, Outcome]]) -> str:

@@ -69,6 +69,7 @@ def _document_of_source(args: argparse.Namespace) -> dict[str, object]:
             "image_id": str(config.digest),
             "platform": str(config.platform),
             "created": config.created,
+            **_started_by(config),
             "tags": list(image.tags),
             "digests": [str(digest) for digest in image.digests],
             "layers": [{"diff_id": str(it), **_stored(image.compressed.get(it))} for it in config.diff_ids],
@@ -139,6 +140,7 @@ def _document(cluster: Cluster, image: StoredImage, trust: Trust) -> dict[str, o
         "file": f"{image.file.image_id}.tar",
         "platform": str(image.config.platform),
         "created": image.config.created,
+        **_started_by(image.config),
         "canonical": image.canonical is not None,
         "size": image.file.size,
         "pdh": pdh,
@@ -165,11 +167,43 @@ def _document(cluster: Cluster, image: StoredImage, trust: Trust) -> dict[str, o
     }
 
 
+#: What the config says of containers, by the names of a Dockerfile's instructions.
+_INSTRUCTIONS = {
+    "entrypoint": "Entrypoint",
+    "command": "Cmd",
+    "env": "Env",
+    "user": "User",
+    "working_dir": "WorkingDir",
+    "exposed_ports": "ExposedPorts",
+    "volumes": "Volumes",
+    "labels": "Labels",
+}
+
+
+def _started_by(config: Config) -> dict[str, object]:
+    """How containers of the image start, as far as the config says, and the history of its layers."""
+    from ..model.image import json_object
+
+    document = json_object(config.raw, what="the image's config")
+    container, history = document.get("config"), document.get("history")
+    values = container if isinstance(container, dict) else {}
+    found: dict[str, object] = {name: values[key] for name, key in _INSTRUCTIONS.items() if values.get(key)}
+    steps = [step for step in history if isinstance(step, dict)] if isinstance(history, list) else []
+    lines = [
+        {"created_by": str(step.get("created_by") or ""), "empty_layer": bool(step.get("empty_layer"))}
+        for step in steps
+    ]
+    return {"config": found, "history": lines}
+
+
 def _text(document: dict[str, object]) -> str:
     """The document as lines: single values first, then each list with its number of entries."""
-    lines = []
+    lines: list[str] = []
     for key, value in document.items():
         label = key.replace("_", " ")
+        if isinstance(value, dict):
+            lines.extend(f"{name.replace('_', ' ') + ':':17}{_plain(each)}" for name, each in value.items())
+            continue
         if not isinstance(value, list):
             shown = f"{size_text(value)} ({value} bytes)" if key == "size" and isinstance(value, int) else value
             lines.append(f"{label + ':':17}{shown}")
@@ -182,7 +216,15 @@ def _text(document: dict[str, object]) -> str:
 def _entry(item: object) -> str:
     if not isinstance(item, dict):
         return str(item)
+    if "created_by" in item:
+        return f"{item['created_by']}{'  (no layer)' if item['empty_layer'] else ''}"
     return "  ".join(size_text(value) if key == "size" else _words(value) for key, value in item.items())
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={each}" if isinstance(each, str) else str(name) for name, each in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _words(value: object) -> str:

@@ -29,7 +29,7 @@ class Run:
     ``environment`` are texts ``NAME=value``. ``ports`` are ports of the container (``8888/tcp``)
     with what they are on this machine: a port, host and port, or None for any. ``volumes`` are
     paths on this machine with the place and the mode (``rw``, ``ro``) that they have in the container.
-    ``remove`` has the engine remove the container when it has ended.
+    ``remove`` has the engine remove the container when it has ended. ``options`` are further ones of the command.
     """
 
     image: str
@@ -39,6 +39,7 @@ class Run:
     publish_all_ports: bool = False
     remove: bool = False
     volumes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    options: Sequence[str] = ()
 
 
 def start_container(engine: CommandLine, wanted: Run) -> Container:
@@ -49,6 +50,7 @@ def start_container(engine: CommandLine, wanted: Run) -> Container:
     image = engine.inspect(parse_name(wanted.image))
     options = [f"--publish={_port_text(inside, outside)}" for inside, outside in wanted.ports.items()]
     options += [f"--volume={_volume_text(path, *place)}" for path, place in wanted.volumes.items()]
+    options += [*wanted.options]
     options += ["--publish-all"] * wanted.publish_all_ports + ["--rm"] * wanted.remove
     with (
         _environment_options(wanted.environment) as from_file,

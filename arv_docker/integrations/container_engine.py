@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 from ..engines import container
 from ..engines.building import Build
 from ..engines.output import steady_lines
+from ..engines.run_options import run_options
 from ..errors import ClusterError, NoSuchImage, UsageError
 from ..local.progress import Progress, Silent, size_text
 from ..local.settings import settings
@@ -169,10 +170,9 @@ class ContainerEngine:
 
         ``environment`` are texts ``NAME=value``, ``ports`` those of the container with what they are
         here (``{"8888/tcp": ("127.0.0.1", 8888)}``), ``volumes`` paths here with their places there, or with
-        ``{"bind": place, "mode": "ro"}``. Raises UsageError for other options.
+        ``{"bind": place, "mode": "ro"}``. ``others`` are names of docker-py for options that the command has too, such
+        as ``cpu_quota``. Raises UsageError for the rest.
         """
-        if others:
-            raise UsageError(f"this engine cannot start a container with {', '.join(sorted(others))}.")
         wanted = container.Run(
             image_spec,
             command=command,
@@ -180,6 +180,7 @@ class ContainerEngine:
             ports=ports or {},
             publish_all_ports=publish_all_ports,
             remove=remove,
+            options=run_options(others),
             volumes={path: _place(volume) for path, volume in (volumes or {}).items()},
         )
         return container.start_container(self._engine, wanted)

@@ -344,3 +344,40 @@ def test_a_verb_that_reads_makes_no_site(verb: str, tmp_path: Path, run: Run) ->
     assert (told.code, told.out) == (6, "")
     assert f"arv-docker ingest --local={tmp_path}/none IMAGE" in told.err
     assert not (tmp_path / "none").exists()
+
+
+def test_an_unknown_option_shows_the_usage_of_the_verb(run: Run) -> None:
+    told = run("images", "--nonsense")
+    assert told.code == 2
+    assert "usage: arv-docker images" in told.err
+    assert "--project-uuid" in told.err
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [("small.tar", "docker-archive:small.tar"), ("dcoker:app", "docker://"), ("oci-archve:x", "oci-archive:")],
+)
+@pytest.mark.usefixtures("api", "engine")
+def test_a_place_that_is_taken_for_a_name_gets_a_hint(
+    run: Run, text: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("small.tar").write_text("a tar")
+    told = run("ingest", text)
+    assert told.code == 1
+    assert hint in told.err
+
+
+@pytest.mark.parametrize(
+    ("error", "stops"),
+    [
+        (errors.ClusterError("x"), True),
+        (errors.ClusterError("x", status=401), True),
+        (errors.ClusterError("x", status=503), True),
+        (errors.ClusterError("x", status=422), False),
+        (errors.KeepError("x"), False),
+        (errors.ContentError("x"), False),
+    ],
+)
+def test_some_errors_would_meet_the_next_image_too(error: errors.ArvDockerError, stops: bool) -> None:
+    assert cli.is_of_the_cluster(error) is stops

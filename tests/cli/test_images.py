@@ -123,3 +123,17 @@ def test_an_image_that_is_called_images(run: Run) -> None:
     for arguments in (["images:latest"], ["images", "latest"]):
         outcome = run("arv-keepdocker", "--from-archive", "/nowhere.tar", *arguments)
         assert outcome.code == 1
+
+
+@pytest.mark.usefixtures("api", "engine")
+def test_a_terminal_gets_lines_that_fit(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = "registry.example/a/very/long/path/of/a/repository:with-a-long-tag-too"
+    assert run("ingest", "app:1", "--as", long).code == 0
+    rows = run("images", "--wide").out.splitlines()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = run("images").out.splitlines()
+    assert len(narrow) == len(rows) == 2
+    assert max(map(len, narrow)) <= 80 < len(rows[1])
+    assert "…" in narrow[1]
+    assert run("images", "--wide").out.splitlines() == rows

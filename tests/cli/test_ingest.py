@@ -286,7 +286,7 @@ def test_an_image_that_the_engine_does_not_have(api: FakeApi, engine: FakeEngine
 def test_an_engine_s_image_for_another_platform_is_not_taken(
     api: FakeApi, engine: FakeEngine, run: Run, monkeypatch: pytest.MonkeyPatch, names: list[str], options: list[str]
 ) -> None:
-    monkeypatch.setattr("arv_docker.transports.docker_daemon.Docker", lambda: engine)
+    monkeypatch.setattr("arv_docker.transports.docker_daemon.Docker", lambda **_: engine)
     refused = run("ingest", *options, "--platform", "linux/arm64", *names)
     assert (refused.code, refused.out) == (1, "")
     assert "app:1 for linux/amd64, and not for linux/arm64" in refused.err

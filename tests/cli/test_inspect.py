@@ -38,6 +38,8 @@ def test_an_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str], form: ob
         "image_id": str(APP.parsed.digest),
         "platform": "linux/amd64",
         "created": "2026-01-02T03:04:05Z",
+        "config": {},
+        "history": [],
         "tags": ["app:1"],
         "digests": [],
         "layers": [{"diff_id": str(diff_id)} for diff_id in APP.parsed.diff_ids],
@@ -97,3 +99,17 @@ def test_the_links_of_a_stored_image(api: FakeApi, run: Run, archive: Path) -> N
         (HASH, document["image_id"]),
         (DIGEST, document["manifest_digest"]),
     }
+
+
+def test_how_containers_start_is_shown(run: Run, tmp_path: Path) -> None:
+    started = {"Entrypoint": ["/bin/app"], "Env": ["A=b"], "Labels": {"l": "1"}, "ExposedPorts": {"80/tcp": {}}}
+    history = [{"created_by": "COPY app /bin/app"}, {"created_by": "ENV A=b", "empty_layer": True}]
+    made = image(files_of(b"x"), os="linux", config=started, history=history)
+    (tmp_path / "x.tar").write_bytes(classic(made))
+    document = json.loads(run("inspect", "--json", f"docker-archive:{tmp_path}/x.tar").out)
+    assert document["config"]["entrypoint"] == ["/bin/app"]
+    assert document["config"]["exposed_ports"] == {"80/tcp": {}}
+    assert [step["empty_layer"] for step in document["history"]] == [False, True]
+    text = run("inspect", f"docker-archive:{tmp_path}/x.tar").out
+    for words in ("entrypoint:      /bin/app", "labels:          l=1", "COPY app /bin/app", "ENV A=b  (no layer)"):
+        assert words in text

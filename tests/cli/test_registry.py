@@ -134,7 +134,7 @@ def test_an_image_that_is_piped_in_is_pushed_under_a_unique_name(
 def test_an_image_of_an_engine_by_its_transport(
     run: Run, registry: Registry, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(docker_daemon, "Docker", lambda: engine)
+    monkeypatch.setattr(docker_daemon, "Docker", lambda **_: engine)
     done = run("registry", "push", "--insecure", registry.host, "docker-daemon:app:1")
     assert (done.code, done.out) == (0, f"{UNIQUE}\n"), done.err
 

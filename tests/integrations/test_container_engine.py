@@ -277,8 +277,16 @@ def test_a_container(engine: Made, tmp_path: Path) -> None:
 
 
 def test_what_a_container_cannot_be_started_with(engine: Made) -> None:
-    with pytest.raises(UsageError, match="privileged"):
-        engine().run("app:1", privileged=True)
+    with pytest.raises(UsageError, match="stdin_open"):
+        engine().run("app:1", stdin_open=True)
+
+
+def test_options_of_docker_py_reach_the_command(engine: Made, tmp_path: Path) -> None:
+    state = '{"Status":"running","ExitCode":0}'
+    answers = {"run": (0, f"{'1' * 64}\n", ""), "container inspect": (0, state, "")}
+    engine({**WELL, **answers}).run("app:1", cpu_quota=50000, cap_drop=["ALL"])
+    (words,) = (call for call in calls_of(tmp_path / "bin") if call[0] == "run")
+    assert {"--cpu-quota=50000", "--cap-drop=ALL"} <= set(words)
 
 
 # -- credentials -------------------------------------------------------------------------

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options for a container by the names that docker-py has for them, as options of the engine's command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ..errors import UsageError
+
+#: Options with one value.
+_VALUES = {
+    "blkio_weight": "--blkio-weight",
+    "cpu_period": "--cpu-period",
+    "cpu_quota": "--cpu-quota",
+    "cpu_rt_period": "--cpu-rt-period",
+    "cpu_rt_runtime": "--cpu-rt-runtime",
+    "cpu_shares": "--cpu-shares",
+    "cpuset_cpus": "--cpuset-cpus",
+    "cpuset_mems": "--cpuset-mems",
+    "cgroup_parent": "--cgroup-parent",
+    "domainname": "--domainname",
+    "hostname": "--hostname",
+    "ipc_mode": "--ipc",
+    "kernel_memory": "--kernel-memory",
+    "mac_address": "--mac-address",
+    "mem_limit": "--memory",
+    "mem_reservation": "--memory-reservation",
+    "mem_swappiness": "--memory-swappiness",
+    "memswap_limit": "--memory-swap",
+    "name": "--name",
+    "network": "--network",
+    "network_mode": "--network",
+    "oom_score_adj": "--oom-score-adj",
+    "pid_mode": "--pid",
+    "pids_limit": "--pids-limit",
+    "platform": "--platform",
+    "runtime": "--runtime",
+    "shm_size": "--shm-size",
+    "stop_signal": "--stop-signal",
+    "user": "--user",
+    "userns_mode": "--userns",
+    "working_dir": "--workdir",
+}
+#: Options that are on or off.
+_SWITCHES = {
+    "init": "--init",
+    "oom_kill_disable": "--oom-kill-disable",
+    "privileged": "--privileged",
+    "read_only": "--read-only",
+    "tty": "--tty",
+}
+#: Options that may be given several times, for a list of values.
+_LISTS = {
+    "cap_add": "--cap-add",
+    "cap_drop": "--cap-drop",
+    "devices": "--device",
+    "dns": "--dns",
+    "dns_opt": "--dns-option",
+    "dns_search": "--dns-search",
+    "group_add": "--group-add",
+    "security_opt": "--security-opt",
+    "volumes_from": "--volumes-from",
+}
+#: Options that may be given several times, for a mapping: the option, and what stands between name and value.
+_MAPPINGS = {
+    "extra_hosts": ("--add-host", ":"),
+    "labels": ("--label", "="),
+    "sysctls": ("--sysctl", "="),
+    "tmpfs": ("--tmpfs", ":"),
+}
+
+
+def run_options(wanted: Mapping[str, object]) -> list[str]:
+    """Return the options that docker-py calls so; raises UsageError for names that the command has no option for.
+
+    >>> run_options({"cpu_quota": 50000, "init": True, "cap_drop": ["ALL"], "labels": {"a": "b"}})
+    ['--cap-drop=ALL', '--cpu-quota=50000', '--init', '--label=a=b']
+    """
+    unknown = sorted(set(wanted) - {*_VALUES, *_SWITCHES, *_LISTS, *_MAPPINGS, "nano_cpus"})
+    if unknown:
+        raise UsageError(f"this engine cannot start a container with {', '.join(unknown)}.")
+    return [option for name in sorted(wanted) for option in _options_of(name, wanted[name])]
+
+
+def _options_of(name: str, value: object) -> Iterable[str]:
+    if value is None:
+        return
+    if name == "nano_cpus":
+        yield f"--cpus={float(str(value)) / 1e9:g}"
+    elif name in _SWITCHES:
+        if value:
+            yield _SWITCHES[name]
+    elif name in _LISTS and isinstance(value, list | tuple):
+        yield from (f"{_LISTS[name]}={each}" for each in value)
+    elif name in _MAPPINGS and isinstance(value, Mapping):
+        option, between = _MAPPINGS[name]
+        yield from (f"{option}={key}{between}{each}" if each else f"{option}={key}" for key, each in value.items())
+    elif name in _VALUES and isinstance(value, str | int | float):
+        yield f"{_VALUES[name]}={value}"
+    else:
+        raise UsageError(f"{name} cannot be {value!r} for a container of this engine.")
