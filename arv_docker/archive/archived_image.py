@@ -16,7 +16,7 @@ from .opened_image import SeekableImage
 
 
 @dataclass(frozen=True, slots=True)
-class StoredLayer:
+class ArchiveLayer:
     """A layer as it is stored: ``named`` is the digest by which its file is called, None for one called otherwise;
     ``compression`` what it is compressed with, None if it is not."""
 
@@ -26,11 +26,11 @@ class StoredLayer:
     compression: str | None
 
     @classmethod
-    def of(cls, diff_id: Digest, blob: Blob, named: Digest | None) -> StoredLayer:
+    def of(cls, diff_id: Digest, blob: Blob, named: Digest | None) -> ArchiveLayer:
         """The layer in that file; its first bytes are read, unless the file is called by the diff_id."""
         return cls(diff_id, blob, named, None if named == diff_id else kind_of(blob.start(MAGIC_LENGTH)))
 
-    def opened(self, size: int | None) -> Layer:
+    def open(self, size: int | None) -> Layer:
         """The layer from its front; ``size`` is that of the uncompressed bytes where it is known."""
         if self.compression is None:
             return Layer(self.blob.reader(), claimed=self.diff_id, size=self.blob.size)
@@ -53,7 +53,7 @@ class ArchivedImage(SeekableImage):
     def __init__(
         self,
         config: Config,
-        layers: Sequence[StoredLayer],
+        layers: Sequence[ArchiveLayer],
         *,
         tags: tuple[str, ...] = (),
         digests: tuple[Digest, ...] = (),
@@ -66,7 +66,7 @@ class ArchivedImage(SeekableImage):
         self.digests = digests
         self._progress = progress or Silent()
         self._all = tuple(layers)
-        self._layers: dict[Digest, StoredLayer] = {}
+        self._layers: dict[Digest, ArchiveLayer] = {}
         for layer in layers:
             self._layers.setdefault(layer.diff_id, layer)  # the first of its places counts
         self._sizes = {it.diff_id: it.blob.size for it in self._layers.values() if it.compression is None}
@@ -123,7 +123,7 @@ class ArchivedImage(SeekableImage):
 
     def layer(self, diff_id: Digest) -> Layer:
         """The layer of that name, from its front. Its ``size`` is None for a compressed one that was never read."""
-        return self._layers[diff_id].opened(self._sizes.get(diff_id))
+        return self._layers[diff_id].open(self._sizes.get(diff_id))
 
     def place(self, diff_id: Digest) -> tuple[int, int]:
         """Where the layer's stored bytes lie in the archive: offset and size."""

@@ -12,7 +12,7 @@ from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from ..errors import BadReference, ContentError
-from ..model.image import MAX_JSON_SIZE, Config, Digest, json_object
+from ..model.image import MAX_JSON_SIZE, Config, Digest, oci_object
 from . import canonical
 from .blob import RandomAccess, section
 from .canonical import Layout
@@ -63,9 +63,6 @@ class CanonicalImage(SeekableImage):
         span = self._spans[diff_id]
         return span.offset + len(span.header), span.size
 
-    def check_layout(self) -> None:
-        """Do nothing: each layer of the canonical archive stands at one place."""
-
     def is_framed(self) -> bool:
         """Whether the bytes between the layers' contents are those of the canonical archive too."""
         return all(self.is_headed(it) and self.is_padded(it) for it in self._spans) and self.is_closed()
@@ -101,7 +98,7 @@ def _layout(source: RandomAccess, files: list[Member]) -> Layout | None:
         return None
     manifest, config = (source.read_at(file.offset, file.size) for file in files[3:])
     parsed = Config.parse(config)
-    sizes = _sizes(json_object(manifest, what="the image's manifest"))
+    sizes = _sizes(oci_object(manifest, what="the image's manifest"))
     if any(diff_id not in sizes for diff_id in parsed.diff_ids):
         return None
     return canonical.layout(parsed, sizes)

@@ -14,6 +14,11 @@ from typing import Protocol
 
 from ..errors import BadArchive, DigestMismatch
 from ..model.image import Digest
+from .codecs.decompression import MAGIC_LENGTH, kind_of
+
+_BLOCK = 512
+#: Where a tar's first header says what it is.
+_MAGIC = 257
 
 #: Bytes that are read at once where nothing larger is asked for.
 CHUNK = 1 << 20
@@ -60,6 +65,8 @@ class Layer:
         BadArchive if there were fewer than ``size``.
         """
         content = self._read(length)
+        if self.position == 0:
+            self._refuse_compressed(content)
         self._hash.update(content)
         self.position += len(content)
         if len(content) < length:
@@ -72,6 +79,8 @@ class Layer:
         while filled < len(buffer):
             piece = buffer[filled : filled + CHUNK]
             count = self._readinto(piece)
+            if self.position == filled == 0:
+                self._refuse_compressed(bytes(piece[: min(count, _BLOCK)]))
             self._hash.update(piece[:count])
             filled += count
             if count < len(piece):
@@ -90,6 +99,16 @@ class Layer:
         content = self._read(len(buffer))
         buffer[: len(content)] = content
         return len(content)
+
+    def _refuse_compressed(self, start: bytes) -> None:
+        """Raise DigestMismatch where the bytes that a config names are those of a compressed stream: a diff_id is the
+        digest of the tar in it, and no engine loads an image that says otherwise."""
+        kind = kind_of(start[:MAGIC_LENGTH]) if self.claimed is not None else None
+        if kind is not None and start[_MAGIC : _MAGIC + 5] != b"ustar":
+            raise DigestMismatch(
+                f"the config names layer {self.claimed} by the digest of its {kind} stream, not of the tar in it. No "
+                "engine loads such an image; build it again."
+            )
 
     def _check(self) -> None:
         what = f"layer {self.claimed}" if self.claimed else "a layer"

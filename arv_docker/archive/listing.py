@@ -9,14 +9,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from ..errors import BadReference, NoSuchImage, SeveralImages
-from ..model import manifest
+from ..model import manifest as manifests
 from ..model.image import Descriptor, Digest, Platform
+from ..model.manifest import Manifest
 from ..model.reference import ImageId, Reference, parse_name, references_in
 
 #: What an image may be called by; a plain text is the name of an OCI layout, which need not be a reference.
 Name = Reference | ImageId | str
 
-_CONFIG_NAME = re.compile(r"(?:^|/)([0-9a-f]{64})(?:\.json)?$")
+_CONFIG_NAME = re.compile(r"(?:^|/)(?:sha256:)?([0-9a-f]{64})(?:\.json)?$")
 _BLOB_NAME = re.compile(r"blobs/(sha256|sha512)/([0-9a-f]+)")
 
 
@@ -26,7 +27,8 @@ class Listed:
 
     ``tags`` are its names in full, ``short_names`` those of an OCI layout that are none.
     ``digests`` are those of its OCI manifest and the indexes that lead to it. Images of one of ``groups`` are
-    one image for several platforms. ``platform`` is None where the list does not say.
+    one image for several platforms. ``platform`` is None where the list does not say. ``manifest`` is its OCI manifest,
+    where there is one.
     """
 
     config_path: str
@@ -36,6 +38,7 @@ class Listed:
     digests: tuple[Digest, ...] = ()
     platform: Platform | None = None
     groups: frozenset[int] = field(default=frozenset(), compare=False)
+    manifest: Manifest | None = field(default=None, compare=False)
 
     @property
     def config_digest(self) -> Digest | None:
@@ -54,7 +57,9 @@ class Listed:
             with suppress(BadReference):
                 return self.answers_to(parse_name(name))
             return False
-        return name in references_in(self.tags) or str(name) in self.short_names
+        if name in references_in(self.tags) or str(name) in self.short_names:
+            return True
+        return name.as_id is not None and self.answers_to(name.as_id)
 
     def __str__(self) -> str:
         name = ", ".join((*self.tags, *self.short_names)) or self.config_path
@@ -70,24 +75,29 @@ def each_once(images: Sequence[Listed]) -> list[Listed]:
     return [replace(image, tags=tuple(tags[path])) for path, image in last.items()]
 
 
-def chosen(images: Sequence[Listed], name: Name | None, platform: Platform | None) -> Listed:
-    """The image called ``name``, or the only one there is, for ``platform`` where it is there for several.
+def chosen(images: Sequence[Listed], name: Name | None, platform: Platform | None, *, any_name: bool = False) -> Listed:
+    """The image called ``name``, without one the only one there is, for ``platform`` where it is there for several.
 
-    A name does not have to be the archive's own if only one image is there, an ID does.
-    Raises SeveralImages, which names them, where that leaves more than one, NoSuchImage where
-    it leaves none, and AmbiguousImage for several of one platform.
+    With ``any_name`` a name does not have to be the archive's own if only one image is there. Raises SeveralImages,
+    which names them, where that leaves more than one, NoSuchImage where it leaves none, and AmbiguousImage for several
+    of one platform.
     """
-    distinct = for_platforms(images, name)
+    distinct = for_platforms(images, name, any_name=any_name)
     return distinct[0] if len(distinct) == 1 else _for_platform(distinct, platform)
 
 
-def for_platforms(images: Sequence[Listed], name: Name | None) -> list[Listed]:
-    """The image called ``name``, or the only one there is, once for each platform; raises as ``chosen`` does."""
+def for_platforms(images: Sequence[Listed], name: Name | None, *, any_name: bool = False) -> list[Listed]:
+    """The image called ``name``, without one the only one there is, once for each platform; raises as ``chosen``
+    does."""
     found = [image for image in images if name is None or image.answers_to(name)]
-    if not found and not isinstance(name, ImageId) and _are_one(images):
+    if not found and any_name and not isinstance(name, ImageId) and _are_one(images):
         found = list(images)
     if not found:
-        raise NoSuchImage(f"the archive holds no image {str(name)!r}; it holds:", detail=_lines(images))
+        raise NoSuchImage(
+            f"the archive holds no image {str(name)!r}. Choose one of these by its name or ID, or, of one image, leave "
+            "the name out:",
+            detail=_lines(images),
+        )
     distinct = list({image.config_path: image for image in reversed(found)}.values())[::-1]
     if len(distinct) == 1 or _are_one(found):
         return distinct
@@ -113,8 +123,8 @@ def _are_one(images: Sequence[Listed]) -> bool:
 
 def _for_platform(images: Sequence[Listed], platform: Platform | None) -> Listed:
     by_digest = {image.digests[0]: image for image in images}
-    offered = [manifest.Listed(Descriptor("", digest, 0), image.platform) for digest, image in by_digest.items()]
-    return by_digest[manifest.chosen(offered, platform, what="the archive").descriptor.digest]
+    offered = [manifests.Listed(Descriptor("", digest, 0), image.platform) for digest, image in by_digest.items()]
+    return by_digest[manifests.chosen(offered, platform, what="the archive").descriptor.digest]
 
 
 def _lines(images: Sequence[Listed]) -> str:

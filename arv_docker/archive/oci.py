@@ -8,17 +8,21 @@ to each, every byte of both being right; ``check`` refuses that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..errors import BadReference, DigestMismatch, NotAnImage
 from ..model import manifest
-from ..model.image import MAX_JSON_SIZE, Descriptor, Digest, json_object
+from ..model.image import MAX_JSON_SIZE, Descriptor, Digest, oci_object
 from ..model.manifest import Index, Manifest
-from ..model.reference import Reference
+from ..model.reference import Reference, references_in
 from .blob import Files
 from .listing import Listed
+
+#: How `cosign save` marks the entries of a layout: its image, and what belongs to that.
+_COSIGN_KIND = "dev.cosignproject.cosign/"
+_COSIGN_IMAGES = (f"{_COSIGN_KIND}image", f"{_COSIGN_KIND}imageIndex")
 
 #: Annotations of an index: an image's name in full, and what else it is called.
 FULL_NAME = "io.containerd.image.name"
@@ -39,12 +43,14 @@ def listing(files: Files) -> tuple[Listed, ...]:
     names = _names(raw)
     reader = _Reader(files)
     found: dict[Digest, Listed] = {}
-    groups: dict[Digest, int] = {}
     artifacts = []
-    for entry in top.manifests:
+    aside = _beside_cosign_image(raw)
+    entries = [entry for entry in top.manifests if str(entry.descriptor.digest) not in aside]
+    groups = _groups_of(entries, names)
+    for entry in entries:
         digest = entry.descriptor.digest
         tags, short = names.get(str(digest), ((), ()))
-        group = groups.setdefault(digest, len(groups))
+        group = groups[digest]
         for image in manifest.images_of(Index((entry,)), reader.fetch, what="index.json"):
             read = reader.fetch(image.descriptor)
             if not isinstance(read, Manifest):
@@ -57,13 +63,14 @@ def listing(files: Files) -> tuple[Listed, ...]:
                 digests=tuple(dict.fromkeys((image.descriptor.digest, digest))),
                 platform=image.platform,
                 groups=frozenset([group]),
+                manifest=read,
             )
-            if read.config.media_type in manifest.IMAGE_CONFIGS:
+            if manifest.is_image(read):
                 found[image.descriptor.digest] = _merged(found.get(image.descriptor.digest), listed)
             else:
                 artifacts.append(listed)
     images = tuple(found.values()) or tuple(artifacts)  # of artifacts alone the config says that they are none
-    if not images and json_object(raw, what="index.json").get("manifests"):
+    if not images and oci_object(raw, what="index.json").get("manifests"):
         raise NotAnImage("the OCI index in the archive names no image that is there. Save the image again.")
     return images
 
@@ -91,6 +98,27 @@ def check(files: Files, docker: Sequence[Listed]) -> tuple[Listed, ...]:
                 "manifest.json. Readers would disagree about it."
             )
     return images
+
+
+def with_names_of(images: Iterable[Listed], others: Sequence[Listed]) -> tuple[Listed, ...]:
+    """The images, with the names that the other list of the same archive has for them too, and its manifests.
+
+    An engine writes all names into one of its two lists alone, where two builds have the same image.
+    """
+    by_config: dict[object, list[Listed]] = {}
+    for other in others:
+        by_config.setdefault(other.config_digest or other.config_path, []).append(other)
+    return tuple(_named_like(image, by_config.get(image.config_digest or image.config_path, ())) for image in images)
+
+
+def _named_like(image: Listed, others: Iterable[Listed]) -> Listed:
+    known = set(references_in(image.tags))
+    tags, short = dict.fromkeys(image.tags), dict.fromkeys(image.short_names)
+    for other in others:
+        tags.update(dict.fromkeys(tag for tag in other.tags if not known.intersection(references_in([tag]))))
+        short.update(dict.fromkeys(other.short_names))
+    described = next((other.manifest for other in others if other.manifest is not None), None)
+    return replace(image, tags=tuple(tags), short_names=tuple(short), manifest=image.manifest or described)
 
 
 def digests_of(images: Iterable[Listed], listed: Listed) -> tuple[Digest, ...]:
@@ -130,10 +158,42 @@ class _Reader:
         return manifest.parse(raw, what=f"the manifest {digest}")
 
 
+def _beside_cosign_image(raw: bytes) -> frozenset[str]:
+    """The digests of entries that belong to the image that `cosign save` wrote, as a signature does, and are none."""
+    kinds = {
+        str(entry.get("digest")): notes.get("kind")
+        for entry in oci_object(raw, what="index.json").get("manifests") or []
+        if isinstance(notes := entry.get("annotations"), dict)
+    }
+    if not any(kind in _COSIGN_IMAGES for kind in kinds.values()):
+        return frozenset()
+    return frozenset(digest for digest, kind in kinds.items() if kind not in _COSIGN_IMAGES)
+
+
+def _groups_of(
+    entries: Sequence[manifest.Listed], names: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
+) -> dict[Digest, int]:
+    """A number for each entry by its digest, the same for those that are one image for several platforms.
+
+    These have the same names, or none, and each another platform: some writers list them flat in index.json.
+    """
+    alike: dict[object, list[manifest.Listed]] = {}
+    for entry in {entry.descriptor.digest: entry for entry in entries}.values():
+        alike.setdefault(names.get(str(entry.descriptor.digest), ((), ())), []).append(entry)
+    groups: dict[Digest, int] = {}
+    for same in alike.values():
+        platforms = {entry.platform for entry in same}
+        are_one = None not in platforms and len(platforms) == len(same)
+        first = len(groups)
+        for number, entry in enumerate(same, first):
+            groups[entry.descriptor.digest] = first if are_one else number
+    return groups
+
+
 def _names(raw: bytes) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
     """What the index calls its entries, by their digests: names in full, and others."""
     found: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
-    for entry in json_object(raw, what="index.json").get("manifests") or []:
+    for entry in oci_object(raw, what="index.json").get("manifests") or []:
         notes, digest = entry.get("annotations"), entry.get("digest")
         if isinstance(notes, dict) and isinstance(digest, str):
             full, short = found.setdefault(digest, ({}, {}))
@@ -173,6 +233,6 @@ def _merged(before: Listed | None, listed: Listed) -> Listed:
 
 
 def _other_platform(image: Listed, other: Listed) -> bool:
-    """Whether both are one image for different platforms."""
-    shared = image.groups & other.groups
-    return bool(shared) and None not in (image.platform, other.platform) and image.platform != other.platform
+    """Whether both are one image for different platforms: one index below the top leads to both."""
+    shared = bool(image.groups & other.groups) and len(image.digests) > 1
+    return shared and None not in (image.platform, other.platform) and image.platform != other.platform

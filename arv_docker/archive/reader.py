@@ -11,24 +11,25 @@ config names.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from ..errors import BadArchive, BadConfig, DigestMismatch, LayerCountMismatch, NotAnImage, SchemaOne
+from ..errors import BadArchive, BadConfig, ContentError, DigestMismatch, LayerCountMismatch, NotAnImage, SchemaOne
 from ..local.progress import Progress
 from ..model import manifest
-from ..model.image import MAX_JSON_SIZE, Config, Descriptor, Digest, Platform
+from ..model.image import MAX_JSON_SIZE, Config, Descriptor, Digest, Platform, json_document, spellings_of
 from . import oci
-from .archived_image import ArchivedImage, StoredLayer
+from .archived_image import ArchivedImage, ArchiveLayer
 from .blob import Files, RandomAccess
 from .codecs.whole_archive import unwrapped
 from .listing import Listed, Name, chosen, digest_in, each_once, for_platforms
-from .tar import Index
+from .strict_tar import StrictCheck
+from .tar import TOLERANT, Index
 
 _MAX_LAYERS = 10_000
 _MAX_IMAGES = 10_000
+_MANIFEST_KEYS = spellings_of("Config", "RepoTags", "Layers")
 
 #: One of several images: what the archive calls it, and what opens it, which raises what ``Images.opened`` raises.
 Openable = tuple[str, Callable[[], ArchivedImage]]
@@ -37,27 +38,34 @@ Openable = tuple[str, Callable[[], ArchivedImage]]
 class Images:
     """The images of an archive or layout. ``images`` are what it lists."""
 
-    def __init__(self, files: Files, *, by_index: bool = False, progress: Progress | None = None) -> None:
-        """``by_index``: the OCI index is asked first, where Docker's ``manifest.json`` is there too.
+    def __init__(
+        self, files: Files, *, by_index: bool = False, any_name: bool = False, progress: Progress | None = None
+    ) -> None:
+        """``by_index``: the OCI index is asked first, where Docker's ``manifest.json`` is there too. ``any_name``: a
+        name does not have to be the archive's own if only one image is there.
 
         Raises BadArchive, SchemaOne or NotAnImage where it cannot be said which images are there.
         """
         self._files = files
         self._progress = progress
-        self.images = oci.listing(files) if by_index and "index.json" in files else listing(files)
+        self._any_name = any_name
+        self._faces: tuple[Listed, ...] | None = None
+        if by_index and "index.json" in files:
+            self.images = self._by_index()
+        else:
+            self.images = named_listing(files)
 
     def image(self, name: Name | None = None, platform: Platform | None = None) -> ArchivedImage:
-        """The image called ``name``, or the only one there is; for ``platform``, where it is there for several.
+        """The image called ``name``, without one the only one; for ``platform``, where it is there for several.
 
-        A name does not have to be the archive's own if only one image is there, an ID does. Without a
-        platform that for this machine is taken, where there are several. Raises SeveralImages or AmbiguousImage, which
-        name them, where that leaves more than one, and NoSuchImage where it leaves none; and what
+        Without a platform that for this machine is taken, where there are several. Raises SeveralImages or
+        AmbiguousImage, which name them, where that leaves more than one, and NoSuchImage where it leaves none; and what
         ``opened`` raises.
         """
         images = self.images
         if platform is not None and "index.json" in self._files:
-            images = oci.listing(self._files) or images  # manifest.json has one platform of each image
-        image = self.opened(chosen(images, name, platform))
+            images = self._by_index() or images  # manifest.json has one platform of each image
+        image = self.opened(chosen(images, name, platform, any_name=self._any_name))
         if platform is not None:
             found = manifest.Listed(Descriptor("", image.config.digest, 0), image.config.platform)
             manifest.chosen([found], platform, what="the archive")
@@ -70,14 +78,14 @@ class Images:
         """
         found = [image for image in self.images if name is None or image.answers_to(name)]
         if not found:
-            found = [chosen(self.images, name, None)]
+            found = [chosen(self.images, name, None, any_name=self._any_name)]
         for image in each_once(found):
             yield str(image), partial(self.opened, image)
 
     def platforms(self, name: Name | None = None) -> Iterator[Openable]:
         """The image called ``name``, or the only one there is, for each of its platforms; raises as ``image`` does."""
-        images = oci.listing(self._files) if "index.json" in self._files else ()
-        for image in for_platforms(images or self.images, name):
+        images = self._by_index() if "index.json" in self._files else ()
+        for image in for_platforms(images or self.images, name, any_name=self._any_name):
             yield str(image), partial(self.opened, image)
 
     def opened(self, listed: Listed) -> ArchivedImage:
@@ -86,9 +94,10 @@ class Images:
         Raises BadArchive, BadConfig, or a NotAnImage; DigestMismatch where ``manifest.json`` and the OCI index lead to
         different images.
         """
+        check_listed(listed)
         config = config_of(self._files, listed)
         layers = [
-            StoredLayer.of(diff_id, self._files.blob(path), digest_in(path))
+            ArchiveLayer.of(diff_id, self._files.blob(path), digest_in(path))
             for diff_id, path in layer_paths(listed, config)
         ]
         digests = listed.digests
@@ -96,14 +105,50 @@ class Images:
             digests = oci.digests_of(oci.check(self._files, listing(self._files)), listed)
         return ArchivedImage(config, layers, tags=listed.tags, digests=digests, progress=self._progress)
 
+    def _by_index(self) -> tuple[Listed, ...]:
+        """The images of the OCI index, with the names of ``manifest.json`` for them too."""
+        if self._faces is None:
+            docker = listing(self._files) if "manifest.json" in self._files else ()
+            self._faces = oci.with_names_of(oci.listing(self._files), docker)
+        return self._faces
 
-class DockerArchive(Images):
+
+class ArchiveReader(Images):
     """The images of a tar, which may be compressed or the one member of a ZIP file."""
 
-    def __init__(self, source: RandomAccess, *, by_index: bool = False, progress: Progress | None = None) -> None:
-        """Reads the headers and what lists the images. Raises BadArchive, SchemaOne or NotAnImage."""
-        content, known = unwrapped(source, progress)
-        super().__init__(Index(content, known), by_index=by_index, progress=progress)
+    def __init__(
+        self,
+        source: RandomAccess,
+        *,
+        by_index: bool = False,
+        any_name: bool = False,
+        strict: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        """Read the headers and what lists the images. ``strict``: refuse what two readers may read differently.
+
+        Raises BadArchive, SchemaOne or NotAnImage.
+        """
+        check = StrictCheck() if strict else TOLERANT
+        content, known = unwrapped(source, progress, check)
+        super().__init__(Index(content, known, check=check), by_index=by_index, any_name=any_name, progress=progress)
+
+
+def named_listing(files: Files) -> tuple[Listed, ...]:
+    """The images of an archive as ``listing`` has them, with the names that its OCI index has for them too."""
+    images = listing(files)
+    if "manifest.json" not in files or "index.json" not in files:
+        return images
+    try:
+        return oci.with_names_of(images, oci.listing(files))
+    except ContentError:  # said when an image is opened: of which, the index cannot tell
+        return images
+
+
+def check_listed(listed: Listed) -> None:
+    """Raise NotAnImage for what its manifest shows to be something else."""
+    if listed.manifest is not None:
+        manifest.check_image(listed.manifest, what=f"{listed} in the archive")
 
 
 def listing(files: Files) -> tuple[Listed, ...]:
@@ -115,10 +160,11 @@ def listing(files: Files) -> tuple[Listed, ...]:
         if "index.json" in files:
             return oci.listing(files)
         raise _without_images(files)
+    raw = files.read("manifest.json", limit=MAX_JSON_SIZE)
     try:
-        document = json.loads(files.read("manifest.json", limit=MAX_JSON_SIZE).decode())
-    except (ValueError, RecursionError) as error:
-        raise BadArchive(f"manifest.json in the archive is not JSON: {error}.") from None
+        document = json_document(raw, what="manifest.json in the archive", spellings=_MANIFEST_KEYS)
+    except BadConfig as error:
+        raise BadArchive(error.message) from None
     if not isinstance(document, list) or not document:
         raise BadArchive("manifest.json in the archive lists no image. Save the image again, by its name.")
     if len(document) > _MAX_IMAGES:

@@ -9,7 +9,7 @@ layers, and the digests computed on the way whether they are right.
 
 from __future__ import annotations
 
-import io
+import hashlib
 import re
 import sys
 from collections import Counter
@@ -19,12 +19,13 @@ from dataclasses import replace
 from ..errors import ArvDockerError, BadArchive, DigestMismatch
 from ..model.image import MAX_JSON_SIZE, Config, Digest, Platform
 from . import oci
-from .blob import Checked
+from .archived_image import ArchiveLayer
+from .blob import Blob, Checked
 from .codecs.decompression import MAGIC_LENGTH, Decompressed, kind_of
 from .layer import CHUNK, Layer, Stream
 from .listing import Listed, Name, chosen, digest_in, each_once
 from .opened_image import OpenedImage
-from .reader import config_of, layer_paths, listing
+from .reader import check_listed, config_of, layer_paths, named_listing
 from .tar import Index, Member, members
 
 #: Documents of all kinds together; a real archive has some hundred kilobytes.
@@ -77,17 +78,19 @@ class StreamedArchive:
         wrong with one image leaves the others as they are.
         """
         for member in members(self._tape):
-            self._members.append(member)
             if member.target is not None:
+                self._members.append(member)
                 continue
             section = _Section(self._tape, member.offset + member.size)
             if not _may_be_document(member, section):
                 yield from self._layer(member, section)
+                self._members.append(replace(member, digest=bytes.fromhex(self._digests[member.offset].hex)))
                 continue
             content = section.read(member.size)
             if len(content) < member.size:
                 raise BadArchive(f"the archive is cut short within {member.name!r}. Save the image again.")
             self._tape.keep(member.offset, content)
+            self._members.append(replace(member, digest=hashlib.sha256(content).digest()))
         index = Index(self._tape, self._members)
         self._listed = self._named(index)
         for listed in self._listed:
@@ -99,7 +102,7 @@ class StreamedArchive:
 
     def _named(self, index: Index) -> tuple[Listed, ...]:
         """What the archive lists, with the digests that its OCI index has for each image."""
-        images = listing(index)
+        images = named_listing(index)
         if "manifest.json" not in index or "index.json" not in index:
             return images
         faces = oci.check(index, images)
@@ -118,11 +121,13 @@ class StreamedArchive:
 
     def _concluded(self, index: Index, listed: Listed) -> Generator[Layer, None, Config]:
         """Judges an image by its documents; hands out layers that were kept because they looked like documents."""
+        check_listed(listed)
         config = self._config(index, listed)
         for diff_id, path in layer_paths(listed, config):
             blob = index.blob(path)
             if blob.offset not in self._digests:
-                kept = Layer(io.BytesIO(blob.start(blob.size)).read, claimed=diff_id, size=blob.size)
+                content = _Content(blob.start(blob.size))
+                kept = ArchiveLayer.of(diff_id, Blob(content, 0, content.size), digest_in(path)).open(None)
                 yield kept
                 self._digests[blob.offset] = kept.diff_id
             if (found := self._digests[blob.offset]) != diff_id:
@@ -249,6 +254,18 @@ class _Tape:
         content = self._stream.read(length)
         self.position += len(content)
         return content
+
+
+class _Content:
+    """Bytes in memory. A RandomAccess."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.size = len(content)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """``length`` bytes from ``offset``; fewer only at the end."""
+        return self._content[offset : offset + length]
 
 
 class _Section:

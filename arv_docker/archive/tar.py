@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """An index of a tar: where each member's bytes are. Nothing is extracted, no name becomes a path.
 
-Archives are hostile (docs/spec/archive.md#hostile-archives): names that are absolute or climb with
+Archives are hostile (docs/spec/archive.md#hostile-archives): names that climb with
 ``..`` are refused whoever uses them, sizes and counts are bounded, checksums are
 checked, sparse members are refused because their stored bytes are not their content.
+
+Whatever else an archive may have is read as engines read it, for what is made of it is checked and stored anew. Where
+the bytes are vouched for as they lie, ``strict_tar`` refuses what two readers may read differently.
 """
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import BadArchive, MissingMember
 from .blob import Blob, RandomAccess
@@ -23,6 +27,10 @@ MAX_MEMBERS = 100_000
 MAX_METADATA = 1 << 20
 #: Characters of the names of all members; real archives have less than a hundred for each.
 MAX_NAMES = 16 << 20
+
+#: Links that lead to links; an engine follows one.
+_MAX_LINKS = 8
+_CHUNK = 1 << 20
 
 _REGULAR = frozenset((b"\0", b"0", b"7"))
 #: Hard and symbolic links, devices, folders and fifos: no content follows, whatever their size field says.
@@ -45,20 +53,40 @@ class Member:
     offset: int
     size: int
     target: str | None = None
+    #: The SHA-256 of a file's bytes, where they went by.
+    digest: bytes | None = field(default=None, compare=False)
+
+
+class HeaderCheck:
+    """Judges the headers of an archive while it is read; this one takes all of them."""
+
+    def metadata(self, header: bytes, kind: bytes, content: bytes) -> None:
+        """Judge a long-name or PAX header."""
+
+    def member(self, header: bytes, written: str, kind: bytes, target: str | None) -> None:
+        """Judge a member of any kind, its name as it is written."""
+
+    def end(self, source: RandomAccess, offset: int) -> None:
+        """Judge what is at ``offset``, behind the first block of zeros or the last member of a tar without any."""
+
+
+#: Takes every header that can be read at all.
+TOLERANT = HeaderCheck()
 
 
 class Index:
     """The members of a tar by name. Folders and special files are left out."""
 
-    def __init__(self, source: RandomAccess, known: Iterable[Member] | None = None) -> None:
-        """Reads every header unless its members are ``known``; raises BadArchive as ``members`` does."""
+    def __init__(
+        self, source: RandomAccess, known: Iterable[Member] | None = None, *, check: HeaderCheck = TOLERANT
+    ) -> None:
+        """Read every header unless its members are ``known``; raises BadArchive as ``members`` does."""
         self._source = source
         self._members: dict[str, Member] = {}
-        self._repeated: set[str] = set()
-        for member in members(source) if known is None else known:
-            if member.name in self._members:
-                self._repeated.add(member.name)
-            self._members[member.name] = member
+        self._copies: dict[str, list[Member]] = {}
+        for member in members(source, check) if known is None else known:
+            if (first := self._members.setdefault(member.name, member)) is not member:
+                self._copies.setdefault(member.name, [first]).append(member)
 
     def __contains__(self, name: str) -> bool:
         return name in self._members
@@ -68,18 +96,19 @@ class Index:
         return iter(self._members)
 
     def file(self, name: str) -> Member:
-        """The regular file of that name, through one link at most.
+        """The regular file of that name, through a few links at most.
 
-        Raises BadArchive if there is none, if the name stands twice in the archive (readers
-        disagree which one counts), or if a link leads to another link.
+        Raises BadArchive if there is none, if the name stands in the archive twice with different content (readers
+        disagree which one counts), or if a link leads out of the archive or in a circle.
         """
         member = self._member(name)
-        if member.target is None:
-            return member
-        target = self._member(member.target, wanted_by=f"the link {name!r}")
-        if target.target is not None:
-            raise BadArchive(f"the link {name!r} leads to another link, {target.name!r}.")
-        return target
+        for _ in range(_MAX_LINKS):
+            if member.target is None:
+                return member
+            if _leads_out(member.target):
+                raise BadArchive(f"the link {member.name!r} leads out of the archive. Such archives are not read.")
+            member = self._member(member.target, wanted_by=f"the link {member.name!r}")
+        raise BadArchive(f"the link {name!r} leads to more than {_MAX_LINKS} other links.")
 
     def blob(self, name: str) -> Blob:
         """The bytes of the file of that name; raises as ``file`` does."""
@@ -95,31 +124,53 @@ class Index:
 
     def _member(self, name: str, *, wanted_by: str = "") -> Member:
         normal = normal_name(name)
-        if normal in self._repeated:
-            raise BadArchive(f"{normal!r} stands in the archive more than once.")
         try:
-            return self._members[normal]
+            member = self._members[normal]
         except KeyError:
             who = f", which {wanted_by} leads to" if wanted_by else ""
             raise MissingMember(f"the archive has no file {normal!r}{who}. Is it cut short?") from None
+        if normal in self._copies and not self._are_alike(self._copies.pop(normal)):
+            raise BadArchive(f"{normal!r} stands in the archive more than once, with different content.")
+        return member
+
+    def _are_alike(self, copies: list[Member]) -> bool:
+        """Whether copies of a member are one: writers that do not look put a layer in twice."""
+        kinds = {(it.target, it.size) for it in copies}
+        if len(kinds) > 1 or copies[0].target is not None:
+            return len(kinds) == 1
+        return len({self._digest_of(it) for it in copies}) == 1
+
+    def _digest_of(self, member: Member) -> bytes:
+        if member.digest is not None:
+            return member.digest
+        digest = hashlib.sha256()
+        for start in range(0, member.size, _CHUNK):
+            digest.update(self._source.read_at(member.offset + start, min(_CHUNK, member.size - start)))
+        return digest.digest()
 
 
 def normal_name(name: str) -> str:
-    """``name`` without ``./`` and doubled slashes; raises BadArchive if it is absolute, climbs, or holds NUL."""
-    if name.startswith("/") or "\0" in name or ".." in name.split("/"):
+    """``name`` without ``./``, doubled slashes, and slashes in front, which every engine takes off.
+
+    Raises BadArchive if it climbs, or holds NUL.
+    """
+    if "\0" in name or ".." in name.split("/"):
         raise BadArchive(f"the archive names {name!r}, which would leave it. Such archives are not read.")
+    name = name.lstrip("/")
     return posixpath.normpath(name) if name else name
 
 
-def members(source: RandomAccess) -> Iterator[Member]:
+def members(source: RandomAccess, check: HeaderCheck = TOLERANT) -> Iterator[Member]:
     """The files and links of a tar, each when its header has been read.
 
-    Raises BadArchive for a tar that is cut short, malformed or unsafe.
+    The end mark may be missing: what the images need is missed by its name. ``check`` is told of every header. Raises
+    what that raises, and BadArchive for a tar that is cut short within a member, malformed or unsafe.
     """
     offset = count = named = 0
     overrides: dict[str, str] = {}
     while header := source.read_at(offset, BLOCK):
         if header == _ZEROS:
+            check.end(source, offset + BLOCK)
             return
         count += 1
         if count > MAX_MEMBERS:
@@ -134,8 +185,11 @@ def members(source: RandomAccess) -> Iterator[Member]:
                 f"and {source.size - offset} are left. Save or copy it again."
             )
         if kind in _METADATA:
-            overrides = _joined(overrides, _metadata(source, kind, offset, size))
+            content = _metadata_content(source, offset, size)
+            check.metadata(header, kind, content)
+            overrides = _merged(overrides, _metadata(kind, content))
         else:
+            check.member(header, overrides.get("path") or _name(header), kind, _target(header, kind, overrides))
             if (member := _member(header, kind, offset, size, overrides)) is not None:
                 named += len(member.name) + len(member.target or "")
                 if named > MAX_NAMES:
@@ -145,10 +199,10 @@ def members(source: RandomAccess) -> Iterator[Member]:
         offset += -(-size // BLOCK) * BLOCK
     if offset == 0:
         raise BadArchive("the archive is empty.")
-    raise BadArchive(f"the archive is cut short: it ends at byte {offset} without a mark. Save or copy it again.")
+    check.end(source, offset)
 
 
-def _joined(overrides: dict[str, str], more: dict[str, str]) -> dict[str, str]:
+def _merged(overrides: dict[str, str], more: dict[str, str]) -> dict[str, str]:
     """What both metadata records say of the next member; raises BadArchive where they say the same thing twice."""
     for key in ("path", "linkpath", "size"):
         if key in overrides and key in more:
@@ -175,25 +229,38 @@ def _member(header: bytes, kind: bytes, offset: int, size: int, overrides: dict[
         return Member(name, offset, size)
     if kind not in _WITHOUT_CONTENT:
         raise BadArchive(f"{name!r} in the archive is of a type, {kind!r}, that readers take for different things.")
-    if kind in (b"1", b"2"):
-        target = overrides.get("linkpath") or _text(header[157:257])
+    if (target := _target(header, kind, overrides)) is not None:
         return Member(name, offset, size, _link_target(name, target, symbolic=kind == b"2"))
     return None  # folders, devices, fifos: nothing that an image is made of
 
 
+def _target(header: bytes, kind: bytes, overrides: dict[str, str]) -> str | None:
+    """Where a link leads, as it is written; None for what is no link."""
+    return (overrides.get("linkpath") or _text(header[157:257])) if kind in (b"1", b"2") else None
+
+
 def _link_target(name: str, target: str, *, symbolic: bool) -> str:
-    """The member that a link leads to: a symbolic one counts from its own folder, a hard one from the top."""
-    path = posixpath.normpath(posixpath.join(posixpath.dirname(name) if symbolic else "", target))
-    if path.startswith("/") or path.split("/")[0] == ".." or "\0" in path:
-        raise BadArchive(f"the link {name!r} leads out of the archive, to {target!r}. Such archives are not read.")
-    return path
+    """The member that a link leads to: a symbolic one counts from its own folder, a hard one from the top.
+
+    One that leads out of the archive is an error for whoever follows it.
+    """
+    if "\0" in target:
+        raise BadArchive(f"the link {name!r} leads to {target!r}, which is no name.")
+    return posixpath.normpath(posixpath.join(posixpath.dirname(name) if symbolic else "", target))
 
 
-def _metadata(source: RandomAccess, kind: bytes, offset: int, size: int) -> dict[str, str]:
-    """What a long-name or PAX header says of the next member. Global PAX records bind nothing we use."""
+def _leads_out(path: str) -> bool:
+    return path.startswith("/") or path.split("/", maxsplit=1)[0] == ".."
+
+
+def _metadata_content(source: RandomAccess, offset: int, size: int) -> bytes:
     if size > MAX_METADATA:
         raise BadArchive(f"the archive has a metadata record of {size} bytes; at most {MAX_METADATA} are read.")
-    content = source.read_at(offset, size)
+    return source.read_at(offset, size)
+
+
+def _metadata(kind: bytes, content: bytes) -> dict[str, str]:
+    """What a long-name or PAX header says of the next member. Global PAX records bind nothing we use."""
     if kind == b"L":
         return {"path": _text(content)}
     if kind == b"K":

@@ -21,7 +21,7 @@ from ..archive.blob import RandomAccess
 from ..archive.canonical_image import CanonicalImage, recognised
 from ..archive.layer import Layer
 from ..archive.opened_image import SeekableImage
-from ..archive.reader import DockerArchive
+from ..archive.reader import ArchiveReader
 from ..errors import BadManifestText, DigestMismatch, NotAnImage
 from ..model.image import Config, Digest
 from ..model.manifest_text import Locator, Segment, Stream, files, locators, parse, single_file
@@ -105,7 +105,7 @@ class StoredImage(SeekableImage):
         self.file = image_file(collection)
         self._source = KeepFile(self.file.segments, cluster.get_block)
         self.canonical = recognised(self._source)
-        self.archived: ArchivedImage | CanonicalImage = self.canonical or DockerArchive(self._source).image()
+        self.archived: ArchivedImage | CanonicalImage = self.canonical or _archived(self._source)
         self.layout = canonical.layout(self.config, self.archived.sizes)
         # The original names a file by whatever the engine says: by its own manifest or index, with a containerd store.
         self.proven_digests = (self.config.digest, self.layout.manifest_digest, *self.archived.digests)
@@ -160,6 +160,13 @@ class StoredImage(SeekableImage):
     def read_ahead(self, diff_ids: Sequence[Digest]) -> None:
         """Says that these layers are read next, in this order: their blocks, and no others, are fetched ahead."""
         self._source.expect([self.archived.place(diff_id) for diff_id in diff_ids])
+
+
+def _archived(source: RandomAccess) -> ArchivedImage:
+    """The image of an archive that is vouched for as it lies: of which no two readers may make two images."""
+    image = ArchiveReader(source, strict=True).image()
+    image.check_layout()
+    return image
 
 
 class KeepFile(RandomAccess):

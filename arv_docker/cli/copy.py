@@ -89,7 +89,7 @@ def _between(args: argparse.Namespace, source: Place, target: Place, shown: prog
         else:
             every = [between_clusters.image_named(there, source.name, trust)]
         images = [image for image in every if image.trusted or not args.all]
-        copying = between_clusters.Copier(there, here, _options(args), shown)
+        copying = between_clusters.Copier(there, here, _options(args), shown, trust)
         start = time.monotonic()
         outcomes = _copy_each(args, copying, images, shown)
         copied = [image for image, outcome in zip(images, outcomes, strict=False) if isinstance(outcome, CopyResult)]

@@ -20,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, TextIO
 
-from ..archive.reader import DockerArchive
+from ..archive.reader import ArchiveReader
 from ..arvados.catalog import ranking
 from ..arvados.catalog.listing import ListingRow, list_images
 from ..arvados.client import Cluster, Link
@@ -31,7 +31,7 @@ from ..engines.docker import Docker
 from ..errors import ArvDockerError, ContentError, NoSuchImage
 from ..ingest.results import IngestResult
 from ..local.settings import settings
-from ..model.image import json_object
+from ..model.image import oci_object
 from ..model.reference import DEFAULT_TAG, ImageId, Reference, name_as_id, name_from_arguments, parse_name
 from ..store import tarballs
 from ..transports.local import LocalFile
@@ -214,13 +214,13 @@ def save_image(image_hash: str, image_file: IO[bytes]) -> None:
 def load_image_metadata(image_file: IO[bytes]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Manifest entry and config of the one image of an archive; raises ValueError unless there is exactly one."""
     try:
-        archive = DockerArchive(LocalFile(image_file.fileno()))
+        archive = ArchiveReader(LocalFile(image_file.fileno()))
         config = archive.image().config
     except ContentError as error:
         raise ValueError(str(error)) from error
     (listed,) = archive.images
     manifest = {"Config": listed.config_path, "RepoTags": list(listed.tags) or None, "Layers": list(listed.layer_paths)}
-    return manifest, json_object(config.raw, what="the image's config")
+    return manifest, oci_object(config.raw, what="the image's config")
 
 
 # -- links ------------------------------------------------------------------------------

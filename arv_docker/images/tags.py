@@ -63,7 +63,8 @@ def link(
 ) -> TagResult:
     """Makes a collection known as an image called ``name``, after finding that it holds one.
 
-    Every layer is read and hashed, unless a trusted user's link attests the content.
+    Every layer is read and hashed, unless a trusted user's link attests the content. Of what others stored only a
+    canonical archive is taken.
     Raises what ``verify`` and ``check_free`` raise, and NotVerified for a name with a digest that is not proven to be
     the image's; then nothing is written. A PDH must be that of a collection which has a UUID.
     """
@@ -73,7 +74,10 @@ def link(
     attested = [it.name for it in existing if it.link_class == DIGEST and trust.attests(it, collection)]
     check_digest(name, [*map(str, image.proven_digests), *attested])
     if not any(it.link_class == HASH and trust.attests(it, collection) for it in existing):
-        verify.verify(cluster, collection, quick=False, progress=progress)
+        if trust.includes(collection.modified_by):
+            verify.verify(cluster, collection, quick=False, progress=progress)
+        else:
+            verify.verify_for_adoption(cluster, collection, progress=progress)
     properties = links.timestamp_of(image.config)
     written = links.ensure_links(
         cluster, collection, image.file.image_id, name, trust=trust, properties=properties, existing=existing

@@ -49,7 +49,6 @@ def verify(cluster: Cluster, collection: CollectionRecord, *, quick: bool, progr
     image = StoredImage(cluster, collection)
     names = {locator.stripped: str(locator) for locator in locators(image.file.streams)}
     _check_presence(cluster, collection, names)
-    image.archived.check_layout()
     read = 0 if quick else _read_layers(image, progress)
     return Report(
         uuid=collection.uuid,
@@ -64,6 +63,22 @@ def verify(cluster: Cluster, collection: CollectionRecord, *, quick: bool, progr
         quick=quick,
         bytes_read=read,
     )
+
+
+def verify_for_adoption(cluster: Cluster, collection: CollectionRecord, *, progress: Progress) -> Report:
+    """Verify an image that only others say to be one, so that this user's link may attest it from now on.
+
+    Of an archive in another layout than the canonical one two readers may make two images, which reading it cannot rule
+    out: it is refused with NotVerified, and never adopted as it lies (docs/spec/trust.md#reading-back). Raises as
+    ``verify`` does.
+    """
+    if StoredImage(cluster, collection).canonical is None:
+        raise NotVerified(
+            f"{collection.uuid} was stored by somebody else, in another layout than the canonical one, which two "
+            "readers may read differently. It is not adopted as it lies. Store it anew: "
+            f"arv-docker copy keep:{collection.uuid} keep:NAME."
+        )
+    return verify(cluster, collection, quick=False, progress=progress)
 
 
 def _check_presence(cluster: Cluster, collection: CollectionRecord, names: dict[str, str]) -> None:

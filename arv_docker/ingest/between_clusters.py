@@ -109,12 +109,17 @@ def images_of(source: Cluster, trust: Trust, project: str | None = None) -> list
 class Copier:
     """Copies images from one cluster to another."""
 
-    def __init__(self, source: Cluster, target: Cluster, options: Options, progress: Progress) -> None:
+    def __init__(
+        self, source: Cluster, target: Cluster, options: Options, progress: Progress, trust: Trust | None = None
+    ) -> None:
+        """``trust`` says whose word is taken for what the source has; this user's and the system's unless given."""
+        self._trust = trust or Trust.of(source.user_uuid, source.system_user_uuid)
         self._source = source
         self._target = target
         self._options = options
         self._progress = progress
         self._coming: dict[Digest, int] = {}
+        self._stored_anew: dict[str, str] = {}
 
     def plan(self, image: Candidate) -> IngestPlan:
         """What ``run`` would do, after those that were planned before; reads no more than the head of the image."""
@@ -134,10 +139,16 @@ class Copier:
         Raises what verifying and storing it raise; then the other cluster has no collection and no link of it.
         """
         stored = StoredImage(self._source, image.collection)
+        anew = stored.canonical is None and not self._is_attested(image.collection)
+        if anew:
+            self._progress.say(
+                f"{image}: only others say what it is, and its archive is not the canonical one; it is stored anew"
+            )
+            image = replace(image, image_id=stored.config.digest)
         options = self._for(image, stored)
         first = next(iter(image.names), None)
         records = ImageRecords(self._target, options, self._progress)
-        if stored.is_ours:
+        if stored.is_ours or anew:
             name = first or ImageId(image.image_id.hex)
             done = Ingest(self._target, options, self._progress).from_image(stored, name)
         else:
@@ -146,8 +157,10 @@ class Copier:
         own = (stored.config.digest, stored.layout.manifest_digest)
         digests = [digest for digest in image.digests if digest not in own]
         written = done.links_written + self._named(records, image, digests)
-        if done.pdh != image.collection.pdh:
+        if done.pdh != image.collection.pdh and not anew:
             raise NotVerified(f"{image} became {done.pdh}, and was {image.collection.pdh}.")
+        if anew:
+            self._stored_anew[image.collection.pdh] = done.pdh
         names = tuple(name.link_name for name in image.names)
         return CopyResult(
             done.uuid, done.pdh, image.image_id, names, done.already, done.bytes_sent, done.bytes_skipped, written
@@ -166,6 +179,7 @@ class Copier:
             wanted = _meaning(self._source, name)
             if wanted not in copied:  # left out, or of another project
                 continue
+            wanted = self._stored_anew.get(wanted, wanted)
             actual = _meaning(self._target, name)
             if actual != wanted and self._link_anew(name, wanted):
                 actual = _meaning(self._target, name)
@@ -196,6 +210,11 @@ class Copier:
         for link in ours:  # of several links to one collection the oldest counts
             self._target.delete_link(link.uuid)
         return bool(ours)
+
+    def _is_attested(self, collection: CollectionRecord) -> bool:
+        """Whether a trusted user says that the collection holds an image, or wrote it."""
+        linked = link_query.links_to(self._source, [collection.uuid], [HASH])
+        return self._trust.includes(collection.modified_by) or any(self._trust.attests(it, collection) for it in linked)
 
     def _for(self, image: Candidate, stored: StoredImage) -> Options:
         """The options for an image: its content stays, and its file named as it is, whichever digest that is."""

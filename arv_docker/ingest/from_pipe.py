@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from ..archive.stream import StreamedArchive
 from ..errors import ArvDockerError
-from ..model.reference import ImageId, Reference, references_in
+from ..model.reference import ImageId, Reference
 from ..store import tarballs
 from ..transports import OpenedImage
 from . import link_names
@@ -39,7 +39,8 @@ def store_every(pipeline: Pipeline, archive: StreamedArchive) -> Iterator[tuple[
             continue
         uploaded = pipeline.uploader.share_of(upload, stored, listed.digests)
         try:
-            yield str(listed), _record(pipeline, uploaded, references_in(listed.tags))
+            names = link_names.names_of(listed.tags, listed.digests)
+            yield str(listed), _record(pipeline, uploaded, names)
         except ArvDockerError as error:
             yield str(listed), error
 

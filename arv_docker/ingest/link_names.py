@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from ..engines import EngineImage
+from ..model.image import Digest
 from ..model.reference import ImageId, Reference, references_in
 from ..transports import OpenedImage
 
@@ -30,4 +33,9 @@ def of_source(image: OpenedImage, name: Reference | ImageId | None, otherwise: R
 
 def archive_names(image: OpenedImage) -> tuple[Reference, ...]:
     """The names that an archive gives an image; of a stream they are there when it was read."""
-    return references_in(image.tags)
+    return names_of(image.tags, (image.config.digest, *image.digests))
+
+
+def names_of(tags: Iterable[str], digests: Sequence[Digest]) -> tuple[Reference, ...]:
+    """Those of an archive's tags that name the image; none by a digest that is not among its own ``digests``."""
+    return tuple(name for name in references_in(tags) if name.digest is None or name.digest in digests)

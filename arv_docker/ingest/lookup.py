@@ -218,7 +218,7 @@ class ImageLookup:
         about = size_text(image_file(holder.collection).size)
         self._progress.say(f"{uuid} was linked by somebody else: reading it back to compare, {about}")
         try:
-            report = verify.verify(self._cluster, holder.collection, quick=False, progress=self._progress)
+            report = verify.verify_for_adoption(self._cluster, holder.collection, progress=self._progress)
         except (ContentError, ClusterError) as error:
             self._progress.say(f"{uuid} is not used: {error.message}")
             return False

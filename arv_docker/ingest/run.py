@@ -111,7 +111,7 @@ class IngestRun:
         request = self._request
         if request.from_archive is not None:
             name = parse_name(text) if text else None
-            return ArchiveFile(request.from_archive, name, request.choice), request.name or name, None
+            return ArchiveFile(request.from_archive, name, request.choice, any_name=True), request.name or name, None
         if keep.place_of(text) is not None:
             raise UsageError(
                 f"{text!r} is in Keep already. Copy it from another cluster with arv-docker copy {text} keep:, "

@@ -137,7 +137,7 @@ class Ingest:
         Of several images ``name`` says which; the only one is linked by ``name``, whatever the
         archive calls it; without one, by the first name that the archive gives it.
         """
-        return self.from_source(ArchiveFile(path, name, Choice(progress=self._progress)), name)
+        return self.from_source(ArchiveFile(path, name, Choice(progress=self._progress), any_name=True), name)
 
     @property
     def trust(self) -> Trust:

@@ -26,6 +26,19 @@ OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 
+
+def spellings_of(*keys: str) -> Mapping[str, str]:
+    """The keys by their case-folded forms, by which Go's reader compares them."""
+    return {key.casefold(): key for key in keys}
+
+
+#: Keys that mean something in configs, manifests and indexes.
+OCI_KEYS = spellings_of(
+    *("schemaVersion", "mediaType", "artifactType", "manifests", "config", "layers", "fsLayers", "subject"),
+    *("digest", "urls", "annotations", "platform", "os.version"),
+    *("rootfs", "type", "diff_ids", "architecture", "os", "variant", "created"),
+)
+
 #: Docker's classic store mounts at most this many layers (overlay2's limit of lower folders).
 CLASSIC_LAYER_LIMIT = 125
 
@@ -120,7 +133,7 @@ class Config:
         Raises BadConfig for bytes that are no JSON object, and the refusals of a
         document that is JSON but no image: NoRootfs, OciArtifact, UnsupportedDigest.
         """
-        document = json_object(raw, what="the image's config")
+        document = oci_object(raw, what="the image's config")
         return cls(
             raw=raw,
             digest=Digest.of(raw),
@@ -135,22 +148,39 @@ class Config:
         return tuple(dict.fromkeys(self.diff_ids))
 
 
-def json_object(raw: bytes, *, what: str) -> dict[str, Any]:
-    """``raw`` as a JSON object; raises BadConfig for anything else, or over MAX_JSON_SIZE bytes.
+def oci_object(raw: bytes, *, what: str) -> dict[str, Any]:
+    """Return a config, manifest or index as a JSON object; raises as ``json_object`` does, and for keys that readers of
+    these documents read differently."""
+    return json_object(raw, what=what, spellings=OCI_KEYS)
 
-    Documents come from strangers: depth that exhausts the parser, bytes that are not
-    UTF-8 and a key given twice are refused, since readers disagree about them.
+
+def json_object(raw: bytes, *, what: str, spellings: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return ``raw`` as a JSON object; raises BadConfig for anything else, and as ``json_document`` does."""
+    document = json_document(raw, what=what, spellings=spellings)
+    if not isinstance(document, dict):
+        raise BadConfig(f"{what} is JSON, but not an object.")
+    return document
+
+
+def json_document(raw: bytes, *, what: str, spellings: Mapping[str, str] | None = None) -> Any:
+    """Return ``raw`` parsed as JSON; raises BadConfig for what is none, or is over MAX_JSON_SIZE bytes.
+
+    ``spellings`` are the keys that mean something there, by their case-folded forms.
+
+    Documents come from strangers. Refused is whatever readers disagree about: bytes that are not UTF-8, depth that
+    exhausts the parser, constants that JSON does not have, a key given twice, and, with ``spellings``, one that
+    another reader takes for another: Go's compares them without regard to case (docs/spec/archive.md#two-readers).
     """
     if len(raw) > MAX_JSON_SIZE:
         raise BadConfig(f"{what} is {len(raw)} bytes; more than {MAX_JSON_SIZE} are not read. It is no image config.")
     try:
-        document = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_repeats)
+        document = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
+        if spellings is not None:
+            _check_spelling(document, spellings)
     except RecursionError:
         raise BadConfig(f"{what} is nested too deeply to be read.") from None
     except ValueError as error:
-        raise BadConfig(f"{what} is not JSON: {error}.") from None
-    if not isinstance(document, dict):
-        raise BadConfig(f"{what} is JSON, but not an object.")
+        raise BadConfig(f"{what} is not JSON that every reader reads alike: {error}.") from None
     return document
 
 
@@ -174,15 +204,41 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return document
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+#: Keys whose values are structures of the formats; what lies below others is the image's own text, as labels are.
+_STRUCTURES = ("rootfs", "config", "container_config", "history", "manifests", "layers", "subject", "platform")
+
+
+def _check_spelling(document: Any, spellings: Mapping[str, str]) -> None:
+    """Raise ValueError for keys of a structure that are equal without regard to case, or are spelt unlike ours."""
+    for item in document if isinstance(document, list) else [document]:
+        if not isinstance(item, dict):
+            continue
+        seen: dict[str, str] = {}
+        for key, value in item.items():
+            folded = key.casefold()
+            if folded in seen:
+                raise ValueError(f"the keys {seen[folded]!r} and {key!r} differ in case alone")
+            if spellings.get(folded, key) != key:
+                raise ValueError(f"the key {key!r} is spelt unlike {spellings[folded]!r}")
+            seen[folded] = key
+            if folded in _STRUCTURES:
+                _check_spelling(value, spellings)
+
+
 def _diff_ids(document: Mapping[str, Any]) -> tuple[Digest, ...]:
     rootfs = document.get("rootfs")
-    if not isinstance(rootfs, dict) or not isinstance(rootfs.get("diff_ids"), list):
+    # null or absent where there are no layers: so BuildKit and Docker's classic store write it
+    if not isinstance(rootfs, dict) or not isinstance(rootfs.get("diff_ids"), list | None):
         if document and set(document) <= {"mediaType", "data", "annotations"}:
             raise OciArtifact("this is an OCI artifact, not a container image: its config names no layers.")
         raise NoRootfs("not a container image: its config has no rootfs.diff_ids.")
     if rootfs.get("type") != "layers":
         raise NoRootfs(f"not a container image: its rootfs is of type {rootfs.get('type')!r}, not 'layers'.")
-    return tuple(_diff_id(item) for item in rootfs["diff_ids"])
+    return tuple(_diff_id(item) for item in rootfs.get("diff_ids") or [])
 
 
 def _diff_id(item: object) -> Digest:

@@ -8,6 +8,7 @@ nothing is ever written back from what was parsed.
 from __future__ import annotations
 
 import platform as machine
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +19,12 @@ from ..errors import (
     BadReference,
     NoSuchImage,
     NotAnImage,
+    OciArtifact,
     SchemaOne,
     UnsupportedDigest,
     UsageError,
 )
-from .image import OCI_CONFIG, Descriptor, Digest, Platform, json_object
+from .image import OCI_CONFIG, Descriptor, Digest, Platform, oci_object
 
 #: Hashes that content is named by and that are computed here.
 HASHES = ("sha256", "sha512")
@@ -31,6 +33,9 @@ HASHES = ("sha256", "sha512")
 MAX_DEPTH = 4
 #: Indexes and manifests that one name may lead to.
 MAX_DOCUMENTS = 1000
+
+#: Words of a media type that is a tar, or may be one: what a layer is compressed with is told by its bytes.
+_TAR_TYPES = frozenset(("tar", "tgz", "gzip", "octet"))
 
 _MAX_LAYERS = 10_000
 _ATTESTATION = "attestation-manifest"
@@ -98,7 +103,7 @@ def parse(raw: bytes, *, what: str) -> Manifest | Index:
     Raises BadConfig for what is no such document, SchemaOne, NotAnImage and UnsupportedDigest. One that
     could be read as both is refused, for readers disagree about it (CVE-2021-41190).
     """
-    document = json_object(raw, what=what)
+    document = oci_object(raw, what=what)
     if document.get("schemaVersion") == 1 or "fsLayers" in document:
         raise SchemaOne(f"{what} is of schema 1, from before Docker 1.10. Push the image again with a newer Docker.")
     if "manifests" in document:
@@ -111,6 +116,36 @@ def parse(raw: bytes, *, what: str) -> Manifest | Index:
     if len(layers) > _MAX_LAYERS:
         raise NotAnImage(f"{what} has {len(layers)} layers; no image has more than {_MAX_LAYERS}.")
     return Manifest(_descriptor(document["config"], what), tuple(_descriptor(layer, what) for layer in layers))
+
+
+def check_image(manifest: Manifest, *, what: str) -> None:
+    """Raise OciArtifact or NotAnImage for a manifest of something else than an image: a signature, a chart, layers that
+    are no tars."""
+    if manifest.config.media_type not in (*IMAGE_CONFIGS, "application/octet-stream"):
+        raise OciArtifact(
+            f"{what} is an OCI artifact, not a container image: its config is {manifest.config.media_type}."
+        )
+    for layer in manifest.layers:
+        words = set(re.split(r"[^a-z0-9]+", layer.media_type.lower()))
+        if "encrypted" in words:
+            raise NotAnImage(
+                f"layer {layer.digest} of {what} is encrypted ({layer.media_type}). Decrypt the image first, for "
+                "example by skopeo copy --decryption-key."
+            )
+        if layer.media_type and not words & _TAR_TYPES:
+            raise NotAnImage(
+                f"{what} is no container image that can be run: its layer {layer.digest} is {layer.media_type}, "
+                "and no tar."
+            )
+
+
+def is_image(manifest: Manifest) -> bool:
+    """Whether ``check_image`` takes the manifest for one of an image."""
+    try:
+        check_image(manifest, what="")
+    except NotAnImage:
+        return False
+    return True
 
 
 def images_of(index: Index, fetch: Callable[[Descriptor], Index | Manifest], *, what: str) -> Iterator[Listed]:
@@ -280,6 +315,8 @@ def _aside(item: dict[str, Any]) -> bool:
     kind = item.get("artifactType")
     if item.get("mediaType") == _ARTIFACT or (isinstance(kind, str) and kind not in IMAGE_CONFIGS):
         return True
+    if _is_index(str(item.get("mediaType") or "")):
+        return False  # it has no single platform, and some writers say unknown/unknown
     platform = item.get("platform")
     return isinstance(platform, dict) and platform.get("os") == platform.get("architecture") == "unknown"
 

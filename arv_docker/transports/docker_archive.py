@@ -17,7 +17,7 @@ from ..archive.canonical import Layout, Names
 from ..archive.codecs.whole_archive import unwrapped_stream
 from ..archive.layer import Stream
 from ..archive.listing import Name
-from ..archive.reader import DockerArchive, Openable
+from ..archive.reader import ArchiveReader, Openable
 from ..archive.stream import StreamedArchive, StreamedImage
 from ..errors import BadArchive, DiskError, NoSuchImage, UsageError
 from ..local.disk import hold_lock, replace_file
@@ -25,7 +25,7 @@ from ..local.progress import Advance
 from ..model.image import Digest
 from ..model.reference import Reference, parse_name
 from . import Destination, OpenedImage, Source
-from .local import LocalFile, archive_of, seekable
+from .local import LocalFile, archive_of, folder_advice, seekable
 from .names import Choice
 
 
@@ -60,9 +60,17 @@ class ArchiveFile(Source):
     """An archive in a file, and which of its images is meant (None: the only one)."""
 
     def __init__(
-        self, path: Path, name: Name | None = None, choice: Choice | None = None, *, by_index: bool = False
+        self,
+        path: Path,
+        name: Name | None = None,
+        choice: Choice | None = None,
+        *,
+        by_index: bool = False,
+        any_name: bool = False,
     ) -> None:
-        """``by_index``: names are those of the OCI index, where the archive has one."""
+        """``by_index``: names are those of the OCI index, where the archive has one. ``any_name``: of an archive with
+        one image the name need not be its own."""
+        self._any_name = any_name
         self._path = path
         self._by_index = by_index
         self._name = name
@@ -87,15 +95,23 @@ class ArchiveFile(Source):
             yield archive.platforms(self._name)
 
     @contextmanager
-    def _opened(self) -> Iterator[DockerArchive]:
+    def _opened(self) -> Iterator[ArchiveReader]:
         try:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise BadArchive(f"{self._path} cannot be read: {error.strerror}.") from None
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise BadArchive(f"{self._path} is no regular file; an archive is read at any place. Save it to one.")
-            yield DockerArchive(LocalFile(descriptor), by_index=self._by_index, progress=self._choice.progress)
+                raise BadArchive(
+                    f"{self._path} is no regular file; an archive is read at any place. Save it to one."
+                    f"{folder_advice(self._path)}"
+                )
+            yield ArchiveReader(
+                LocalFile(descriptor),
+                by_index=self._by_index,
+                any_name=self._any_name,
+                progress=self._choice.progress,
+            )
         finally:
             os.close(descriptor)
 
@@ -160,6 +176,6 @@ class ArchiveDestination(Destination[Layout]):
 def opened(descriptor: int, name: Name | None = None) -> ArchivedImage:
     """The image in the archive that is open as ``descriptor``; also by the digest that a containerd store calls it."""
     try:
-        return DockerArchive(LocalFile(descriptor)).image(name)
+        return ArchiveReader(LocalFile(descriptor)).image(name)
     except NoSuchImage:
-        return DockerArchive(LocalFile(descriptor), by_index=True).image(name)
+        return ArchiveReader(LocalFile(descriptor), by_index=True).image(name)

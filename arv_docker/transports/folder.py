@@ -24,7 +24,7 @@ from ..archive.blob import RandomAccess
 from ..archive.canonical import Layout
 from ..archive.canonical_image import CanonicalImage, recognised
 from ..archive.codecs import zip_file
-from ..archive.reader import DockerArchive
+from ..archive.reader import ArchiveReader
 from ..errors import BadArchive, ContentError, DigestMismatch, NoSuchImage, OtherImage, UsageError
 from ..local.disk import disk_errors, hold_lock, replace_file, target_of_partial, try_lock
 from ..local.progress import Advance, Progress, Silent
@@ -71,7 +71,7 @@ class FolderArchive:
             image = recognised(content)
             if image is not None and not image.is_framed():
                 raise self._altered()
-            opened = image or DockerArchive(content).image()
+            opened = image or ArchiveReader(content).image()
             if opened.config.digest.short != self.name.short_id:
                 raise DigestMismatch(
                     f"{self.path} should hold image {self.name.short_id} by its name, and holds "
@@ -88,7 +88,7 @@ class FolderArchive:
         The rest of the file is not looked at.
         """
         with suppress(ContentError), self._bytes() as content:
-            config = (recognised(content) or DockerArchive(content).image()).config
+            config = (recognised(content) or ArchiveReader(content).image()).config
             if config.digest.short == self.name.short_id:
                 return parsed_time(config.created) or _NEVER
         return _NEVER

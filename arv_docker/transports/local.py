@@ -125,6 +125,18 @@ def seekable(
         yield spooled
 
 
+def folder_advice(path: Path) -> str:
+    """What a folder is that was given for an archive or a layout, and what helps; nothing for any other."""
+    if (path / "index.json").is_file():
+        return f" It is an OCI layout: write oci:{path}."
+    if (path / "manifest.json").is_file() and (path / "version").is_file():
+        return (
+            " It is a folder of podman save --format docker-dir, which skopeo calls dir:. Make an archive of it: "
+            f"skopeo copy dir:{path} oci-archive:FILE."
+        )
+    return ""
+
+
 def learned() -> LayerTable:
     """What the user's runs learned of layers; nothing where there can be no cache."""
     try:

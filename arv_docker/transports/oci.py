@@ -26,10 +26,10 @@ from ..archive.reader import Images, Openable
 from ..errors import BadArchive, BadReference, UsageError
 from ..local.disk import disk_errors, hold_lock, replace_file, sync_folder
 from ..local.progress import Advance
-from ..model.image import MAX_JSON_SIZE, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Digest, json_object
+from ..model.image import MAX_JSON_SIZE, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Digest, oci_object
 from ..model.reference import Reference
 from . import Destination, OpenedImage, Source, known_layers
-from .local import LocalFile, named
+from .local import LocalFile, folder_advice, named
 from .names import Choice
 
 _DOCUMENTS = ("index.json", "oci-layout")
@@ -86,7 +86,7 @@ class LayoutSource(Source):
     def _images(self) -> Images:
         files = Folder(self._folder)
         if "index.json" not in files:
-            raise BadArchive(f"{self._folder} is no OCI layout: it has no index.json.")
+            raise BadArchive(f"{self._folder} is no OCI layout: it has no index.json.{folder_advice(self._folder)}")
         return Images(files, by_index=True, progress=self._choice.progress)
 
 
@@ -158,7 +158,7 @@ class LayoutDestination(Destination[Layout]):
         files = Folder(self._folder)
         if "index.json" not in files:
             return []
-        document = json_object(files.read("index.json", limit=MAX_JSON_SIZE), what=f"{self._folder}/index.json")
+        document = oci_object(files.read("index.json", limit=MAX_JSON_SIZE), what=f"{self._folder}/index.json")
         entries = document.get("manifests") or []
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise BadArchive(f"{self._folder}/index.json is no OCI index. Choose another folder.")

@@ -17,7 +17,7 @@ from ..errors import LayerCountMismatch, NoSuchImage, NotAnImage
 from ..local.progress import Advance, Progress, Silent, size_text
 from ..local.settings import settings
 from ..model.image import Config, Descriptor, Digest, Platform
-from ..model.manifest import Index, Listed, Manifest, chosen, images_of, suits
+from ..model.manifest import Index, Listed, Manifest, check_image, chosen, images_of, suits
 from ..model.reference import Reference
 from ..registry.access import Access
 from ..registry.client import Client, Document
@@ -72,6 +72,7 @@ class RegistryImage(OpenedImage):
         self._reader = reader
         self.host = reader.host
         self.digests = digests
+        check_image(manifest, what=f"the image at {reader.host}")
         self._config = Config.parse(reader.read_document(manifest.config))
         if len(manifest.layers) != len(self.config.diff_ids):
             raise LayerCountMismatch(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from arv_docker.archive import canonical
 from arv_docker.archive.canonical import ALIGNED_SPAN, BLOCK_SIZE, Layout
 from arv_docker.archive.layer import Layer
-from arv_docker.archive.reader import DockerArchive
+from arv_docker.archive.reader import ArchiveReader
 from arv_docker.errors import BadArchive, DigestMismatch
 from arv_docker.model import manifest_text
 from arv_docker.model.image import Config, Digest
@@ -143,7 +143,7 @@ def test_its_documents_name_each_other() -> None:
 
 
 def test_it_is_a_docker_archive_to_ourselves_too() -> None:
-    found = DockerArchive(Bytes(canonical_archive(APP))).image()
+    found = ArchiveReader(Bytes(canonical_archive(APP))).image()
     assert (found.config, found.sizes, found.tags) == (APP.parsed, APP.sizes, ())
 
 

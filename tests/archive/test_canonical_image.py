@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from arv_docker.archive import canonical
 from arv_docker.archive.canonical_image import recognised
-from arv_docker.archive.reader import DockerArchive
+from arv_docker.archive.reader import ArchiveReader
 from arv_docker.errors import DigestMismatch
 from arv_docker.model.image import Digest
 
@@ -40,7 +40,7 @@ def test_a_canonical_archive_is_recognised(made: Image) -> None:
 
 
 def test_it_reads_as_any_docker_archive_does() -> None:
-    found, other = recognised(Bytes(WHOLE)), DockerArchive(Bytes(WHOLE)).image()
+    found, other = recognised(Bytes(WHOLE)), ArchiveReader(Bytes(WHOLE)).image()
     assert found is not None
     assert (found.config, found.sizes) == (other.config, other.sizes)
     skip = {Digest.of(APP.layers[0])}

@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from arv_docker.archive.codecs.whole_archive import unwrapped_stream
-from arv_docker.archive.reader import DockerArchive
+from arv_docker.archive.reader import ArchiveReader
 from arv_docker.archive.stream import StreamedImage
 from arv_docker.errors import ArvDockerError
 from arv_docker.model.image import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Digest
@@ -89,7 +89,7 @@ GOLDEN: list[bytes] = [
 def read(content: bytes) -> None:
     """Reads every image of an archive as a file is read; any error but ours is raised."""
     try:
-        images = [opened() for _, opened in DockerArchive(Bytes(content)).every()]
+        images = [opened() for _, opened in ArchiveReader(Bytes(content)).every()]
     except ArvDockerError:
         return
     for found in images:
@@ -342,7 +342,7 @@ def test_graphs(amount: int) -> None:
 
 def outcome(content: bytes) -> str:
     try:
-        images = [opened() for _, opened in DockerArchive(Bytes(content)).every()]
+        images = [opened() for _, opened in ArchiveReader(Bytes(content)).every()]
         assert all(drained(layer) for found in images for layer in found.layers())
     except ArvDockerError as error:
         return type(error).__name__
@@ -374,10 +374,10 @@ def busy(seconds: float) -> None:
 
 def test_a_hang_and_another_error_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[__name__], "HANG", 0.2)
-    monkeypatch.setattr("arv_docker.archive.reader.json.loads", lambda text: busy(HANG))
+    monkeypatch.setattr("arv_docker.model.image.json.loads", lambda *_, **__: busy(HANG))
     with pytest.raises(AssertionError, match="took over"):
         hold(gzip.compress(classic(APP)))
-    monkeypatch.setattr("arv_docker.archive.reader.json.loads", lambda text: 1 // 0)
+    monkeypatch.setattr("arv_docker.model.image.json.loads", lambda *_, **__: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         hold(gzip.compress(classic(APP)))
 

@@ -14,7 +14,7 @@ import pytest
 import zstandard
 
 from arv_docker.archive.archived_image import ArchivedImage
-from arv_docker.archive.reader import DockerArchive
+from arv_docker.archive.reader import ArchiveReader
 from arv_docker.errors import (
     AmbiguousImage,
     BadConfig,
@@ -85,13 +85,13 @@ def opened(
     platform: Platform | None = None,
     form: int = tarfile.USTAR_FORMAT,
 ) -> ArchivedImage:
-    return DockerArchive(Bytes(tar(found, form=form))).image(name, platform)
+    return ArchiveReader(Bytes(tar(found, form=form))).image(name, platform)
 
 
 # -- which image ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [None, "app:1", "docker.io/library/app:1", "another:7", str(GOOD.parsed.digest)])
+@pytest.mark.parametrize("name", [None, "app:1", "docker.io/library/app:1", str(GOOD.parsed.digest)])
 def test_the_only_image(name: str | None) -> None:
     assert opened(layout_files(GOOD, "app:1"), name).config == GOOD.parsed
 
@@ -111,9 +111,9 @@ def test_one_of_several_by_whatever_it_is_called() -> None:
     assert opened(found, "docker.io/a/b:3").config == OTHER.parsed
     assert opened(found, str(OTHER.parsed.digest)).config == OTHER.parsed
     assert opened(found, f"sha256:{hex_of(manifest_of(EVIL))}").config == EVIL.parsed
-    assert DockerArchive(Bytes(tar(found))).image(parse_name("latest")).config == GOOD.parsed
+    assert ArchiveReader(Bytes(tar(found))).image(parse_name("latest")).config == GOOD.parsed
     for name in ("none", "NO NAME", "sha256:0000"):
-        with pytest.raises(NoSuchImage, match="it holds"):
+        with pytest.raises(NoSuchImage, match="one of these by its name or ID"):
             opened(found, name)
 
 
@@ -140,7 +140,8 @@ def test_one_image_for_several_platforms() -> None:
     found = files(entry(inner, **named("app:1")), blobs=(inner,))
     assert opened(found).config == GOOD.parsed  # this machine's
     assert opened(found, "app:1", Platform("linux", "s390x")).config == OTHER.parsed
-    assert opened(found, "any:name").config == GOOD.parsed
+    with pytest.raises(NoSuchImage):
+        opened(found, "any:name")
     assert opened(found).digests == (Digest.of(manifest_of(GOOD)), Digest.of(inner))
     with pytest.raises(NoSuchImage, match="no image for linux/ppc64le"):
         opened(found, None, Platform("linux", "ppc64le"))
@@ -159,7 +160,7 @@ def test_images_that_several_indexes_and_names_lead_to() -> None:
     assert opened(found, "one:1").config == GOOD.parsed
     assert opened(found, "both:1").config == GOOD.parsed
     assert opened(found, "both:1", Platform("linux", "s390x")).config == OTHER.parsed
-    everyone = [open_it().config for _, open_it in DockerArchive(Bytes(tar(found))).every("both:1")]
+    everyone = [open_it().config for _, open_it in ArchiveReader(Bytes(tar(found))).every("both:1")]
     assert sorted(everyone, key=str) == sorted([GOOD.parsed, OTHER.parsed], key=str)
 
 
@@ -292,7 +293,7 @@ ZSTD = zstandard.ZstdCompressor().compress
 def test_compressed_layers(compress: Any) -> None:
     made = image(files_of(b"low" * 10_000), b"", files_of(b"high"), files_of(b"low" * 10_000))
     for content in (layout(made, compress=compress), containerd(made, compress=compress)):
-        found = DockerArchive(Bytes(content)).image()
+        found = ArchiveReader(Bytes(content)).image()
         assert not found.known_size
         assert [layer.size for layer in found.layers()] == [None] * 3
         assert {Digest.of(layer.read()) for layer in found.layers()} == set(made.by_id)
@@ -319,9 +320,16 @@ def test_a_compressed_layer_of_other_bytes() -> None:
         found.sizes  # noqa: B018
 
 
-def test_a_layer_that_only_looks_compressed() -> None:
-    """Its name says that it is not, and names are judged by what they name."""
-    odd = image(b"\x1f\x8b" + b"no gzip" * 100)
+def test_a_layer_that_is_named_by_its_compressed_bytes() -> None:
+    """No engine loads it: a diff_id is the digest of the tar."""
+    odd = image(gzip.compress(GOOD.layers[0]))
+    (layer,) = opened(layout_files(odd)).layers()
+    with pytest.raises(DigestMismatch, match="digest of its gzip stream"):
+        layer.read()
+
+
+def test_a_layer_whose_first_file_is_named_as_if_it_were_compressed() -> None:
+    odd = image(tar({"BZh91AY": b"x"}))
     (layer,) = opened(layout_files(odd)).layers()
     assert layer.read() == odd.layers[0]
 
@@ -412,7 +420,7 @@ def test_a_repeated_layer_that_stands_at_two_places() -> None:
 
 def test_archives_without_a_layout() -> None:
     for content in (classic(GOOD), several((GOOD, ["a:1"]))):
-        DockerArchive(Bytes(content)).image().check_layout()
+        ArchiveReader(Bytes(content)).image().check_layout()
 
 
 @pytest.mark.parametrize(
@@ -444,7 +452,7 @@ def test_very_many_names_take_no_time() -> None:
 def test_the_index_first() -> None:
     """For `oci-archive:`, names are those of the layout."""
     content = Bytes(tar(faces(entry(GOOD, **named("latest")))))
-    assert DockerArchive(content, by_index=True).image("latest").tags == ()
-    assert DockerArchive(content).image("latest").tags == ("good:1",)
+    assert ArchiveReader(content, by_index=True).image("latest").tags == ("good:1",)
+    assert ArchiveReader(content).image("latest").tags == ("good:1",)
     with pytest.raises(BadConfig):
-        DockerArchive(Bytes(tar({**faces(), "index.json": b"x"})), by_index=True)
+        ArchiveReader(Bytes(tar({**faces(), "index.json": b"x"})), by_index=True)

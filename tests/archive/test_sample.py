@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from arv_docker.archive import sample
-from arv_docker.archive.reader import DockerArchive
+from arv_docker.archive.reader import ArchiveReader
 
 from ..archives import Bytes
 
@@ -16,7 +16,7 @@ from ..archives import Bytes
 def test_the_sample_is_an_image(tmp_path: Path) -> None:
     sample.write(tmp_path / "one.tar")
     content = (tmp_path / "one.tar").read_bytes()
-    found = DockerArchive(Bytes(content)).image()
+    found = ArchiveReader(Bytes(content)).image()
     assert found.tags == (sample.NAME,)
     assert str(found.config.platform) == "linux/amd64"
     layers = [b"".join(iter(layer.read, b"")) for layer in found.layers()]

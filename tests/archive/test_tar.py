@@ -85,14 +85,15 @@ def test_the_prefix_of_posix_headers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "normal"), [("./a", "a"), ("a//b", "a/b"), ("a/./b", "a/b"), ("a..b", "a..b"), ("", "")]
+    ("name", "normal"),
+    [("./a", "a"), ("a//b", "a/b"), ("a/./b", "a/b"), ("a..b", "a..b"), ("/a/b", "a/b"), ("//a", "a"), ("", "")],
 )
 def test_normal_names(name: str, normal: str) -> None:
     assert normal_name(name) == normal
     assert read(member(name.encode() or b"\0", b"x") + END, name) == b"x"
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../x", "a/../x", "a/..", "..", "/", "//a"])
+@pytest.mark.parametrize("name", ["../x", "/../x", "a/../x", "a/..", ".."])
 def test_names_that_leave_the_archive(name: str) -> None:
     for kind in (b"0", b"5"):
         with pytest.raises(BadArchive, match="leave it"):
@@ -148,26 +149,27 @@ def test_one_link_is_followed(name: bytes, kind: bytes, target: bytes) -> None:
     assert read(content, name.decode()) == b"content"
 
 
-def test_two_links_are_not() -> None:
-    content = member(b"a") + member(b"b", kind=b"2", target=b"a") + member(b"c", kind=b"2", target=b"b") + END
-    with pytest.raises(BadArchive, match="another link, 'b'"):
-        index(content).file("c")
+def test_links_to_links_are_followed() -> None:
+    content = member(b"a", b"x") + member(b"b", kind=b"2", target=b"a") + member(b"c", kind=b"1", target=b"b") + END
+    assert read(content, "c") == b"x"
 
 
 def test_a_link_to_itself() -> None:
-    with pytest.raises(BadArchive, match="another link"):
+    with pytest.raises(BadArchive, match="other links"):
         index(member(b"a", kind=b"1", target=b"a") + END).file("a")
 
 
 @pytest.mark.parametrize("kind", [b"1", b"2"])
 @pytest.mark.parametrize("target", [b"/etc/passwd", b"../../etc/passwd", b"a/../../x", b"..", b"../.."])
 def test_links_that_leave_the_archive(kind: bytes, target: bytes) -> None:
+    """Whoever follows one is told; one that nobody follows is nobody's."""
+    found = index(member(b"link", kind=kind, target=target) + END)
     with pytest.raises(BadArchive, match="out of the archive"):
-        index(member(b"link", kind=kind, target=target) + END)
+        found.file("link")
 
 
 def test_nul_in_a_link_s_target() -> None:
-    with pytest.raises(BadArchive, match="out of the archive"):
+    with pytest.raises(BadArchive, match="is no name"):
         index(pax({"linkpath": b"a\0b"}) + member(b"link", kind=b"2") + END)
 
 
@@ -179,7 +181,8 @@ def test_a_link_to_nothing(target: bytes) -> None:
 
 def test_a_link_to_a_name_that_stands_twice() -> None:
     with pytest.raises(BadArchive, match="more than once"):
-        index(member(b"a") * 2 + member(b"link", kind=b"2", target=b"a") + END).file("link")
+        index(member(b"a", b"x") + member(b"a", b"y") + member(b"link", kind=b"2", target=b"a") + END).file("link")
+    assert read(member(b"a", b"x") * 3 + END, "a") == b"x"
 
 
 # -- sizes ------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arv_docker.archive.reader import DockerArchive
+from arv_docker.archive.reader import ArchiveReader
 from arv_docker.arvados.client import CollectionRecord
 from arv_docker.arvados.stored import KeepFile, StoredImage, holds, image_file
 from arv_docker.errors import BadManifestText, ContentError, DigestMismatch, NotAnImage
@@ -125,7 +125,7 @@ def test_a_file_named_by_the_manifest_digest() -> None:
 
 
 def test_a_file_named_by_what_a_containerd_store_calls_the_image() -> None:
-    for digest in DockerArchive(Bytes(containerd(APP))).image().digests:
+    for digest in ArchiveReader(Bytes(containerd(APP))).image().digests:
         assert stored(containerd(APP), digest).config == APP.parsed
 
 

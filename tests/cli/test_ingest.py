@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from arv_docker.archive import canonical
-from arv_docker.archive.reader import DockerArchive
+from arv_docker.archive.reader import ArchiveReader
 from arv_docker.arvados.catalog.link_classes import DIGEST, HASH, REPO_TAG
 from arv_docker.errors import EngineError
 from arv_docker.model import manifest_text
@@ -480,7 +480,7 @@ def digests_in(api: FakeApi) -> dict[str, str]:
 def containerd_engine(engine: FakeEngine) -> FakeEngine:
     """An engine that calls APP by the digest of an index, as a containerd store does."""
     content = containerd(APP)
-    called = DockerArchive(Bytes(content)).image().digests[-1]
+    called = ArchiveReader(Bytes(content)).image().digests[-1]
     engine.images = {called: content}
     engine.tags = {called: ["app:1"]}
     return engine

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from arv_docker.archive import canonical
-from arv_docker.archive.reader import DockerArchive
+from arv_docker.archive.reader import ArchiveReader
 from arv_docker.arvados.catalog.link_classes import DIGEST, HASH, REPO_TAG
 from arv_docker.model import manifest_text
 from arv_docker.model.image import Digest
@@ -280,7 +280,7 @@ def test_an_image_that_the_engine_calls_otherwise_is_not_stored_beside_one_of_up
     api: FakeApi, run: Run, engine: FakeEngine
 ) -> None:
     uuid = by_upstream(api, classic(APP), CONFIG)["uuid"]
-    engine.images = {(own := DockerArchive(Bytes(hybrid(APP))).image().digests[-1]): hybrid(APP)}
+    engine.images = {(own := ArchiveReader(Bytes(hybrid(APP))).image().digests[-1]): hybrid(APP)}
     engine.tags = {own: ["app:1"]}
     assert run("ingest", "app:1").out.strip() == uuid
     assert (list(files(api)), (DIGEST, str(own)) in links(api, CONFIG)) == ([CONFIG], True)
@@ -292,7 +292,7 @@ def test_one_named_by_upstream_after_a_containerd_store_is_used_by_its_nodes(
     api: FakeApi, run: Run, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = containerd(APP)
-    own = DockerArchive(Bytes(content)).image().digests[-1]
+    own = ArchiveReader(Bytes(content)).image().digests[-1]
     uuid = by_upstream(api, content, str(own))["uuid"]
     engine.images, engine.tags = {own: content}, {own: ["app:1"]}
     monkeypatch.setenv("ARV_DOCKER_IMAGE_ID", "manifest")
@@ -318,7 +318,7 @@ def test_a_source_s_digests_are_noted_of_a_known_image(
 ) -> None:
     run("ingest", "app:1")
     (tmp_path / "layout.tar").write_bytes(containerd(APP))
-    digests = DockerArchive(Bytes(containerd(APP))).image().digests
+    digests = ArchiveReader(Bytes(containerd(APP))).image().digests
     document = json.loads(run("ingest", "--json", "--from-archive", str(tmp_path / "layout.tar"), "app:1").out)
     assert (document["already"], document["links_written"]) == (True, len(digests))
     assert {(DIGEST, str(digest)) for digest in digests} <= set(links(api, CONFIG))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from arv_docker.archive.reader import DockerArchive
+from arv_docker.archive.reader import ArchiveReader
 from arv_docker.arvados.dedup import LAYER
 from arv_docker.errors import KeepError
 from arv_docker.store.tarballs import cache_folder
@@ -180,7 +180,7 @@ def test_an_engine_that_calls_images_otherwise(api: FakeApi, engine: FakeEngine,
     engine.tags = {}
     for name, made in zip(NAMES, IMAGES, strict=True):
         content = hybrid(made)
-        called = DockerArchive(Bytes(content)).image().digests[-1]
+        called = ArchiveReader(Bytes(content)).image().digests[-1]
         engine.images[called], engine.tags[called] = content, [name]
     outcome = run("ingest", *NAMES)
     assert (outcome.code, engine.calls) == (0, ["save"])

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arv_docker.archive import canonical
-from arv_docker.archive.reader import DockerArchive
+from arv_docker.archive.reader import ArchiveReader
 from arv_docker.arvados.client import Cluster, CollectionRecord
 from arv_docker.errors import ContentError, NotVerified
 from arv_docker.images.verify import Report, verify
@@ -52,7 +52,7 @@ def test_each_block_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Of layers that begin blocks, one of them of two blocks, and of those that share one."""
     made = image(ONE, files_of(b"long" * (17 << 20)), TWO, files_of(b"short" * (4 << 20)))
     keep = cluster(api := FakeApi())
-    stored = KeepDestination(keep, tmp_path).write(DockerArchive(Bytes(classic(made))).image(), lambda _: None)
+    stored = KeepDestination(keep, tmp_path).write(ArchiveReader(Bytes(classic(made))).image(), lambda _: None)
     record = CollectionRecord.of(api.add("collections", manifest_text=stored.manifest_text(made.parsed.digest)))
     fetched: list[str] = []
     get = keep.get_block

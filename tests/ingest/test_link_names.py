@@ -45,7 +45,7 @@ def test_an_engine_s_image(asked: str, tags: tuple[str, ...], label: str | None)
     ],
 )
 def test_a_source_s_image(asked: str | None, otherwise: str | None, label: str | None) -> None:
-    image: Any = SimpleNamespace(config=SimpleNamespace(digest=ID), tags=())
+    image: Any = SimpleNamespace(config=SimpleNamespace(digest=ID), tags=(), digests=())
     name = parse_name(asked) if asked else None
     found = link_names.of_source(image, name, Reference.parse(otherwise) if otherwise else None)
     assert (found and found.link_name) == label

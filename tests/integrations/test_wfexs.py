@@ -272,8 +272,8 @@ def test_somebody_s_file_in_place_of_a_link_stays_unless_forced(place: Place, na
 
 
 def test_the_archive_is_readable_by_others(filled: Place) -> None:
-    from arv_docker.archive.reader import DockerArchive
+    from arv_docker.archive.reader import ArchiveReader
 
     link = root(filled, "Docker") / "CWLWorkflowEngine" / "app:1.img"
-    image = DockerArchive(Bytes(link.read_bytes())).image()
+    image = ArchiveReader(Bytes(link.read_bytes())).image()
     assert (image.config.digest, image.tags) == (ID, (NAME,))

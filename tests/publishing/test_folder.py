@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from arv_docker.archive.reader import DockerArchive
+from arv_docker.archive.reader import ArchiveReader
 from arv_docker.errors import BadArchive, ContentError, EngineError, NoSuchImage, OtherImage, UsageError
 from arv_docker.publishing.folder import ArchiveFolder, FolderUpdate
 from arv_docker.store.tarballs import cache_folder
@@ -240,7 +240,7 @@ def test_another_image_with_the_same_first_digits(tmp_path: Path) -> None:
     path = tmp_path / f"web_1.2.3_{ID1}.docker"
 
     def holds_two(archive: FolderArchive) -> Any:
-        return contextmanager(lambda *_: iter([DockerArchive(Bytes(canonical_archive(TWO))).image()]))()
+        return contextmanager(lambda *_: iter([ArchiveReader(Bytes(canonical_archive(TWO))).image()]))()
 
     path.write_bytes(canonical_archive(TWO))
     with pytest.MonkeyPatch.context() as patch:

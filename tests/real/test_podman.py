@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from arv_docker.archive.reader import DockerArchive
+from arv_docker.archive.reader import ArchiveReader
 from arv_docker.engines.podman import Podman as Command
 from arv_docker.engines.podman import Store
 from arv_docker.model.image import Digest
@@ -175,4 +175,4 @@ def test_a_store_of_its_own_and_several_images_at_once(
         while content := stream.read(1 << 20):
             file.write(content)
     with (tmp_path / "two.tar").open("rb") as file:
-        assert DockerArchive(LocalFile(file.fileno())).image().config.digest == image.id
+        assert ArchiveReader(LocalFile(file.fileno())).image().config.digest == image.id

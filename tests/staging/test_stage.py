@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import arv_docker
-from arv_docker.archive.reader import DockerArchive
+from arv_docker.archive.reader import ArchiveReader
 from arv_docker.arvados.catalog.link_classes import DIGEST, HASH, REPO_TAG
 from arv_docker.errors import (
     BadReference,
@@ -377,7 +377,7 @@ def test_a_given_image_that_was_altered_is_refused(place: Place) -> None:
 def test_of_a_containerd_store_it_is_saved_once_too(place: Place) -> None:
     content = containerd(APP)
     engine = place.engine = Recorder()
-    manifest = DockerArchive(Bytes(content)).image().digests[0]
+    manifest = ArchiveReader(Bytes(content)).image().digests[0]
     engine.images[manifest] = content
     engine.tags[manifest] = ["app:1"]
     (found,) = place.stage("app:1", origins=place.origins("engine"))

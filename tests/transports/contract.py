@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from arv_docker.archive.layer import Layer
-from arv_docker.archive.reader import DockerArchive
+from arv_docker.archive.reader import ArchiveReader
 from arv_docker.archive.stream import StreamedImage
 from arv_docker.model.image import Config, Digest
 from arv_docker.testing import TransportContract
@@ -25,7 +25,7 @@ _REPEATED = image(_LOW, _HIGH, _LOW, _LOW)
 
 def opened(made: Image, form: Callable[[Image], bytes] = classic) -> OpenedImage:
     """The image, read from an archive in memory."""
-    return DockerArchive(Bytes(form(made))).image()
+    return ArchiveReader(Bytes(form(made))).image()
 
 
 class Far(OpenedImage):

@@ -10,7 +10,7 @@ from typing import Any
 
 from arv_docker.archive import canonical
 from arv_docker.archive.archived_image import ArchivedImage
-from arv_docker.archive.reader import DockerArchive
+from arv_docker.archive.reader import ArchiveReader
 from arv_docker.archive.tar import Index
 from arv_docker.engines import EngineImage, ListedImage
 from arv_docker.engines.building import Build
@@ -104,7 +104,7 @@ class FakeEngine:
             short = content
             if self._takes_short:
                 content = self._completed(content)
-            found = DockerArchive(Bytes(content)).image()
+            found = ArchiveReader(Bytes(content)).image()
         except ContentError as error:
             raise EngineError(str(error)) from error
         layout = canonical.layout(found.config, found.sizes)
@@ -162,4 +162,4 @@ def together(contents: Sequence[bytes]) -> bytes:
 
 
 def _archived(content: bytes) -> ArchivedImage:
-    return DockerArchive(Bytes(content)).image()
+    return ArchiveReader(Bytes(content)).image()

@@ -13,7 +13,7 @@ import pytest
 from arv_docker.archive import canonical
 from arv_docker.archive.archived_image import ArchivedImage
 from arv_docker.archive.layer import Layer
-from arv_docker.archive.reader import DockerArchive
+from arv_docker.archive.reader import ArchiveReader
 from arv_docker.errors import (
     BadArchive,
     DigestMismatch,
@@ -45,7 +45,7 @@ def source(engine: FakeEngine, file: Path | None) -> EngineSource:
 
 
 def opened(content: bytes) -> ArchivedImage:
-    return DockerArchive(Bytes(content)).image()
+    return ArchiveReader(Bytes(content)).image()
 
 
 def read_whole(found: OpenedImage) -> list[bytes]:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arv_docker.archive.reader import DockerArchive
+from arv_docker.archive.reader import ArchiveReader
 from arv_docker.errors import BadArchive, ContentError, DigestMismatch, NoSuchImage, OtherImage, UsageError
 from arv_docker.model.archive_name import PLAIN, ZIP, ArchiveName
 from arv_docker.transports import SeekableImage
@@ -43,7 +43,7 @@ ID12 = "0123456789ab"
 
 
 def opened(made: Image) -> SeekableImage:
-    return DockerArchive(Bytes(canonical_archive(made))).image()
+    return ArchiveReader(Bytes(canonical_archive(made))).image()
 
 
 def written(folder: Path, made: Image = APP, version: str = "1", form: str = PLAIN) -> FolderArchive:
@@ -290,5 +290,5 @@ def test_a_wrong_layer_leaves_no_file(tmp_path: Path) -> None:
     content = bytearray(canonical_archive(APP))
     content[content.index(b"lowlow")] ^= 1
     with pytest.raises(DigestMismatch):
-        FolderDestination(tmp_path, "web", "1").write(DockerArchive(Bytes(bytes(content))).image(), lambda _: None)
+        FolderDestination(tmp_path, "web", "1").write(ArchiveReader(Bytes(bytes(content))).image(), lambda _: None)
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from arv_docker.archive.reader import DockerArchive
+from arv_docker.archive.reader import ArchiveReader
 from arv_docker.errors import BadArchive, DiskError
 from arv_docker.model.image import Digest
 from arv_docker.transports import names
@@ -30,7 +30,7 @@ PLACES = pytest.mark.parametrize(
 
 
 def write(place: str, made: Image) -> None:
-    names.destination(place).write(DockerArchive(Bytes(classic(made))).image(), lambda _: None)
+    names.destination(place).write(ArchiveReader(Bytes(classic(made))).image(), lambda _: None)
 
 
 def found(place: str) -> Digest | None:
@@ -83,7 +83,7 @@ def test_interrupted_it_leaves_what_was_there(tmp_path: Path, place: str) -> Non
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        names.destination(place).write(DockerArchive(Bytes(classic(NEW))).image(), interrupted)
+        names.destination(place).write(ArchiveReader(Bytes(classic(NEW))).image(), interrupted)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from arv_docker.archive.archived_image import ArchivedImage
-from arv_docker.archive.reader import DockerArchive
+from arv_docker.archive.reader import ArchiveReader
 from arv_docker.errors import BadArchive, NoSuchImage
 from arv_docker.local.progress import Advance
 from arv_docker.model.image import Config, Digest
@@ -53,7 +53,7 @@ class Shelf:
         if self._config is None:
             raise NoSuchImage("the shelf is empty")
         made = Image(self._config.raw, tuple(self._layers[diff_id] for diff_id in self._config.diff_ids))
-        yield DockerArchive(Bytes(canonical_archive(made))).image()
+        yield ArchiveReader(Bytes(canonical_archive(made))).image()
 
 
 class TestOffered(Contract):

@@ -16,30 +16,40 @@ from ...local.progress import Advance, Progress, Silent
 from ...model.image import MAX_JSON_SIZE
 from ..blob import RandomAccess
 from ..layer import CHUNK, Stream
-from ..tar import Member, members
+from ..tar import TOLERANT, HeaderCheck, Member, members
 from .decompression import MAGIC_LENGTH, Decompressed, kind_of
 from .zip_file import ZippedMember
 
 _ZIP = b"PK\x03\x04"
+#: Of the form of today, and of that before 2010.
+_LZ4 = (b"\x04\x22\x4d\x18", b"\x02\x21\x4c\x18")
 #: What is kept of all small files together.
 _ROOM = 64 << 20
 
 
-def unwrapped(source: RandomAccess, progress: Progress | None = None) -> tuple[RandomAccess, list[Member] | None]:
+def unwrapped(
+    source: RandomAccess, progress: Progress | None = None, check: HeaderCheck = TOLERANT
+) -> tuple[RandomAccess, list[Member] | None]:
     """``source``, or what is in it where it is compressed, and then its members, which had to be read for it.
 
     Raises BadArchive for what is damaged, cut short, or compressed twice.
     """
     start = source.read_at(0, MAGIC_LENGTH)
+    _refuse_lz4(start)
     if (kind := kind_of(start)) is not None:
         inner = Unwrapped(source, kind)
         _refuse_wrapped(inner)
-        return inner, inner.indexed(progress or Silent())
+        return inner, inner.indexed(progress or Silent(), check)
     if start.startswith(_ZIP):
         member = ZippedMember(cast(IO[bytes], _File(source)))
         _refuse_wrapped(member)
         return member, None
     return source, None
+
+
+def _refuse_lz4(start: bytes) -> None:
+    if start.startswith(_LZ4):
+        raise BadArchive("the archive is compressed with lz4, which is not read. Decompress it first: lz4 -d FILE.")
 
 
 def _refuse_wrapped(source: RandomAccess) -> None:
@@ -51,6 +61,7 @@ def _refuse_wrapped(source: RandomAccess) -> None:
 def unwrapped_stream(stream: Stream) -> Stream:
     """``stream``, or what is in it where it is compressed; raises BadArchive for a ZIP file, and as it is read."""
     start = stream.read(MAGIC_LENGTH)
+    _refuse_lz4(start)
     if start.startswith(_ZIP):
         raise BadArchive("a ZIP file is read from its end, and what is piped in has none. Save it to a file first.")
     whole = _Rejoined(start, stream)
@@ -68,13 +79,13 @@ class Unwrapped:
         self._begin()
         self.size = sys.maxsize  # nobody knows before its end
 
-    def indexed(self, progress: Progress) -> list[Member]:
+    def indexed(self, progress: Progress, check: HeaderCheck = TOLERANT) -> list[Member]:
         """The members of the tar in it; reads the file once, to its end. Raises what ``tar.members`` raises."""
         found = []
         room = _ROOM
         with progress.step("reading the compressed archive", self._source.size) as advance:
             self._begin(advance)
-            for member in members(self):
+            for member in members(self, check):
                 small = member.size <= min(MAX_JSON_SIZE, room)
                 content = self.read_at(member.offset, member.size if small else MAGIC_LENGTH)
                 room -= len(content)

@@ -18,7 +18,7 @@ import zstandard
 
 from arv_docker.archive.codecs import whole_archive
 from arv_docker.archive.codecs.whole_archive import unwrapped_stream
-from arv_docker.archive.reader import DockerArchive
+from arv_docker.archive.reader import ArchiveReader
 from arv_docker.archive.stream import StreamedImage
 from arv_docker.errors import ArvDockerError, BadArchive, ContentError
 from arv_docker.local.progress import Advance, Silent
@@ -47,7 +47,7 @@ KINDS = pytest.mark.parametrize("kind", WRAP)
 
 
 def read(content: bytes) -> tuple[object, set[bytes]]:
-    found = DockerArchive(Bytes(content)).image()
+    found = ArchiveReader(Bytes(content)).image()
     return found.config, {layer.read() for layer in found.layers()}
 
 
@@ -67,7 +67,7 @@ def test_each_method_of_zip() -> None:
 
 @KINDS
 def test_layers_in_any_order(kind: str) -> None:
-    found = DockerArchive(Bytes(WRAP[kind](classic(APP)))).image()
+    found = ArchiveReader(Bytes(WRAP[kind](classic(APP)))).image()
     for diff_id in (*reversed(APP.by_id), *APP.by_id):
         assert found.layer(diff_id).read() == APP.by_id[diff_id]
 
@@ -85,7 +85,7 @@ def test_it_is_read_twice_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
             taken += len(content)
             return content
 
-    found = DockerArchive(Counted(source.content)).image()
+    found = ArchiveReader(Counted(source.content)).image()
     assert {layer.read(1 << 30) for layer in found.layers()} == set(big.layers)
     # Once for the index, once for the layers; the beginnings are looked at, in pieces of 16 KiB.
     assert taken < 2 * len(source.content) + (64 << 10)
@@ -93,7 +93,7 @@ def test_it_is_read_twice_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_kept_is_read_no_more() -> None:
     source = Bytes(gzip.compress(classic(APP)))
-    found = DockerArchive(source).image()
+    found = ArchiveReader(source).image()
     before = source.reads
     assert {layer.read() for layer in found.layers()} == set(APP.layers)
     assert source.reads == before
@@ -109,7 +109,7 @@ def test_a_person_is_told_how_far_it_is() -> None:
             return nullcontext(counted.append)
 
     content = gzip.compress(layout(APP))
-    found = DockerArchive(Bytes(content), progress=Told()).image()
+    found = ArchiveReader(Bytes(content), progress=Told()).image()
     assert told == [("reading the compressed archive", len(content))]
     assert sum(counted) == len(content)
     assert found.sizes == APP.sizes
