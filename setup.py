@@ -12,7 +12,7 @@ URL = "https://github.com/arv-docker/arv-docker"
 VERSION = re.search(r'__version__ = "([^"]+)"', (HERE / "arv_docker/__init__.py").read_text())[1]
 
 #: What the embedded site alone needs: `--local` and `arv-docker site`.
-SITE = ["starlette>=0.40", "uvicorn>=0.30", "httptools>=0.6", "cryptography>=42"]
+SITE = ["starlette>=0.40", "uvicorn>=0.30", "httptools>=0.6", "cryptography>=42", "pyyaml>=6"]
 #: What reads layers and archives that are compressed with zstd, and those with gzip faster than Python itself.
 ZSTD = ["zstandard>=0.22"]
 FAST = ["isal>=1.6"]

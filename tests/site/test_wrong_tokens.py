@@ -24,11 +24,27 @@ SECRET = "not-for-others"
 DATA = SECRET.encode()
 MD5 = hashlib.md5(DATA).hexdigest()
 
+KINDS = ("collections", "groups", "links", "container_requests", "workflows")
+
 #: Methods that need no token.
 OPEN = {"configs.get", "vocabularies.get", "keep_services.list", "keep_services.accessible"}
 
 #: What another user is answered, by method. Records of others are not there for them.
 OTHERS = {"list": 200, "create": 200, "current": 200, "shared": 200, "contents": 404}
+
+#: Nobody makes a container, and nobody runs in one.
+CONTAINERS = {"containers.create": 403, "containers.current": 404}
+
+#: What a record of each kind must have to be made.
+NEEDED: dict[str, Any] = {
+    "groups": {"group_class": "project", "name": "own"},
+    "container_requests": {
+        "command": ["true"],
+        "container_image": "x",
+        "output_path": "/out",
+        "mounts": {"/out": {"kind": "tmp"}},
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -69,8 +85,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             ("groups", {"group_class": "project"}),
             ("collections", {"manifest_text": f". {locator} 0:{len(DATA)}:{SECRET}\n"}),
             ("links", {"link_class": "docker_image_hash"}),
+            ("container_requests", NEEDED["container_requests"]),
+            ("workflows", {"definition": SECRET}),
         ):
-            body = json.dumps(attributes | {"name": SECRET, "properties": {SECRET: SECRET}}).encode()
+            properties = {} if resource == "workflows" else {"properties": {SECRET: SECRET}}
+            body = json.dumps(attributes | {"name": SECRET} | properties).encode()
             made[resource] = web("POST", f"/arvados/v1/{resource}", body, content_type="application/json").json["uuid"]
         yield World(web, site, made, locator, other)
         site.close()
@@ -103,7 +122,7 @@ def wrong_tokens(world: World) -> dict[str, str]:
 
 def state(world: World) -> Any:
     """All that the user has."""
-    paths = [f"/arvados/v1/{name}?include_trash=true" for name in ("collections", "groups", "links")]
+    paths = [f"/arvados/v1/{name}?include_trash=true" for name in KINDS]
     return [world.web("GET", path).json["items"] for path in paths]
 
 
@@ -124,19 +143,19 @@ def test_no_route_shows_a_user_what_is_anothers(world: World) -> None:
     before = state(world)
     for name, method, path in routes(world):
         resource, _, function = name.partition(".")
-        expected = 200 if name in OPEN or name == "users.get" else OTHERS.get(function, 404)
-        body = {"group": {"group_class": "project", "name": "own"}} if resource == "groups" else {}
+        expected = 200 if name in OPEN or name == "users.get" else CONTAINERS.get(name, OTHERS.get(function, 404))
+        body = NEEDED.get(resource, {})
         reply = world.ask(method, path, world.other, body if method in ("POST", "PUT") else None)
         assert reply.status == expected, (name, reply.body)
         assert DATA not in reply.body, name
         if method == "POST" and function == "create":
-            given = body.get("group", {}) | {"owner_uuid": world.site.settings.user_uuid}
+            given = body | {"owner_uuid": world.site.settings.user_uuid}
             assert world.ask(method, path, world.other, given).status == 403, name
     assert state(world) == before
 
 
 def test_routes_that_are_not_there_tell_no_more_than_that(world: World) -> None:
-    for path in ("containers", "users/system", "nosuch", f"collections/{world.uuids['collections']}/provenance"):
+    for path in ("logs", "users/system", "nosuch", f"collections/{world.uuids['collections']}/provenance"):
         for token in wrong_tokens(world).values():
             reply = world.ask("GET", f"/arvados/v1/{path}", token)
             assert reply.status in (404, 501)

@@ -7,6 +7,8 @@ are dropped in silence, because clients send whole records back (docs/spec/arvad
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..refusal import Json, Record, Refusal, invalid
 from ..store import clock
 from ..store.resources import IGNORED, Column, Kind, Resource
@@ -16,14 +18,20 @@ MAX_NAME = 255
 MAX_DESCRIPTION = 524288
 
 #: Columns of other strings; PostgreSQL holds 255 characters in most of them.
-_LENGTHS = {"description": MAX_DESCRIPTION, "file_names": 0, "manifest_text": 128 << 20}
+_LENGTHS = {
+    "description": MAX_DESCRIPTION,
+    "file_names": 0,
+    "manifest_text": 128 << 20,
+    "definition": 16 << 20,
+    "filters": MAX_DESCRIPTION,
+}
 
 
 def typed(resource: Resource, attributes: Record) -> Record:
     """The attributes that a client may set, each in the type of its column."""
     found: Record = {}
     for name, value in attributes.items():
-        if name in IGNORED:
+        if name in IGNORED or name in resource.dropped:
             continue
         if name not in resource.selectable:
             raise invalid(f"unknown attribute '{name}' for {resource.class_name}")
@@ -34,15 +42,11 @@ def typed(resource: Resource, attributes: Record) -> Record:
 def _typed(column: Column, value: Json) -> Json:
     if value is None:
         return None
-    if column.kind in (Kind.STRING, Kind.TEXT):
-        return _text(column, value)
     if column.kind is Kind.DATETIME:
         return _moment(value)
-    if column.kind is Kind.INTEGER:
-        return _integer(column, value)
     if column.kind is Kind.BOOLEAN:
         return value not in ("", "false", "0", 0, False)
-    return _structure(column, value)
+    return _CHECKS.get(column.kind, _structure)(column, value)
 
 
 def _text(column: Column, value: Json) -> str:
@@ -72,6 +76,12 @@ def _integer(column: Column, value: Json) -> int:
     raise invalid(f"{column.name} must be an integer")
 
 
+def _number(column: Column, value: Json) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= MAX_INTEGER:
+        return float(value)
+    raise invalid(f"{column.name} must be a number")
+
+
 def _structure(column: Column, value: Json) -> Json:
     wanted = dict if column.kind is Kind.HASH else list
     if isinstance(value, str):
@@ -82,3 +92,11 @@ def _structure(column: Column, value: Json) -> Json:
     if not isinstance(value, wanted):
         raise invalid(f"{column.name} must be {'an object' if wanted is dict else 'an array'}")
     return value
+
+
+_CHECKS: dict[Kind, Callable[[Column, Json], Json]] = {
+    Kind.STRING: _text,
+    Kind.TEXT: _text,
+    Kind.INTEGER: _integer,
+    Kind.FLOAT: _number,
+}

@@ -4,21 +4,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 from ..refusal import Json, Record, invalid
-from ..store.resources import COLLECTIONS, GROUPS, SERVED, USERS, Resource
+from ..store.resources import (
+    COLLECTIONS,
+    CONTAINER_REQUESTS,
+    CONTAINERS,
+    GROUPS,
+    SERVED,
+    USERS,
+    WORKFLOWS,
+    Resource,
+)
 from .filters import LISTED, Clause, all_of, any_of
 from .listing import Page, envelope, page, selection
-from .parameters import Parameters
+from .parameters import MAX_LIMIT, Parameters
 from .permissions import readable
 from .records import Context, fetched
 from .shapes import shown
 
 #: The kinds that projects hold here, in the order in which they are listed.
-_KINDS = (GROUPS, COLLECTIONS)
+_KINDS = (GROUPS, CONTAINER_REQUESTS, WORKFLOWS, COLLECTIONS)
 
 #: A list of contents never has these attributes, selected or not (docs/spec/arvados-api.md#records).
-_LEFT_OUT = frozenset({"manifest_text", "unsigned_manifest_text"})
+_LEFT_OUT = frozenset({"manifest_text", "unsigned_manifest_text", "runtime_token"})
 
 _BELOW = """
     owner_uuid IN (WITH RECURSIVE below(uuid) AS (
@@ -34,8 +44,9 @@ def contents(context: Context, parameters: Parameters) -> Record:
     limit, offset = parameters.limit(), parameters.offset()
     items: list[Json] = []
     owners: set[str] = set()
+    containers: set[str] = set()
     available = 0
-    for resource in _KINDS:
+    for resource in _wanted(parameters):
         own = _own_parameters(resource, parameters, limit - len(items), max(0, offset - available))
         allowed = [readable(resource, context.caller, include_trash=trash), scope]
         if parameters.flag("exclude_home_project"):
@@ -45,11 +56,34 @@ def contents(context: Context, parameters: Parameters) -> Record:
         select = selection(resource, own)
         for record in found.records:
             item = shown(context, resource, record, select)
-            items.append({name: value for name, value in item.items() if name not in _LEFT_OUT})
+            if "mounts" in item:
+                item["mounts"] = record["mounts"]  # as a request was sent, not in full
+            left_out = _LEFT_OUT if select is None or "etag" in select else _LEFT_OUT | {"etag"}
+            items.append({name: value for name, value in item.items() if name not in left_out})
             owners.add(str(record.get("owner_uuid")))
+            containers.add(str(record.get("container_uuid")))
     counted = None if parameters.text("count") == "none" else available
     answer = envelope(GROUPS, Page((), limit, offset, counted), items)
-    return answer | {"kind": "arvados#objectList", "included": _included(context, parameters, owners)}
+    included = _included(context, parameters, owners) + _included_containers(context, parameters, containers)
+    return answer | {"kind": "arvados#objectList", "included": included}
+
+
+def _wanted(parameters: Parameters) -> Iterator[Resource]:
+    """The kinds that are listed. Requests and workflows lack attributes that projects and collections have: a filter
+    on one of those leaves them out."""
+    filters = [item for item in parameters.array("filters") or [] if isinstance(item, list) and len(item) == 3]
+    for resource in _KINDS:
+        if any(attribute == "uuid" and not _is_a(resource, op, kinds) for attribute, op, kinds in filters):
+            continue
+        names = {str(attribute).partition(".")[0] for attribute, _op, _operand in filters} - SERVED.keys()
+        if resource in (GROUPS, COLLECTIONS) or names <= resource.columns.keys():
+            yield resource
+
+
+def _is_a(resource: Resource, op: Json, kinds: Json) -> bool:
+    """Whether a filter on the UUID lets records of this resource through, as far as their kind goes."""
+    wanted = kinds if isinstance(kinds, list) else [kinds]
+    return op != "is_a" or resource.kind.lower() in [str(kind).lower() for kind in wanted]
 
 
 def shared(context: Context, parameters: Parameters) -> Record:
@@ -101,7 +135,7 @@ def _own_parameters(resource: Resource, parameters: Parameters, limit: int, offs
     select = parameters.texts("select")
     if select is not None:
         known = {"kind", "etag", "owner_uuid", *resource.selectable} - _LEFT_OUT
-        if unknown := [name for name in select if not any(name in kind.columns for kind in _KINDS)]:
+        if unknown := [name for name in select if not any(name in kind.columns for kind in (*_KINDS, CONTAINERS))]:
             raise invalid(f"invalid attribute '{unknown[0]}' in select")
         values["select"] = ["uuid", *(name for name in select if name in known)]
     return Parameters(values)
@@ -109,13 +143,7 @@ def _own_parameters(resource: Resource, parameters: Parameters, limit: int, offs
 
 def _included(context: Context, parameters: Parameters, owners: set[str]) -> list[Json]:
     """The owners of what is listed, as far as they are asked for and readable."""
-    wanted = parameters.values.get("include")
-    names = parameters.texts("include") if isinstance(wanted, str) and wanted.startswith("[") else [wanted]
-    if isinstance(wanted, list):
-        names = [str(name) for name in wanted]
-    if any(name not in (None, "", "owner_uuid", "container_uuid") for name in names or []):
-        raise invalid("include must be 'owner_uuid'")
-    if "owner_uuid" not in (names or []):
+    if "owner_uuid" not in _include(parameters):
         return []
     listed = Clause(f"uuid IN {LISTED}", (json.dumps(sorted(owners)),))
     found: list[Json] = []
@@ -125,3 +153,28 @@ def _included(context: Context, parameters: Parameters, owners: set[str]) -> lis
         rows = page(context.connection, resource, everything, allowed)
         found += [shown(context, resource, record, None) for record in rows.records]
     return found
+
+
+def _included_containers(context: Context, parameters: Parameters, containers: set[str]) -> list[Json]:
+    """The containers of the requests that are listed, as far as they are asked for and readable."""
+    if "container_uuid" not in _include(parameters):
+        return []
+    select = parameters.texts("select")
+    values: Record = {"limit": MAX_LIMIT, "count": "none", "order": ["created_at", "uuid"]}
+    if select is not None:
+        values["select"] = ["uuid", "created_at", *(name for name in select if name in CONTAINERS.columns)]
+    own = Parameters(values)
+    listed = Clause(f"uuid IN {LISTED}", (json.dumps(sorted(containers)),))
+    rows = page(context.connection, CONTAINERS, own, all_of([listed, readable(CONTAINERS, context.caller)]))
+    chosen = None if select is None else ["uuid", *(name for name in select if name in CONTAINERS.columns)]
+    return [shown(context, CONTAINERS, record, chosen) for record in rows.records]
+
+
+def _include(parameters: Parameters) -> list[str]:
+    """The attributes whose objects are asked for beside the list; raises Refusal 422 for others."""
+    wanted = parameters.values.get("include")
+    listed = isinstance(wanted, list) or (isinstance(wanted, str) and wanted.startswith("["))
+    names = (parameters.texts("include") or []) if listed else [wanted] if wanted not in (None, "") else []
+    if any(name not in ("owner_uuid", "container_uuid") for name in names):
+        raise invalid("include must be 'owner_uuid' or 'container_uuid'")
+    return [str(name) for name in names]

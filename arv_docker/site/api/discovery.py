@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from ..refusal import Json, Record
 from ..store.resources import (
     COLLECTIONS,
+    CONTAINER_REQUESTS,
+    CONTAINERS,
     GROUPS,
     INFIXES,
     KEEP_SERVICES,
@@ -119,7 +121,14 @@ _RESOURCES: tuple[tuple[Resource, str, dict[str, str]], ...] = (
     (USERS, "list get current", {}),
     (KEEP_SERVICES, "list get accessible", {}),
     (TOKENS, "current", {}),
-    (WORKFLOWS, "list", {}),
+    (WORKFLOWS, "list get create update delete", {}),
+    (
+        CONTAINER_REQUESTS,
+        "list get create update delete",
+        {"list": "include_trash", "get": "include_trash"},
+    ),
+    # Writing is refused to everybody; arvados-cwl-runner looks whether the method is there before it submits anything.
+    (CONTAINERS, "list get create update delete current", {}),
 )
 
 

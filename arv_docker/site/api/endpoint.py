@@ -16,10 +16,19 @@ from dataclasses import dataclass
 from ..refusal import Json, Record, Refusal, invalid
 from ..store import clock
 from ..store.database import Database, TookTooLong
-from ..store.resources import COLLECTIONS, KEEP_SERVICES, LINKS, TOKENS, USERS, Resource
+from ..store.resources import (
+    COLLECTIONS,
+    CONTAINER_REQUESTS,
+    KEEP_SERVICES,
+    LINKS,
+    TOKENS,
+    USERS,
+    WORKFLOWS,
+    Resource,
+)
 from ..store.settings import Settings
 from ..store.vocabulary import Vocabulary
-from . import collections, contents, discovery, listing, records, trash
+from . import collections, containers, contents, discovery, listing, records, trash
 from .collections import check_collection
 from .discovery import Origin
 from .links import check_group, check_link
@@ -29,6 +38,7 @@ from .permissions import caller_of, owner_of, readable
 from .records import Context, Rule
 from .routing import Call, routed
 from .shapes import etag, shown
+from .workflows import check_workflow
 
 #: Seconds that one request may keep the database busy.
 QUERY_SECONDS = 20
@@ -176,10 +186,13 @@ class Work:
         trash = self.parameters.flag("include_trash") if include_trash is None else include_trash
         return records.fetched(self.context, self.resource, self.call.uuid, include_trash=trash)
 
-    def shown(self, record: Record, *, sign: bool = True) -> Record:
-        """``record`` as the answer to this call."""
+    def shown(self, record: Record, *, sign: bool = True, whole: bool = False) -> Record:
+        """``record`` as the answer to this call; ``whole`` whatever is selected."""
         select = selection(self.resource, self.parameters)
-        return shown(self.context, self.resource, record, select, sign=sign)
+        answer = shown(self.context, self.resource, record, None if whole else select, sign=sign)
+        if select is not None and self.resource.direct and "kind" not in select and not whole:
+            del answer["kind"]
+        return answer
 
 
 # -- functions --------------------------------------------------------------------------
@@ -193,11 +206,6 @@ def _list(work: Work) -> Record:
     found = listing.page(context.connection, resource, work.parameters, allowed)
     select = selection(resource, work.parameters)
     return envelope(resource, found, [shown(context, resource, record, select) for record in found.records])
-
-
-def _list_none(work: Work) -> Record:
-    available = 0 if work.parameters.text("count") != "none" else None
-    return envelope(work.resource, Page((), work.parameters.limit(), work.parameters.offset(), available), [])
 
 
 def _get(work: Work) -> Record:
@@ -242,10 +250,12 @@ def _own(work: Work, *, include_trash: bool = False) -> Record:
 
 
 def _delete(work: Work) -> Record:
-    if work.resource is LINKS:
-        record = _own(work)
-        records.remove(work.context, LINKS, record)
-        return work.shown(record)
+    if work.resource is CONTAINER_REQUESTS:
+        return work.shown(containers.delete_request(work.context, work.found()), whole=True)
+    if work.resource in (LINKS, WORKFLOWS):
+        record = work.found()
+        records.remove(work.context, work.resource, record)
+        return work.shown(record, whole=True)
     return _trashed(work, work.context.settings.blob_signature_ttl)
 
 
@@ -255,7 +265,7 @@ def _trash(work: Work) -> Record:
 
 def _trashed(work: Work, lifetime: int) -> Record:
     record = trash.trash(work.context, work.resource, _own(work, include_trash=True), lifetime)
-    return work.shown(record, sign=False)
+    return work.shown(record, sign=False, whole=True)
 
 
 def _untrash(work: Work) -> Record:
@@ -263,7 +273,7 @@ def _untrash(work: Work) -> Record:
     who wants to read asks again."""
     unique = work.parameters.flag("ensure_unique_name")
     record = trash.untrash(work.context, work.resource, _own(work, include_trash=True), unique_name=unique)
-    return work.shown(record, sign=False)
+    return work.shown(record, sign=False, whole=True)
 
 
 def _refuse_replacements(work: Work) -> None:
@@ -297,7 +307,13 @@ def _keep_services(api: Api, origin: Origin) -> Record:
     return envelope(KEEP_SERVICES, page, [item]) | {"limit": None, "offset": None, "etag": "", "self_link": ""}
 
 
-_RULES: dict[str, Rule] = {"collections": check_collection, "links": check_link, "groups": check_group}
+_RULES: dict[str, Rule] = {
+    "collections": check_collection,
+    "links": check_link,
+    "groups": check_group,
+    "workflows": check_workflow,
+    "container_requests": containers.check_request,
+}
 
 #: Functions that need no token.
 _OPEN: dict[str, Callable[[Api, Origin], Record]] = {
@@ -308,7 +324,8 @@ _OPEN: dict[str, Callable[[Api, Origin], Record]] = {
 
 _FUNCTIONS: dict[str, Callable[[Work], Record]] = {
     "list": _list,
-    "list_none": _list_none,
+    "current_container": lambda _work: containers.refuse_current(),
+    "refuse_container": lambda work: containers.refuse_container(work.context, work.call.uuid),
     "get": _get,
     "create": _create,
     "update": _update,

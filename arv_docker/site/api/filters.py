@@ -211,12 +211,14 @@ _TRUE = frozenset({"1", "t", "true", "y", "yes"})
 _FALSE = frozenset({"0", "f", "false", "n", "no"})
 
 
-def _value(column: Column, op: str, operand: Json) -> str | int:
+def _value(column: Column, op: str, operand: Json) -> str | float:
     """``operand`` in the form in which the column stores its values."""
     if column.kind is Kind.INTEGER:
         return _integer(column, op, operand)
     if column.kind is Kind.BOOLEAN:
         return _boolean(column, op, operand)
+    if column.kind is Kind.FLOAT:
+        return _number(column, op, operand)
     if not isinstance(operand, str):
         raise invalid(f"invalid operand for '{op}' on '{column.name}': a string is needed")
     if column.kind is not Kind.DATETIME:
@@ -233,6 +235,12 @@ def _integer(column: Column, op: str, operand: Json) -> int:
     if isinstance(operand, int) and not isinstance(operand, bool) and abs(operand) <= MAX_INTEGER:
         return operand
     raise invalid(f"invalid operand for '{op}' on '{column.name}': an integer is needed")
+
+
+def _number(column: Column, op: str, operand: Json) -> float:
+    if isinstance(operand, (int, float)) and not isinstance(operand, bool) and abs(operand) <= MAX_INTEGER:
+        return float(operand)
+    raise invalid(f"invalid operand for '{op}' on '{column.name}': a number is needed")
 
 
 def _boolean(column: Column, op: str, operand: Json) -> int:

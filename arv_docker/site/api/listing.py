@@ -58,6 +58,7 @@ def derived(resource: Resource) -> frozenset[str]:
             "links": {"head_kind", "tail_kind"},
             "groups": {"can_write", "can_manage", "writable_by"},
             "users": {"can_write", "can_manage", "writable_by", "full_name"},
+            "container_requests": {"runtime_token"},
         }.get(resource.name, set())
     )
 
@@ -70,11 +71,14 @@ def page(connection: sqlite3.Connection, resource: Resource, parameters: Paramet
         raise invalid("count must be 'exact' or 'none'")
     limit, offset = parameters.limit(), parameters.offset()
     condition = all_of([allowed, *_conditions(resource, parameters)])
+    order = _order(resource, parameters.order(), select)
+    if parameters.flag("distinct") and not order:
+        order = "ORDER BY 1"  # what is selected sorts, so that pages fit together
     statement = " ".join(
         [
             f"SELECT {'DISTINCT ' if parameters.flag('distinct') else ''}{', '.join(stored_columns(resource, select))}",
             f"FROM {resource.name} WHERE {condition.sql}",
-            _order(resource, parameters.order(), select),
+            order,
             "LIMIT ? OFFSET ?",
         ]
     )
@@ -174,6 +178,8 @@ def envelope(resource: Resource, found: Page, items: Sequence[Json]) -> Record:
         "offset": found.offset,
         "limit": found.limit,
     }
+    if resource.direct:
+        answer |= {"etag": "", "self_link": ""}
     if found.available is not None:
         answer["items_available"] = found.available
     return answer

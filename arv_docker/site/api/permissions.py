@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..refusal import Record
-from ..store.resources import GROUPS, LINKS, TOKENS, USERS, Resource
+from ..store.resources import CONTAINER_REQUESTS, CONTAINERS, GROUPS, LINKS, TOKENS, USERS, Resource
 from .filters import LISTED, Clause, all_of, any_of
 
 READ, WRITE, MANAGE = 1, 2, 3
@@ -87,6 +87,10 @@ def readable(resource: Resource, caller: Caller, *, include_trash: bool = False)
     """The condition on rows of ``resource`` that the caller may see."""
     if resource is TOKENS:
         return Clause("owner_uuid = ?", (caller.user_uuid,))
+    if resource is CONTAINERS and not caller.is_admin:
+        # The site owns them all: whoever may read a request may read what came of it.
+        requests = readable(CONTAINER_REQUESTS, caller, include_trash=include_trash)
+        return Clause(f"uuid IN (SELECT container_uuid FROM container_requests WHERE {requests.sql})", requests.values)  # noqa: S608
     seen = Clause("1") if caller.is_admin else any_of(_paths(resource, caller))
     if include_trash or resource is USERS:
         return seen

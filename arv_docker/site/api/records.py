@@ -16,7 +16,17 @@ from datetime import datetime
 from ..refusal import Record, Refusal, invalid
 from ..store import clock
 from ..store.database import encoded, insertion
-from ..store.resources import COLLECTIONS, GROUPS, LINKS, SERVED, USERS, Resource
+from ..store.resources import (
+    COLLECTIONS,
+    CONTAINER_REQUESTS,
+    CONTAINERS,
+    GROUPS,
+    LINKS,
+    SERVED,
+    USERS,
+    WORKFLOWS,
+    Resource,
+)
 from ..store.settings import Settings
 from ..store.vocabulary import Vocabulary
 from .attributes import typed
@@ -49,6 +59,9 @@ class Context:
 #: new record: a permission that is given twice stays one link.
 Rule = Callable[[Context, "Record | None", Record], "Record | None"]
 
+
+#: Kinds of record that others name by UUID.
+_NAMED = (COLLECTIONS, LINKS, GROUPS, USERS, WORKFLOWS, CONTAINER_REQUESTS, CONTAINERS)
 
 #: A portable data hash; hints may follow.
 _HASH = re.compile(r"[0-9a-f]{32}\+\d+(?=\+|$)", re.ASCII)
@@ -111,9 +124,11 @@ def replace(context: Context, resource: Resource, old: Record, new: Record) -> R
 
 
 def remove(context: Context, resource: Resource, record: Record) -> None:
-    """Delete the record for good."""
+    """Delete the record for good, and the links that join it: they would point nowhere."""
     require_write(context, resource, record)
-    context.connection.execute(f"DELETE FROM {resource.name} WHERE uuid = ?", (record["uuid"],))  # noqa: S608
+    uuid = record["uuid"]
+    context.connection.execute(f"DELETE FROM {resource.name} WHERE uuid = ?", (uuid,))  # noqa: S608
+    context.connection.execute("DELETE FROM links WHERE head_uuid = ? OR tail_uuid = ?", (uuid, uuid))
 
 
 def numbered(name: str, uuid: str) -> str:
@@ -149,8 +164,9 @@ def _defaults(context: Context, resource: Resource) -> Record:
         "modified_at": context.stamp,
         "modified_by_user_uuid": context.caller.user_uuid,
         "properties": {},
+        "is_trashed": False,
     }
-    return common | ({"is_trashed": False} if "is_trashed" in resource.columns else {})
+    return {name: value for name, value in common.items() if name in resource.columns}
 
 
 def _require_active(context: Context) -> None:
@@ -175,7 +191,7 @@ def require_write(context: Context, resource: Resource, record: Record) -> None:
 def _check_common(context: Context, old: Record | None, new: Record) -> None:
     if new["owner_uuid"] is None:
         new["owner_uuid"] = context.caller.user_uuid
-    if new["properties"] is None:
+    if new.get("properties", {}) is None:
         new["properties"] = {}
     if old is None or new["owner_uuid"] != old["owner_uuid"]:
         _check_owner(context, str(new["owner_uuid"]))
@@ -185,8 +201,8 @@ def _check_common(context: Context, old: Record | None, new: Record) -> None:
         value = new.get(name)
         if isinstance(value, str) and (old is None or value != old[name]):
             new[name] = _reference(context, name, value)
-    if old is None or new["properties"] != old["properties"]:
-        context.vocabulary.check(new["properties"])
+    if old is None or new.get("properties") != old.get("properties"):
+        context.vocabulary.check(new.get("properties"))
 
 
 def _check_owner(context: Context, uuid: str) -> None:
@@ -215,7 +231,7 @@ def _reference(context: Context, name: str, value: str) -> str:
     if not is_uuid(value) or value == context.settings.system_user_uuid:
         return value
     resource = next((found for found in SERVED.values() if found.infix == value[6:11]), None)
-    if value[:5] == context.settings.cluster_id and resource in (COLLECTIONS, LINKS, GROUPS, USERS):
+    if value[:5] == context.settings.cluster_id and resource in _NAMED:
         try:
             fetched(context, resource, value)
         except Refusal:

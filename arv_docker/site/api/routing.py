@@ -6,7 +6,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..refusal import Refusal
-from ..store.resources import ABSENT, COLLECTIONS, GROUPS, LINKS, TOKENS, USERS, WORKFLOWS, Resource
+from ..store.resources import (
+    ABSENT,
+    COLLECTIONS,
+    CONTAINER_REQUESTS,
+    CONTAINERS,
+    GROUPS,
+    LINKS,
+    TOKENS,
+    USERS,
+    WORKFLOWS,
+    Resource,
+)
 from .records import is_uuid
 
 
@@ -32,6 +43,7 @@ _SINGLE = {"GET": "get", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
 _SPECIAL = {
     ("users", "current"): Call("current_user", USERS),
     ("api_client_authorizations", "current"): Call("current_token", TOKENS),
+    ("containers", "current"): Call("current_container", CONTAINERS),
     ("keep_services", "accessible"): Call("keep_services"),
     ("groups", "contents"): Call("contents", GROUPS),
     ("groups", "shared"): Call("shared", GROUPS),
@@ -40,14 +52,13 @@ _TOP = {
     "config": Call("config"),
     "vocabulary": Call("vocabulary"),
     "keep_services": Call("keep_services"),
-    "workflows": Call("list_none", WORKFLOWS),
 }
 #: Paths of Arvados that end in these words, and resources of which only a part is here.
 _ABSENT_ACTIONS = frozenset({"contents", "provenance", "used_by"})
-_PARTIAL = frozenset({"users", "workflows", "api_client_authorizations"})
+_PARTIAL = frozenset({"users", "api_client_authorizations", "containers", "container_requests"})
 
-_WRITABLE = {resource.name: resource for resource in (COLLECTIONS, LINKS, GROUPS)}
-_READABLE = _WRITABLE | {USERS.name: USERS}
+_WRITABLE = {resource.name: resource for resource in (COLLECTIONS, LINKS, GROUPS, WORKFLOWS, CONTAINER_REQUESTS)}
+_READABLE = _WRITABLE | {USERS.name: USERS, CONTAINERS.name: CONTAINERS}
 
 
 def routed(method: str, path: str) -> Call:
@@ -81,5 +92,7 @@ def _calls(parts: list[str]) -> dict[str, Call]:
     elif len(parts) == 3 and parts[2] in ("trash", "untrash") and "is_trashed" in resource.columns:
         usable = {"POST": parts[2]}
     uuid = parts[1] if len(parts) > 1 else ""
-    writable = resource.name in _WRITABLE
+    if resource is CONTAINERS:
+        usable = {method: name if method == "GET" else "refuse_container" for method, name in usable.items()}
+    writable = resource.name in _WRITABLE or resource is CONTAINERS
     return {method: Call(name, resource, uuid) for method, name in usable.items() if writable or method == "GET"}

@@ -10,8 +10,9 @@ import hashlib
 from collections.abc import Sequence
 
 from ..refusal import Json, Record
-from ..store.resources import Resource, kind_of_uuid
+from ..store.resources import CONTAINER_REQUESTS, Resource, kind_of_uuid
 from .collections import signed_text
+from .containers import MOUNT
 from .permissions import MANAGE, WRITE
 from .records import Context
 
@@ -30,7 +31,9 @@ def shown(
         full["manifest_text"] = signed_text(context, record) if sign else record["manifest_text"]
     if "unsigned_manifest_text" in select:
         full["unsigned_manifest_text"] = record["manifest_text"]
-    answer: Record = {"kind": resource.kind, "etag": full["etag"] if "etag" in select else ""}
+    answer: Record = {"kind": resource.kind}
+    if not resource.direct or "etag" in select:
+        answer["etag"] = full["etag"] if "etag" in select else ""
     return answer | {name: full[name] for name in select if name not in ("kind", "etag")}
 
 
@@ -52,6 +55,8 @@ def _derived(context: Context, resource: Resource, record: Record) -> Record:
     """Attributes that no column holds."""
     if resource.name == "links":
         return {f"{end}_kind": kind_of_uuid(str(record.get(f"{end}_uuid") or "")) for end in ("head", "tail")}
+    if resource is CONTAINER_REQUESTS:
+        return {"runtime_token": "", **_request_details(record)}
     if resource.name in ("groups", "users"):
         rights = _rights(context, resource, record)
         if resource.name == "users":
@@ -60,6 +65,17 @@ def _derived(context: Context, resource: Resource, record: Record) -> Record:
             rights["full_name"] = " ".join(str(record.get(name) or "") for name in ("first_name", "last_name")).strip()
         return rights
     return {}
+
+
+def _request_details(record: Record) -> Record:
+    """The mounts of a request in full, each with every attribute that a mount may have; whole costs without a point."""
+    mounts, cost = record.get("mounts"), record.get("cumulative_cost")
+    found: Record = {}
+    if isinstance(mounts, dict):
+        found["mounts"] = {path: MOUNT | mount if isinstance(mount, dict) else mount for path, mount in mounts.items()}
+    if isinstance(cost, float) and cost.is_integer():
+        found["cumulative_cost"] = int(cost)
+    return found
 
 
 def _rights(context: Context, resource: Resource, record: Record) -> Record:

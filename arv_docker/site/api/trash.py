@@ -104,9 +104,13 @@ def sweep(connection: sqlite3.Connection, now: str) -> None:
         (now, now),
     )
     release_collections(connection, now, "uuid IN (SELECT uuid FROM doomed)")
+    for table in ("container_requests", "workflows"):
+        connection.execute(
+            f"INSERT INTO doomed SELECT uuid FROM {table} WHERE owner_uuid IN (SELECT uuid FROM doomed)"  # noqa: S608
+        )
     for column in ("owner_uuid", "head_uuid", "tail_uuid"):
         connection.execute(f"DELETE FROM links WHERE {column} IN (SELECT uuid FROM doomed)")  # noqa: S608
-    for table in ("collections", "groups"):
+    for table in ("collections", "groups", "container_requests", "workflows"):
         connection.execute(f"DELETE FROM {table} WHERE uuid IN (SELECT uuid FROM doomed)")  # noqa: S608
     connection.execute("DROP TABLE doomed")
 

@@ -84,6 +84,38 @@ MIGRATIONS = (
     CREATE TABLE released (at TEXT NOT NULL, locators TEXT NOT NULL);
     CREATE INDEX released_at ON released (at);
     """,
+    """
+    CREATE TABLE containers (
+        uuid TEXT PRIMARY KEY, owner_uuid TEXT NOT NULL, created_at TEXT NOT NULL, modified_at TEXT NOT NULL,
+        modified_by_user_uuid TEXT, state TEXT NOT NULL, started_at TEXT, finished_at TEXT, log TEXT,
+        environment TEXT NOT NULL, cwd TEXT, command TEXT NOT NULL, output_path TEXT, mounts TEXT NOT NULL,
+        runtime_constraints TEXT NOT NULL, output TEXT, container_image TEXT NOT NULL, progress REAL,
+        priority INTEGER NOT NULL, exit_code INTEGER, auth_uuid TEXT, locked_by_uuid TEXT,
+        scheduling_parameters TEXT NOT NULL, runtime_status TEXT, runtime_user_uuid TEXT, runtime_auth_scopes TEXT,
+        lock_count INTEGER, gateway_address TEXT, interactive_session_started INTEGER, output_storage_classes TEXT,
+        output_properties TEXT, cost REAL, subrequests_cost REAL, output_glob TEXT, service INTEGER,
+        published_ports TEXT
+    );
+    CREATE INDEX containers_image ON containers (container_image);
+    CREATE TABLE container_requests (
+        uuid TEXT PRIMARY KEY, owner_uuid TEXT NOT NULL, created_at TEXT NOT NULL, modified_at TEXT NOT NULL,
+        modified_by_user_uuid TEXT, name TEXT, description TEXT, properties TEXT NOT NULL, state TEXT NOT NULL,
+        requesting_container_uuid TEXT, container_uuid TEXT, container_count_max INTEGER, mounts TEXT NOT NULL,
+        runtime_constraints TEXT NOT NULL, container_image TEXT NOT NULL, environment TEXT NOT NULL, cwd TEXT,
+        command TEXT NOT NULL, output_path TEXT NOT NULL, priority INTEGER NOT NULL, expires_at TEXT, filters TEXT,
+        container_count INTEGER NOT NULL, use_existing INTEGER NOT NULL, scheduling_parameters TEXT NOT NULL,
+        output_uuid TEXT, log_uuid TEXT, output_name TEXT, output_ttl INTEGER, output_storage_classes TEXT,
+        output_properties TEXT, cumulative_cost REAL, output_glob TEXT, service INTEGER, published_ports TEXT
+    );
+    CREATE INDEX container_requests_owner ON container_requests (owner_uuid);
+    CREATE INDEX container_requests_container ON container_requests (container_uuid);
+    CREATE INDEX container_requests_image ON container_requests (container_image);
+    CREATE TABLE workflows (
+        uuid TEXT PRIMARY KEY, owner_uuid TEXT NOT NULL, created_at TEXT NOT NULL, modified_at TEXT NOT NULL,
+        modified_by_user_uuid TEXT, name TEXT, description TEXT, definition TEXT, collection_uuid TEXT
+    );
+    CREATE INDEX workflows_owner ON workflows (owner_uuid);
+    """,
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -7,7 +7,7 @@ the operators that a filter may use, and the shape of an answer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from ..refusal import Json
@@ -21,6 +21,7 @@ class Kind(Enum):
     DATETIME = "datetime"
     INTEGER = "integer"
     BOOLEAN = "boolean"
+    FLOAT = "float"
     HASH = "Hash"
     ARRAY = "Array"
 
@@ -31,6 +32,7 @@ _SHORT = {
     "d": Kind.DATETIME,
     "i": Kind.INTEGER,
     "b": Kind.BOOLEAN,
+    "f": Kind.FLOAT,
     "h": Kind.HASH,
     "a": Kind.ARRAY,
 }
@@ -79,6 +81,10 @@ class Resource:
     columns: dict[str, Column] = field(repr=False)
     #: Columns of the database that no answer shows and only filters see.
     hidden: frozenset[str] = frozenset()
+    #: A real server answers without its controller: absent texts are null, ``select`` adds nothing.
+    direct: bool = False
+    #: Attributes that a create or update may give, and that are not kept.
+    dropped: frozenset[str] = frozenset()
 
     @property
     def kind(self) -> str:
@@ -95,6 +101,11 @@ _COMMON = "uuid:s owner_uuid:s created_at:d modified_at:d modified_by_user_uuid:
 
 #: Texts that are null, not "", where nothing is stored.
 _NULL_TEXTS = frozenset({"description", "frozen_by_uuid"})
+
+
+def _null_columns(table: str) -> dict[str, Column]:
+    """Columns that are null where nothing is stored."""
+    return {name: replace(column, absent=None) for name, column in _columns(table).items()}
 
 
 def _columns(table: str) -> dict[str, Column]:
@@ -150,18 +161,64 @@ TOKENS = Resource(
     _columns("api_token:s created_by_ip_address:s last_used_by_ip_address:s last_used_at:d expires_at:d scopes:a"),
 )
 
-#: Always empty here: arv-copy lists a project's workflows, and stops where it cannot.
-WORKFLOWS = Resource("workflows", "workflow", "Workflow", "7fd4e", _columns("name:s description:s definition:t"))
+WORKFLOWS = Resource(
+    "workflows",
+    "workflow",
+    "Workflow",
+    "7fd4e",
+    _null_columns("name:s description:s definition:t collection_uuid:s"),
+    direct=True,
+)
+CONTAINER_REQUESTS = Resource(
+    "container_requests",
+    "container_request",
+    "ContainerRequest",
+    "xvhdp",
+    _columns("name:s")
+    | _null_columns(
+        "description:s properties:h state:s requesting_container_uuid:s container_uuid:s "
+        "container_count_max:i mounts:h runtime_constraints:h container_image:s environment:h cwd:s command:a "
+        "output_path:s priority:i expires_at:d filters:t container_count:i use_existing:b scheduling_parameters:h "
+        "output_uuid:s log_uuid:s output_name:s output_ttl:i output_storage_classes:a output_properties:h "
+        "cumulative_cost:f output_glob:a service:b published_ports:h"
+    ),
+    dropped=frozenset({"runtime_token", "secret_mounts"}),
+)
+CONTAINERS = Resource(
+    "containers",
+    "container",
+    "Container",
+    "dz642",
+    _null_columns(
+        "state:s started_at:d finished_at:d log:s environment:h cwd:s command:a output_path:s mounts:h "
+        "runtime_constraints:h output:s container_image:s progress:f priority:i exit_code:i auth_uuid:s "
+        "locked_by_uuid:s scheduling_parameters:h runtime_status:h runtime_user_uuid:s runtime_auth_scopes:a "
+        "lock_count:i gateway_address:s interactive_session_started:b output_storage_classes:a output_properties:h "
+        "cost:f subrequests_cost:f output_glob:a service:b published_ports:h"
+    ),
+    direct=True,
+)
 
 #: The resources that answer requests.
-SERVED = {resource.name: resource for resource in (COLLECTIONS, LINKS, GROUPS, USERS, KEEP_SERVICES, TOKENS, WORKFLOWS)}
+SERVED = {
+    resource.name: resource
+    for resource in (
+        COLLECTIONS,
+        LINKS,
+        GROUPS,
+        USERS,
+        KEEP_SERVICES,
+        TOKENS,
+        WORKFLOWS,
+        CONTAINER_REQUESTS,
+        CONTAINERS,
+    )
+}
 
 #: UUID infix by class, also of classes that this site has no records of: clients map UUIDs to
 #: classes with it, filters of ``is_a`` use it (docs/spec/arvados-api.md#uuids).
 INFIXES = {resource.class_name: resource.infix for resource in SERVED.values()} | {
     "AuthorizedKey": "fngyi",
-    "Container": "dz642",
-    "ContainerRequest": "xvhdp",
     "Credential": "oss07",
     "Log": "57u5n",
     "UserAgreement": "gv0sa",
@@ -173,8 +230,6 @@ ABSENT = frozenset(
     [
         "authorized_keys",
         "computed_permissions",
-        "containers",
-        "container_requests",
         "credentials",
         "logs",
         "permissions",
