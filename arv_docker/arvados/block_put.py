@@ -9,24 +9,28 @@ tried again. Which services there are, and in what order a block goes to them, t
 
 from __future__ import annotations
 
+import logging
 import os
-import random
 import re
 import threading
 import time
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import BadManifestText, KeepError
+from ..local.background import future_of
 from ..local.proxy import exceptions_in, is_excepted, proxy_connections
+from ..local.retry import Backoff
 from ..model.manifest_text import Locator
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager
+
+log = logging.getLogger(__name__)
 
 _PIECE = 1 << 20
 #: Seconds for one piece to be taken, or for the answer: 32 KiB/s and less is no connection.
@@ -34,6 +38,7 @@ _PATIENCE = 256
 #: Seconds to connect, doubled with each try: to a server in the same building, and through a proxy.
 _CONNECT, _CONNECT_PROXY = 2, 20
 _FIRST_WAIT, _LONGEST_WAIT = 2.0, 60.0
+_JITTER = 0.5
 _LONGEST_ANSWER = 4096
 #: A number of copies; Python refuses to read one of thousands of digits.
 _COUNT = re.compile(r"\s*\d{1,9}\s*", re.ASCII)
@@ -79,9 +84,11 @@ class BlockWriter:
             return self._put_by_sdk(content)
         locator = arvados.KeepLocator(f"{md5}+{len(content)}")
         block = _Block(self._send, content, md5, self._copies, getattr(self._keep, "_default_classes", ()))
-        for attempt in range(self._retries + 1):
+        backoff = Backoff(self._retries + 1, _FIRST_WAIT, _LONGEST_WAIT, jitter=_JITTER)
+        for attempt, pause in enumerate((0.0, *backoff.pauses())):
             if attempt:
-                time.sleep(min(_LONGEST_WAIT, _FIRST_WAIT**attempt) * random.uniform(0.5, 1))  # noqa: S311
+                log.debug("trying block %s again in %.1f s: %s", md5, pause, "; ".join(block.words.values()))
+                time.sleep(pause)
             try:
                 roots = self._keep.weighted_service_roots(locator, force_rebuild=attempt > 0, need_writable=True)
             except (arvados.errors.NoKeepServersError, arvados.errors.ApiError, OSError) as error:
@@ -111,6 +118,7 @@ class BlockWriter:
             "Content-Length": str(len(content)),
         }
         pieces: Any = [content[start : start + _PIECE] for start in range(0, len(content), _PIECE)]
+        begun = time.monotonic()
         connect = (_CONNECT_PROXY if self._keep.using_proxy else _CONNECT) * 2**attempt
         try:
             response = self._pool(root).request(
@@ -124,10 +132,14 @@ class BlockWriter:
                 preload_content=False,
             )
             try:
-                return _answer(response, response.read(_LONGEST_ANSWER), f"{md5}+{len(content)}")
+                answer = _answer(response, response.read(_LONGEST_ANSWER), f"{md5}+{len(content)}")
             finally:
                 response.close()
+            seconds = time.monotonic() - begun
+            log.debug("PUT %s%s: status %s, %d bytes in %.2f s", root, md5, response.status, len(content), seconds)
+            return answer
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            log.debug("PUT %s%s: %s after %.2f s", root, md5, type(error).__name__, time.monotonic() - begun)
             return _Answer(str(error), final="CERTIFICATE_VERIFY_FAILED" in str(error))
 
     def _put_by_sdk(self, content: memoryview) -> str:
@@ -287,14 +299,5 @@ def at_once(call: Callable[[str], Value], items: Sequence[str]) -> list[Value]:
     """``call`` of each item, all at the same time, on threads that nobody has to wait for at the end."""
     if len(items) == 1:
         return [call(items[0])]
-    results: list[Future[Value]] = [Future() for _ in items]
-
-    def run(item: str, result: Future[Value]) -> None:
-        try:
-            result.set_result(call(item))
-        except BaseException as error:  # noqa: BLE001 -- it goes on to whoever asks for the result
-            result.set_exception(error)
-
-    for item, result in zip(items, results, strict=True):
-        threading.Thread(target=run, args=(item, result), daemon=True).start()
+    results = [future_of(partial(call, item), "block") for item in items]
     return [result.result() for result in results]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -16,6 +18,8 @@ from typing import Any, TypeVar
 from ..errors import ClusterError, KeepError
 from . import sdk
 from .block_put import BlockWriter
+
+log = logging.getLogger(__name__)
 
 Filter = list[Any]
 Record = Mapping[str, Any]
@@ -283,12 +287,15 @@ class Cluster:
         """A block's bytes, which hash to its name; raises KeepError if no server has them intact."""
         import arvados.errors
 
+        begun = time.monotonic()
         try:
             content: bytes = self._api.keep.get(locator, num_retries=self._read_retries)
         except (arvados.errors.KeepReadError, arvados.errors.NoKeepServersError) as error:
             raise KeepError(
                 _block_message("did not give", locator), detail=sdk.without_signatures(str(error))
             ) from error
+        name = locator.partition("+A")[0]
+        log.debug("GET block %s: %d bytes in %.2f s", name, len(content), time.monotonic() - begun)
         return content
 
     def has_block(self, locator: str) -> bool:
@@ -337,9 +344,18 @@ class Cluster:
             last = items[-1]["uuid"]
 
     def _call(self, request: Any, what: str, *, retries: int | None = None) -> Record:
-        answer = sdk.call_with_our_errors(
-            lambda: request.execute(num_retries=self._retries if retries is None else retries), what
-        )
+        method = getattr(request, "method", "request")
+        where = str(getattr(request, "uri", "")).partition("?")[0]  # filters name images; the path is enough
+        begun = time.monotonic()
+        try:
+            answer = sdk.call_with_our_errors(
+                lambda: request.execute(num_retries=self._retries if retries is None else retries), what
+            )
+        except ClusterError as error:
+            seconds = time.monotonic() - begun
+            log.debug("%s %s (%s): status %s after %.2f s", method, where, what, error.status, seconds)
+            raise
+        log.debug("%s %s (%s): done in %.2f s", method, where, what, time.monotonic() - begun)
         if not isinstance(answer, dict):
             raise ClusterError(f"{what}: the server's answer is no JSON object.")
         return answer

@@ -119,7 +119,7 @@ def _document_of_stored(args: argparse.Namespace) -> dict[str, object]:
         found = resolver.resolve(cluster, place.name, trust)
         if args.platform:
             found = platforms.choose_platform(cluster, found, args.platform, shown)
-        for warning in found.warnings:
+        for warning in (*found.warnings, *resolver.container_warnings(place.name, found)):
             shown.warn(warning)
         return _document(cluster, StoredImage(cluster, found.collection), trust)
 

@@ -49,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
             found = platforms.choose_platform(cluster, found, args.platform, shown)
     for warning in found.warnings:
         shown.warn(warning)
+    for warning in resolver.container_warnings(args.name, found):
+        shown.warn(warning)
     if args.explain:
         _explain(found, trust, shown)
     if args.json:
@@ -60,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
                 "link_uuid": link.uuid if link else None,
                 "linked_by": link.modified_by if link else None,
                 "trusted": found.untrusted_writer is None,
-                "warnings": found.warnings,
+                "warnings": [*found.warnings, *resolver.container_warnings(args.name, found)],
                 "ranked": [_candidate(it, trust) for it in found.ranked],
                 "false_links": [_candidate(it, trust) for it in found.false_links],
             }

@@ -92,6 +92,22 @@ def resolve(cluster: Cluster, text: str, trust: Trust, *, attested_only: bool | 
     )
 
 
+def container_warnings(text: str, resolved: Resolved) -> list[str]:
+    """Return the reasons why a container request must not use ``text``, which the server takes for other things.
+
+    The server splits a name without a tag at its first colon, so that it finds nothing by ``host:5000/app``; and
+    ``sha256`` before a colon is the beginning of every image's ID (docs/spec/arvados-images.md#resolution).
+    """
+    if resolved.link is None:
+        return []
+    name, pdh = parse_name(text), resolved.collection.pdh
+    if resolved.link.link_class != REPO_TAG:
+        return [f"by an ID the cluster itself finds another image, or none: a container must name {pdh}."]
+    if isinstance(name, Reference) and name.written == name.name and ":" in name.name:
+        return [f"by {text} the cluster itself finds nothing: a container must name {name.link_name}, or {pdh}."]
+    return []
+
+
 def check_trusted(text: str, resolved: Resolved) -> None:
     """Raise Untrusted if a user who is not trusted is the only one who says that the name means this image."""
     writer, link = resolved.untrusted_writer, resolved.link
