@@ -222,7 +222,7 @@ def _seconds(text: str) -> float:
 def add_deletion_options(parser: argparse.ArgumentParser) -> None:
     """``--yes`` and ``--dry-run``, for verbs that may delete links of other users."""
     parser.add_argument("--yes", action="store_true", help="delete links of other users too, without asking")
-    parser.add_argument("--dry-run", action="store_true", help="say which links would be deleted; write nothing")
+    parser.add_argument("--dry-run", action="store_true", help="say what links would be deleted; write nothing")
 
 
 def confirm_deletion(args: argparse.Namespace, cluster: Cluster, links: Sequence[Link], shown: Progress) -> None:
