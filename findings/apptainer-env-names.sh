@@ -29,21 +29,21 @@ run() { # PROGRAM ARGUMENT...: run a program of $tmp/root with the libraries bes
     "$(find "$tmp/root" -name 'ld-linux-*.so.*' | head -n 1)" --library-path "$(find "$tmp/root/lib" "$tmp/root/usr/lib" -maxdepth 1 \
         -name '*-linux-gnu' 2> /dev/null | paste -s -d :)" "$program" "$@"
 }
-inside() { # COMMAND ARGUMENT...: run a command in a system of its own made of $tmp/root, with $tmp/work as /work
-    mkdir -p root/work root/proc root/dev root/sys root/tmp root/run root/root root/var/tmp root/etc work
+inside() { # COMMAND ARGUMENT...: run a command in a system of its own made of $tmp/root, with $tmp/lab as /lab
+    mkdir -p root/lab root/proc root/dev root/sys root/tmp root/run root/root root/var/tmp root/etc lab
     [ -e root/etc/passwd ] || { echo root:x:0:0:root:/root:/bin/sh > root/etc/passwd; echo root:x:0: > root/etc/group; }
     for name in bin lib lib64 sbin; do [ -e "root/$name" ] || ln -s "usr/$name" "root/$name"; done
     [ -e root/bin/sh ] || ln -s dash root/bin/sh
     touch root/etc/resolv.conf root/etc/hosts root/etc/localtime
-    unshare --mount --propagation private sh -c 'cd "$1" && mount --rbind root root && mount --bind work root/work && cd root \
+    unshare --mount --propagation private sh -c 'cd "$1" && mount --rbind root root && mount --bind lab root/lab && cd root \
         && for name in proc dev sys; do mount --rbind "/$name" "$name" || exit 3; done && mount -t tmpfs none tmp && mkdir -p .outside \
-        && pivot_root . .outside && cd /work && umount -l /.outside && shift && exec env -i PATH=/usr/bin:/usr/sbin HOME=/root "$@"' sh "$tmp" "$@"
+        && pivot_root . .outside && cd /lab && umount -l /.outside && shift && exec env -i PATH=/usr/bin:/usr/sbin HOME=/root "$@"' sh "$tmp" "$@"
 }
 debian sid apptainer=1.4.5-2 busybox-static coreutils dash mount
-mkdir work
+mkdir lab
 
-cp root/usr/bin/busybox work/
-(cd work && python3 - <<'EOF'
+cp root/usr/bin/busybox lab/
+(cd lab && python3 - <<'EOF'
 import hashlib, io, json, tarfile
 
 
@@ -67,18 +67,18 @@ pack("app.tar", {"layer.tar": layer, "config.json": json.dumps(config).encode(),
     [{"Config": "config.json", "RepoTags": ["app:1"], "Layers": ["layer.tar"]}]).encode()})
 EOF
 )
-cat > work/steps.sh <<'EOF'
+cat > lab/steps.sh <<'EOF'
 apptainer build --sandbox /tmp/app docker-archive:app.tar > build.log 2>&1 || { cat build.log; exit 1; }
 apptainer -q exec --userns --no-mount home,cwd /tmp/app /bin/env > env 2> exec.log || { cat exec.log; exit 1; }
 apptainer inspect --all /tmp/app > inspect.log 2>&1 || { cat inspect.log; exit 1; }
 EOF
 inside sh steps.sh || { echo "apptainer does not run here" >&2; exit 3; }
 for name in spring.profiles.active my-setting 1ST plain_1; do
-    grep -q "^$name=on$" work/env && echo "$name: set" || echo "$name: not set"
-    grep -qF -- "$name" work/build.log work/exec.log && echo "$name: named in a message" || true
+    grep -q "^$name=on$" lab/env && echo "$name: set" || echo "$name: not set"
+    grep -qF -- "$name" lab/build.log lab/exec.log && echo "$name: named in a message" || true
 done > seen
 cat seen
 printf '%s\n' 'spring.profiles.active: not set' 'my-setting: not set' '1ST: not set' 'plain_1: set' > want
 cmp -s seen want || changed "other variables are set, or something is said of them"
-if grep -q my-setting work/inspect.log; then changed "inspect shows the variables"; fi
+if grep -q my-setting lab/inspect.log; then changed "inspect shows the variables"; fi
 echo "as stated"

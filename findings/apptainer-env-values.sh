@@ -31,21 +31,21 @@ run() { # PROGRAM ARGUMENT...: run a program of $tmp/root with the libraries bes
     "$(find "$tmp/root" -name 'ld-linux-*.so.*' | head -n 1)" --library-path "$(find "$tmp/root/lib" "$tmp/root/usr/lib" -maxdepth 1 \
         -name '*-linux-gnu' 2> /dev/null | paste -s -d :)" "$program" "$@"
 }
-inside() { # COMMAND ARGUMENT...: run a command in a system of its own made of $tmp/root, with $tmp/work as /work
-    mkdir -p root/work root/proc root/dev root/sys root/tmp root/run root/root root/var/tmp root/etc work
+inside() { # COMMAND ARGUMENT...: run a command in a system of its own made of $tmp/root, with $tmp/lab as /lab
+    mkdir -p root/lab root/proc root/dev root/sys root/tmp root/run root/root root/var/tmp root/etc lab
     [ -e root/etc/passwd ] || { echo root:x:0:0:root:/root:/bin/sh > root/etc/passwd; echo root:x:0: > root/etc/group; }
     for name in bin lib lib64 sbin; do [ -e "root/$name" ] || ln -s "usr/$name" "root/$name"; done
     [ -e root/bin/sh ] || ln -s dash root/bin/sh
     touch root/etc/resolv.conf root/etc/hosts root/etc/localtime
-    unshare --mount --propagation private sh -c 'cd "$1" && mount --rbind root root && mount --bind work root/work && cd root \
+    unshare --mount --propagation private sh -c 'cd "$1" && mount --rbind root root && mount --bind lab root/lab && cd root \
         && for name in proc dev sys; do mount --rbind "/$name" "$name" || exit 3; done && mount -t tmpfs none tmp && mkdir -p .outside \
-        && pivot_root . .outside && cd /work && umount -l /.outside && shift && exec env -i PATH=/usr/bin:/usr/sbin HOME=/root "$@"' sh "$tmp" "$@"
+        && pivot_root . .outside && cd /lab && umount -l /.outside && shift && exec env -i PATH=/usr/bin:/usr/sbin HOME=/root "$@"' sh "$tmp" "$@"
 }
 debian sid apptainer=1.4.5-2 busybox-static coreutils dash mount
-mkdir work
+mkdir lab
 
-cp root/usr/bin/busybox work/
-(cd work && python3 - <<'EOF'
+cp root/usr/bin/busybox lab/
+(cd lab && python3 - <<'EOF'
 import hashlib, io, json, tarfile
 
 VALUES = {"json": '{"a": 1}', "dollar": "$HOME/x", "backslash": "a\\b", "lines": "one\ntwo", "backquote": "`x`", "plain": "a b;c#d!e"}
@@ -71,7 +71,7 @@ for case, value in VALUES.items():
         [{"Config": "config.json", "RepoTags": ["app:1"], "Layers": ["layer.tar"]}]).encode()})
 EOF
 )
-cat > work/each.sh <<'EOF'
+cat > lab/each.sh <<'EOF'
 for case in json dollar backslash lines backquote plain; do
     apptainer -q build --sandbox "/tmp/$case" "docker-archive:$case.tar" > "$case.log" 2>&1 || { cat "$case.log"; exit 1; }
     apptainer -q exec --userns --no-mount home,cwd "/tmp/$case" /bin/env -0 > "$case.env" 2> "$case.err" || { cat "$case.err"; exit 1; }
@@ -79,7 +79,7 @@ done
 EOF
 inside sh each.sh || { echo "apptainer does not run here" >&2; exit 3; }
 
-(cd work && python3 - <<'EOF') > seen
+(cd lab && python3 - <<'EOF') > seen
 for case in ["json", "dollar", "backslash", "lines", "backquote", "plain"]:
     with open(case + ".env") as file:
         seen = dict(pair.split("=", 1) for pair in file.read().split("\0") if "=" in pair)

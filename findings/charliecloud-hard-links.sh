@@ -30,26 +30,26 @@ run() { # PROGRAM ARGUMENT...: run a program of $tmp/root with the libraries bes
     "$(find "$tmp/root" -name 'ld-linux-*.so.*' | head -n 1)" --library-path "$(find "$tmp/root/lib" "$tmp/root/usr/lib" -maxdepth 1 \
         -name '*-linux-gnu' 2> /dev/null | paste -s -d :)" "$program" "$@"
 }
-inside() { # COMMAND ARGUMENT...: run a command in a system of its own made of $tmp/root, with $tmp/work as /work
-    mkdir -p root/work root/proc root/dev root/sys root/tmp root/run root/root root/var/tmp root/etc work
+inside() { # COMMAND ARGUMENT...: run a command in a system of its own made of $tmp/root, with $tmp/lab as /lab
+    mkdir -p root/lab root/proc root/dev root/sys root/tmp root/run root/root root/var/tmp root/etc lab
     [ -e root/etc/passwd ] || { echo root:x:0:0:root:/root:/bin/sh > root/etc/passwd; echo root:x:0: > root/etc/group; }
     for name in bin lib lib64 sbin; do [ -e "root/$name" ] || ln -s "usr/$name" "root/$name"; done
     [ -e root/bin/sh ] || ln -s dash root/bin/sh
     touch root/etc/resolv.conf root/etc/hosts root/etc/localtime
-    unshare --mount --propagation private sh -c 'cd "$1" && mount --rbind root root && mount --bind work root/work && cd root \
+    unshare --mount --propagation private sh -c 'cd "$1" && mount --rbind root root && mount --bind lab root/lab && cd root \
         && for name in proc dev sys; do mount --rbind "/$name" "$name" || exit 3; done && mount -t tmpfs none tmp && mkdir -p .outside \
-        && pivot_root . .outside && cd /work && umount -l /.outside && shift && exec env -i PATH=/usr/bin:/usr/sbin HOME=/root "$@"' sh "$tmp" "$@"
+        && pivot_root . .outside && cd /lab && umount -l /.outside && shift && exec env -i PATH=/usr/bin:/usr/sbin HOME=/root "$@"' sh "$tmp" "$@"
 }
 debian sid charliecloud-builders=0.45.2-1 charliecloud-runtime=0.45.2-1 docker-registry=2.8.3+ds1-3 skopeo=1.22.0+ds1-1 openssl busybox-static coreutils dash mount
-mkdir work; echo "127.0.0.1 localhost" > root/etc/hosts
-cat > work/prepare.sh <<'EOF'
+mkdir lab; echo "127.0.0.1 localhost" > root/etc/hosts
+cat > lab/prepare.sh <<'EOF'
 openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=localhost \
     -addext subjectAltName=DNS:localhost > openssl.log 2>&1 || { cat openssl.log; exit 1; }
 printf '%s\n' "version: 0.1" "log: {level: error}" "storage: {filesystem: {rootdirectory: /tmp/registry}}" \
-    "http: {addr: '127.0.0.1:$1', tls: {certificate: /work/cert.pem, key: /work/key.pem}}" > registry.yml
+    "http: {addr: '127.0.0.1:$1', tls: {certificate: /lab/cert.pem, key: /lab/key.pem}}" > registry.yml
 docker-registry serve registry.yml > registry.log 2>&1 & server=$!
 trap 'kill "$server"' EXIT
-export REQUESTS_CA_BUNDLE=/work/cert.pem CH_IMAGE_STORAGE=/tmp/storage
+export REQUESTS_CA_BUNDLE=/lab/cert.pem CH_IMAGE_STORAGE=/tmp/storage
 for archive in *.tar; do
     for _ in $(seq 30); do
         skopeo --insecure-policy copy -q --dest-tls-verify=false "docker-archive:$archive" "docker://localhost:$1/${archive%.tar}:1" \
@@ -60,7 +60,7 @@ for archive in *.tar; do
 done
 EOF
 
-(cd work && python3 - <<'EOF'
+(cd lab && python3 - <<'EOF'
 import hashlib, io, json, tarfile
 
 
@@ -95,8 +95,8 @@ archive("app.tar", [base, [("data/a", tarfile.REGTYPE, b"NEW")]])
 EOF
 )
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-echo 'echo "a $(cat /tmp/app/data/a), b $(cat /tmp/app/data/b)" > seen' >> work/prepare.sh
+echo 'echo "a $(cat /tmp/app/data/a), b $(cat /tmp/app/data/b)" > seen' >> lab/prepare.sh
 inside sh prepare.sh "$port" > log 2>&1 || { cat log >&2; echo "Charliecloud does not run here" >&2; exit 3; }
-cat work/seen
-[ "$(cat work/seen)" = "a NEW, b NEW" ] || changed "the files are $(cat work/seen)"
+cat lab/seen
+[ "$(cat lab/seen)" = "a NEW, b NEW" ] || changed "the files are $(cat lab/seen)"
 echo "as stated"

@@ -29,15 +29,15 @@ run() { # PROGRAM ARGUMENT...: run a program of $tmp/root with the libraries bes
     "$(find "$tmp/root" -name 'ld-linux-*.so.*' | head -n 1)" --library-path "$(find "$tmp/root/lib" "$tmp/root/usr/lib" -maxdepth 1 \
         -name '*-linux-gnu' 2> /dev/null | paste -s -d :)" "$program" "$@"
 }
-inside() { # COMMAND ARGUMENT...: run a command in a system of its own made of $tmp/root, with $tmp/work as /work
-    mkdir -p root/work root/proc root/dev root/sys root/tmp root/run root/root root/var/tmp root/etc work
+inside() { # COMMAND ARGUMENT...: run a command in a system of its own made of $tmp/root, with $tmp/lab as /lab
+    mkdir -p root/lab root/proc root/dev root/sys root/tmp root/run root/root root/var/tmp root/etc lab
     [ -e root/etc/passwd ] || { echo root:x:0:0:root:/root:/bin/sh > root/etc/passwd; echo root:x:0: > root/etc/group; }
     for name in bin lib lib64 sbin; do [ -e "root/$name" ] || ln -s "usr/$name" "root/$name"; done
     [ -e root/bin/sh ] || ln -s dash root/bin/sh
     touch root/etc/resolv.conf root/etc/hosts root/etc/localtime
-    unshare --mount --propagation private sh -c 'cd "$1" && mount --rbind root root && mount --bind work root/work && cd root \
+    unshare --mount --propagation private sh -c 'cd "$1" && mount --rbind root root && mount --bind lab root/lab && cd root \
         && for name in proc dev sys; do mount --rbind "/$name" "$name" || exit 3; done && mount -t tmpfs none tmp && mkdir -p .outside \
-        && pivot_root . .outside && cd /work && umount -l /.outside && shift && exec env -i PATH=/usr/bin:/usr/sbin HOME=/root "$@"' sh "$tmp" "$@"
+        && pivot_root . .outside && cd /lab && umount -l /.outside && shift && exec env -i PATH=/usr/bin:/usr/sbin HOME=/root "$@"' sh "$tmp" "$@"
 }
 pypi() { # PACKAGE==VERSION...: install pinned packages into $tmp/venv
     python3 -m venv venv && venv/bin/pip install -q --disable-pip-version-check "$@" 2> pip.err \
@@ -46,16 +46,16 @@ pypi() { # PACKAGE==VERSION...: install pinned packages into $tmp/venv
 debian sid podman=5.8.6+ds1-3 netavark coreutils dash mount
 pypi docker==7.2.0
 
-mkdir -p work root/etc/containers
+mkdir -p lab root/etc/containers
 echo '{"default": [{"type": "insecureAcceptAnything"}]}' > root/etc/containers/policy.json
-cat > work/serve.sh <<'EOF'
+cat > lab/serve.sh <<'EOF'
 echo $$ > pid
-exec podman --root /tmp/store --runroot /tmp/run --storage-driver vfs system service --time 60 unix:///work/socket
+exec podman --root /tmp/store --runroot /tmp/run --storage-driver vfs system service --time 60 unix:///lab/socket
 EOF
 inside sh serve.sh > service.log 2>&1 &
-trap '[ ! -e work/pid ] || kill "$(cat work/pid)" 2> /dev/null; rm -rf "$tmp"' EXIT
-for _ in $(seq 100); do [ ! -S work/socket ] || break; sleep 0.1; done
-[ -S work/socket ] || { cat service.log >&2; echo "Podman does not run here" >&2; exit 3; }
+trap '[ ! -e lab/pid ] || kill "$(cat lab/pid)" 2> /dev/null; rm -rf "$tmp"' EXIT
+for _ in $(seq 100); do [ ! -S lab/socket ] || break; sleep 0.1; done
+[ -S lab/socket ] || { cat service.log >&2; echo "Podman does not run here" >&2; exit 3; }
 
 venv/bin/python - > seen <<'EOF'
 import hashlib, io, json, os, tarfile
@@ -83,7 +83,7 @@ def archive(*names):
     return packed.getvalue()
 
 
-client = docker.DockerClient(base_url="unix://" + os.path.abspath("work/socket"))
+client = docker.DockerClient(base_url="unix://" + os.path.abspath("lab/socket"))
 client.images.load(archive("app"))[0].tag("127.0.0.1:1/app", "1")
 try:
     seen = client.images.push("127.0.0.1:1/app", tag="1")

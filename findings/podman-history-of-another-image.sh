@@ -29,20 +29,20 @@ run() { # PROGRAM ARGUMENT...: run a program of $tmp/root with the libraries bes
     "$(find "$tmp/root" -name 'ld-linux-*.so.*' | head -n 1)" --library-path "$(find "$tmp/root/lib" "$tmp/root/usr/lib" -maxdepth 1 \
         -name '*-linux-gnu' 2> /dev/null | paste -s -d :)" "$program" "$@"
 }
-inside() { # COMMAND ARGUMENT...: run a command in a system of its own made of $tmp/root, with $tmp/work as /work
-    mkdir -p root/work root/proc root/dev root/sys root/tmp root/run root/root root/var/tmp root/etc work
+inside() { # COMMAND ARGUMENT...: run a command in a system of its own made of $tmp/root, with $tmp/lab as /lab
+    mkdir -p root/lab root/proc root/dev root/sys root/tmp root/run root/root root/var/tmp root/etc lab
     [ -e root/etc/passwd ] || { echo root:x:0:0:root:/root:/bin/sh > root/etc/passwd; echo root:x:0: > root/etc/group; }
     for name in bin lib lib64 sbin; do [ -e "root/$name" ] || ln -s "usr/$name" "root/$name"; done
     [ -e root/bin/sh ] || ln -s dash root/bin/sh
     touch root/etc/resolv.conf root/etc/hosts root/etc/localtime
-    unshare --mount --propagation private sh -c 'cd "$1" && mount --rbind root root && mount --bind work root/work && cd root \
+    unshare --mount --propagation private sh -c 'cd "$1" && mount --rbind root root && mount --bind lab root/lab && cd root \
         && for name in proc dev sys; do mount --rbind "/$name" "$name" || exit 3; done && mount -t tmpfs none tmp && mkdir -p .outside \
-        && pivot_root . .outside && cd /work && umount -l /.outside && shift && exec env -i PATH=/usr/bin:/usr/sbin HOME=/root "$@"' sh "$tmp" "$@"
+        && pivot_root . .outside && cd /lab && umount -l /.outside && shift && exec env -i PATH=/usr/bin:/usr/sbin HOME=/root "$@"' sh "$tmp" "$@"
 }
 debian sid podman=5.8.6+ds1-3 netavark coreutils dash mount
-mkdir work
+mkdir lab
 
-(cd work && python3 - <<'EOF'
+(cd lab && python3 - <<'EOF'
 import hashlib, io, json, tarfile
 
 raw = io.BytesIO()
@@ -64,7 +64,7 @@ EOF
 )
 mkdir -p root/etc/containers
 echo '{"default": [{"type": "insecureAcceptAnything"}]}' > root/etc/containers/policy.json
-cat > work/steps.sh <<'EOF'
+cat > lab/steps.sh <<'EOF'
 podman() { /usr/bin/podman --root /tmp/store --runroot /tmp/run --storage-driver vfs "$@"; }
 podman load -q -i first.tar && podman load -q -i second.tar || exit 1
 for name in first second; do
@@ -72,8 +72,8 @@ for name in first second; do
     podman history --no-trunc --format json "$name:1" > "$name.json" || exit 1
 done
 EOF
-inside sh steps.sh > work/log 2>&1 || { cat work/log >&2; echo "Podman does not run here" >&2; exit 3; }
-(cd work && python3 - <<'EOF') > seen
+inside sh steps.sh > lab/log 2>&1 || { cat lab/log >&2; echo "Podman does not run here" >&2; exit 3; }
+(cd lab && python3 - <<'EOF') > seen
 import json
 
 for name in ["first", "second"]:

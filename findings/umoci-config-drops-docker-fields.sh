@@ -77,7 +77,7 @@ root/usr/bin/umoci config --image layout:1 --tag edited --author "A. Curator" ||
 root/usr/bin/umoci unpack --image layout:1 bundle > unpack.log 2>&1 || changed "unpack fails: $(cat unpack.log)"
 root/usr/bin/umoci repack --image layout:packed bundle > repack.log 2>&1 || changed "repack fails: $(cat repack.log)"
 for step in edited packed; do
-    lost=$(fields "$step" | comm -23 before - | paste -s -d ' ')
+    lost=$(fields "$step" | LC_ALL=C comm -23 before - | paste -s -d ' ')
     echo "lost as $step: $lost"
     [ "$lost" = "Healthcheck OnBuild Shell x-data-release" ] || changed "lost: $lost"
 done
