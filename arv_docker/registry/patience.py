@@ -2,7 +2,7 @@
 """How long a registry is waited for, and how often it is asked again: one budget for each request, whatever it takes.
 
 A request to a registry may need a token of a token server, and lead to storage behind the registry. All of them share
-the tries and the time of that one request (docs/decisions/0012-one-retry-budget-a-request.md).
+the tries and the time of that one request (docs/decisions/0013-one-retry-budget-a-request.md).
 """
 
 from __future__ import annotations
