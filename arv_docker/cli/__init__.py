@@ -73,14 +73,14 @@ _TIMEOUT = 600.0
 
 
 def _natural(text: str) -> int:
-    """A number of times; raises what argparse tells the user."""
+    """Return the number of times in ``text``; raises what argparse tells the user."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of times")
     return int(text)
 
 
 class _WrittenShort(argparse.Action):
-    """``--loc`` would go past ``without_local``, and the image to a cluster instead."""
+    """An action that refuses ``--loc``, which would go past ``without_local``, and the image to a cluster instead."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         parser.error("write --local in full, with a folder as --local=FOLDER")
@@ -108,8 +108,8 @@ def add_command(
     epilog: str = "",
     more: str = "",
 ) -> argparse.ArgumentParser:
-    """A command below another: ``summary`` is in the list of them, ``more`` stands behind it in the command's own help,
-    and ``epilog`` below, both as they are written."""
+    """Add a command below another: ``summary`` is in the list of them, ``more`` stands behind it in the command's own
+    help, and ``epilog`` below, both as they are written."""
     command = commands.add_parser(
         name,
         help=summary,
@@ -123,7 +123,7 @@ def add_command(
 
 
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:
-    """``--local`` and ``--retries``. ``--local`` is taken out by ``without_local`` and stands here for ``--help``."""
+    """Add ``--local`` and ``--retries``; ``without_local`` takes ``--local`` out, which stands here for ``--help``."""
     from ..arvados.client import RETRIES
 
     parser.add_argument(
@@ -140,7 +140,7 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_trust_option(parser: argparse.ArgumentParser) -> None:
-    """``--trust-readable``."""
+    """Add ``--trust-readable``."""
     parser.add_argument(
         "--trust-readable",
         action="store_true",
@@ -150,7 +150,7 @@ def add_trust_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_engine_option(parser: argparse.ArgumentParser, *others: str) -> None:
-    """``--engine``, which may also be one of ``others``."""
+    """Add ``--engine``, which may also be one of ``others``."""
     parser.add_argument(
         "--engine",
         choices=(*ENGINES, *others),
@@ -160,27 +160,27 @@ def add_engine_option(parser: argparse.ArgumentParser, *others: str) -> None:
 
 
 def add_platform_option(parser: argparse.ArgumentParser, more: str) -> None:
-    """``--platform``; ``more`` says where it counts."""
+    """Add ``--platform``; ``more`` says where it counts."""
     text = f"the image for this platform, {more}"
     parser.add_argument("--platform", metavar="OS/ARCH", type=_platform, help=text)
 
 
 def add_source_options(parser: argparse.ArgumentParser, *creds: str) -> None:
-    """``--platform``, ``--insecure``, ``--authfile`` and ``--creds``, or what ``creds`` names in its place."""
+    """Add ``--platform``, ``--insecure``, ``--authfile`` and ``--creds``, or what ``creds`` names in its place."""
     add_platform_option(parser, "of a source that has several")
     add_insecure_option(parser)
     add_login_options(parser, *creds)
 
 
 def add_login_options(parser: argparse.ArgumentParser, *creds: str) -> None:
-    """``--authfile`` and ``--creds``, or what ``creds`` names in its place."""
+    """Add ``--authfile`` and ``--creds``, or what ``creds`` names in its place."""
     from . import registry_access
 
     registry_access.add_options(parser, *(creds or ("--creds",)))
 
 
 def add_insecure_option(parser: argparse.ArgumentParser) -> None:
-    """``--insecure``."""
+    """Add ``--insecure``."""
     parser.add_argument("--insecure", action="store_true", help="talk to a registry on this machine without TLS")
 
 
@@ -203,7 +203,7 @@ def _platform(text: str) -> Platform:
 
 
 def add_timeout_option(parser: argparse.ArgumentParser) -> None:
-    """``--timeout``, for who waits until an image is ready."""
+    """Add ``--timeout``, for who waits until an image is ready."""
     parser.add_argument(
         "--timeout", type=_seconds, default=_TIMEOUT, metavar="SECONDS", help=f"wait so long ({_TIMEOUT:g})"
     )
@@ -220,7 +220,7 @@ def _seconds(text: str) -> float:
 
 
 def add_deletion_options(parser: argparse.ArgumentParser) -> None:
-    """``--yes`` and ``--dry-run``, for verbs that may delete links of other users."""
+    """Add ``--yes`` and ``--dry-run``, for verbs that may delete links of other users."""
     parser.add_argument("--yes", action="store_true", help="delete links of other users too, without asking")
     parser.add_argument("--dry-run", action="store_true", help="say what links would be deleted; write nothing")
 
@@ -251,7 +251,7 @@ def confirm_deletion(args: argparse.Namespace, cluster: Cluster, links: Sequence
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
-    """``--json``."""
+    """Add ``--json``."""
     parser.add_argument("--json", action="store_true", help="print the answer as JSON, for programs")
 
 
@@ -285,7 +285,7 @@ def without_telling(arguments: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def progress_for(args: argparse.Namespace) -> Progress:
-    """How the user is told of the work: a bar on a terminal, lines elsewhere and beside a log, warnings if quiet."""
+    """The user's view of progress: a bar on a terminal, lines elsewhere and beside a log, warnings if quiet."""
     from ..local import progress
 
     told = getattr(args, "telling", "")
@@ -331,8 +331,8 @@ def cluster_named(args: argparse.Namespace, name: str | None) -> Iterator[Cluste
 def choice(
     args: argparse.Namespace, shown: Progress, *, insecure: bool | None = None, creds: str = "--creds"
 ) -> Choice:
-    """What the options say of sources and destinations; ``insecure`` as they do unless given. ``creds`` is the option
-    with the credentials for a registry."""
+    """The options about sources and destinations, as a Choice; ``insecure`` as they say unless given. ``creds`` is the
+    option with the credentials for a registry."""
     from functools import partial
 
     from ..transports.names import Choice
@@ -381,7 +381,7 @@ def asking(args: argparse.Namespace, what: str) -> AbstractContextManager[object
 
 
 def trust(args: argparse.Namespace, cluster: Cluster, shown: Progress) -> Trust:
-    """Whose links are taken at their word: this user's, the system's, and those of the settings."""
+    """Trust in those whose links are taken at their word: this user, the system, and those of the settings."""
     from ..arvados.trust import Trust
 
     readable = "trust_readable" in args and args.trust_readable  # not every verb that reads a cluster has the option
@@ -474,7 +474,7 @@ def as_json(outcome: DataclassInstance) -> dict[str, object]:
 
 
 def print_json(document: object) -> None:
-    """``document`` on standard output, indented, keys as given; digests and paths as text."""
+    """Print ``document`` on standard output, indented, keys as given; digests and paths as text."""
     import json
 
     # Half characters, as a file's name may have them, are written as JSON escapes by ``exit_code_of``.
@@ -537,7 +537,7 @@ def _logged(run: Callable[[], int], level: str, err: TextIO) -> int:
 
 
 def _make_ready(*streams: TextIO) -> None:
-    """What suits a command, and is no business of ours in a program that calls us."""
+    """Set up streams, exit and signals for a command, which is no business of ours in a program that calls us."""
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):  # names come from strangers, and few locales have all characters
             stream.reconfigure(errors="backslashreplace")
@@ -549,7 +549,7 @@ def _make_ready(*streams: TextIO) -> None:
 
 
 class _Terminated(BaseException):
-    """A signal asks to end; passes through whatever handles errors."""
+    """A signal's request to end; passes through whatever handles errors."""
 
     def __init__(self, number: int) -> None:
         self.code = 128 + number

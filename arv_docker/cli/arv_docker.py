@@ -39,7 +39,7 @@ VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command and gives its exit code; ``arguments`` are those of the process unless given."""
+    """Run the command and return its exit code; ``arguments`` are those of the process unless given."""
     local, rest = without_local(sys.argv[1:] if arguments is None else arguments)
     telling, rest = without_telling(rest)
     whole = parser([_verb(rest)])

@@ -48,7 +48,7 @@ def main(
     command: bool = True,
     on_result: Callable[[IngestResult], object] | None = None,
 ) -> int:
-    """Runs the command and gives its exit code; ``arguments`` and streams are those of the process unless given.
+    """Run the command and return its exit code; ``arguments`` and streams are those of the process unless given.
 
     ``api`` is an API client of the Arvados SDK to use instead of one made from the settings. Without ``command``
     another program calls this, which configures its logging itself. ``on_result`` is called with what became of the
@@ -162,7 +162,7 @@ def _add_version(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_upload_options(parser: argparse.ArgumentParser) -> None:
-    """Those options of arv-put that arv-keepdocker takes and ``ingest`` has no use for."""
+    """Add the options of arv-put that arv-keepdocker takes and ``ingest`` has no use for."""
     shown = parser.add_mutually_exclusive_group()
     for option, meaning in (
         ("--progress", "show progress (default)"),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """Add the options of the verb."""
     parser.epilog = (
         "PATH is a folder with a Dockerfile, a tar of one (also compressed), or - for a tar that is piped in.\n"
         "Prints the image's ID, or with --ingest the UUID of its collection. What the engine says while it builds\n"
@@ -66,7 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Builds the image, stores it if wanted, and prints what it is."""
+    """Build the image, store it if wanted, and print what it is."""
     if args.project_uuid and not args.ingest:
         raise UsageError("--project-uuid is for an image that goes into Keep: give --ingest too.")
     shown = cli.progress_for(args)

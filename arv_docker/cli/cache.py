@@ -29,7 +29,7 @@ _DAY = 86400
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the commands below ``cache``."""
+    """Add the commands below ``cache``."""
     parser.epilog = _EPILOG
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _command(commands, "list", _list, "list what is kept, with sizes and ages", "what was used last comes first")
@@ -65,7 +65,7 @@ def _command(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command below ``cache``."""
+    """Run the command below ``cache``."""
     from ..maintenance import Cache
 
     return int(args.cache_function(args, Cache(cli.progress_for(args))))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """Add the options of the verb."""
     parser.epilog = (
         "SOURCE and DESTINATION are docker-archive:FILE[:NAME], oci:FOLDER[:NAME], oci-archive:FILE[:NAME],\n"
         "docker://NAME (a registry), docker-daemon:NAME, containers-storage:NAME (Podman),\n"
@@ -59,7 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Copies the images, and prints where they are now."""
+    """Copy the images, and print where they are now."""
     from ..transports import keep
 
     source, target = keep.place_of(args.source), keep.place_of(args.destination)
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _between(args: argparse.Namespace, source: Place, target: Place, shown: progress.Progress) -> int:
-    """From one cluster to another, names and all."""
+    """Copy images from one cluster to another, names and all."""
     from ..ingest import between_clusters
     from ..ingest.between_clusters import CopyResult
 
@@ -174,7 +174,7 @@ def _sum_up(
 
 
 def _into_keep(args: argparse.Namespace, target: Place, shown: progress.Progress) -> int:
-    """One image from anywhere, as ``ingest`` does it."""
+    """Copy one image from anywhere into Keep, as ``ingest`` does it."""
     from ..ingest.service import Ingest
 
     source = _source(args, shown)
@@ -191,7 +191,7 @@ def _into_keep(args: argparse.Namespace, target: Place, shown: progress.Progress
 
 
 def _elsewhere(args: argparse.Namespace, shown: progress.Progress) -> int:
-    """One image to a destination that is no cluster; prints its ID."""
+    """Copy one image to a destination that is no cluster, and print its ID."""
     from ..transports import names
 
     destination: Destination[Any] = names.destination(
@@ -211,7 +211,7 @@ def _elsewhere(args: argparse.Namespace, shown: progress.Progress) -> int:
 
 
 def _asked(args: argparse.Namespace, destination: Destination[Any], shown: progress.Progress) -> int:
-    """Which layers of one image a destination that is no cluster has; prints how many, and of how many."""
+    """Ask a destination that is no cluster which layers of one image it has; print how many, and of how many."""
     image_id, layers = _layers(_source(args, shown))
     count, there = len(set(layers)), len(destination.present(layers))
     if args.json:
@@ -233,14 +233,14 @@ def _layers(source: Source) -> tuple[Digest, tuple[Digest, ...]]:
 
 
 def _source(args: argparse.Namespace, shown: progress.Progress) -> Source:
-    """Where the image is read from."""
+    """The place where the image is read from."""
     from ..transports import names
 
     return names.source(args.source, _choice(args, shown, args.source, args.destination))
 
 
 def _choice(args: argparse.Namespace, shown: progress.Progress, text: str, other: str) -> Choice:
-    """For one of the two; of two registries ``--insecure`` is for that on this machine."""
+    """The options for one of the two places; of two registries ``--insecure`` is for that on this machine."""
     from ..transports import names
 
     insecure = args.insecure and (names.is_here(text) or not names.is_here(other))

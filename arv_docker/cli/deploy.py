@@ -18,7 +18,7 @@ NONE = "none"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """Add the options of the verb."""
     parser.epilog = (
         "Everything in the folder is verified before anything is loaded; if something is not as it was staged, the\n"
         "exit code is 5 and the engine gets nothing. Prints each image's ID in the engine, whether it was loaded or\n"
@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Loads what the engine has not, and prints what it has now."""
+    """Load the images that the engine has not, and print what it has now."""
     from ..staging import deploy
     from ..staging.deployment import verify_containers
 

@@ -28,7 +28,7 @@ class Finding:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """Add the options of the verb."""
     parser.epilog = (
         "Ends with exit code 0 if all is well, else with that of the first thing that is not.\n\n"
         "example:\n  arv-docker doctor --local"
@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Looks at each thing and prints what was found."""
+    """Look at each thing and print what was found."""
     checks: dict[str, Callable[[argparse.Namespace], str]] = {
         "command": _command,
         "engine": _engine,

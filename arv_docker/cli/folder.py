@@ -28,7 +28,7 @@ examples:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the commands below ``folder``."""
+    """Add the commands below ``folder``."""
     parser.epilog = _EPILOG
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     update = _command(
@@ -106,7 +106,7 @@ def _command(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command below ``folder``."""
+    """Run the command below ``folder``."""
     from ..publishing.folder import ArchiveFolder
 
     return int(args.folder_function(args, ArchiveFolder(args.dir, cli.progress_for(args))))

@@ -20,7 +20,7 @@ _COLUMNS = ("REPOSITORY", "TAG", "IMAGE ID", "COLLECTION", "CREATED")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """Add the options of the verb."""
     parser.epilog = "example:\n  arv-docker images --local busybox"
     parser.add_argument("name", nargs="?", metavar="NAME", help="only this repository, repository:tag or image ID")
     parser.add_argument("--project-uuid", metavar="UUID", help="only what this project owns")
@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the listing; an empty one is a table without lines, but of a project that is not there an error."""
+    """Print the listing; an empty one is a table without lines, but of a project that is not there an error."""
     from ..arvados.catalog.listing import list_images
     from ..arvados.catalog.proof import describe_false_link
 

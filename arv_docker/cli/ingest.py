@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """Add the options of the verb."""
     parser.epilog = (
         "An IMAGE is a name or ID in an engine, or a source: docker-daemon:NAME, containers-storage:NAME,\n"
         "docker-archive:FILE[:NAME], oci-archive:FILE[:NAME], oci:FOLDER[:NAME], docker://NAME (a registry),\n"
@@ -73,7 +73,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that ``arv-keepdocker`` shares with this verb."""
+    """Add the options that ``arv-keepdocker`` shares with this verb."""
     parser.add_argument("-f", "--force", action="store_true", help="store the image again, even if it is there")
     parser.add_argument("--project-uuid", metavar="UUID", help="the project to own the collection and its links")
     parser.add_argument("--name", help="the collection's name, instead of one made from the image's")
@@ -113,7 +113,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ingests the images and prints the UUIDs of their collections."""
+    """Ingest the images and print the UUIDs of their collections."""
     if not args.image and args.from_archive is None:
         raise UsageError("which image? Give its name or ID, a source, or --from-archive FILE.")
     if len(args.image) > 1 and (args.from_archive or args.name or args.called):
@@ -165,7 +165,7 @@ def _conclude(
 
 
 def _with_hint(text: str, outcome: Outcome) -> Outcome:
-    """The outcome; an image that is not there gets a hint where the text is something else."""
+    """Return the outcome; an image that is not there gets a hint where the text is something else."""
     if type(outcome) is NoSuchImage and (hint := cli.hint_at_place(text)):
         return NoSuchImage(f"{outcome.message} {hint}", detail=outcome.detail)
     return outcome
@@ -182,7 +182,7 @@ def _hint_at_tag(outcomes: Sequence[tuple[str, Outcome]]) -> str:
 
 
 def _check_several(args: argparse.Namespace) -> None:
-    """Refuses options that are for one image where an option asks for several."""
+    """Refuse options that are for one image where an option asks for several."""
     option = "--all" if args.all else "--all-platforms"
     if not (args.all or args.all_platforms):
         return
@@ -293,7 +293,7 @@ def _document(text: str, outcome: Outcome, *, every: bool) -> dict[str, object]:
 
 
 def _link_name(text: str) -> Reference:
-    """A name for an image, by a tag: its digests it has."""
+    """A name for an image, by a tag and not by a digest, which it has."""
     name = Reference.parse(text)
     if name.digest is not None:
         raise UsageError(f"--as {text}: an image is named by a tag, and not by a digest, which it has. Write NAME:TAG.")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """Add the options of the verb."""
     parser.epilog = (
         "Of an image that is not in Keep the config and the structure are read, and of its layers nothing, unless\n"
         "it is piped in. Where a cluster is configured, or with --local, it says which other images in Keep have the\n"
@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Reads config and structure of the image, not its layers, and prints them."""
+    """Read config and structure of the image, not its layers, and print them."""
     from ..transports import names
 
     document = (_document_of_stored if names.split(args.name)[0] in (None, "keep") else _document_of_source)(args)
@@ -181,7 +181,7 @@ _INSTRUCTIONS = {
 
 
 def _started_by(config: Config) -> dict[str, object]:
-    """How containers of the image start, as far as the config says, and the history of its layers."""
+    """The start of the image's containers, as far as the config says, and the history of its layers."""
     from ..model.image import json_object
 
     document = json_object(config.raw, what="the image's config")

@@ -10,7 +10,7 @@ from ..local import installation
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """Add the options of the verb."""
     parser.epilog = (
         "An upgrade of the SDK puts its own command back; run this again then. What --module does survives it.\n\n"
         "examples:\n"
@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Does it, and prints what was done."""
+    """Install the command, or put back what was there before, and print what was done."""
     environment = installation.Environment.at(args.prefix)
     done = installation.undo(environment) if args.undo else installation.install(environment, module=args.module)
     print("\n".join(done) or "nothing to do")

@@ -27,7 +27,7 @@ def _end(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def raise_interrupts() -> None:
-    """From here on Ctrl-C raises KeyboardInterrupt, if this module had it end the program."""
+    """Have Ctrl-C raise KeyboardInterrupt from here on, if this module had it end the program."""
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

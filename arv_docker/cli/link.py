@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """Add the options of the verb."""
     parser.epilog = (
         "The collection must hold one image and nothing else; its layers are read and hashed first,\n"
         "unless a link of a trusted user says that this was done.\n\n"
@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What ``link`` and ``tag`` share."""
+    """Add the arguments and options that ``link`` and ``tag`` share."""
     parser.add_argument("name", metavar="NAME[:TAG]", help="the name that it shall have")
     cli.add_trust_option(parser)
     cli.add_cluster_options(parser)
@@ -35,14 +35,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the links that are missing and prints the collection's UUID."""
+    """Write the links that are missing and print the collection's UUID."""
     from ..images import tags
 
     return name(args, args.collection, tags.link)
 
 
 def name(args: argparse.Namespace, image: str, give: Callable[..., TagResult]) -> int:
-    """Gives an image in Keep the name, by ``tags.link`` or ``tags.move``, and prints the collection's UUID.
+    """Give an image in Keep the name, by ``tags.link`` or ``tags.move``, and print the collection's UUID.
 
     The exit code says whether the cluster takes the name for this image.
     """

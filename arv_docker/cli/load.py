@@ -12,7 +12,7 @@ from ..model.reference import ImageId, Reference, parse_name
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """Add the options of the verb."""
     parser.epilog = (
         "Prints the image's ID in the engine. What fails its verification is not loaded. Layers that the engine\n"
         "has already are not read from Keep.\n\n"
@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Loads the image; asked for by a name, it gets that name in the engine too."""
+    """Load the image; asked for by a name, it gets that name in the engine too."""
     from ..arvados.catalog import resolver
     from ..arvados.catalog.link_classes import REPO_TAG
     from ..arvados.trust import Trust

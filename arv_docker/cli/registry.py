@@ -37,7 +37,7 @@ _CODES = {"ready": 0, "deleted": 0, "absent": 1, "pending": NotReady.exit_code}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the commands below ``registry``."""
+    """Add the commands below ``registry``."""
     parser.epilog = _EPILOG
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     push = _command(
@@ -131,7 +131,7 @@ def _command(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command below ``registry``."""
+    """Run the command below ``registry``."""
     with closing(registry_options.registry_of(args)) as registry:
         return int(args.registry_function(args, registry))
 
@@ -254,13 +254,13 @@ def _list(args: argparse.Namespace, registry: Registry, names: Iterator[str]) ->
 
 
 def _stated(args: argparse.Namespace, state: str) -> int:
-    """Says what has become of an image, also by the exit code."""
+    """Print what has become of an image, and return the exit code that says so too."""
     _answered(args, {"name": args.name, "state": state}, state)
     return _CODES[state]
 
 
 def _answered(args: argparse.Namespace, document: object, *lines: str) -> int:
-    """Prints the answer, for a program or for people."""
+    """Print the answer, for a program or for people."""
     if args.json:
         cli.print_json(document)
     else:

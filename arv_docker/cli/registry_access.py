@@ -42,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser, *creds: str) -> None:
 
 
 def access_of(args: argparse.Namespace) -> Access:
-    """How this user gets to registries, with ``--authfile`` if it is given; raises UsageError if it is not there."""
+    """The user's access to registries, with ``--authfile`` if it is given; raises UsageError if it is not there."""
     from ..registry.access import Access
 
     return Access.of_user(getattr(args, "authfile", None))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which registry a command of ``arv-docker registry`` means: where it is, who asks, and what looks after it."""
+"""The registry that a command of ``arv-docker registry`` means: where it is, who asks, and what looks after it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add(command: argparse.ArgumentParser, *more: str) -> None:
-    """The registry itself and the options that go with it; ``more`` options name credentials of others."""
+    """Add the registry itself and the options that go with it; ``more`` options name credentials of others."""
     command.add_argument("registry", metavar="REGISTRY", help="HOST[:PORT][/FOLDER]")
     cli.add_insecure_option(command)
     cli.add_login_options(command, "--creds", *more)
@@ -76,7 +76,7 @@ def registry_of(args: argparse.Namespace) -> Registry:
 
 
 def _credentials(args: argparse.Namespace) -> Provider | None:
-    """Where the options say that credentials come from; None for Docker's and Podman's configuration."""
+    """The source of credentials that the options name; None for Docker's and Podman's configuration."""
     from ..publishing.registry import parse_registry
     from ..registry.credentials import command_provider, environment_provider, helper_provider
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """Add the options of the verb."""
     parser.epilog = (
         "Prints the portable data hash alone, by the rule that the cluster itself follows for containers.\n\n"
         "With --platform, of several images by one name the first that is for it, in the order of that rule.\n\n"
@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Resolves the name; warnings go to standard error."""
+    """Resolve the name; warnings go to standard error."""
     from ..arvados.catalog import platforms, resolver
 
     shown = cli.progress_for(args)

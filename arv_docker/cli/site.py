@@ -109,7 +109,7 @@ def _configure_users(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what was asked; raises ArvDockerError."""
+    """Run the command below ``site`` that was asked for; raises ArvDockerError."""
     function: Callable[[argparse.Namespace], int] = args.site_function
     return function(args)
 

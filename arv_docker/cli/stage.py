@@ -26,7 +26,7 @@ ORIGINS = ("keep", "engine", "registry")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """Add the options of the verb."""
     parser.epilog = (
         "Prints where each image is. An image is looked for in Keep, in the engine and in its registry, in that order\n"
         "(without a cluster in the last two); what the cache has of it is not read again. What is staged already\n"
@@ -95,7 +95,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Stages the images and prints their paths."""
+    """Stage the images and print their paths."""
     from ..staging import materialize
     from ..staging.deployment import verify_containers
 
@@ -143,7 +143,7 @@ def document(container: Container) -> dict[str, object]:
 
 
 def present(path: Path) -> list[Copy]:
-    """What a folder of staged images holds, in whatever form."""
+    """The staged images that a folder holds, in whatever form."""
     from ..integrations.wfexs import WfexsCache
     from ..staging.folder import PlainFolder
 
@@ -151,7 +151,7 @@ def present(path: Path) -> list[Copy]:
 
 
 def _check_names(texts: Sequence[str]) -> None:
-    """A place that is written as for ``ingest`` would be taken for the name of an image that nobody has."""
+    """Refuse a place that is written as for ``ingest``: it would be taken for the name of an image that nobody has."""
     from ..transports.names import split
 
     for text in texts:
@@ -199,7 +199,7 @@ def _origins(args: argparse.Namespace, stack: ExitStack, shown: progress.Progres
 
 
 def _fill_sif_cache(args: argparse.Namespace, shown: progress.Progress) -> int:
-    """Converts images in Keep for the cluster's nodes."""
+    """Convert images in Keep for the cluster's nodes."""
     from ..arvados.catalog import platforms, resolver
     from ..arvados.trust import Trust
     from ..engines.apptainer import Apptainer

@@ -18,7 +18,7 @@ _ABSENT = 1
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """Add the options of the verb."""
     parser.epilog = (
         "Prints ready, shadowed (the name means another image, exit code 8) or foreign (you stored none of\n"
         "that name, somebody else did), and the collection that the name means; absent (exit code 1) if there is\n"
@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the state of the name."""
+    """Print the state of the name."""
     name = Reference.parse(args.name)
     found = _found(args, name, cli.progress_for(args))
     if args.json:
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _found(args: argparse.Namespace, name: Reference, shown: progress.Progress) -> Status | None:
-    """What the name means, None if nothing; with ``--wait`` once it is ready. Warnings go to ``shown``."""
+    """The status of the name, None if it means nothing; with ``--wait`` once it is ready. Warnings go to ``shown``."""
     from ..images import tags
 
     step = f"waiting until {name.link_name} is ready" if args.wait else f"asking for {name.link_name}"

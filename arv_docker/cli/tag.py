@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """Add the options of the verb."""
     parser.epilog = (
         "The cluster prefers the newest build of a name, so the links that would win against this one are\n"
         "deleted, as far as you may. Where some are other users', they are named and you are asked; with no terminal\n"
@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Moves the name and prints the collection's UUID."""
+    """Move the name and print the collection's UUID."""
     from ..images import tags
 
     def move(

@@ -10,7 +10,7 @@ from ..model.reference import Reference
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """Add the options of the verb."""
     parser.epilog = (
         "Links of other users, as far as you may delete them, are named and you are asked; with no terminal to ask\n"
         "at, --yes says so. Ends with exit code 8 if that is refused, or if links of others stay, so that the name\n"
@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Deletes the links and prints what each pointed to."""
+    """Delete the links and print what each pointed to."""
     from ..images import tags
 
     name = Reference.parse(args.name)

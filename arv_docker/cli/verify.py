@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """Add the options of the verb."""
     parser.epilog = (
         "Ends with exit code 5 for content that is not the image's, 4 for blocks that are lost or damaged.\n"
         "A folder is meant where staged images are in it; to verify an image in Keep that is called like such a\n"
@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Verifies the image or the folder and prints what was found."""
+    """Verify the image or the folder and print what was found."""
     folder = Path(args.name)
     if folder.is_dir():
         from .stage import present

@@ -30,7 +30,7 @@ class Auto:
     """
 
     def __init__(self, engines: Sequence[Callable[[], Engine]], say: Callable[[str], None]) -> None:
-        """``engines`` make the engines in the order of preference, and may raise NoEngine."""
+        """Take ``engines``, which make the engines in the order of preference, and may raise NoEngine."""
         self._engines = engines
         self._say = say
         self._chosen: Engine | None = None

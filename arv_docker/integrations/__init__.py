@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faces for other programs that know their own interfaces."""
+"""Adapters for other programs that know their own interfaces."""

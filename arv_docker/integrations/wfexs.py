@@ -63,7 +63,7 @@ class WfexsCache:
         return _mark_differences(found)
 
     def tidy(self) -> None:
-        """Removes archives that are not whole."""
+        """Remove archives that are not whole."""
         for factory in FACTORIES.values():
             Entries(self._root / factory, "", lambda name: (name,)).tidy()
 

@@ -31,7 +31,7 @@ from ..transports.saved import SavedSource
 
 @dataclass(frozen=True, slots=True)
 class FolderUpdate:
-    """What ``update`` found or did: the archive that is current now, whether it was written, and what was removed."""
+    """The result of ``update``: the archive that is current now, whether it was written, and what was removed."""
 
     archive: FolderArchive
     image_id: Digest
@@ -96,7 +96,7 @@ class ArchiveFolder:
         compress: bool = False,
         force: bool = False,
     ) -> FolderUpdate:
-        """Sees to it that the folder has the archive of the image that the engine calls ``image:tag_of(version)``.
+        """See to it that the folder has the archive of the image that the engine calls ``image:tag_of(version)``.
 
         Nothing is saved if it is there. ``clean`` removes the image's archives of other
         versions and IDs once the new one is complete; ``compress`` leaves it as a ZIP file alone.
@@ -131,7 +131,7 @@ class ArchiveFolder:
         return FolderUpdate(current, found.id, saved, compressed, removed)
 
     def verify(self) -> Iterator[ArchiveCheck]:
-        """Reads every archive and compares it with its name and its own digests, one after the other."""
+        """Read every archive and compare it with its name and its own digests, one after the other."""
         for archive in self.images():
             problem = ""
             try:
@@ -143,7 +143,7 @@ class ArchiveFolder:
             yield ArchiveCheck(archive, problem)
 
     def config(self, base_url: str) -> list[PublishedArchive]:
-        """What a server that serves the folder at ``base_url`` offers, by file name.
+        """The archives that a server of the folder at ``base_url`` offers, by file name.
 
         Every archive is read; raises ContentError for one that is not what its name says.
         """
@@ -171,7 +171,7 @@ class ArchiveFolder:
             return destination.write_locked(image, advance)
 
     def _read(self, archive: FolderArchive) -> Digest:
-        """Reads all of an archive; gives its image, or raises ContentError."""
+        """Read all of an archive; return its image, or raise ContentError."""
         with archive.open(self._progress) as image:
             title = f"verifying {archive.path.name}"
             with self._progress.step(title, sum(image.sizes.values())) as advance:
@@ -181,7 +181,7 @@ class ArchiveFolder:
             return image.config.digest
 
     def _describe(self, archive: FolderArchive, base_url: str) -> PublishedArchive | None:
-        """None for an archive that was removed meanwhile."""
+        """Describe an archive as others may fetch it; None for one that was removed meanwhile."""
         name, path = archive.name, archive.path
         try:
             image_id = str(self._read(archive))
@@ -207,7 +207,7 @@ class ArchiveFolder:
 
 
 def _problem_of(archive: FolderArchive, error: ContentError) -> str:
-    """What is wrong with which archive."""
+    """The problem with an archive, in words that name it."""
     return error.message if str(archive.path) in error.message else f"{archive.path}: {error.message}"
 
 
@@ -223,8 +223,8 @@ def _check_formats(ours: list[FolderArchive]) -> None:
 def _obsolete_archives(
     ours: list[FolderArchive], current: FolderArchive, *, clean: bool, twins: bool
 ) -> tuple[Path, ...]:
-    """With ``clean`` the image's archives of other versions and IDs; with ``twins`` the other one of the same version
-    and ID."""
+    """The archives to remove: with ``clean`` the image's archives of other versions and IDs; with ``twins`` the other
+    one of the same version and ID."""
     said = (current.name.version, current.name.short_id)
     others = [it for it in ours if it.path != current.path]
     return tuple(it.path for it in others if (twins if (it.name.version, it.name.short_id) == said else clean))

@@ -68,7 +68,7 @@ class Registry:
         return f"{unique.repository}:{unique.tag}"
 
     def push(self, image: OpenedImage, name: str, advance: Advance, *, compress: bool = True) -> PushResult:
-        """Publishes an image under exactly that name; its repository is created first if it must be.
+        """Publish an image under exactly that name; its repository is created first if it must be.
 
         Raises BadReference, what the layers raise, and RegistryError, which names the step.
         """
@@ -95,20 +95,20 @@ class Registry:
         yield from tags
 
     def create(self, repository: str) -> bool:
-        """Creates a repository; False if it is there already, or comes with the first push."""
+        """Create a repository; False if it is there already, or comes with the first push."""
         self._reference_of(f"{repository}:latest")
         return self._service.create(repository)
 
     def status(self, name: str) -> State:
-        """Whether an image of that name can be used: ``ready``, ``pending``, or ``absent``."""
+        """The state of an image, by whether it can be used under that name: ``ready``, ``pending``, or ``absent``."""
         return self._service.status(self._name_with_tag(name))
 
     def wait(self, name: str, seconds: float) -> None:
-        """Returns when the image is ready. Raises NotReady when it is not after so many seconds."""
+        """Wait until the image is ready. Raises NotReady when it is not after so many seconds."""
         wait_until_ready(lambda: self.status(name), str, what=name, seconds=seconds, sleep=self._sleep)
 
     def delete(self, name: str) -> bool:
-        """Takes an image away; False if there was none. Raises Unsupported where the registry does not allow it."""
+        """Delete an image; False if there was none. Raises Unsupported where the registry does not allow it."""
         return self._service.delete(self._name_with_tag(name))
 
     def token(self) -> str:
@@ -119,11 +119,11 @@ class Registry:
         return credentials.secret
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._client.close()
 
     def _configured_credentials(self) -> Credentials | None:
-        """Those of the configuration for the repository that was named last, which may have some of its own."""
+        """The configured credentials for the repository that was named last, which may have some of its own."""
         return configured_provider(self.host, self._named, self._access.logins)()
 
     def _reference_of(self, name: str) -> Reference:
@@ -135,7 +135,7 @@ class Registry:
         return reference
 
     def _name_with_tag(self, name: str) -> str:
-        """The name with its tag, if it is one."""
+        """The name of an image with its tag, if it is a name."""
         reference = self._reference_of(name)
         return name if name.endswith(f":{reference.tag}") else f"{name}:{reference.tag}"
 

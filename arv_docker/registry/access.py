@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How this user gets to registries: through which proxies, with which certificates, and which credentials.
+"""A user's access to registries: through which proxies, with which certificates, and which credentials.
 
 It is read of the environment once, where a command begins, and passed on from there: nothing below asks again.
 """
@@ -17,7 +17,7 @@ from .credentials import Logins
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a user's environment says about registries. Without arguments: nothing.
+    """A user's settings for registries, by the environment. Without arguments: nothing.
 
     ``certificates`` are folders of ``certs.d``, ``logins`` the places where Docker and Podman keep credentials.
     """
@@ -28,7 +28,7 @@ class Access:
 
     @classmethod
     def of_user(cls, authfile: Path | None = None) -> Access:
-        """That of this process; ``authfile`` alone has the credentials if it is given.
+        """The access of this process's user; ``authfile`` alone has the credentials if it is given.
 
         Raises BadSettings where no home folder is known.
         """

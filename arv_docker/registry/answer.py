@@ -72,7 +72,7 @@ class Answer:
 
     @property
     def is_success(self) -> bool:
-        """Whether it was done as told. Which of these statuses a registry says so with differs, whatever is written."""
+        """Say if the request was done. Which of these statuses a registry says so with differs, whatever is written."""
         return 200 <= self.status < 300
 
     def read_some(self, length: int) -> bytes:
@@ -103,12 +103,12 @@ class Answer:
 
     @property
     def encoding(self) -> str:
-        """How the body is encoded (``Content-Encoding``), which nobody asked for; empty for not at all."""
+        """The encoding of the body (``Content-Encoding``), which nobody asked for; empty for not at all."""
         text = self.headers.get("Content-Encoding", "")[:100].strip().lower()
         return "" if text == "identity" else text
 
     def decoded(self, read: Read) -> Read:
-        """What gives the body that ``read`` gives encoded. Raises RegistryError for an encoding that is not known."""
+        """A reader of the body that ``read`` gives encoded. Raises RegistryError for an encoding that is not known."""
         kind = _ENCODINGS.get(self.encoding)
         if kind is None:
             raise self.error(f"the answer is encoded (Content-Encoding: {self.encoding}), which was not asked for.")

@@ -43,7 +43,7 @@ Scopes = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """What a registry wants: ``basic``, or ``bearer`` tokens of the server ``realm`` for ``service`` and ``scopes``."""
+    """A registry's demand: ``basic``, or ``bearer`` tokens of the server ``realm`` for ``service`` and ``scopes``."""
 
     scheme: str
     realm: str = ""
@@ -69,7 +69,7 @@ class Authorization:
         self._lock = threading.Lock()
 
     def header(self, scopes: Scopes, attempts: Attempts) -> str | None:
-        """What to send at once: None before the registry has said that it wants anything.
+        """The header to send at once: None before the registry has said that it wants anything.
 
         ``attempts`` are those of the request that needs it. Raises RegistryError where a token cannot be had.
         """
@@ -77,7 +77,7 @@ class Authorization:
             return self._current_header(scopes, attempts)
 
     def renew(self, scopes: Scopes, wanted: str, refused: str | None, attempts: Attempts) -> str | None:
-        """What to send after an answer of 401 with the challenge ``wanted`` to a request that had ``refused``.
+        """The header to send after an answer of 401 with the challenge ``wanted`` to a request that had ``refused``.
 
         None if there is nothing else to try. Raises RegistryError where no token can be had.
         """
@@ -99,7 +99,8 @@ class Authorization:
             return None if header == refused else header
 
     def renew_expired(self, scopes: Scopes, refused: str, attempts: Attempts) -> str | None:
-        """What to send after an answer of 403 to a request that had ``refused``; None if there is nothing else to try.
+        """The header to send after an answer of 403 to a request that had ``refused``; None if there is no other to
+        try.
 
         That is how Amazon's registries refuse a secret that has expired, and how all refuse what is not allowed:
         other credentials are asked for only where those that are held may have expired.
@@ -136,8 +137,8 @@ class Authorization:
     def _fetch_token(
         self, wanted: Challenge, scopes: Scopes, attempts: Attempts, credentials: Credentials | None
     ) -> str:
-        """Have a token given and keep it. It is asked for once more only with other credentials: whoever needs it
-        tries again, and counts."""
+        """Have a token given, keep it, and return its header. It is asked for once more only with other credentials:
+        whoever needs it tries again, and counts."""
         try:
             token = self._request_token(wanted, scopes, attempts, credentials)
         except RegistryDenied:

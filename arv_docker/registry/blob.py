@@ -210,7 +210,7 @@ class BlobReader:
 
 
 class _Pace:
-    """How fast a body comes, over windows of some seconds in which somebody waited for it."""
+    """The pace at which a body comes, over windows of some seconds in which somebody waited for it."""
 
     def __init__(self, http: Http) -> None:
         self._patience = http.patience

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which certificates a registry is believed by: the system's, and those that Docker and Podman keep for it.
+"""The certificates that a registry is believed by: the system's, and those that Docker and Podman keep for it.
 
 They are in a folder named after the registry, ``certs.d/HOST[:PORT]``: authorities as ``*.crt``, a
 client's own certificate as ``*.cert`` with its ``*.key``. ``SSL_CERT_FILE`` counts as for every OpenSSL program.

@@ -411,7 +411,7 @@ class Client:
 
 
 def pull_scopes(repository: str) -> Scopes:
-    """What reading a repository needs."""
+    """The scopes that reading a repository needs."""
     return (f"repository:{repository}:pull",)
 
 

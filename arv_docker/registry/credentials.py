@@ -78,12 +78,12 @@ class Credentials:
 
     @property
     def fresh(self) -> bool:
-        """Whether they are good for a while yet."""
+        """Say if the credentials are good for a while yet."""
         return self.until is None or time.monotonic() < self.until
 
 
 def good_until(lifetime: float) -> float:
-    """When to ask for others, in seconds of ``time.monotonic``, if what is had now lives so many seconds."""
+    """The time to ask for new credentials, in seconds of ``time.monotonic``, if those had now live so many seconds."""
     seconds = min(lifetime, _LONGEST)
     return time.monotonic() + seconds - min(_MARGIN, seconds / 5)
 
@@ -109,15 +109,15 @@ class Wallet:
             return self._credentials
 
     def renew(self, refused: Credentials | None) -> Credentials | None:
-        """Others than those that the registry refused; None if the provider has no others."""
+        """Return credentials other than those that the registry refused; None if the provider has no others."""
         with self._lock:
             if self._credentials is refused:
                 self._ask()
             return None if self._credentials is None or self._credentials == refused else self._credentials
 
     def renew_if_old(self) -> Credentials | None:
-        """Others than those that were held so far, if those are old enough to have expired; None if not, or if the
-        provider has no others."""
+        """Return credentials other than those that were held so far, if those are old enough to have expired; None if
+        not, or if the provider has no others."""
         with self._lock:
             before, asked = self._credentials, self._asked_at
             if before is None or asked is None or time.monotonic() - asked < _YOUNG:
@@ -134,13 +134,13 @@ class Wallet:
 
 
 def static_provider(username: str, secret: str) -> Provider:
-    """Always the same."""
+    """A provider of always the same credentials."""
     return lambda: Credentials(username, secret)
 
 
 def environment_provider(name: str, username: str) -> Provider:
-    """The secret in a variable, which is taken out of the environment at once: no child process gets it. An end of
-    line is not part of it, as of what a command prints.
+    """A provider of the secret in a variable, which is taken out of the environment at once: no child process gets it.
+    An end of line is not part of it, as of what a command prints.
 
     Raises BadSettings if there is none.
     """
@@ -151,8 +151,8 @@ def environment_provider(name: str, username: str) -> Provider:
 
 
 def command_provider(words: Sequence[str], username: str) -> Provider:
-    """What a command prints: the secret alone, or a JSON object with ``token`` and if it likes ``username`` and
-    ``expires_in`` (seconds) or ``expires`` (a time). Asked again before it expires.
+    """A provider of what a command prints: the secret alone, or a JSON object with ``token`` and if it likes
+    ``username`` and ``expires_in`` (seconds) or ``expires`` (a time). Asked again before it expires.
 
     The provider raises RegistryDenied if the command fails; what it printed is not shown.
     """
@@ -170,7 +170,8 @@ def command_provider(words: Sequence[str], username: str) -> Provider:
 
 
 def helper_provider(program: str, server: str) -> Provider:
-    """Docker's credential helper ``docker-credential-PROGRAM``, asked for ``server``; none if it knows none.
+    """A provider by Docker's credential helper ``docker-credential-PROGRAM``, asked for ``server``; none if it knows
+    none.
 
     The provider raises RegistryDenied if the helper is missing or fails otherwise.
     """
@@ -209,8 +210,8 @@ class Logins:
 
     @classmethod
     def of_user(cls, environment: Mapping[str, str]) -> Logins:
-        """Those of an environment: ``$REGISTRY_AUTH_FILE`` alone if it is set, else ``$DOCKER_AUTH_CONFIG``, Podman's
-        ``auth.json`` of this session and of the user, and Docker's ``config.json``."""
+        """The places of an environment: ``$REGISTRY_AUTH_FILE`` alone if it is set, else ``$DOCKER_AUTH_CONFIG``,
+        Podman's ``auth.json`` of this session and of the user, and Docker's ``config.json``."""
         if named := environment.get("REGISTRY_AUTH_FILE"):
             return cls((Path(named),))
         session = environment.get("XDG_RUNTIME_DIR", "")
@@ -227,7 +228,7 @@ class Logins:
 
     @classmethod
     def of_file(cls, file: Path) -> Logins:
-        """Those of one file, which a user names. Raises UsageError if it is not there."""
+        """The logins of one file, which a user names. Raises UsageError if it is not there."""
         if not file.is_file():
             raise UsageError(f"{file}, which should hold credentials, is not there.")
         return cls((file,))

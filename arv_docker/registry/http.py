@@ -57,7 +57,7 @@ class _Request:
 
     @property
     def is_write(self) -> bool:
-        """Whether the host has to keep something before it answers."""
+        """Say if the host has to keep something before it answers."""
         return self.method in ("PUT", "PATCH")
 
 
@@ -135,12 +135,12 @@ class Http:
             raise self._connection_error(error, step, giver) from None
 
     def hide_secret(self, secret: str) -> None:
-        """From now on ``secret`` appears in no message."""
+        """Hide ``secret``: from now on it appears in no message."""
         with self._lock:
             self._secrets.add(secret)
 
     def conceal(self, text: str) -> str:
-        """``text`` without the secrets that are known."""
+        """Return ``text`` without the secrets that are known."""
         with self._lock:
             secrets = sorted(filter(None, self._secrets), key=len, reverse=True)
         for secret in secrets:
@@ -157,7 +157,7 @@ class Http:
         return whole
 
     def check_redirect(self, before: str, after: str, step: str) -> None:
-        """Raises RegistryError where the registry sends us from one URL to another that is not safe."""
+        """Raise RegistryError where the registry sends us from one URL to another that is not safe."""
         old, new = urlsplit(before), urlsplit(after)
         if new.scheme != "https" and (new.scheme, old.scheme) != ("http", "http"):
             raise RegistryError(f"{self.host}: {step}: a redirect from {old.scheme} to {new.scheme} is not followed.")
@@ -280,7 +280,7 @@ class Http:
         return urllib3.Timeout(connect=min(patience.connect, seconds), read=seconds)
 
     def _seconds(self, attempts: Attempts) -> float:
-        """How long one answer, or a document, may take."""
+        """The seconds that one answer, or a document, may take."""
         return max(_LEAST_SECONDS, min(self.patience.read, attempts.remaining))
 
 
@@ -303,14 +303,14 @@ def host_name(netloc: str) -> str:
 
 
 def origin_of(url: str) -> tuple[str, str, int | None]:
-    """What an Authorization belongs to: scheme, host and port, however they are written; raises ValueError for a port
-    that is none. Registries leave out a port that is the usual one."""
+    """The origin that an Authorization belongs to: scheme, host and port, however they are written; raises ValueError
+    for a port that is none. Registries leave out a port that is the usual one."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or _PORTS.get(parts.scheme)
 
 
 def _message_of(error: BaseException) -> str:
-    """What urllib3 says, without the object that it says it of."""
+    """The message of urllib3's error, without the object that it says it of."""
     text = str(error)
     return text.rpartition(">: ")[2] or text
 

@@ -20,7 +20,7 @@ class Place:
 
 
 def places(reference: Reference, mirrors: Mapping[str, Sequence[str]]) -> list[Place]:
-    """Where to look for an image: in the mirrors of its registry in their order, then there.
+    """The places to look for an image: the mirrors of its registry in their order, then the registry.
 
     ``mirrors`` are ``HOST[:PORT][/FOLDER]`` by registry; raises BadSettings for one that is not.
     """

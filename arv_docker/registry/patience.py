@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a registry is waited for, and how often it is asked again: one budget for each request, whatever it takes.
+"""Patience with a registry: the limits to waiting and to asking again, one budget for each request, whatever it takes.
 
 A request to a registry may need a token of a token server, and lead to storage behind the registry. All of them share
 the tries and the time of that one request (docs/decisions/0013-one-retry-budget-a-request.md).
@@ -32,7 +32,7 @@ _LEAST_SHARE = 0.75
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a registry is waited for.
+    """The limits to waiting for a registry.
 
     ``tries`` is the number of attempts for one request, and ``total`` the seconds that all of them and the pauses in
     between may take; the time in which bytes of a blob move does not count. ``connect`` and ``read`` are seconds of
@@ -53,7 +53,7 @@ class Patience:
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
 
     def for_mirror(self) -> Patience:
-        """A shorter one, for a place that has a substitute: a mirror."""
+        """A shorter patience, for a place that has a substitute: a mirror."""
         return replace(
             self,
             tries=min(self.tries, 2),
@@ -86,7 +86,7 @@ class Attempts:
 
     @property
     def failures(self) -> int:
-        """How many tries failed since the last that brought something."""
+        """The number of tries that failed since the last that brought something."""
         return self._failures
 
     @property

@@ -110,7 +110,7 @@ class Project:
         raise RegistryError(f"{self._http.host}: {step}: the status {str(state)[:100]!r} is unknown.")
 
     def delete(self, name: str) -> bool:
-        """Ask the service to delete an image; one that has withdrawn that answers as if it did not know the path."""
+        """Delete an image, by the service; one that has withdrawn that answers as if it did not know the path."""
         if self.status(name) == "absent":
             return False
         step = f"deleting {name}"
@@ -138,7 +138,7 @@ class Project:
     def _request(
         self, method: str, path: str, step: str, read: Callable[[Answer], Result], absent: Result | None = None
     ) -> Result:
-        """What ``read`` makes of the answer; ``absent`` for what is not there, where that is given."""
+        """Return what ``read`` makes of the answer; ``absent`` for what is not there, where that is given."""
 
         def attempt(attempts: Attempts) -> Result:
             with self._answer_to(method, path, step, attempts) as answer:

@@ -19,7 +19,7 @@ class ReadAhead:
     """A blob's bytes, read by a thread that begins at once. At most 16 MiB wait. Errors come up where they happened."""
 
     def __init__(self, blob: ReadableBlob) -> None:
-        """The thread closes ``blob`` when it ends."""
+        """Begin to read; the thread closes ``blob`` when it ends."""
         self._blob = blob
         self._pieces: queue.Queue[bytes | BaseException] = queue.Queue(_WAITING)
         self._rest = memoryview(b"")
@@ -28,7 +28,7 @@ class ReadAhead:
         future_of(self._run, "read-ahead")
 
     def read(self, length: int) -> bytes:
-        """``length`` bytes; fewer only at the end. Raises what reading raised."""
+        """Return ``length`` bytes; fewer only at the end. Raises what reading raised."""
         pieces = []
         while length > 0 and (piece := self._next(length)):
             pieces.append(piece)
@@ -41,7 +41,7 @@ class ReadAhead:
         return self._blob.bytes_received
 
     def close(self) -> None:
-        """Has the thread end, once what it waits for has come; nothing more is read after that."""
+        """Have the thread end, once what it waits for has come; nothing more is read after that."""
         self._stop.set()
         while not self._pieces.empty():
             self._pieces.get()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What surrounds a registry: who creates repositories, lists and deletes images, and says when one can be used.
+"""Services around a registry: who creates repositories, lists and deletes images, and says when one can be used.
 
 A plain registry answers all of it by the distribution API. A service as Rescale's has a
 REST interface of its own beside the registry; one as Amazon's wants repositories created
@@ -29,7 +29,7 @@ class Service(Protocol):
     without the registry's host and folder. Each may raise RegistryError, and Unsupported for what is not offered."""
 
     def create(self, repository: str) -> bool:
-        """Has a repository be there before a push; False if it was, or need not be."""
+        """Have a repository be there before a push; False if it was, or need not be."""
 
     def repositories(self) -> Iterator[str]:
         """The repositories that there are."""
@@ -41,10 +41,11 @@ class Service(Protocol):
         """The tags of one repository."""
 
     def status(self, name: str) -> State:
-        """Whether an image of that name can be used. Not whether it is the newest: names that are unique say that."""
+        """The state of an image of that name: if it can be used, not if it is the newest, which names that are unique
+        say."""
 
     def delete(self, name: str) -> bool:
-        """Takes an image away; False if there was none."""
+        """Delete an image; False if there was none."""
 
 
 class PlainService:
@@ -59,7 +60,7 @@ class PlainService:
         self._command = tuple(command)
 
     def create(self, repository: str) -> bool:
-        """Runs the command if there is one and the repository is not there. Raises RegistryError if it fails."""
+        """Run the command if there is one and the repository is not there. Raises RegistryError if it fails."""
         if not self._command or self._exists(repository):
             return False
         step = f"{self._client.host}: creating repository {repository}"
@@ -80,7 +81,7 @@ class PlainService:
         return True
 
     def repositories(self) -> Iterator[str]:
-        """Those of the folder."""
+        """The repositories of the folder."""
         for name in self._client.repositories():
             if name.startswith(self._beginning):
                 yield name.removeprefix(self._beginning)
@@ -109,11 +110,12 @@ class PlainService:
             return
 
     def status(self, name: str) -> State:
-        """Ready once the name has a manifest: a registry takes one only when all that it names is there."""
+        """The state of an image: ready once the name has a manifest, as a registry takes one only when all it names is
+        there."""
         return "absent" if self._client.digest_of(*self._repository_and_tag(name)) is None else "ready"
 
     def delete(self, name: str) -> bool:
-        """Takes the tag away. A registry that knows no such thing deletes the image, if no other tag is of it."""
+        """Delete the tag. A registry that knows no such thing deletes the image, if no other tag is of it."""
         repository, tag = self._repository_and_tag(name)
         digest = self._client.digest_of(repository, tag)
         if digest is None:

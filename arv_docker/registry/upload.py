@@ -57,7 +57,7 @@ class Blob:
 
     @classmethod
     def of(cls, content: bytes, media_type: str) -> Blob:
-        """Bytes in memory."""
+        """The blob of bytes in memory."""
         return cls(
             Descriptor(media_type, Digest.of(content), len(content)),
             lambda offset, length: content[offset : offset + length],
@@ -179,7 +179,7 @@ class Upload:
         self._is_resumed = self._is_split = True
 
     def _note_location(self, asked: str, answer: Answer) -> None:
-        """Go on where the answer to a request to ``asked`` says, which may be anywhere."""
+        """Note the location to go on at, by the answer to a request to ``asked``, which may be anywhere."""
         base = self._client.http.absolute_url(self._client.http.base, asked, self._step)
         self._location = self._client.http.absolute_url(base, answer.headers.get("Location") or base, self._step)
 
@@ -212,7 +212,7 @@ class Upload:
     # -- after a failure ------------------------------------------------------------------
 
     def _in_another_way(self, error: RegistryError) -> bool:
-        """Tell if it goes on at once after a refusal: in smaller parts, whole, or from the beginning."""
+        """Tell if the upload goes on at once after a refusal: in smaller parts, whole, or from the beginning."""
         if error.status == _TOO_LARGE and self._part_size > _LEAST:
             self._must_split = True
             self._take_less()
@@ -233,7 +233,7 @@ class Upload:
         return self._part_size < size or (error.status not in _FORGOTTEN and 0 < self._offset < size)
 
     def _take_less(self) -> None:
-        """From now on a request carries less."""
+        """Have a request carry less from now on."""
         self._part_size = max(_LEAST, min(self._part_size, _MUCH) // 4)
 
     def _answer_was_lost(self) -> bool:
@@ -263,7 +263,7 @@ class _CountedBody:
 
 
 def push_scopes(repository: str) -> Scopes:
-    """What writing to a repository needs."""
+    """The scopes that writing to a repository needs."""
     return (f"repository:{repository}:pull,push",)
 
 

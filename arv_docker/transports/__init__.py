@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where images are read from and written to: one small module for each, behind two protocols.
+"""Transports, the places where images are read from and written to: one small module for each, behind two protocols.
 
 A *source* opens an image: its layers in whatever order they come, and its config, which a
 stream knows only at its end. A *destination* says which layers it has, writes an image from
@@ -56,11 +56,11 @@ class EngineImageNamed:
 
 
 class Source(ABC):
-    """Somewhere an image is read from."""
+    """A place that an image is read from."""
 
     @property
     def called(self) -> Reference | None:
-        """What the image is called there, where that is a name for a catalogue too."""
+        """The image's name at the source, where that is a name for a catalogue too."""
         return None
 
     @abstractmethod
@@ -85,10 +85,10 @@ class Source(ABC):
 
 
 class Destination(ABC, Generic[Result]):
-    """Somewhere an image is written to."""
+    """A place that an image is written to."""
 
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:  # noqa: ARG002 -- of those that can be asked
-        """Those of an image's layers, given from the lowest up, that ``write`` would not ask the image for.
+        """The layers of an image, given from the lowest up, that ``write`` would not ask the image for.
 
         Each is named by its diff_id or by a compressed digest. What cannot be told without reading a layer, or a
         compressed digest of which nobody learned whose it is, is not among them. Writes nothing. Raises UsageError

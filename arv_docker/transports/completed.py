@@ -21,17 +21,17 @@ from . import Destination, Openable, OpenedImage, SeekableImage, Source
 
 
 def completed_source(source: Any) -> Source:
-    """The source itself, or around one of another package that does not derive from ``Source``."""
+    """The source itself, or a source around one of another package that does not derive from ``Source``."""
     return source if isinstance(source, Source) else _CompletedSource(source)
 
 
 def completed_destination(destination: Any) -> Destination[Any]:
-    """The destination itself, or around one of another package that does not derive from ``Destination``."""
+    """The destination itself, or one around that of another package, which does not derive from ``Destination``."""
     return destination if isinstance(destination, Destination) else _CompletedDestination(destination)
 
 
 def completed_image(image: Any) -> OpenedImage:
-    """The image itself, or around one of another package that does not derive from ``OpenedImage``."""
+    """The image itself, or an image around one of another package that does not derive from ``OpenedImage``."""
     if isinstance(image, OpenedImage):
         return image
     return _CompletedSeekable(image) if hasattr(image, "layer") and hasattr(image, "sizes") else _CompletedImage(image)
@@ -46,7 +46,7 @@ class _CompletedImage(OpenedImage):
 
     @property
     def streams(self) -> bool:  # type: ignore[override]
-        """Whether it says so, or else has no config yet."""
+        """Say if the image is a stream: it says so, or else has no config yet."""
         return bool(getattr(self._image, "streams", self._at_end))
 
     @property
@@ -153,7 +153,7 @@ def _completed_images(
 
 
 def _is_stream(image: Any) -> bool:
-    """Whether the image has no config before its layers are read, as ``OpenedImage`` says of a stream."""
+    """Say if the image has no config before its layers are read, as ``OpenedImage`` says of a stream."""
     try:
         return image.config is None
     except (BadArchive, AttributeError):

@@ -19,13 +19,13 @@ _STORE = re.compile(
 
 
 def source(rest: str, choice: Choice) -> NamedSource:
-    """``[STORE]NAME``, or an ID as ``sha256:ID``."""
+    """The source ``[STORE]NAME``, or an ID as ``sha256:ID``."""
     store, name = _split(rest)
     return NamedSource(partial(Podman, store), parse_name(name), choice.platform)
 
 
 def destination(rest: str, choice: Choice) -> NamedDestination:
-    """``[STORE]NAME[:TAG]``, which the image is called in the store."""
+    """The destination ``[STORE]NAME[:TAG]``, which the image is called in the store."""
     store, name = _split(rest)
     return NamedDestination(partial(Podman, store), name_for(name), choice.progress)
 

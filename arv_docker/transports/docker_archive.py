@@ -30,7 +30,7 @@ from .names import Choice
 
 
 def source(rest: str, choice: Choice) -> ArchiveFile | PipedArchive:
-    """``PATH[:REFERENCE]``, ``-`` being standard input; the path ends at the first colon, as skopeo has it."""
+    """The source ``PATH[:REFERENCE]``, ``-`` being standard input; the path ends at the first colon, as in skopeo."""
     path, _, text = rest.partition(":")
     if not path:
         raise UsageError(f"docker-archive:{rest} names no file.")
@@ -39,7 +39,7 @@ def source(rest: str, choice: Choice) -> ArchiveFile | PipedArchive:
 
 
 def destination(rest: str, choice: Choice) -> ArchiveDestination:  # noqa: ARG001 -- there is nothing to choose
-    """``PATH[:REFERENCE]``."""
+    """The destination ``PATH[:REFERENCE]``."""
     path, _, name = rest.partition(":")
     if not path:
         raise UsageError(f"docker-archive:{rest} names no file.")
@@ -47,7 +47,7 @@ def destination(rest: str, choice: Choice) -> ArchiveDestination:  # noqa: ARG00
 
 
 def _names(text: str) -> Names:
-    """What the archive calls the image: as Docker writes it, for readers of ``manifest.json`` and of the OCI index."""
+    """The image's names in the archive: as Docker writes it, for readers of ``manifest.json`` and of the OCI index."""
     if not text:
         return Names()
     name = Reference.parse(text)
@@ -68,8 +68,8 @@ class ArchiveFile(Source):
         by_index: bool = False,
         any_name: bool = False,
     ) -> None:
-        """``by_index``: names are those of the OCI index, where the archive has one. ``any_name``: of an archive with
-        one image the name need not be its own."""
+        """Name an archive in a file. ``by_index``: names are those of the OCI index, where the archive has one.
+        ``any_name``: of an archive with one image the name need not be its own."""
         self._any_name = any_name
         self._path = path
         self._by_index = by_index
@@ -129,7 +129,7 @@ class PipedArchive(Source):
         yield StreamedImage(self._stream(), name=self._name, platform=self._choice.platform)
 
     def piped_archive(self) -> StreamedArchive:
-        """All that is piped in; raises as ``open`` does, and UsageError where one image of it is named."""
+        """The archive that is piped in; raises as ``open`` does, and UsageError where one image of it is named."""
         if self._name is not None:
             raise UsageError(f"{str(self._name)!r} is one image of what is piped in, and all are asked for.")
         return StreamedArchive(self._stream())
@@ -142,18 +142,18 @@ class ArchiveDestination(Destination[Layout]):
     """A file that gets the canonical archive, or the same with names in it; what was there before is replaced."""
 
     def __init__(self, path: Path, names: Names | None = None) -> None:
-        """Raises UsageError for ``-``: standard output is for the image's ID."""
+        """Name the file to write; raises UsageError for ``-``: standard output is for the image's ID."""
         if str(path) == "-":
             raise UsageError("'-' is standard input; an archive is written to a file: name one.")
         self._path = path
         self._names = names or Names()
 
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:  # noqa: ARG002 -- what it was does not matter
-        """None: the archive is written anew, with all its layers."""
+        """No layers: the archive is written anew, with all its layers."""
         return frozenset()
 
     def write(self, image: OpenedImage, advance: Advance) -> Layout:
-        """Writes the archive, every layer checked, and gives what it is. Until it is whole and on disk it has another
+        """Write the archive, every layer checked, and return what it is. Until it is whole and on disk it has another
         name.
 
         Raises what the layers raise, DiskError, and UsageError where something is there that is no file.

@@ -29,12 +29,12 @@ from .names import Choice
 
 
 def source(rest: str, choice: Choice) -> NamedSource:
-    """``NAME``, or ``sha256:ID``."""
+    """The source ``NAME``, or ``sha256:ID``."""
     return NamedSource(partial(Docker, platform=choice.platform), parse_name(rest), choice.platform)
 
 
 def destination(rest: str, choice: Choice) -> NamedDestination:
-    """``NAME[:TAG]``, which the image is called in the engine."""
+    """The destination ``NAME[:TAG]``, which the image is called in the engine."""
     return NamedDestination(Docker, name_for(rest), choice.progress)
 
 
@@ -44,7 +44,7 @@ class NamedSource(Source):
     def __init__(
         self, engine: Callable[[], Engine], name: Reference | ImageId, platform: Platform | None = None
     ) -> None:
-        """``engine`` is found when the image is opened, which must be for ``platform``, if that is given."""
+        """Name an image; ``engine`` is found when it is opened, which must be for ``platform``, if that is given."""
         self._engine = engine
         self._platform = platform
         self._name = name
@@ -70,7 +70,7 @@ class NamedSource(Source):
 
 
 def check_platform(image: EngineImage, platform: Platform | None, name: Reference | ImageId) -> None:
-    """Raises NoSuchImage if an engine's image is for another platform than is asked for."""
+    """Raise NoSuchImage if an engine's image is for another platform than is asked for."""
     if platform is not None and not suits(image.platform, platform):
         raise NoSuchImage(
             f"the engine has {name} for {image.platform}, and not for {platform}. A "
@@ -82,17 +82,17 @@ class NamedDestination(Destination[Digest]):
     """A name in an engine, which an image that is written there gets."""
 
     def __init__(self, engine: Callable[[], Engine], name: Reference, progress: Progress) -> None:
-        """``engine`` is found when an image is written."""
+        """Choose a name in an engine; ``engine`` is found when an image is written."""
         self._engine = engine
         self._name = name
         self._progress = progress
 
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
-        """As ``EngineDestination`` has it. Raises EngineError."""
+        """The layers that the engine can do without, as ``EngineDestination`` has it. Raises EngineError."""
         return EngineDestination(self._engine()).present(layers)
 
     def write(self, image: OpenedImage, advance: Advance) -> Digest:
-        """Loads what the engine lacks of the image and names it; gives its ID there. Raises as ``load`` does.
+        """Load what the engine lacks of the image and name it; return its ID there. Raises as ``load`` does.
 
         Of a source that can leave layers out no others are read, but those whose sizes are not known here: the archive
         says the sizes of all.
@@ -149,7 +149,7 @@ def held(
     step: Callable[[int], AbstractContextManager[Advance]],
     say: Callable[[str], None],
 ) -> Held:
-    """Sees to it that the engine has all of the image, called ``name`` unless that is None.
+    """See to it that the engine has all of the image, called ``name`` unless that is None.
 
     What it lacks is loaded; ``step`` gets the number of bytes. Raises as ``EngineDestination.write`` does.
     """
@@ -170,7 +170,7 @@ class EngineDestination:
         self._engine = engine
 
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
-        """Those of an image's layers, given from the lowest up, that the engine can do without.
+        """The layers of an image, given from the lowest up, that the engine can do without.
 
         Docker's classic store knows a layer by its chain, the layers below it, so one counts only
         where an image there begins with the same ones; and not if it stands in another place too.
@@ -188,7 +188,7 @@ class EngineDestination:
     def write_missing(
         self, image: SeekableImage, step: Callable[[int], AbstractContextManager[Advance]], say: Callable[[str], None]
     ) -> tuple[Digest, int]:
-        """Loads the image without the layers that the engine has; gives its ID there, and the bytes that were spared.
+        """Load the image without the layers that the engine has; return its ID there, and the bytes that were spared.
 
         Whether it takes such an archive is for the engine to say; where it does not, all is loaded,
         and ``say`` is told. ``step`` gets the number of bytes each time. Raises as ``write`` does.
@@ -216,7 +216,7 @@ class EngineDestination:
             return self.write(image, advance, skip), spared
 
     def write(self, image: SeekableImage, advance: Advance, skip: Container[Digest] = ()) -> Digest:
-        """Loads the image, every layer checked before the engine can take the archive for complete.
+        """Load the image, every layer checked before the engine can take the archive for complete.
 
         Layers in ``skip`` are not read, and the engine is to take its own. Gives the ID under
         which the engine has the image: the config's digest, or the manifest's in a containerd
@@ -245,7 +245,7 @@ class EngineDestination:
 
 
 def engine_id(engine: Engine, image: SeekableImage) -> Digest | None:
-    """What the engine calls the image: config digest, or manifest digest in a containerd store; None if absent.
+    """The engine's ID of the image: config digest, or manifest digest in a containerd store; None if absent.
 
     The second is computed of the sizes of its layers, which are asked of the image only where the first is not there.
     """
@@ -258,7 +258,7 @@ def engine_id(engine: Engine, image: SeekableImage) -> Digest | None:
 
 
 def whole_id(engine: Engine, image: SeekableImage) -> Digest | None:
-    """What the engine calls the image, if it has all of it.
+    """The engine's ID of the image, if it has all of it.
 
     A containerd store takes an image without layers that it has only compressed, runs it, and
     inspects it, but saves it without them; and leaves it out of its listing (seen with Docker 26.1).
@@ -275,6 +275,6 @@ def _names(image: SeekableImage) -> Iterator[Digest]:
 
 
 def _shared(one: Sequence[Digest], other: Sequence[Digest]) -> int:
-    """How many layers both have in common, from the lowest up."""
+    """The number of layers that both have in common, from the lowest up."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((place for place, (mine, theirs) in pairs if mine != theirs), min(len(one), len(other)))

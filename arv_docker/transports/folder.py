@@ -39,13 +39,13 @@ _NEVER = datetime(1, 1, 1, tzinfo=timezone.utc)
 
 
 def source(rest: str, choice: Choice) -> FolderSource:
-    """``PATH:IMAGE[:VERSION]``; the path ends at the first colon, the version begins after the last one."""
+    """The source ``PATH:IMAGE[:VERSION]``; the path ends at the first colon, the version begins after the last one."""
     folder, image, version = _split(rest)
     return FolderSource(folder, image, version, choice.progress)
 
 
 def destination(rest: str, choice: Choice) -> FolderDestination:  # noqa: ARG001 -- an archive is of one image
-    """``PATH:IMAGE[:VERSION]``, the version being ``latest`` where none is written."""
+    """The destination ``PATH:IMAGE[:VERSION]``, the version being ``latest`` where none is written."""
     folder, image, version = _split(rest)
     return FolderDestination(folder, image, version or "latest")
 
@@ -83,7 +83,7 @@ class FolderArchive:
 
     @property
     def created(self) -> datetime:
-        """When the image was built, by its config; year 1 where that says nothing, or the file cannot be read.
+        """The time when the image was built, by its config; year 1 where that says nothing, or the file cannot be read.
 
         The rest of the file is not looked at.
         """
@@ -95,7 +95,7 @@ class FolderArchive:
 
     @property
     def modified(self) -> float:
-        """When the file was written; 0 if it is gone."""
+        """The time when the file was written; 0 if it is gone."""
         try:
             return self.path.stat().st_mtime
         except OSError:
@@ -146,11 +146,11 @@ class FolderDestination(Destination[FolderArchive]):
         _ = self._name.file_name  # raises before anything is read
 
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:  # noqa: ARG002 -- what it was does not matter
-        """None: the archive is written anew, with all its layers."""
+        """No layers: the archive is written anew, with all its layers."""
         return frozenset()
 
     def write(self, image: OpenedImage, advance: Advance) -> FolderArchive:
-        """Writes the archive, every layer checked, in the place of one of the same name.
+        """Write the archive, every layer checked, in the place of one of the same name.
 
         Raises what the layers raise, OtherImage for a version that was released as another image, and DiskError.
         """
@@ -160,7 +160,7 @@ class FolderDestination(Destination[FolderArchive]):
             return self.write_locked(found, advance)
 
     def write_locked(self, image: SeekableImage, advance: Advance) -> FolderArchive:
-        """The same for a caller who is ``working_on`` the image, whatever was released."""
+        """Write the archive for a caller who is ``working_on`` the image, whatever was released."""
         name = replace(self._name, short_id=image.config.digest.short)
         written = FolderArchive(name, self._folder / name.file_name)
         layout = canonical.layout(image.config, image.sizes)
@@ -184,14 +184,14 @@ def archives(folder: Path) -> list[FolderArchive]:
 
 
 def rank(archive: FolderArchive) -> tuple[datetime, bool, float, str]:
-    """The greatest is the latest: the newest by its config; of equals a released version before a dirty one, then the
-    one written last."""
+    """The rank of an archive, greatest for the latest: the newest by its config; of equals a released version before a
+    dirty one, then the one written last."""
     return archive.created, not is_dirty(archive.name.version), archive.modified, archive.name.short_id
 
 
 def check_unreleased(ours: Iterable[FolderArchive], version: str, image_id: Digest) -> None:
-    """A version that was released means one image for ever; raises OtherImage if one of an image's archives says that
-    it is another one."""
+    """Refuse another image for a version that was released, which means one image for ever; raises OtherImage if one of
+    an image's archives says that it is another one."""
     if is_dirty(version):
         return
     for archive in ours:
@@ -203,7 +203,7 @@ def check_unreleased(ours: Iterable[FolderArchive], version: str, image_id: Dige
 
 
 def _may_hold(archive: FolderArchive, image_id: Digest) -> bool:
-    """Whether the archive is one of that image, or a damaged one of it; of two images with the same first digits the
+    """Say if the archive is one of that image, or a damaged one of it; of two images with the same first digits the
     config decides."""
     if archive.name.short_id != image_id.short:
         return False
@@ -214,7 +214,7 @@ def _may_hold(archive: FolderArchive, image_id: Digest) -> bool:
 
 @contextmanager
 def working_on(folder: Path, image: str, waiting: Iterable[None] = ()) -> Iterator[None]:
-    """No other process writes archives of that image to the folder; what killed ones left half done goes.
+    """Keep other processes from writing archives of that image to the folder; what killed ones left half done goes.
 
     The folder is made if it is not there. Raises DiskError.
     """
@@ -238,7 +238,7 @@ def _lock_of(folder: Path, image: str) -> Path:
 
 
 def _was_canonical(content: RandomAccess, layout: Layout) -> bool:
-    """Whether what is no canonical archive, though a good one for other readers, was one before it was altered."""
+    """Say if an archive, not canonical though a good one for other readers, was canonical before it was altered."""
     return content.size == layout.size or content.read_at(0, len(layout.head)) == layout.head
 
 

@@ -56,7 +56,7 @@ def place_of(text: str) -> Place | None:
 
 
 def source(rest: str, choice: Choice) -> KeepSource:
-    """``[CLUSTER/]NAME``, the name being an image's name or ID, or a collection's UUID or PDH."""
+    """The source ``[CLUSTER/]NAME``, the name being an image's name or ID, or a collection's UUID or PDH."""
     place = Place.parse(rest)
     if not place.name:
         raise UsageError(f"keep:{rest} names no image. Write keep:[CLUSTER/]NAME.")
@@ -123,12 +123,12 @@ class KeepDestination(Destination[StoredArchive]):
         self.bytes_spared = 0
 
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
-        """Those that Keep has by the word of attested links, and small ones in the same collections. Blocks that it has
-        otherwise are not sent either, but their layers are read and hashed. Raises ClusterError."""
+        """The layers that Keep has by the word of attested links, and small ones in the same collections. Blocks that
+        it has otherwise are not sent either, but their layers are read and hashed. Raises ClusterError."""
         return named(layers, self._there)
 
     def write(self, image: OpenedImage, advance: Advance, spared: Advance = UNHEARD_STEP) -> StoredArchive:
-        """Stores the image's canonical archive, every layer checked. Raises what the layers raise, and KeepError.
+        """Store the image's canonical archive, every layer checked. Raises what the layers raise, and KeepError.
 
         Layers that are ``present`` are not asked of the image: of the aligned ones Keep has every
         block, and the packed ones are read from there, if that can be done. ``spared`` is told
@@ -147,7 +147,7 @@ class KeepDestination(Destination[StoredArchive]):
     def write_all(
         self, archive: StreamedArchive, advance: Advance, spared: Advance = UNHEARD_STEP
     ) -> dict[Digest, StoredArchive | ArvDockerError]:
-        """Stores every image of an archive, layers that they share once; by ID and by its other digests there.
+        """Store every image of an archive, layers that they share once; by ID and by its other digests there.
 
         What is wrong with one is in its place.
 
@@ -182,7 +182,7 @@ class KeepDestination(Destination[StoredArchive]):
         self.bytes_spared += blocks.bytes_spared
 
     def _took(self, writer: ArchiveWriter, layer: LayerInKeep, advance: Advance, spared: Advance) -> bool:
-        """Whether Keep gave the layer; a block that is lost or damaged there is no reason to fail."""
+        """Take the layer from Keep, and say if it came; a block that is lost or damaged there is no reason to fail."""
         if layer.locators:
             writer.take(layer.diff_id, layer.size, layer.locators)
             self.bytes_spared += layer.size

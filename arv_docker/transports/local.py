@@ -31,7 +31,7 @@ class LocalFile:
         self.size = os.fstat(descriptor).st_size
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset``; fewer only at the end."""
+        """Return ``length`` bytes from ``offset``; fewer only at the end."""
         content = os.pread(self._descriptor, length, offset)
         if len(content) in (0, length) or offset + len(content) >= self.size:
             return content
@@ -76,7 +76,7 @@ class SpooledImage(SeekableImage):
         return Layer(section(LocalFile(self._file.fileno()), offset, size), claimed=diff_id, size=size)
 
     def read_ahead(self, diff_ids: Sequence[Digest]) -> None:
-        """Reads those of these layers that do not wait yet.
+        """Read the layers among these that do not wait yet.
 
         Raises what reading them raises, and BadArchive if one never came.
         """
@@ -88,7 +88,7 @@ class SpooledImage(SeekableImage):
                 raise BadArchive(f"layer {diff_id} is missing. Save the image again.")
 
     def read(self, skip: Container[Digest] = ()) -> None:
-        """Reads every layer that the source has but those in ``skip``, and remembers their sizes."""
+        """Read every layer that the source has but those in ``skip``, and remember their sizes."""
         with self._progress.step("reading layers", None) as advance:
             for layer in self._image.layers(skip):
                 start = self._file.tell()
@@ -126,7 +126,7 @@ def seekable(
 
 
 def folder_advice(path: Path) -> str:
-    """What a folder is that was given for an archive or a layout, and what helps; nothing for any other."""
+    """Advice on a folder given for an archive or a layout: what it is, and what helps; nothing for any other."""
     if (path / "index.json").is_file():
         return f" It is an OCI layout: write oci:{path}."
     if (path / "manifest.json").is_file() and (path / "version").is_file():
@@ -138,7 +138,7 @@ def folder_advice(path: Path) -> str:
 
 
 def learned() -> LayerTable:
-    """What the user's runs learned of layers; nothing where there can be no cache."""
+    """The table of layers that the user's runs learned; nothing where there can be no cache."""
     try:
         return LayerTable(tarballs.cache_folder())
     except DiskError:
@@ -146,7 +146,7 @@ def learned() -> LayerTable:
 
 
 def named(layers: Sequence[Digest], there: Callable[[Sequence[Digest]], Container[Digest]]) -> frozenset[Digest]:
-    """Those of some layers whose diff_ids are in what ``there`` gives for the diff_ids of all of them.
+    """The names of layers whose diff_ids are in what ``there`` gives for the diff_ids of all of them.
 
     Each is named by its diff_id, or by a compressed digest, of which it was learned whose it is.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the place of an image is written: ``docker-archive:x.tar``, ``oci:folder:tag``, ``docker://name``; no I/O.
+"""The written form of an image's place: ``docker-archive:x.tar``, ``oci:folder:tag``, ``docker://name``; no I/O.
 
 A transport is a module here, or an object that another package offers as an entry point
 of the group ``arv_docker.transports``, with one or both of the functions of ``Transport``.
@@ -61,7 +61,7 @@ def trust_in_user(cluster: Cluster) -> Trust:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What else may say which image is meant. ``platform``: which of several (None: this machine's).
+    """The options that say which image is meant. ``platform``: which of several (None: this machine's).
 
     ``insecure`` allows a registry on this machine to be asked without TLS. ``credentials`` are for a registry, and
     ``access`` says how this user gets to one; None for what is configured. ``progress`` is told of what takes long
@@ -81,17 +81,17 @@ class Choice:
 
 
 class Transport(Protocol):
-    """Makes sources and destinations of what is written behind the transport's name and its colon.
+    """A maker of sources and destinations, of what is written behind the transport's name and its colon.
 
     Both raise UsageError or BadReference for a text that names no place, and touch nothing
     until the source is opened or the destination is written to. Either may be missing.
     """
 
     def source(self, rest: str, choice: Choice) -> Source:
-        """Where ``rest`` says that an image is."""
+        """The source where ``rest`` says that an image is."""
 
     def destination(self, rest: str, choice: Choice) -> Destination[Any]:
-        """Where ``rest`` says that an image is to go."""
+        """The destination where ``rest`` says that an image is to go."""
 
 
 def split(text: str) -> tuple[str | None, str]:
@@ -109,7 +109,7 @@ def split(text: str) -> tuple[str | None, str]:
 
 
 def is_here(text: str) -> bool:
-    """Whether ``text`` names an image of a registry on this machine; only there TLS may be done without."""
+    """Say if ``text`` names an image of a registry on this machine; only there TLS may be done without."""
     from ..registry.http import host_name, is_local
 
     transport, rest = split(text)

@@ -39,13 +39,13 @@ _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 def source(rest: str, choice: Choice) -> LayoutSource:
-    """``FOLDER[:NAME]``; the folder ends at the first colon, as skopeo has it."""
+    """The source ``FOLDER[:NAME]``; the folder ends at the first colon, as skopeo has it."""
     folder, name = split(rest, "oci")
     return LayoutSource(Path(folder), name, choice)
 
 
 def destination(rest: str, choice: Choice) -> LayoutDestination:  # noqa: ARG001 -- there is nothing to choose
-    """``FOLDER[:NAME]``."""
+    """The destination ``FOLDER[:NAME]``."""
     folder, name = split(rest, "oci")
     return LayoutDestination(Path(folder), name)
 
@@ -99,11 +99,11 @@ class LayoutDestination(Destination[Layout]):
         self._blobs = _Blobs(folder)
 
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
-        """Those that lie there as they are written, uncompressed; each is read, and hashed."""
+        """The layers that lie there as they are written, uncompressed; each is read, and hashed."""
         return named(layers, lambda _: self._blobs)
 
     def write(self, image: OpenedImage, advance: Advance) -> Layout:
-        """Writes the image, every layer checked, and gives what it is. Blobs that are there and right are not read.
+        """Write the image, every layer checked, and return what it is. Blobs that are there and right are not read.
 
         The index names the image when all of it is on disk. Raises what the layers raise, DiskError,
         and UsageError for a folder with other things in it.
@@ -128,7 +128,7 @@ class LayoutDestination(Destination[Layout]):
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """The layout, made if it is not there, while no other process writes to it."""
+        """Hold the layout, made if it is not there, while no other process writes to it."""
         if self._folder.exists() and not self._folder.is_dir():
             raise UsageError(f"{self._folder} is no folder; an OCI layout is one.")
         with disk_errors(self._folder, advice="choose another folder"):
@@ -148,7 +148,7 @@ class LayoutDestination(Destination[Layout]):
             yield
 
     def _list(self, manifest: Descriptor) -> None:
-        """Adds the image to the index. Another one of its name loses its entry, as does the image without a name."""
+        """Add the image to the index. Another one of its name loses its entry, as does the image without a name."""
         entry = canonical.entry(manifest, self._names)
         entries = [it for it in self._entries() if not self._replaced(it, manifest)]
         with replace_file(self._folder / "index.json") as file:
@@ -261,7 +261,7 @@ class _Blobs:
         return self._sizes[digest]
 
     def store(self, layer: Layer, advance: Advance) -> None:
-        """Writes a layer, which says at its end which one it is. Raises what the layer raises, and DiskError."""
+        """Write a layer, which says at its end which one it is. Raises what the layer raises, and DiskError."""
         written = self._folder / ".layer"
         with replace_file(written, layer.size or 0) as file:
             while content := layer.read(CHUNK):
@@ -274,7 +274,7 @@ class _Blobs:
         self._sizes[layer.diff_id] = layer.position
 
     def write(self, digest: Digest, content: bytes) -> None:
-        """Writes a document, unless it is there. Raises DiskError."""
+        """Write a document, unless it is there. Raises DiskError."""
         if digest not in self:
             with replace_file(self._folder / digest.hex) as file:
                 file.write(content)
@@ -282,12 +282,12 @@ class _Blobs:
             self._sizes[digest] = len(content)
 
     def keep_only(self, wanted: Set[Digest]) -> None:
-        """Removes what was written and is not wanted: a stream has other images' layers too."""
+        """Remove blobs that were written and are not wanted: a stream has other images' layers too."""
         for digest in self._new - wanted:
             (self._folder / digest.hex).unlink(missing_ok=True)
 
     def _found(self, digest: Digest) -> bool:
-        """Whether a blob of that name is there and hashes to it."""
+        """Say if a blob of that name is there and hashes to it."""
         path = self._folder / digest.hex
         if not path.is_file():
             return False

@@ -12,12 +12,12 @@ from .oci import names_of, split
 
 
 def source(rest: str, choice: Choice) -> ArchiveFile:
-    """``PATH[:NAME]``; the path ends at the first colon, as skopeo has it."""
+    """The source ``PATH[:NAME]``; the path ends at the first colon, as skopeo has it."""
     path, name = split(rest, "oci-archive")
     return ArchiveFile(Path(path), name, choice, by_index=True)
 
 
 def destination(rest: str, choice: Choice) -> ArchiveDestination:  # noqa: ARG001 -- there is nothing to choose
-    """``PATH[:NAME]``."""
+    """The destination ``PATH[:NAME]``."""
     path, name = split(rest, "oci-archive")
     return ArchiveDestination(Path(path), names_of(name))

@@ -55,7 +55,7 @@ class PushResult:
 def push(
     client: Client, reference: Reference, image: OpenedImage, advance: Advance, *, compress: bool = True
 ) -> PushResult:
-    """Pushes an image to a name in the client's registry, as ``RegistryDestination.write`` does."""
+    """Push an image to a name in the client's registry, as ``RegistryDestination.write`` does."""
     if reference.tag is None or reference.digest is not None:
         raise UsageError(f"{reference}: an image is pushed to a tag, not to a digest. Write NAME:TAG.")
     return _Push(Repository(client, reference, compress=compress), advance).run(image, reference, reference.tag)
@@ -71,7 +71,7 @@ class Repository:
         self._known_blobs = KnownBlobs(tarballs.cache_folder())
 
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
-        """Those of some layers that the repository has.
+        """The layers, of some, that the repository has.
 
         It is asked for what each became when it was compressed here: of another compressed form, which the registry
         may have, nobody can say whose it is before it was read. Raises RegistryError.
@@ -79,14 +79,14 @@ class Repository:
         return named(layers, lambda diff_ids: [it for it in diff_ids if self._has_layer(it)])
 
     def descriptor(self, diff_id: Digest, size: int | None) -> Descriptor | None:
-        """What a manifest says of a layer that is not read; None if it must be. ``size`` are its uncompressed bytes."""
+        """The descriptor of a layer that is not read; None if it must be. ``size`` are its uncompressed bytes."""
         if not self.compress:
             return None if size is None else Descriptor(OCI_LAYER, diff_id, size)
         known = self._known_blobs.of(diff_id)
         return known.descriptor if known else None
 
     def mount(self, diff_id: Digest) -> bool:
-        """Whether the registry could give it the layer from another repository of its own, and did."""
+        """Mount the layer from another repository of the registry; say if the registry could, and did."""
         known = self._known_blobs.of(diff_id) if self.compress else None
         if known is None:
             return False
@@ -95,7 +95,7 @@ class Repository:
         return any(self.client.mount(self.name, known.descriptor.digest, origin) for origin in origins)
 
     def note(self, diff_id: Digest, descriptor: Descriptor) -> None:
-        """Remembers that it has a layer, as it was compressed."""
+        """Remember that the repository has a layer, as it was compressed."""
         if self.compress:
             self._known_blobs.note(diff_id, descriptor, f"{self.client.host}/{self.name}")
 
@@ -168,7 +168,7 @@ class _Push:
         return digest
 
     def _find_layers(self, diff_ids: Sequence[Digest], sizes: Mapping[Digest, int]) -> None:
-        """Finds the layers that the repository has, or gets from another one of the registry."""
+        """Find the layers that the repository has, or gets from another one of the registry."""
         wanted = list(dict.fromkeys(diff_ids))
         there = self._repository.present(wanted)
         for diff_id in wanted:
@@ -179,7 +179,7 @@ class _Push:
                 self._advance(size or 0)
 
     def _send_layer(self, layer: Layer) -> None:
-        """Reads a layer to its end, checks it, and begins to send it."""
+        """Read a layer to its end, check it, and begin to send it."""
         spool: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(self._folder))  # noqa: SIM115
         digest = hashlib.sha256()
 

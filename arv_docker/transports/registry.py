@@ -38,7 +38,7 @@ _AT_ONCE = 3
 
 
 def source(rest: str, choice: Choice) -> RegistrySource:
-    """``//NAME[:TAG][@DIGEST]``."""
+    """The source ``//NAME[:TAG][@DIGEST]``."""
     return RegistrySource(
         Reference.parse(f"docker:{rest}"),
         choice.platform,
@@ -50,7 +50,7 @@ def source(rest: str, choice: Choice) -> RegistrySource:
 
 
 def destination(rest: str, choice: Choice) -> RegistryDestination:
-    """``//NAME[:TAG]``."""
+    """The destination ``//NAME[:TAG]``."""
     return RegistryDestination(
         Reference.parse(f"docker:{rest}"),
         insecure=choice.insecure,
@@ -68,7 +68,7 @@ class RegistryImage(OpenedImage):
     """
 
     def __init__(self, reader: RepositoryReader, manifest: Manifest, digests: tuple[Digest, ...]) -> None:
-        """Reads the config; raises RegistryError, LayerCountMismatch, and what ``Config.parse`` refuses."""
+        """Read the config; raises RegistryError, LayerCountMismatch, and what ``Config.parse`` refuses."""
         self._reader = reader
         self.host = reader.host
         self.digests = digests
@@ -254,7 +254,7 @@ class RegistrySource(Source):
         return replace(entry, platform=Config.parse(reader.read_document(manifest.config)).platform)
 
     def _entries_of(self, reader: RepositoryReader, index: Index) -> Iterator[Listed]:
-        """What an index lists, and the indexes within it."""
+        """The images that an index lists, and those of the indexes within it."""
 
         def fetch(descriptor: Descriptor) -> Index | Manifest:
             return self._listed_document(reader, descriptor)
@@ -296,7 +296,7 @@ class RegistryDestination(Destination[PushResult]):
     compress: bool = field(default=True, kw_only=True)
 
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
-        """As ``Repository`` has it. Raises RegistryError."""
+        """The layers that the repository has, as ``Repository`` says. Raises RegistryError."""
         with self._client() as client:
             return Repository(client, self.reference, compress=self.compress).present(layers)
 
