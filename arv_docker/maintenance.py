@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looking after the user's cache: what is in it, whether it is well, and what can go.
+"""Care of the user's cache: what is in it, whether it is well, and what can go.
 
 The cache holds two kinds of archives: images by content (``entries``), and tarballs
 that an engine saved for an ingest that has not come to its end (``cache``).
@@ -47,7 +47,7 @@ class Kept:
 
 
 class Cache:
-    """The user's cache."""
+    """The cache of the user: images and saved tarballs."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -55,16 +55,16 @@ class Cache:
         self._entries: Entries = user_entries(progress)
 
     def list(self) -> tuple[Kept, ...]:
-        """Everything in it, what was used last first."""
+        """The archives in the cache, the one that was used last first."""
         return tuple(sorted([*self._images(), *self._tarballs()], key=lambda it: (it.age, it.path.name)))
 
     def verify(self) -> Iterator[tuple[Kept, str]]:
-        """Reads every archive; each with what is wrong with it, or an empty text."""
+        """Read every archive, and yield each with what is wrong with it, or an empty text."""
         for kept in self.list():
             yield kept, self._problem(kept)
 
     def gc(self, older_than: float | None = None) -> int:
-        """Removes what cannot serve again, and what killed processes left; gives the number of bytes.
+        """Remove archives that cannot serve again, and what killed processes left; return the number of bytes.
 
         ``older_than``: also what was not used for so many seconds. What another process works
         on stays.
@@ -86,7 +86,7 @@ class Cache:
         return before - self._size() + sif.clear_leftovers(self._folder)
 
     def clear(self) -> int:
-        """Removes everything that no other process works on; gives the number of bytes."""
+        """Remove every file that no other process works on, and return the number of bytes."""
         return self.gc(older_than=-float("inf"))
 
     # -- images ----------------------------------------------------------------------------
@@ -142,7 +142,7 @@ class Cache:
             yield Kept(TARBALL, path, (), image_id, None, _size(path), _age(path), usable=not missing)
 
     def _read(self, kept: Kept) -> None:
-        """Reads a saved tarball; raises what is wrong with it."""
+        """Read a saved tarball; raises what is wrong with it."""
         assert kept.image_id is not None
         with self._progress.step(f"reading {kept.path.name}", kept.size) as advance:
             tarballs.check(kept.path, advance)
@@ -166,7 +166,7 @@ class Cache:
                 self._entries.discard(kept.path)
 
     def _remove_if_free(self, path: Path, image_id: str) -> None:
-        """Removes a file about the tarball of that image, a tarball with its record, if no process works on it."""
+        """Remove a file about the tarball of that image, a tarball with its record, if no process works on it."""
         with try_lock(self._folder / f"{image_id}.tar.lock") as free:
             if free and path.suffix == ".tar":
                 tarballs.discard(path)
@@ -189,7 +189,7 @@ class Cache:
                 pass
 
     def _prune(self) -> None:
-        """Removes names that lead to no entry, and what has no name. No other process changes anything meanwhile."""
+        """Remove names that lead to no entry, and files without a name. No other process changes anything meanwhile."""
         entries, root = self._entries, self._entries.root
         contents = entries.contents()
         names = self._names()
@@ -199,7 +199,7 @@ class Cache:
         entries.drop_unnamed((*contents, *root.glob(f"*{METADATA_SUFFIX}")))
 
     def _learned(self) -> Iterator[Path]:
-        """The files of what was learned of layers; whoever writes one makes it if it is not there."""
+        """The files of the layer index; whoever writes one makes it if it is not there."""
         for pattern in ("table", "*.json"):
             yield from (self._folder / "layers").glob(pattern)
 

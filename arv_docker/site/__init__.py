@@ -23,7 +23,7 @@ __all__ = ["LocalSite", "default_folder", "serve"]
 
 
 def default_folder() -> Path:
-    """Where the site is unless told otherwise: ARV_DOCKER_SITE, else ``arv-docker/site`` in XDG's data home."""
+    """The site's folder unless told otherwise: ARV_DOCKER_SITE, else ``arv-docker/site`` in XDG's data home."""
     named = os.environ.get("ARV_DOCKER_SITE")
     if named:
         return expand_home(Path(named))
@@ -50,7 +50,7 @@ class LocalSite:
 
     @property
     def discovery_url(self) -> str:
-        """What ``arvados.api`` takes as ``discoveryServiceUrl``."""
+        """The address that ``arvados.api`` takes as ``discoveryServiceUrl``."""
         return f"{self.url}/discovery/v1/apis/{{api}}/{{apiVersion}}/rest"
 
     def __enter__(self) -> LocalSite:

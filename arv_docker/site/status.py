@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a site is: what it holds, and where it is served right now. Reads only; creates nothing."""
+"""The state of a site: what it holds, and where it is served right now. Reads only; creates nothing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class ClientSettings:
-    """What a client's environment needs to reach a running site."""
+    """The settings that a client's environment needs to reach a running site."""
 
     api_host: str
     api_token: str
@@ -104,7 +104,7 @@ def existing(root: Path) -> Iterator[Site]:
 
 
 def client_settings(root: Path) -> ClientSettings:
-    """How to reach the site in ``root``; raises NoCluster where no server is running."""
+    """The settings to reach the site in ``root``; raises NoCluster where no server is running."""
     folder = SiteFolder(root.absolute())
     settings = _existing(folder)
     address = _running_address(folder, settings)
@@ -128,7 +128,7 @@ def _serve_command(folder: SiteFolder) -> str:
 
 
 def _count(connection: sqlite3.Connection, resource: Resource, system: str) -> int:
-    """How many records there are, but for the groups that every site has."""
+    """The number of records, but for the groups that every site has."""
     found = connection.execute(
         f"SELECT count(*) FROM {resource.name} WHERE ? OR owner_uuid != ?",  # noqa: S608
         (resource is not GROUPS, system),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a site's keeper runs by hand: removal of blocks that nobody needs, and a check of all that is stored."""
+"""Upkeep of a site, run by hand: removal of blocks that nobody needs, and a check of all that is stored."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def collect_garbage(site: Site, *, dry_run: bool) -> Totals:
 
 
 def problems(site: Site, *, quick: bool) -> Iterator[str]:
-    """What is wrong with what is stored, a line each: records against blocks, blocks against their names.
+    """The problems in what is stored, a line each: records against blocks, blocks against their names.
 
     All blocks are read; ``quick`` reads SAMPLE of them, chosen at random.
     """

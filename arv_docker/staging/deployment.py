@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loading the images of a folder into an engine: those that it has not, and none before all are verified.
+"""Deployment of a folder's images into an engine: those that it has not, and none before all are verified.
 
 Apptainer holds no images: for it an image is there when there is a SIF file of it.
 """

@@ -22,12 +22,12 @@ FORM = Sealed()
 
 
 class PlainFolder:
-    """Canonical archives, as they are in Keep; where it can be hard links to the cache."""
+    """A folder of canonical archives, as they are in Keep; where it can be hard links to the cache."""
 
     sif = False
 
     def __init__(self, path: Path, names: Naming | None = None, progress: Progress | None = None) -> None:
-        """``names`` are percent-encoded ones unless given. The folder is made when something is put there."""
+        """``names`` are percent-encoded file names unless given. The folder is made when something is put there."""
         self.path = path
         self._names = names or naming("plain")
         self._progress = progress or Silent()

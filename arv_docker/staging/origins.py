@@ -60,7 +60,7 @@ class Origin(Protocol):
 
 
 class FromKeep:
-    """A cluster, by the rule by which it starts containers."""
+    """A cluster as an origin, by the rule by which it starts containers."""
 
     def __init__(self, cluster: Callable[[], Cluster], progress: Progress) -> None:
         """``cluster`` is called when an image is asked for, once."""
@@ -82,7 +82,7 @@ class FromKeep:
 
 
 class FromEngine:
-    """An engine; what is not there is fetched into it first, if ``pull``."""
+    """An engine as an origin; what is not there is fetched into it first, if ``pull``."""
 
     def __init__(self, engine: Callable[[], Engine], progress: Progress, *, pull: bool = False) -> None:
         """``engine`` is called for each image."""
@@ -143,7 +143,7 @@ class FromEngine:
 
 
 class FromRegistry:
-    """The image's registry, with no engine."""
+    """The image's registry as an origin, with no engine."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class FromRegistry:
         self._access = access
 
     def find(self, wanted: WantedImage, *, force: bool) -> FoundImage:  # noqa: ARG002 -- a registry is asked in any case
-        """The image by the digest that is known of it; else by its name."""
+        """Find the image by the digest that is known of it; else by its name."""
         if isinstance(wanted.name, ImageId):
             raise NoSuchImage(f"{wanted} is an image ID; registries know images by name.")
         if wanted.known is not None:

@@ -80,7 +80,7 @@ def fill_sif_cache(
 
 
 def build_sif(image: SeekableImage, folder: Path, name: str, apptainer: Apptainer, progress: Progress) -> Path:
-    """The SIF file of the image, in a ``folder`` of ``building``; ``name`` is what it is called meanwhile.
+    """Build the SIF file of the image, in a ``folder`` of ``building``; ``name`` is what it is called meanwhile.
 
     Raises what the layers raise, before Apptainer is started; EngineError and DiskError.
     """

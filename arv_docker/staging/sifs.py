@@ -27,7 +27,7 @@ from .staged import Copy, WantedImage
 
 
 class SifFolder(PlainFolder):
-    """SIF files, each with its metadata beside it; archives may be there too."""
+    """A folder of SIF files, each with its metadata beside it; archives may be there too."""
 
     sif = True
 
@@ -38,12 +38,12 @@ class SifFolder(PlainFolder):
         progress: Progress | None = None,
         apptainer: Apptainer | None = None,
     ) -> None:
-        """``names`` are percent-encoded ones unless given. Raises NoEngine where there is no Apptainer."""
+        """``names`` are percent-encoded file names unless given. Raises NoEngine where there is no Apptainer."""
         super().__init__(path, names or naming("plain", SIF_SCHEMES), progress)
         self._apptainer = apptainer or Apptainer()
 
     def tidy(self) -> None:
-        """Remove also what killed builds left."""
+        """Remove leftovers as ``PlainFolder`` does, and what killed builds left."""
         super().tidy()
         sif.clear_leftovers(self.path)
 

@@ -55,7 +55,7 @@ class Container:
 
     @property
     def is_sif(self) -> bool:
-        """True of a SIF file, False of an archive."""
+        """True if the image is a SIF file, False if it is an archive."""
         return is_sif(self.paths[0])
 
     @property
@@ -65,8 +65,8 @@ class Container:
 
     @contextmanager
     def open(self) -> Iterator[ArchivedImage]:
-        """The image; raises DigestMismatch for an archive with another one in it, NotAnImage for a SIF file, and what
-        ``ArchiveFile`` raises."""
+        """Open the image; raises DigestMismatch for an archive with another one in it, NotAnImage for a SIF file, and
+        what ``ArchiveFile`` raises."""
         if self.is_sif:
             raise NotAnImage(f"{self.paths[0]} is a SIF file; images are read out of archives. Stage it as one too.")
         with ArchiveFile(self.paths[0]).open() as image:

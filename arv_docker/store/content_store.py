@@ -70,7 +70,7 @@ class Entries:
         form: Form | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """``names`` are the file names of an image's name; ``form`` is that of the metadata, ours unless given."""
+        """``names`` gives the file names of an image's name; ``form`` is that of the metadata, ours unless given."""
         self.root = root
         self._group = root / group
         self._names = names
@@ -124,7 +124,7 @@ class Entries:
         return tuple((link, link.readlink().name) for link in sorted(found))
 
     def check(self, entry: Entry) -> None:
-        """Reads the archive; raises DigestMismatch if it is not as it was written, or gone."""
+        """Read the archive; raises DigestMismatch if it is not as it was written, or gone."""
         size = entry.path.stat().st_size if entry.path.exists() else 0
         with self._progress.step(f"verifying {entry.metadata.image_id.short}", size) as advance:
             if hash_of(entry.path, advance) != entry.metadata.archive:
@@ -134,7 +134,8 @@ class Entries:
 
     @contextmanager
     def fetching(self, image_id: Digest) -> Iterator[None]:
-        """No other process fetches that image into the cache; who waits looks again afterwards."""
+        """Hold the lock of an image's fetching: no other process fetches that image into the cache. Who waits looks
+        again afterwards."""
         self._make()
         with hold_lock(self.lock_of(image_id), self._waiting(image_id)):
             for leftover in (self._new(image_id), partial_of(self._new(image_id))):
@@ -144,7 +145,7 @@ class Entries:
     def update(
         self, name: str, chunks: Iterable[bytes], size: int, image_id: Digest, describe: Callable[[Digest], Metadata]
     ) -> Entry:
-        """Makes ``chunks``, about ``size`` bytes in all, the content of the name; what it had before goes if nothing
+        """Make ``chunks``, about ``size`` bytes in all, the content of the name; what it had before goes if nothing
         else names it.
 
         The caller is ``fetching`` the image. ``describe`` gives the metadata of an archive of that SHA-256.
@@ -167,7 +168,7 @@ class Entries:
         return Entry(path, metadata)
 
     def adopt(self, name: str, entry: Entry) -> Entry:
-        """Makes an archive of another cache, or one that has another name here, known by this name too, with these
+        """Make an archive of another cache, or one that has another name here, known by this name too, with these
         metadata."""
         path = self.root / entry.path.name
         self._make()
@@ -180,13 +181,13 @@ class Entries:
         return Entry(path, entry.metadata)
 
     def invalidate(self, name: str) -> bool:
-        """Takes the name away, and the content with it if no other name leads there; whether there was one."""
+        """Take the name away, and the content with it if no other name leads there; say if there was one."""
         with self.changing():
             mine = {link for it in self._names(name) for link in self._pair(it)}
             return bool(self.unlink(link for link, _ in self.links() if link in mine))
 
     def discard(self, path: Path) -> None:
-        """Takes away an archive of the cache, and every name that leads to it."""
+        """Take away an archive of the cache, and every name that leads to it."""
         names = (path.name, metadata_path(path).name)
         with self.changing():
             self.unlink(link for link, target in self.links() if target in names)
@@ -201,8 +202,8 @@ class Entries:
         force: bool = False,
         around: Callable[[Path], AbstractContextManager[object]] = nullcontext,
     ) -> tuple[Path, ...] | None:
-        """Puts the archive into ``directory`` under each of ``names`` (the cache's own unless given); None if there is
-        no such entry.
+        """Put the archive into ``directory`` under each of ``names`` (the cache's own unless given), and return its
+        paths; None if there is no such entry.
 
         A hard link where the file system has them, else a copy. A file that is there stays
         unless ``force``. ``around`` is what is done with each path, before and after, while no
@@ -227,7 +228,7 @@ class Entries:
         return paths
 
     def tidy(self) -> None:
-        """Removes what killed processes left half written, and their locks."""
+        """Remove files that killed processes left half written, and their locks."""
         if not self.root.is_dir():
             return
         for path in inside(self.root):
@@ -244,18 +245,18 @@ class Entries:
                 pass
 
     def lock_of(self, image_id: Digest) -> Path:
-        """What whoever is ``fetching`` that image has locked."""
+        """The lock file that whoever is ``fetching`` that image has locked."""
         return self.root / f".{image_id.hex}.lock"
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """No other process changes names and contents; held for moments only."""
+        """Hold the lock of the cache: no other process changes names and contents. Held for moments only."""
         self._make()
         with hold_lock(self.root / ".lock"):
             yield
 
     def unlink(self, links: Iterable[Path]) -> tuple[Path, ...]:
-        """Removes links, and what then has no name; gives the links. For who is ``changing``."""
+        """Remove links, and what then has no name; return the links. For who is ``changing``."""
         gone = tuple(links)
         targets = [self.root / link.readlink().name for link in gone]
         for link in gone:
@@ -264,7 +265,7 @@ class Entries:
         return gone
 
     def drop_unnamed(self, paths: Iterable[Path]) -> None:
-        """Removes those of ``paths`` that no link leads to. For who is ``changing``."""
+        """Remove the files of ``paths`` that no link leads to. For who is ``changing``."""
         named = {target for _, target in self.links()}
         for path in paths:
             if path.name not in named:
@@ -274,7 +275,7 @@ class Entries:
 
     @contextmanager
     def _naming(self, path: Path) -> Iterator[None]:
-        """Content that does not come to its name, as on a disk that is full now, goes again."""
+        """Remove content that does not come to its name, as on a disk that is full now."""
         try:
             yield
         except BaseException:
@@ -294,7 +295,7 @@ class Entries:
             self._group.mkdir(parents=True, exist_ok=True)
 
     def _new(self, image_id: Digest) -> Path:
-        """Where an archive is between being whole and having its name."""
+        """The path of an archive between being whole and having its name."""
         return self.root / f"{image_id.hex}{_NEW}"
 
     def _pair(self, name: str) -> tuple[Path, Path]:
@@ -311,7 +312,7 @@ class Entries:
         return path if ours and path.is_file() and not path.is_symlink() else None
 
     def _link(self, name: str, path: Path) -> None:
-        """Makes the links of the name lead to ``path`` and its metadata."""
+        """Make the links of the name lead to ``path`` and its metadata."""
         before = dict(self.links())
         for it in self._names(name):
             for link, target in zip(self._pair(it), (path, metadata_path(path)), strict=True):
@@ -362,7 +363,7 @@ def _image_of_leftover(path: Path) -> Digest | None:
 
 
 def inside(folder: Path) -> list[Path]:
-    """What is in a folder; nothing where there is none."""
+    """The paths in a folder; empty where there is none."""
     try:
         return list(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):

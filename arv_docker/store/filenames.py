@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the files of staged images are called: as the programs that look for them expect. No I/O."""
+"""File names of staged images: as the programs that look for them expect. No I/O."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _LONGEST_NAME = 255 - len(f".{METADATA_SUFFIX}.partial")
 
 
 def plain(text: str, suffix: str = ".tar") -> str:
-    """A name that no other image has, and that says which one it is: percent-encoded; the end of a long one is a hash.
+    """The file name that only this image has, and that says which one it is: percent-encoded; the end of a long one is
+    a hash.
 
     >>> plain("quay.io/a/b:1")
     'quay.io%2Fa%2Fb%3A1.tar'
@@ -33,7 +34,7 @@ def plain(text: str, suffix: str = ".tar") -> str:
 
 
 def cwl(text: str) -> str:
-    """As cwltool and WfExS' CWL engine look for it.
+    """The file name by which cwltool and WfExS' CWL engine look for an image.
 
     >>> cwl("docker://quay.io/a/b:1")
     'docker:__quay.io_a_b:1.img'
@@ -42,7 +43,7 @@ def cwl(text: str) -> str:
 
 
 def cwl_sif(text: str) -> str:
-    """As cwltool looks for a SIF file.
+    """The file name by which cwltool looks for a SIF file.
 
     >>> cwl_sif("docker://quay.io/a/b:1"), cwl_sif("busybox")
     ('quay.io_a_b:1.sif', 'busybox_latest.sif')
@@ -52,7 +53,7 @@ def cwl_sif(text: str) -> str:
 
 
 def nextflow(text: str) -> str:
-    """As Nextflow looks for it.
+    """The file name by which Nextflow looks for an image.
 
     >>> nextflow("docker://quay.io/a/b:1"), nextflow("x.sif:1")
     ('quay.io-a-b-1.img', 'x-1.sif')
@@ -67,7 +68,8 @@ def nextflow(text: str) -> str:
 
 
 def folder(text: str, image_id: Digest, form: str = PLAIN) -> str:
-    """As ``arv-docker folder`` names archives, the tag being the version; raises UsageError for one it cannot hold."""
+    """The file name that ``arv-docker folder`` gives an archive, the tag being the version; raises UsageError for a
+    name that it cannot hold."""
     name = _reference(text, "folder")
     image = name.familiar.partition("@")[0].removesuffix(f":{name.tag}")
     return ArchiveName(image, name.tag or "", image_id.short, form).file_name

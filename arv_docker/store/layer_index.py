@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was learned of layers, in a folder of the user's cache: what they became when they were compressed here, and
-which repositories have that; and the names and the size of each that was read from a registry or went into an engine.
+"""The layer index, in a folder of the user's cache: what layers became when they were compressed here, and which
+repositories have that; and the names and the size of each that was read from a registry or went into an engine.
 
 So a layer is not compressed again to find out that a registry has it, nor fetched because an archive says its size.
 All of it only saves work: whatever is sent is read, and hashed.
@@ -39,13 +39,13 @@ class Known:
 
 
 class KnownBlobs:
-    """The folder of what is known."""
+    """The layers that were compressed here, each with its repositories, in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "layers"
 
     def of(self, diff_id: Digest) -> Known | None:
-        """What is known of a layer; None if that is nothing."""
+        """The compressed form and repositories known of a layer; None if that is nothing."""
         try:
             found = json_object(self._file(diff_id).read_bytes(), what="what is known of a layer")
             descriptor = Descriptor(found["mediaType"], Digest.parse(found["digest"]), int(found["size"]))
@@ -54,7 +54,7 @@ class KnownBlobs:
             return None
 
     def note(self, diff_id: Digest, descriptor: Descriptor, place: str) -> None:
-        """Remembers that a repository has a layer in that form; on a disk that takes nothing it is forgotten."""
+        """Remember that a repository has a layer in that form; on a disk that takes nothing it is forgotten."""
         before = self.of(diff_id)
         places = before.places if before is not None and before.descriptor == descriptor else ()
         if places[:1] == (place,):
@@ -95,7 +95,7 @@ class LayerTable:
         return self._sizes.get(diff_id)
 
     def note(self, diff_id: Digest, size: int, compressed: Digest | None = None) -> None:
-        """Remembers a layer that was read and checked; on a disk that takes nothing it is forgotten."""
+        """Remember a layer that was read and checked; on a disk that takes nothing it is forgotten."""
         if not self._learn(size, diff_id, compressed) or self._path is None:
             return
         with suppress(OSError):
@@ -106,7 +106,7 @@ class LayerTable:
                 file.write(f"\n{size} {diff_id} {compressed or '-'}\n".encode())  # what was cut before it ends there
 
     def _learn(self, size: int, diff_id: Digest, compressed: Digest | None) -> bool:
-        """Whether that is new."""
+        """Add a layer to the table, and say if that is new."""
         new = self._sizes.get(diff_id) != size or (compressed and self._diff_ids.get(compressed) != diff_id)
         self._sizes[diff_id] = size
         if compressed:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is written beside an image's archive: a record as engines inspect images, and signatures of it. No I/O.
+"""Metadata beside an image's archive: a record as engines inspect images, and signatures of it. No I/O.
 
 The form is that of WfExS' container cache (docs/spec/wfexs.md#metadata), whose own handler
 reads it: signatures are ``sha256=`` and the hash in base64. Our own files carry a seal
@@ -34,7 +34,7 @@ _LONG_CONFIG = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What is known of an archive: the image in it, the SHA-256 of the file, and the record of the image.
+    """Metadata of an archive: the image in it, the SHA-256 of the file, and the record of the image.
 
     ``digests`` are further ones by which engines and registries call the image; ``name`` is what it was staged as, in
     full, and empty in the cache, where links are the names.
@@ -53,12 +53,12 @@ class Metadata:
 
     @property
     def platform(self) -> Platform:
-        """What the image is for, as the record says."""
+        """The platform that the image is for, as the record says."""
         os, architecture, variant = (self.record.get(key) for key in ("Os", "Architecture", "Variant"))
         return Platform(str(os or "unknown"), str(architecture or "unknown"), str(variant or ""))
 
     def knowing(self, digests: Sequence[Digest], repo_digests: Sequence[str]) -> Metadata:
-        """The same with these digests and names by digest beside those that are known."""
+        """The metadata with these digests and names by digest beside those that are known."""
         every = dict.fromkeys((*self.digests, *digests))
         every.pop(self.image_id, None)
         record = {**self.record, "RepoDigests": sorted({*self.repo_digests, *repo_digests})}
@@ -66,31 +66,31 @@ class Metadata:
 
 
 class Form(Protocol):
-    """How metadata is written."""
+    """A form in which metadata is written."""
 
     def dump(self, metadata: Metadata) -> bytes:
-        """The text."""
+        """The metadata as text."""
 
     def load(self, raw: bytes) -> Metadata:
-        """What ``dump`` wrote; raises ContentError for bytes that it did not write, or that do not agree."""
+        """Metadata that ``dump`` wrote; raises ContentError for bytes that it did not write, or that do not agree."""
 
 
 class Wfexs:
-    """As WfExS' handler for an engine (``docker`` or ``podman``) writes and reads it."""
+    """The form in which WfExS' handler for an engine (``docker`` or ``podman``) writes and reads metadata."""
 
     def __init__(self, engine: str) -> None:
         self._engine = engine
 
     def dump(self, metadata: Metadata) -> bytes:
-        """The four keys that the handler knows."""
+        """The metadata as text, with the four keys that the handler knows."""
         return json.dumps(self.document(metadata)).encode()
 
     def load(self, raw: bytes) -> Metadata:
-        """Raises BadConfig and BadArchive."""
+        """The metadata in a text; raises BadConfig and BadArchive."""
         return self.parse(json_object(raw, what=_WHAT))
 
     def document(self, metadata: Metadata) -> dict[str, Any]:
-        """The four keys."""
+        """The four keys of the metadata, as a JSON object."""
         record = dict(metadata.record)
         record["Id"] = metadata.image_id.hex if self._engine == "podman" else str(metadata.image_id)
         return {
@@ -120,21 +120,21 @@ class Wfexs:
 
 
 class Sealed(Wfexs):
-    """Our own: the same with the name, further digests, and a seal."""
+    """Our own form: that of ``Wfexs`` with the name, further digests, and a seal."""
 
     def __init__(self) -> None:
         super().__init__("docker")
 
     def dump(self, metadata: Metadata) -> bytes:
-        """The keys of ``Wfexs``, ours, and the seal."""
+        """The metadata as text, with the keys of ``Wfexs``, ours, and the seal."""
         return sealed(self.document(metadata))
 
     def load(self, raw: bytes) -> Metadata:
-        """Raises also DigestMismatch where the seal is broken."""
+        """The metadata in a text; raises also DigestMismatch where the seal is broken."""
         return self.parse(unsealed(raw))
 
     def document(self, metadata: Metadata) -> dict[str, Any]:
-        """All keys but the seal."""
+        """The keys of the metadata, all but the seal, as a JSON object."""
         ours = {"name": metadata.name, "digests": list(map(str, metadata.digests))}
         return {**super().document(metadata), **ours}
 

@@ -46,7 +46,7 @@ def cache_folder() -> Path:
 
 
 def stat_cache_name(image_file: Path) -> Path:
-    """Where the ``os.fstat`` record of a saved tarball is kept: beside it, with ``.stat`` behind its name."""
+    """The path of the ``os.fstat`` record of a saved tarball: beside it, with ``.stat`` behind its name."""
     return image_file.with_name(image_file.name + ".stat")
 
 
@@ -72,7 +72,7 @@ def prep_image_file(image_file: Path) -> tuple[IO[bytes] | None, bool]:
 def saving(
     engine: Engine, image_id: Digest, image_file: Path, expected: int, *, passing: bool = False
 ) -> Iterator[Stream]:
-    """A save while it runs, which is also written to ``image_file``, with its ``.stat`` when it is complete.
+    """Stream of a save while it runs, which is also written to ``image_file``, with its ``.stat`` when it is complete.
 
     The block gets a stream, and reads it to the end. Under another name first,
     renamed when complete. ``expected`` is the image's size in bytes as the engine counts it,
@@ -124,7 +124,7 @@ class _Tee:
 def write_record(
     image_file: Path, stat: os.stat_result, engine: str, *, passing: bool = False, digest: Digest | None = None
 ) -> None:
-    """Notes that ``engine`` completely saved the tarball, and what ``os.fstat`` says of it.
+    """Note that ``engine`` completely saved the tarball, and what ``os.fstat`` says of it.
 
     ``passing``: it serves what is done now, and is not kept when that was interrupted; ``digest`` is its SHA-256.
     """
@@ -144,7 +144,7 @@ def write_record(
 
 
 def keep(image_file: Path, engine: str) -> None:
-    """Notes what the bytes of a tarball that stays hash to; does nothing where none is there that serves again."""
+    """Note the hash of a tarball that stays; does nothing where none is there that serves again."""
     file, missing = prep_image_file(image_file)
     if file is None or missing:
         return
@@ -154,7 +154,7 @@ def keep(image_file: Path, engine: str) -> None:
 
 
 def check(image_file: Path, advance: Advance) -> None:
-    """Reads a tarball that was kept, and its record; raises DigestMismatch if one is not as it was then."""
+    """Read a tarball that was kept, and its record; raises DigestMismatch if one is not as it was then."""
     record, ours = _record(image_file), _ours(image_file)
     if ours and stat_cache_name(image_file).read_text() != _sealed([*record[:10], ours]):
         raise DigestMismatch(f"{stat_cache_name(image_file)} is not as it was written: save the image again.")
@@ -164,7 +164,7 @@ def check(image_file: Path, advance: Advance) -> None:
 
 
 def is_passing(image_file: Path) -> bool:
-    """Whether the tarball is of work that was interrupted, and of no use but to do that again."""
+    """Say if the tarball is of work that was interrupted, and of no use but to do that again."""
     return _ours(image_file).get("passing") is True
 
 
@@ -191,7 +191,7 @@ def settle(image_file: Path, engine: str, *, keeping: bool) -> None:
 
 
 def discard(image_file: Path) -> None:
-    """Removes a tarball and its record."""
+    """Remove a tarball and its record."""
     stat_cache_name(image_file).unlink(missing_ok=True)
     image_file.unlink(missing_ok=True)
 

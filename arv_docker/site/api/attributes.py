@@ -60,7 +60,7 @@ def _text(column: Column, value: Json) -> str:
 
 
 def _moment(value: Json) -> str | None:
-    """A time; what cannot be read counts as none, as on a real server
+    """The time that a value names; what cannot be read counts as none, as on a real server
     (docs/spec/arvados-collections.md#trash)."""
     if not isinstance(value, str):
         return None

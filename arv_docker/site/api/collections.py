@@ -59,7 +59,7 @@ _LOCATOR = re.compile(r" ([0-9a-f]{32}(?:\+\d+)?(?:\+[A-Z][A-Za-z0-9@_-]*)*)(?=[
 
 
 def by_hash(context: Context, pdh: str, *, include_trash: bool) -> Record:
-    """What the API says of a portable data hash: a collection with nothing but its content
+    """The record for a portable data hash: a collection with nothing but its content
     (docs/spec/arvados-collections.md#by-pdh)."""
     bare = "+".join(pdh.split("+")[:2])
     allowed = all_of(
@@ -94,14 +94,14 @@ def by_hash(context: Context, pdh: str, *, include_trash: bool) -> Record:
 
 
 def check_name(new: Record) -> None:
-    """The rule for names of collections and projects: they become folders, so no ``/``, ``.`` or ``..``."""
+    """Check the name of a collection or project: it becomes a folder, so no ``/``, ``.`` or ``..``."""
     name = new["name"]
     if isinstance(name, str) and (name in (".", "..") or "/" in name):
         raise invalid(f"name {name!r} is not allowed: it must not be '.' or '..' nor contain '/'")
 
 
 def _fill(new: Record) -> None:
-    """Values that a null stands for."""
+    """Fill in the values that a null stands for."""
     if new["name"] == "":
         new["name"] = None
     for name, value in (
@@ -117,7 +117,7 @@ def _fill(new: Record) -> None:
 
 
 def _check_versions(old: Record | None, new: Record) -> None:
-    """Versions are the server's: ignored in a create, refused in an update."""
+    """Refuse versions in an update, and ignore them in a create: they are the server's."""
     if old is None:
         new["version"], new["current_version_uuid"] = 1, new["uuid"]
     elif (new["version"], new["current_version_uuid"]) != (old["version"], old["current_version_uuid"]):

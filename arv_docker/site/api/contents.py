@@ -38,7 +38,7 @@ _BELOW = """
 
 
 def contents(context: Context, parameters: Parameters) -> Record:
-    """What a project or home holds; without ``uuid`` all that is readable. Projects come first, as one list."""
+    """The objects in a project or home; without ``uuid`` all that is readable. Projects come first, as one list."""
     trash = parameters.flag("include_trash")
     scope = _scope(context, parameters, include_trash=trash)
     limit, offset = parameters.limit(), parameters.offset()
@@ -69,8 +69,8 @@ def contents(context: Context, parameters: Parameters) -> Record:
 
 
 def _wanted(parameters: Parameters) -> Iterator[Resource]:
-    """The kinds that are listed. Requests and workflows lack attributes that projects and collections have: a filter
-    on one of those leaves them out."""
+    """The kinds of object that are listed. Requests and workflows lack attributes that projects and collections have:
+    a filter on one of those leaves them out."""
     filters = [item for item in parameters.array("filters") or [] if isinstance(item, list) and len(item) == 3]
     for resource in _KINDS:
         if any(attribute == "uuid" and not _is_a(resource, op, kinds) for attribute, op, kinds in filters):
@@ -81,7 +81,7 @@ def _wanted(parameters: Parameters) -> Iterator[Resource]:
 
 
 def _is_a(resource: Resource, op: Json, kinds: Json) -> bool:
-    """Whether a filter on the UUID lets records of this resource through, as far as their kind goes."""
+    """Say if a filter on the UUID lets records of this resource through, as far as their kind goes."""
     wanted = kinds if isinstance(kinds, list) else [kinds]
     return op != "is_a" or resource.kind.lower() in [str(kind).lower() for kind in wanted]
 

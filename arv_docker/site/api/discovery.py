@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the site says about itself: the discovery document, the exported configuration, its Keep service.
+"""Self-description of the site: the discovery document, the exported configuration, its Keep service.
 
 All three name addresses, taken from the request (``Origin``), so that they hold for whoever
 asked, behind a proxy too. Resources, methods and parameters follow a naming rule
@@ -46,7 +46,7 @@ class Origin:
 
     @property
     def url(self) -> str:
-        """``scheme://host:port/``."""
+        """The address as text: ``scheme://host:port/``."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}/"
 

@@ -91,7 +91,7 @@ class Api:
             )
 
     def knows(self, token: str) -> bool:
-        """Whether ``token`` is somebody's and valid now."""
+        """Say if ``token`` is somebody's and valid now."""
         with self.database.reading(QUERY_SECONDS) as connection:
             return owner_of(connection, token, clock.text_of(clock.now())) is not None
 
@@ -115,7 +115,7 @@ class Api:
             return _FUNCTIONS[call.function](Work(context, call, parameters, request.origin))
 
     def _sweep(self, now: str) -> None:
-        """Let the trash be what it is at this moment, without a process of its own."""
+        """Bring the trash up to this moment, without a process of its own."""
         with self.database.reading() as connection:
             due = trash.sweep_due(connection, now)
         if due:
@@ -124,7 +124,8 @@ class Api:
 
 
 def _status(error: sqlite3.DatabaseError) -> int:
-    """507 for a full disk, 503 where a lock was held for too long or the disk fails: those may pass. Else 500."""
+    """The status of a database error: 507 for a full disk, 503 where a lock was held for too long or the disk
+    fails: those may pass. Else 500."""
     if "disk is full" in str(error):
         return 507
     return 503 if isinstance(error, sqlite3.OperationalError) else 500
@@ -269,8 +270,8 @@ def _trashed(work: Work, lifetime: int) -> Record:
 
 
 def _untrash(work: Work) -> Record:
-    """Its answer is unsigned, as on a real server (docs/spec/arvados-collections.md#unsigned-answers):
-    who wants to read asks again."""
+    """Take the record out of the trash. Its answer is unsigned, as on a real server
+    (docs/spec/arvados-collections.md#unsigned-answers): who wants to read asks again."""
     unique = work.parameters.flag("ensure_unique_name")
     record = trash.untrash(work.context, work.resource, _own(work, include_trash=True), unique_name=unique)
     return work.shown(record, sign=False, whole=True)
@@ -299,8 +300,8 @@ def _keep_service(work: Work) -> Record:
 
 
 def _keep_services(api: Api, origin: Origin) -> Record:
-    """Asked for before anybody logs in; the shape is the one that a real server passes through
-    (docs/spec/arvados-api.md#shapes)."""
+    """The list of Keep services, asked for before anybody logs in; the shape is the one that a real server passes
+    through (docs/spec/arvados-api.md#shapes)."""
     record = discovery.keep_service(api.settings, origin)
     item: Json = {"kind": KEEP_SERVICES.kind, "etag": etag(record), **record}
     page = Page((record,), limit=0, offset=0, available=1)

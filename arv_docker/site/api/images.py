@@ -119,7 +119,7 @@ def _content(context: Context, pdh: str) -> str | None:
 
 
 def _is_image(text: str) -> bool:
-    """Whether the manifest text has exactly one file, by the name of an image."""
+    """Say if the manifest text has exactly one file, by the name of an image."""
     try:
         streams = manifest_text.parse(text)
     except BadManifestText:

@@ -13,8 +13,8 @@ from .trash import schedule_trash
 
 
 def check_link(context: Context, old: Record | None, new: Record) -> Record | None:
-    """Any owner, head and name will do, repeats included: links have no uniqueness
-    (docs/spec/arvados-api.md#image-links).
+    """Check a link that is about to be written. Any owner, head and name will do, repeats included: links have no
+    uniqueness (docs/spec/arvados-api.md#image-links).
 
     Permission links are the one kind that acts. Returns the link that gives the same permission already.
     """
@@ -31,7 +31,7 @@ def check_link(context: Context, old: Record | None, new: Record) -> Record | No
 
 
 def _check_tail(context: Context, uuid: str) -> None:
-    """Permissions are given to users, and to groups of users."""
+    """Check the tail of a permission link: permissions are given to users, and to groups of users."""
     if uuid[6:11] != USERS.infix and not (
         uuid[6:11] == GROUPS.infix and fetched(context, GROUPS, uuid)["group_class"] == "role"
     ):
@@ -39,7 +39,7 @@ def _check_tail(context: Context, uuid: str) -> None:
 
 
 def _check_head(context: Context, uuid: str) -> None:
-    """Only who manages a record gives permission on it."""
+    """Check the head of a permission link: only who manages a record gives permission on it."""
     resource = {found.infix: found for found in (COLLECTIONS, GROUPS, USERS)}.get(uuid[6:11])
     if resource is None:
         raise invalid("head_uuid of a permission link must name a collection, a project or a user")
@@ -60,7 +60,8 @@ def _same_permission(context: Context, new: Record) -> Record | None:
 
 
 def check_group(context: Context, old: Record | None, new: Record) -> None:
-    """Projects are the groups that users make, and stay projects; the role groups are the site's own."""
+    """Check a group that is about to be written: users make projects, which stay projects; the role groups are the
+    site's own."""
     if not new["group_class"]:
         raise invalid("group_class must be given: project")
     if old is not None and new["group_class"] != old["group_class"]:
@@ -88,7 +89,7 @@ def _check_site_group(old: Record, new: Record) -> None:
 
 
 def _check_no_cycle(context: Context, new: Record) -> None:
-    """A project may not come to lie inside itself."""
+    """Refuse an owner by which a project would come to lie inside itself."""
     above = new["owner_uuid"]
     while above is not None:
         if above == new["uuid"]:

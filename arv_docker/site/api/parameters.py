@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a request asks: query, form and JSON body merged into typed parameters.
+"""Parameters of a request: query, form and JSON body, merged and typed.
 
 The rules are those of docs/spec/arvados-api.md#requests and docs/spec/arvados-api.md#request-size.
 Where a real server answers 500 to a parameter of the wrong type, this one answers 422, because clients retry a 500.
@@ -68,7 +68,7 @@ class Parameters:
         return min(asked, MAX_LIMIT) if asked >= 0 else DEFAULT_LIMIT
 
     def offset(self) -> int:
-        """How many rows to skip."""
+        """The number of rows to skip."""
         asked = self.integer("offset", 0)
         if asked < 0:
             raise invalid("offset must not be negative")
@@ -147,7 +147,7 @@ def json_of(text: str) -> Json:
 
 
 def _count_values(text: str) -> int:
-    """About how many values a JSON text holds, at most: each of them takes a hundred bytes of memory, or more."""
+    """The number of values in a JSON text, about and at most: each of them takes a hundred bytes of memory, or more."""
     count = sum(map(text.count, ",[{:"))
     if count <= MAX_VALUES:
         return count

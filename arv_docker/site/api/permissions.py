@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who asks, and what that one may read, write and manage (docs/spec/arvados-api.md#permissions).
+"""Permissions: who asks, and what that one may read, write and manage (docs/spec/arvados-api.md#permissions).
 
 Permission flows along ownership and permission links: a path gives the least of its levels, the best path
 counts. It goes on through groups, and through a user only at the level MANAGE. All of it is walked once a
@@ -79,7 +79,7 @@ class Caller:
 
 
 def is_site_group(uuid: str) -> bool:
-    """Whether the UUID is that of a group that every site has."""
+    """Say if the UUID is that of a group that every site has."""
     return uuid[6:11] == GROUPS.infix and uuid[12:] in SITE_GROUPS
 
 

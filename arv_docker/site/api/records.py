@@ -40,7 +40,8 @@ UNIQUE_NAME_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """All that a rule may look at: the transaction, who asks, the site, and one time for the whole request."""
+    """The context of a rule, all that it may look at: the transaction, who asks, the site, and one time for the whole
+    request."""
 
     connection: sqlite3.Connection
     caller: Caller
@@ -80,7 +81,7 @@ def fetched(context: Context, resource: Resource, uuid: str, *, include_trash: b
 
 
 def create(context: Context, resource: Resource, attributes: Record, rule: Rule, *, unique_name: bool) -> Record:
-    """Write a new record; returns it as stored."""
+    """Write a new record, and return it as stored."""
     _require_active(context)
     given = typed(resource, attributes)
     if given.pop("uuid", None):
@@ -94,7 +95,7 @@ def create(context: Context, resource: Resource, attributes: Record, rule: Rule,
 
 
 def update(context: Context, resource: Resource, old: Record, attributes: Record, rule: Rule) -> Record:
-    """Change the record ``old``; returns it as stored. Without a difference nothing is written."""
+    """Change the record ``old``, and return it as stored. Without a difference nothing is written."""
     require_write(context, resource, old)
     given = typed(resource, attributes)
     if given.get("uuid", old["uuid"]) != old["uuid"]:
@@ -206,7 +207,7 @@ def _check_common(context: Context, old: Record | None, new: Record) -> None:
 
 
 def _check_owner(context: Context, uuid: str) -> None:
-    """Only a home or a project that the caller may write to owns records
+    """Check the owner of a record: only a home or a project that the caller may write to owns records
     (docs/spec/arvados-api.md#owner-errors)."""
     resource = {USERS.infix: USERS, GROUPS.infix: GROUPS}.get(uuid[6:11]) if is_uuid(uuid) else None
     if resource is None:
@@ -242,7 +243,7 @@ def _reference(context: Context, name: str, value: str) -> str:
 
 
 def is_uuid(text: str) -> bool:
-    """Whether ``text`` has the form of a UUID: five, five and fifteen base-36 digits."""
+    """Say if ``text`` has the form of a UUID: five, five and fifteen base-36 digits."""
     parts = text.split("-")
     return [len(part) for part in parts] == [5, 5, 15] and all(
         part.isascii() and part.isalnum() and part == part.lower() for part in parts

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which paths and methods the API has, and what each one means. Pure."""
+"""Paths and methods of the API, and what each one means. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .records import is_uuid
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a method and path mean: a function's name, and the record or resource it is about."""
+    """The call that a method and path mean: a function's name, and the record or resource it is about."""
 
     function: str
     resource: Resource | None = None
@@ -31,7 +31,7 @@ class Call:
 
     @property
     def writes(self) -> bool:
-        """Whether the function changes anything."""
+        """Say if the function changes anything."""
         return self.function in ("create", "update", "delete", "trash", "untrash")
 
 

@@ -79,7 +79,7 @@ def _request_details(record: Record) -> Record:
 
 
 def _rights(context: Context, resource: Resource, record: Record) -> Record:
-    """What the caller may do with a group or user, and who else may."""
+    """The rights on a group or user: what the caller may do, and who else may."""
     caller, owner = context.caller, record.get("owner_uuid")
     level = caller.level({"uuid": record.get("uuid"), "owner_uuid": owner})
     writers: list[Json] = [owner, caller.user_uuid] if level >= WRITE else [owner]
@@ -89,6 +89,6 @@ def _rights(context: Context, resource: Resource, record: Record) -> Record:
 
 
 def etag(record: Record) -> str:
-    """Changes whenever the record does: every change is stamped."""
+    """The ETag of a record, which changes whenever the record does: every change is stamped."""
     seed = f"{record.get('uuid')} {record.get('modified_at')} {record.get('is_trashed')}"
     return hashlib.md5(seed.encode(), usedforsecurity=False).hexdigest()[:25]

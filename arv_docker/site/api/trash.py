@@ -44,7 +44,8 @@ def _refuse_site_group(record: Record) -> None:
 
 
 def _settle_times(context: Context, old: Record | None, new: Record) -> None:
-    """A past ``trash_at`` means now; nothing is deleted while a signature for its blocks may be about."""
+    """Settle the times of trash and deletion. A past ``trash_at`` means now; nothing is deleted while a signature for
+    its blocks may be about."""
     wanted = clock.moment_of(str(new["trash_at"]))
     moment = max(wanted, context.now)
     moved = old is not None and new["trash_at"] != old["trash_at"] and new["delete_at"] == old["delete_at"]
@@ -86,7 +87,7 @@ def untrash(context: Context, resource: Resource, old: Record, *, unique_name: b
 
 
 def sweep(connection: sqlite3.Connection, now: str) -> None:
-    """Trash what is due to be trashed, and delete what has been in the trash for its time.
+    """Trash the records that are due to be trashed, and delete those that have been in the trash for their time.
 
     A project takes along all that lies in it, and every record the links that join it: they
     would point nowhere (docs/spec/arvados-api.md#image-links).
@@ -125,7 +126,7 @@ _DOOMED_PROJECTS = """
 
 
 def sweep_due(connection: sqlite3.Connection, now: str) -> bool:
-    """Whether ``sweep`` would change anything."""
+    """Say if ``sweep`` would change anything."""
     return any(
         connection.execute(
             f"SELECT 1 FROM {table} WHERE trash_at <= ? AND (is_trashed = 0 OR delete_at <= ?) LIMIT 1",  # noqa: S608

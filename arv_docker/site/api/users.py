@@ -37,7 +37,7 @@ class User:
 
 
 def seed(database: Database, settings: Settings) -> None:
-    """Have in the database what every site has; a second time changes nothing."""
+    """Add the records that every site has to the database; a second time changes nothing."""
     stamp, root = settings.created_at, settings.system_user_uuid
     user = _person(settings, settings.user_uuid, settings.username, stamp)
     system = _person(settings, root, "root", stamp) | {"username": None, "is_admin": True}

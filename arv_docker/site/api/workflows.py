@@ -33,7 +33,7 @@ def check_workflow(context: Context, old: Record | None, new: Record) -> None:
 
 
 def _said(definition: Json) -> Record:
-    """What a definition says of name and description; raises Refusal 422 for what is no definition."""
+    """The name and description that a definition gives; raises Refusal 422 for what is no definition."""
     text = str(definition or "")
     if text.lstrip().startswith("{"):
         try:

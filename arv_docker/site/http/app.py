@@ -53,10 +53,10 @@ def application(site: Site) -> Starlette:
 
 
 class _ForPeople(Route):
-    """A page where a browser asks for it; other clients go on to the next route."""
+    """A route to a page, for browsers that ask for it; other clients go on to the next route."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Whether the route is the one, and what it adds to the scope."""
+        """The match of the route, and what it adds to the scope."""
         match, child = super().matches(scope)
         accepted = Headers(scope=scope).get("accept", "") if match is Match.FULL else ""
         return (match, child) if "text/html" in accepted else (Match.NONE, {})
@@ -94,7 +94,8 @@ class _Rest:
         await response(scope, receive, send)
 
     async def _response(self, request: Request) -> Response:
-        """Reads the body only of somebody whose token is good; of others the little that may hold a token."""
+        """The response to a request. The body is read only of somebody whose token is good; of others the little that
+        may hold a token."""
         token = endpoint.token_of(_headers(request), parameters_of(request.url.query))
         if not token:
             async with self._strangers:
@@ -111,7 +112,8 @@ class _Rest:
             return await asyncio.to_thread(self._answer, _request(request, body))
 
     def _answer(self, request: endpoint.Request) -> Response:
-        """Runs in a thread: the database blocks, and a large answer takes a while to become JSON."""
+        """The API's answer as a response. Runs in a thread: the database blocks, and a large answer takes a while to
+        become JSON."""
         answer = self._rest.answer(request)
         return _json(answer.body, answer.status, {"X-Request-Id": answer.request_id})
 
@@ -143,7 +145,8 @@ def _not_logged_in(request: Request) -> Response:
 
 
 def _too_large(request: Request) -> Response:
-    """413 for a form, 400 for JSON: what a real server answers (docs/spec/arvados-api.md#request-size)."""
+    """The answer to too large a request: 413 for a form, 400 for JSON, as a real server answers
+    (docs/spec/arvados-api.md#request-size)."""
     form = "urlencoded" in request.headers.get("content-type", "")
     request_id = request.headers.get("x-request-id") or endpoint.new_request_id()
     return _json(endpoint.errors("the request body is too large", request_id), 413 if form else 400, {})
@@ -161,7 +164,7 @@ def _request(request: Request, body: bytes) -> endpoint.Request:
 
 
 def _origin(request: Request) -> discovery.Origin:
-    """Where the client reached the site: its Host header, and the scheme that a proxy may have told."""
+    """The address where the client reached the site: its Host header, and the scheme that a proxy may have told."""
     return discovery.origin_of(request.url.scheme, request.headers.get("host", ""))
 
 

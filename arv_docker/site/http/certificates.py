@@ -63,12 +63,12 @@ def certificates(folder: SiteFolder, host: str = "localhost") -> Certificates:
 
 
 def paths(folder: SiteFolder) -> Certificates:
-    """Where the certificates lie, or will."""
+    """The paths where the certificates lie, or will."""
     return Certificates(folder.tls / "server.key", folder.tls / "server.pem", folder.bundle)
 
 
 def system_bundle() -> Path | None:
-    """This machine's own CA bundle, None where there is none."""
+    """The CA bundle of this machine, None where there is none."""
     known = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
     usual = ssl.get_default_verify_paths().openssl_cafile
     return next((Path(name) for name in (*known, usual) if Path(name).is_file()), None)
@@ -111,7 +111,7 @@ def _make_server(folder: SiteFolder, found: Certificates, host: str) -> None:
 
 
 def _usable(chain: Path) -> bool:
-    """Whether there is a server certificate that will last a while."""
+    """Say if there is a server certificate that will last a while."""
     try:
         certificate = x509.load_pem_x509_certificate(chain.read_bytes())
     except (FileNotFoundError, ValueError):

@@ -85,7 +85,7 @@ class Keep:
         return PlainTextResponse(locator + "\n", headers=headers)
 
     async def _store(self, request: Request, md5: str) -> int:
-        """Receive the body into the store; returns its size."""
+        """Receive the body into the store, and return its size."""
         incoming = await asyncio.to_thread(self.blocks.receive, md5)
         try:
             await _pour(request, incoming)
@@ -123,7 +123,7 @@ class Keep:
         return _BlockResponse(self.blocks, md5, headers)
 
     def _check_signature(self, locator: str, token: str) -> None:
-        """Statuses as keepstore's: no token 401, no or wrong signature 400, outdated 401."""
+        """Check a signature, with keepstore's statuses: no token 401, no or wrong signature 400, outdated 401."""
         if not token:
             raise Refusal(401, "Unauthorized")
         verdict = self.signer.verdict(locator, token, int(time.time()))
@@ -161,7 +161,8 @@ class _BlockResponse(Response):
 
 
 async def _pour(request: Request, incoming: Incoming) -> None:
-    """The request's body into ``incoming``, a mebibyte at a time; each is written and hashed while the next arrives."""
+    """Pour the request's body into ``incoming``, a mebibyte at a time; each is written and hashed while the next
+    arrives."""
     gathered = bytearray()
     total = 0
     writing: Awaitable[None] | None = None
@@ -188,7 +189,8 @@ def _token(request: Request) -> str:
 
 
 def _disk_refusal(error: OSError) -> Refusal:
-    """507 for a full disk, which clients take as final for this service; 503 for anything else."""
+    """The refusal for a disk error: 507 for a full disk, which clients take as final for this service; 503 for anything
+    else."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Refusal(507, "the disk of the site is full")
     _log.warning("A block could not be written: %s", error)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serving a site: in this process for ``--local``, or over HTTPS until told to stop."""
+"""Servers of a site: in this process for ``--local``, or over HTTPS until told to stop."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Running:
         )
 
     def start(self) -> None:
-        """Serve; returns when clients are answered. Raises ClusterError where serving did not begin."""
+        """Serve the site; returns when clients are answered. Raises ClusterError where serving did not begin."""
         self._thread.start()
         while not self._server.started:
             if not self.alive:
@@ -60,7 +60,7 @@ class Running:
 
     @property
     def alive(self) -> bool:
-        """Whether the serving thread runs."""
+        """Say if the serving thread runs."""
         return self._thread.is_alive()
 
     def stop(self) -> None:
@@ -140,7 +140,7 @@ def _listening(host: str, port: int) -> socket.socket:
 
 @contextlib.contextmanager
 def _signals(stop: threading.Event) -> Iterator[None]:
-    """SIGINT and SIGTERM set ``stop``."""
+    """Let SIGINT and SIGTERM set ``stop``."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         stop.set()

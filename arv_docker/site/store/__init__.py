@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the site keeps on disk: a database of records, blocks as files, settings."""
+"""Storage of the site on disk: a database of records, blocks as files, settings."""

@@ -49,7 +49,7 @@ class Damaged(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How much is stored."""
+    """The number of stored blocks, and of their bytes."""
 
     blocks: int
     bytes: int
@@ -71,7 +71,7 @@ class Incoming:
         self.size = 0
 
     def write(self, data: bytes | bytearray) -> None:
-        """Take the next bytes."""
+        """Take the next bytes of the block."""
         with self._lock:
             if self._file.closed:
                 return  # discarded meanwhile
@@ -82,7 +82,7 @@ class Incoming:
             self.size += len(data)
 
     def commit(self) -> None:
-        """Have the block on disk under its name; raises WrongContent and Collision, and leaves nothing then."""
+        """Put the block on disk under its name; raises WrongContent and Collision, and leaves nothing then."""
         with self._lock:
             try:
                 self._put_in_place()
@@ -92,7 +92,7 @@ class Incoming:
         sync_folder(self._place.parent)
 
     def discard(self) -> None:
-        """Leave nothing behind but a block that was stored; a second time does nothing."""
+        """Remove the temporary file, and leave only a block that was stored; a second time does nothing."""
         with self._lock:
             if not self._file.closed:
                 self._file.close()
@@ -111,7 +111,7 @@ class Incoming:
                 self._temporary.replace(self._place)
 
     def _already_stored(self) -> bool:
-        """Whether the very same bytes are stored. A stored block that lost its content counts as not stored."""
+        """Say if the very same bytes are stored. A stored block that lost its content counts as not stored."""
         if _same_bytes(self._place, self._temporary):
             return True
         if _md5_of(self._place) == self._md5:
@@ -127,7 +127,7 @@ class BlockStore:
         self._durable_prefixes: set[str] = set()
 
     def prepare(self) -> None:
-        """Create the folder, and remove what writers left who died over an hour ago."""
+        """Create the folder of the blocks, and remove what writers left who died over an hour ago."""
         self.root.mkdir(mode=0o700, exist_ok=True)
         sync_folder(self.root.parent)
         limit = time.time() - STALE_SECONDS
@@ -137,11 +137,11 @@ class BlockStore:
                     left.unlink()
 
     def path(self, md5: str) -> Path:
-        """Where the block of that MD5 lies, or would."""
+        """The path where the block of that MD5 lies, or would."""
         return self.root / md5[:3] / md5
 
     def make_prefix(self, folder: Path) -> None:
-        """Have the folder of a block, durably. Each process syncs once a folder: another may have made it just now."""
+        """Make the folder of a block, durably. Each process syncs once a folder: another may have made it just now."""
         if folder.name not in self._durable_prefixes:
             folder.mkdir(mode=0o700, exist_ok=True)
             sync_folder(self.root)
@@ -186,7 +186,7 @@ class BlockStore:
             yield from (found.name for found in folder.iterdir() if _MD5.fullmatch(found.name))
 
     def totals(self) -> Totals:
-        """How many blocks are stored, and their bytes."""
+        """The number of stored blocks, and their bytes."""
         sizes = [size for md5 in self.names() if (size := self.size(md5)) is not None]
         return Totals(len(sizes), sum(sizes))
 

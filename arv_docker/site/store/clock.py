@@ -13,7 +13,7 @@ import ciso8601
 
 
 def now() -> datetime:
-    """This moment, in UTC."""
+    """The present moment, in UTC."""
     return datetime.now(timezone.utc)
 
 

@@ -215,7 +215,7 @@ class Database:
 
 
 class TookTooLong(Exception):
-    """A statement was given up because its time had passed."""
+    """A statement that was given up because its time had passed."""
 
 
 class _Connection(sqlite3.Connection):
@@ -231,7 +231,7 @@ class _Connection(sqlite3.Connection):
             raise TookTooLong
 
     def progress(self) -> bool:
-        """Whether the statement is to be given up; SQLite asks every _STEPS steps of its machine."""
+        """Say if the statement is to be given up; SQLite asks every _STEPS steps of its machine."""
         self.is_late = time.monotonic() > self.until
         return self.is_late
 

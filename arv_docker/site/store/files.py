@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing files so that they are whole, private and on disk."""
+"""Writes of files that are whole, private and on disk."""
 
 from __future__ import annotations
 

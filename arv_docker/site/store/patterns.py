@@ -30,7 +30,7 @@ class Pattern:
     sizes: tuple[int, ...]
 
     def matches(self, text: str, check: Check) -> bool:
-        """Whether the whole of ``text`` has this form."""
+        """Say if the whole of ``text`` has this form."""
         if len(self.parts) == 1:
             return len(text) == self.sizes[0] and self.parts[0].match(text) is not None
         start, end = self.sizes[0], len(text) - self.sizes[-1]

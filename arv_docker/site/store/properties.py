@@ -24,7 +24,7 @@ _ORDERED: dict[str, Callable[[str | float, str | float], bool]] = {
 
 
 def test(column: str | None, key: str, op: str, operand: str, check: Check) -> bool:
-    """Whether the value under ``key`` of the JSON object ``column`` passes ``op`` with the JSON ``operand``.
+    """Say if the value under ``key`` of the JSON object ``column`` passes ``op`` with the JSON ``operand``.
 
     ``check`` is called now and then while a long text is matched.
     """
@@ -43,7 +43,7 @@ def test(column: str | None, key: str, op: str, operand: str, check: Check) -> b
 
 
 def has_keys(column: str | None, keys: str) -> bool:
-    """Whether every one of the JSON array ``keys`` is a key of the object, or an element of the array, ``column``."""
+    """Say if every one of the JSON array ``keys`` is a key of the object, or an element of the array, ``column``."""
     held, wanted = _loaded(column), _loaded(keys)
     if not isinstance(held, (dict, list)) or not isinstance(wanted, list):
         return False
@@ -51,12 +51,12 @@ def has_keys(column: str | None, keys: str) -> bool:
 
 
 def same_json(column: str | None, operand: str) -> bool:
-    """Whether two JSON texts mean the same value."""
+    """Say if two JSON texts mean the same value."""
     return same(_loaded(column), _loaded(operand))
 
 
 def same(left: Json, right: Json) -> bool:
-    """JSON equality: as Python's, but true is not 1."""
+    """Say if two JSON values are equal: as Python's, but true is not 1."""
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
     if isinstance(left, dict) and isinstance(right, dict):
@@ -85,7 +85,7 @@ def _among(value: Json, wanted: Json) -> bool:
 
 
 def _ordered(value: Json, op: str, wanted: Json) -> bool:
-    """Comparisons hold between two texts or two numbers, never across."""
+    """Say if a comparison holds: between two texts or two numbers, never across."""
     compare = _ORDERED[op]
     if isinstance(value, bool) or isinstance(wanted, bool):
         return False

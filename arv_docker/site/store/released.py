@@ -39,5 +39,5 @@ def blocks_in_use(connection: sqlite3.Connection, since: str) -> Iterator[str]:
 
 
 def forget_released(connection: sqlite3.Connection, before: str) -> None:
-    """Forget what was released until ``before``: every signature from then has ended."""
+    """Forget the blocks released until ``before``: every signature from then has ended."""
     connection.execute("DELETE FROM released WHERE at <= ?", (before,))

@@ -14,7 +14,7 @@ from ..refusal import Json
 
 
 class Kind(Enum):
-    """What a column holds; the value is the type's name in the discovery document."""
+    """The type of a column; its value is the type's name in the discovery document."""
 
     STRING = "string"
     TEXT = "text"
@@ -88,7 +88,7 @@ class Resource:
 
     @property
     def kind(self) -> str:
-        """What an object of this resource says in its ``kind``."""
+        """The ``kind`` of an object of this resource."""
         return "arvados#" + self.class_name[0].lower() + self.class_name[1:]
 
     @property

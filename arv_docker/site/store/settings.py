@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings of a site: who it is, its secrets, its lifetimes. A value; ``folder`` reads and writes it."""
+"""The settings of a site: its identity, its secrets, its lifetimes. A value; ``folder`` reads and writes it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BASE36 = string.digits + string.ascii_lowercase
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that a site keeps about itself; durations in seconds."""
+    """The settings of a site, all that it keeps about itself; durations in seconds."""
 
     cluster_id: str
     blob_signing_key: str
@@ -41,12 +41,12 @@ class Settings:
 
     @property
     def system_user_uuid(self) -> str:
-        """The owner of what belongs to the site itself."""
+        """The UUID of the owner of what belongs to the site itself."""
         return f"{self.cluster_id}-tpzed-000000000000000"
 
     @property
     def signer(self) -> Signer:
-        """Signs this site's blocks."""
+        """The signer of this site's blocks."""
         return Signer(self.blob_signing_key.encode(), self.blob_signature_ttl)
 
     def new_uuid(self, infix: str) -> str:
@@ -91,7 +91,7 @@ def parsed(text: str, where: str) -> Settings:
 
 
 def new_uuid(cluster_id: str, infix: str) -> str:
-    """``CLUSTER-INFIX-`` and 15 random base-36 digits."""
+    """A fresh UUID: ``CLUSTER-INFIX-`` and 15 random base-36 digits."""
     return f"{cluster_id}-{infix}-{_random(15)}"
 
 

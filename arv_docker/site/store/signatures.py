@@ -21,7 +21,7 @@ _ANY_HINT = re.compile(r"\+A[^+]*")
 
 
 class Verdict(Enum):
-    """What a locator's signature is worth."""
+    """The verdict on a locator's signature."""
 
     GOOD = "good"
     MISSING = "missing"
@@ -31,13 +31,13 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Signs and checks for one site: its secret, and the lifetime of signatures in seconds."""
+    """The signer and checker of one site's locators: its secret, and the lifetime of signatures in seconds."""
 
     key: bytes
     ttl: int
 
     def signature(self, md5: str, token: str, expiry: int) -> str:
-        """The 40 hex digits for a block, a token and a Unix time."""
+        """The signature, 40 hex digits, for a block, a token and a Unix time."""
         message = f"{md5}@{token}@{expiry:08x}@{self.ttl:x}"
         return hmac.new(self.key, message.encode(), hashlib.sha1).hexdigest()
 
@@ -47,7 +47,7 @@ class Signer:
         return f"{bare}+A{self.signature(bare[:32], token, expiry)}@{expiry:08x}"
 
     def verdict(self, locator: str, token: str, now: int) -> Verdict:
-        """Whether ``locator`` is signed for ``token`` at the Unix time ``now``.
+        """The verdict on ``locator``: if it is signed for ``token`` at the Unix time ``now``.
 
         The expiry is looked at before the signature, as keepstore does: an outdated hint
         is "expired" whether or not it was genuine.
