@@ -31,7 +31,7 @@ class NoSuchImage(ArvDockerError):
 
 
 class AmbiguousImage(ArvDockerError):
-    """More than one image answers to what was asked for."""
+    """More than one image answers to the name, ID or platform asked for."""
 
 
 class OtherImage(ArvDockerError):
@@ -103,7 +103,7 @@ class ContentError(ArvDockerError):
 
 
 class NotAnImage(ContentError):
-    """Well-formed, but no container image."""
+    """Content that is well-formed, but no container image."""
 
 
 class NoRootfs(NotAnImage):

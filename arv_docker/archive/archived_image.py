@@ -27,11 +27,11 @@ class ArchiveLayer:
 
     @classmethod
     def of(cls, diff_id: Digest, blob: Blob, named: Digest | None) -> ArchiveLayer:
-        """The layer in that file; its first bytes are read, unless the file is called by the diff_id."""
+        """Return the layer in ``blob``; its first bytes are read, unless the file is called by the diff_id."""
         return cls(diff_id, blob, named, None if named == diff_id else kind_of(blob.start(MAGIC_LENGTH)))
 
     def open(self, size: int | None) -> Layer:
-        """The layer from its front; ``size`` is that of the uncompressed bytes where it is known."""
+        """Open the layer at its front; ``size`` is that of the uncompressed bytes where it is known."""
         if self.compression is None:
             return Layer(self.blob.reader(), claimed=self.diff_id, size=self.blob.size)
         what = f"layer {self.diff_id}"
@@ -59,7 +59,7 @@ class ArchivedImage(SeekableImage):
         digests: tuple[Digest, ...] = (),
         progress: Progress | None = None,
     ) -> None:
-        """``layers`` are in the image's order, repeats kept; ``progress`` is told of those that are read only
+        """Take ``layers`` in the image's order, repeats kept; ``progress`` is told of those that are read only
         to be counted."""
         self._config = config
         self.tags = tags
@@ -77,7 +77,7 @@ class ArchivedImage(SeekableImage):
         return self._config
 
     def check_layout(self) -> None:
-        """Raises DigestMismatch if a layer stands at two places: a reader could take another image from the archive,
+        """Raise DigestMismatch if a layer stands at two places: a reader could take another image from the archive,
         each byte being right."""
         for layer in self._all:
             if layer.blob != self._layers[layer.diff_id].blob:
@@ -96,7 +96,7 @@ class ArchivedImage(SeekableImage):
 
     @property
     def known_sizes(self) -> Mapping[Digest, int]:
-        """The uncompressed bytes of the layers that are stored so, or were read."""
+        """The uncompressed bytes of those layers that are stored uncompressed, or were read."""
         return self._sizes
 
     @property
@@ -118,15 +118,15 @@ class ArchivedImage(SeekableImage):
         return {diff_id: self._sizes[diff_id] for diff_id in self._layers}
 
     def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
-        """Each distinct layer that is not in ``skip``, in the order in which they lie in the archive."""
+        """Each distinct layer that is not in ``skip``, in the order in which the layers lie in the archive."""
         return (self.layer(diff_id) for diff_id in self._in_order() if diff_id not in skip)
 
     def layer(self, diff_id: Digest) -> Layer:
-        """The layer of that name, from its front. Its ``size`` is None for a compressed one that was never read."""
+        """The layer called ``diff_id``, from its front. Its ``size`` is None if it is compressed and was never read."""
         return self._layers[diff_id].open(self._sizes.get(diff_id))
 
     def place(self, diff_id: Digest) -> tuple[int, int]:
-        """Where the layer's stored bytes lie in the archive: offset and size."""
+        """The place of a layer's stored bytes in the archive: offset and size."""
         blob = self._layers[diff_id].blob
         return blob.offset, blob.size
 

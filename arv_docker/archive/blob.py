@@ -18,10 +18,10 @@ class RandomAccess(Protocol):
 
     @property
     def size(self) -> int:
-        """How many bytes there are."""
+        """The number of bytes in all."""
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset``; fewer only at the end."""
+        """Return ``length`` bytes from ``offset``; fewer only at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,11 @@ class Blob:
     size: int
 
     def reader(self) -> Callable[[int], bytes]:
-        """A function that reads on from the front."""
+        """Return a function that reads the file on from its front."""
         return section(self.source, self.offset, self.size)
 
     def start(self, length: int) -> bytes:
-        """The first ``length`` bytes, or all."""
+        """The first ``length`` bytes of the file, or all of it."""
         return self.source.read_at(self.offset, min(length, self.size))
 
 
@@ -45,23 +45,23 @@ class Files(Protocol):
     """The files of an archive or layout."""
 
     def __contains__(self, name: str, /) -> bool:
-        """Whether there is one of that name."""
+        """True if there is a file called ``name``."""
 
     def names(self) -> Iterator[str]:
-        """The names of all."""
+        """The names of all the files."""
 
     def blob(self, name: str) -> Blob:
-        """The file of that name; raises BadArchive if there is none or it cannot be told which."""
+        """The file called ``name``; raises BadArchive if there is none or it cannot be told which."""
 
     def read(self, name: str, *, limit: int) -> bytes:
-        """A file's content; raises BadArchive where it is larger than ``limit`` bytes."""
+        """Return a file's content; raises BadArchive where it is larger than ``limit`` bytes."""
 
 
 class Checked:
-    """Bytes from the front, of a blob of ``size`` bytes that must hash to the digest that names it; so says its end."""
+    """A blob's bytes, read from its front: checked at the end to be ``size`` bytes that hash to the blob's digest."""
 
     def __init__(self, read: Callable[[int], bytes], size: int, named: Digest | None, *, what: str) -> None:
-        """``named`` is None for a blob that is named by no digest: its size alone is checked then."""
+        """Take the digest ``named``, None for a blob that is named by no digest: its size alone is checked then."""
         self._read = read
         self._left = size
         self._hash = hashlib.new(named.algorithm) if named else None
@@ -69,7 +69,7 @@ class Checked:
         self._what = what
 
     def read(self, length: int) -> bytes:
-        """``length`` bytes; fewer only at the end, which raises DigestMismatch or BadArchive if it is not right."""
+        """Return ``length`` bytes; fewer only at the end, which raises DigestMismatch or BadArchive if it is wrong."""
         content = self._read(length)
         self._left -= len(content)
         if self._hash is not None:
@@ -88,7 +88,7 @@ class Checked:
 
 
 def section(source: RandomAccess, offset: int, size: int) -> Callable[[int], bytes]:
-    """A function that reads on from ``offset``, ``size`` bytes in all."""
+    """Return a function that reads ``source`` on from ``offset``, ``size`` bytes in all."""
     return partial(_read_on, source, [offset, offset + size])
 
 

@@ -38,17 +38,17 @@ class Span:
 
     @property
     def length(self) -> int:
-        """Bytes of header, content and padding."""
+        """The number of bytes of header, content and padding."""
         return span_length(self.size)
 
     @property
     def header(self) -> bytes:
-        """The 512 bytes before the content."""
+        """The tar header: the 512 bytes before the content."""
         return layer_header(self.diff_id, self.size)
 
     @property
     def aligned(self) -> bool:
-        """Whether the layer begins a block of its own."""
+        """True if the layer begins a block of its own."""
         return self.length >= ALIGNED_SPAN
 
 
@@ -68,7 +68,7 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """Bytes of the whole archive."""
+        """The size of the whole archive, in bytes."""
         return len(self.head) + sum(span.length for span in self.spans) + len(END)
 
     @property
@@ -90,7 +90,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What an archive calls its image: ``tags`` in ``manifest.json``, ``notes`` (annotations) in the OCI index."""
+    """The names an archive gives its image: ``tags`` in ``manifest.json``, ``notes`` (annotations) in the OCI index."""
 
     tags: tuple[str, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -99,7 +99,7 @@ class Names:
 def layout(config: Config, sizes: Mapping[Digest, int], names: Names | None = None) -> Layout:
     """The canonical archive of the image, whose layers have ``sizes`` uncompressed bytes by diff_id.
 
-    With ``names`` it is not the canonical one, but the same with names in it.
+    With ``names`` the archive is not the canonical one, but the same with names in it.
     """
     names = names or Names()
     descriptor = Descriptor(OCI_CONFIG, config.digest, len(config.raw))
@@ -137,7 +137,7 @@ def index(entries: Sequence[Mapping[str, object]]) -> bytes:
 
 
 def entry(manifest: Descriptor, names: Names) -> dict[str, object]:
-    """What an OCI index says of a manifest."""
+    """The entry for a manifest in an OCI index."""
     return {**manifest.as_json(), **({"annotations": names.notes} if names.notes else {})}
 
 
@@ -169,7 +169,7 @@ def padding(size: int) -> bytes:
 
 
 def span_length(size: int) -> int:
-    """Bytes that ``size`` bytes of content take in a tar, with header and padding."""
+    """The number of bytes that ``size`` bytes of content take in a tar, with header and padding."""
     return _TAR_BLOCK + size + -size % _TAR_BLOCK
 
 
@@ -201,7 +201,7 @@ def _checked(layer: Layer, span: Span) -> Iterator[bytes]:
 
 
 def _check(layer: Layer, span: Span) -> None:
-    """Whatever the layer claims of itself, it must be the one that the archive has here."""
+    """Raise DigestMismatch unless the layer, whatever it claims of itself, is the one that the archive has here."""
     if (layer.diff_id, layer.position) != (span.diff_id, span.size):
         raise DigestMismatch(f"layer {span.diff_id} holds other bytes: they hash to {layer.diff_id}.")
 
@@ -224,7 +224,7 @@ def _entry(name: str, body: bytes) -> bytes:
 
 
 def _header(name: str, size: int, *, folder: bool = False) -> bytes:
-    """512 bytes of POSIX ustar; every field that says who and when is zero
+    """A tar header: 512 bytes of POSIX ustar; every field that says who and when is zero
     (docs/spec/archive.md#tar-headers)."""
     fields = b"".join(
         (
@@ -243,5 +243,5 @@ def _header(name: str, size: int, *, folder: bool = False) -> bytes:
 
 
 def _size_field(size: int) -> bytes:
-    """Eleven octal digits, or base 256 from 8 GiB on, where they no longer suffice."""
+    """The size field of a tar header: eleven octal digits, or base 256 from 8 GiB on, where they no longer suffice."""
     return b"%011o\0" % size if size < 8 << 30 else b"\x80" + size.to_bytes(11, "big")

@@ -46,44 +46,44 @@ class CanonicalImage(SeekableImage):
 
     @property
     def known_sizes(self) -> Mapping[Digest, int]:
-        """The same: the archive's head says them."""
+        """The uncompressed size of each distinct layer, in bytes: the archive's head states all of them."""
         return self.sizes
 
     def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
-        """Each distinct layer that is not in ``skip``, in the order in which they lie in the archive."""
+        """Each distinct layer that is not in ``skip``, in the order in which the layers lie in the archive."""
         return (self.layer(span.diff_id) for span in self.layout.spans if span.diff_id not in skip)
 
     def layer(self, diff_id: Digest) -> Layer:
-        """The layer of that name, from its front."""
+        """The layer called ``diff_id``, from its front."""
         offset, size = self.place(diff_id)
         return Layer(section(self._source, offset, size), claimed=diff_id, size=size)
 
     def place(self, diff_id: Digest) -> tuple[int, int]:
-        """Where the layer's bytes lie in the archive: offset and size."""
+        """The place of a layer's bytes in the archive: offset and size."""
         span = self._spans[diff_id]
         return span.offset + len(span.header), span.size
 
     def is_framed(self) -> bool:
-        """Whether the bytes between the layers' contents are those of the canonical archive too."""
+        """True if the bytes between the layers' contents are those of the canonical archive too."""
         return all(self.is_headed(it) and self.is_padded(it) for it in self._spans) and self.is_closed()
 
     def is_headed(self, diff_id: Digest) -> bool:
-        """Whether the bytes before a layer are those of the canonical archive."""
+        """True if the bytes before a layer are those of the canonical archive."""
         span = self._spans[diff_id]
         return self._source.read_at(span.offset, len(span.header)) == span.header
 
     def is_padded(self, diff_id: Digest) -> bool:
-        """Whether the bytes behind a layer are."""
+        """True if the bytes behind a layer are those of the canonical archive."""
         offset, size = self.place(diff_id)
         return self._source.read_at(offset + size, -size % 512) == canonical.padding(size)
 
     def is_closed(self) -> bool:
-        """Whether the bytes at the end are."""
+        """True if the bytes at the archive's end are those of the canonical archive."""
         return self._source.read_at(self.layout.size - len(canonical.END), len(canonical.END)) == canonical.END
 
 
 def recognised(source: RandomAccess) -> CanonicalImage | None:
-    """The image, if ``source`` begins as its canonical archive does and is as long; else None."""
+    """Return the image of ``source`` if that begins as the image's canonical archive does and is as long; else None."""
     try:
         layout = _layout(source, list(itertools.islice(members(source), _HEAD_FILES)))
     except (ContentError, BadReference):
@@ -105,7 +105,7 @@ def _layout(source: RandomAccess, files: list[Member]) -> Layout | None:
 
 
 def _sizes(manifest: Mapping[str, Any]) -> dict[Digest, int]:
-    """The layers' sizes as the manifest has them; that they are right is seen when the head is compared."""
+    """The layers' sizes that the manifest states; that they are right is seen when the head is compared."""
     layers = manifest.get("layers")
     sizes = {}
     for layer in layers if isinstance(layers, list) else []:

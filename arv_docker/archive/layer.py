@@ -28,14 +28,14 @@ class Stream(Protocol):
     """Bytes that are read once, from the front."""
 
     def read(self, length: int, /) -> bytes:
-        """``length`` bytes; fewer only at the end."""
+        """Return the next ``length`` bytes; fewer only at the end."""
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """Fills ``buffer`` and gives the number of bytes; fewer than it holds only at the end."""
+        """Fill ``buffer`` and return the number of bytes; fewer than it holds only at the end."""
 
 
 class Layer:
-    """One layer's bytes. ``claimed`` is what its source says that it is, None where it can't say before the end.
+    """One layer's bytes. ``claimed`` is the diff_id that the source states, None where it can't before the end.
 
     ``size`` is the number of uncompressed bytes, None where unknown before the end.
     """
@@ -50,7 +50,7 @@ class Layer:
         size: int | None,
         readinto: Callable[[memoryview], int] | None = None,
     ) -> None:
-        """``read`` and ``readinto`` are those of a ``Stream``; one that cannot fill a buffer has the first alone."""
+        """Take ``read`` and ``readinto`` of a ``Stream``; one that cannot fill a buffer has the first alone."""
         self._read = read
         self._readinto = readinto or self._copy_into
         self._hash = hashlib.sha256()
@@ -59,7 +59,7 @@ class Layer:
         self.position = 0
 
     def read(self, length: int = CHUNK) -> bytes:
-        """The next ``length`` bytes; fewer only at the end, ``b""`` after it.
+        """Return the next ``length`` bytes; fewer only at the end, ``b""`` after it.
 
         At the end raises DigestMismatch if the bytes are not those of ``claimed``, and
         BadArchive if there were fewer than ``size``.
@@ -74,7 +74,7 @@ class Layer:
         return content
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fills ``buffer`` with the next bytes and gives their number; fewer only at the end. Raises like ``read``."""
+        """Fill ``buffer`` with the next bytes and return their number; fewer only at the end. Raises like ``read``."""
         filled = 0
         while filled < len(buffer):
             piece = buffer[filled : filled + CHUNK]
@@ -92,7 +92,7 @@ class Layer:
 
     @property
     def diff_id(self) -> Digest:
-        """The SHA-256 of what has been read: the layer's diff_id, once ``read`` has come to the end."""
+        """The SHA-256 of the bytes read: the layer's diff_id, once ``read`` has come to the end."""
         return Digest("sha256", self._hash.hexdigest())
 
     def _copy_into(self, buffer: memoryview) -> int:

@@ -23,9 +23,9 @@ _BLOB_NAME = re.compile(r"blobs/(sha256|sha512)/([0-9a-f]+)")
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An image as its archive lists it: the names of its files there.
+    """An image that an archive lists: the names of its files there.
 
-    ``tags`` are its names in full, ``short_names`` those of an OCI layout that are none.
+    ``tags`` are the image's names in full, ``short_names`` those of an OCI layout that are none.
     ``digests`` are those of its OCI manifest and the indexes that lead to it. Images of one of ``groups`` are
     one image for several platforms. ``platform`` is None where the list does not say. ``manifest`` is its OCI manifest,
     where there is one.
@@ -47,7 +47,7 @@ class Listed:
         return Digest.sha256(match[1]) if match else digest_in(self.config_path)
 
     def answers_to(self, name: Name) -> bool:
-        """Whether ``name`` is one of the image's names, or the beginning of its ID or of another digest of it."""
+        """True if ``name`` is one of the image's names, or the beginning of its ID or of another digest of it."""
         if isinstance(name, ImageId):
             digests = (self.config_digest, *self.digests)
             return any(digest is not None and name.matches(digest) for digest in digests)
@@ -67,7 +67,7 @@ class Listed:
 
 
 def each_once(images: Sequence[Listed]) -> list[Listed]:
-    """Each image once, with all its names."""
+    """Return each image once, with all its names."""
     tags: dict[str, dict[str, None]] = {}
     for image in images:
         tags.setdefault(image.config_path, {}).update(dict.fromkeys(image.tags))
@@ -117,7 +117,7 @@ def digest_in(path: str) -> Digest | None:
 
 
 def _are_one(images: Sequence[Listed]) -> bool:
-    """Whether these are one image, for one platform or several."""
+    """True if ``images`` are one image, for one platform or several."""
     return len(images) == 1 or (bool(images) and bool(frozenset.intersection(*(image.groups for image in images))))
 
 

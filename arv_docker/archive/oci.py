@@ -76,7 +76,7 @@ def listing(files: Files) -> tuple[Listed, ...]:
 
 
 def check(files: Files, docker: Sequence[Listed]) -> tuple[Listed, ...]:
-    """The images of the layout; raises DigestMismatch if one is none of ``docker``, those of ``manifest.json``.
+    """Return the images of the layout; raises DigestMismatch if one is none of ``docker``, those of ``manifest.json``.
 
     One for another platform than one of theirs is no deceit: ``manifest.json`` has room for one. A manifest
     without layers is none either: Docker 25.0.0 wrote such.
@@ -101,7 +101,7 @@ def check(files: Files, docker: Sequence[Listed]) -> tuple[Listed, ...]:
 
 
 def with_names_of(images: Iterable[Listed], others: Sequence[Listed]) -> tuple[Listed, ...]:
-    """The images, with the names that the other list of the same archive has for them too, and its manifests.
+    """Return ``images`` with the names that the other list of the same archive has for them too, and its manifests.
 
     An engine writes all names into one of its two lists alone, where two builds have the same image.
     """
@@ -122,19 +122,19 @@ def _named_like(image: Listed, others: Iterable[Listed]) -> Listed:
 
 
 def digests_of(images: Iterable[Listed], listed: Listed) -> tuple[Digest, ...]:
-    """The digests of all ``images`` that are the one listed."""
+    """The digests of all those ``images`` that are the image ``listed``."""
     return tuple(
         dict.fromkeys(it for image in images if image.config_path == listed.config_path for it in image.digests)
     )
 
 
 def blob_name(digest: Digest) -> str:
-    """The name of the file with these bytes."""
+    """The name of the file with the bytes of ``digest``."""
     return f"blobs/{digest.algorithm}/{digest.hex}"
 
 
 class _Reader:
-    """Reads the documents of a layout, a bounded number in all."""
+    """A reader of a layout's documents, a bounded number in all."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
@@ -142,7 +142,7 @@ class _Reader:
         self._room = manifest.MAX_DOCUMENTS
 
     def fetch(self, descriptor: Descriptor) -> Manifest | Index:
-        """The manifest or index; an empty index for one that is not there."""
+        """Return the manifest or index of ``descriptor``; an empty index for one that is not there."""
         self._room -= 1
         if self._room < 0:
             raise NotAnImage(f"the OCI index leads to more than {manifest.MAX_DOCUMENTS} documents; no image does.")
@@ -173,7 +173,7 @@ def _beside_cosign_image(raw: bytes) -> frozenset[str]:
 def _groups_of(
     entries: Sequence[manifest.Listed], names: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
 ) -> dict[Digest, int]:
-    """A number for each entry by its digest, the same for those that are one image for several platforms.
+    """A number for each entry by its digest, the same for the entries of one image for several platforms.
 
     These have the same names, or none, and each another platform: some writers list them flat in index.json.
     """
@@ -191,7 +191,7 @@ def _groups_of(
 
 
 def _names(raw: bytes) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
-    """What the index calls its entries, by their digests: names in full, and others."""
+    """The names that an OCI index gives its entries, by their digests: names in full, and others."""
     found: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for entry in oci_object(raw, what="index.json").get("manifests") or []:
         notes, digest = entry.get("annotations"), entry.get("digest")
@@ -214,7 +214,7 @@ def _familiar(text: str) -> str:
 
 
 def _merged(before: Listed | None, listed: Listed) -> Listed:
-    """One image that is named twice."""
+    """Merge the two entries of an image that is named twice."""
     if before is None:
         return listed
 
@@ -233,6 +233,6 @@ def _merged(before: Listed | None, listed: Listed) -> Listed:
 
 
 def _other_platform(image: Listed, other: Listed) -> bool:
-    """Whether both are one image for different platforms: one index below the top leads to both."""
+    """True if both are one image for different platforms: one index below the top leads to both."""
     shared = bool(image.groups & other.groups) and len(image.digests) > 1
     return shared and None not in (image.platform, other.platform) and image.platform != other.platform

@@ -50,19 +50,19 @@ class OpenedImage(ABC):
 
     @property
     def known_sizes(self) -> Mapping[Digest, int]:
-        """The uncompressed bytes of those layers of which that is known without reading one."""
+        """The uncompressed bytes of each layer whose size is known without reading a layer."""
         return MappingProxyType({})
 
     @property
     def known_size(self) -> int | None:
-        """The uncompressed bytes of all distinct layers, None unless all are known without reading one."""
+        """The uncompressed bytes of all distinct layers together, None unless all are known without reading one."""
         sizes = self.known_sizes
         layers = known_layers(self)
         return sum(sizes[it] for it in set(layers)) if layers and set(layers) <= sizes.keys() else None
 
     @property
     def compressed(self) -> Mapping[Digest, Descriptor]:
-        """The layers that its place has compressed and calls by a digest, by diff_id."""
+        """The layers that the image's place has compressed and calls by a digest, by diff_id."""
         return MappingProxyType({})
 
 
@@ -76,14 +76,14 @@ class SeekableImage(OpenedImage):
 
     @abstractmethod
     def layer(self, diff_id: Digest) -> Layer:
-        """The layer of that name, from its front."""
+        """The layer called ``diff_id``, from its front."""
 
     def read_ahead(self, diff_ids: Sequence[Digest]) -> None:
-        """Say that these layers are read next, in this order; an image that is far away fetches them meanwhile."""
+        """Announce the layers that are read next, in this order; an image that is far away fetches them meanwhile."""
 
 
 def can_seek(image: OpenedImage) -> TypeGuard[SeekableImage]:
-    """Return whether the image's layers can be had in any order."""
+    """True if the image's layers can be had in any order."""
     return isinstance(image, SeekableImage)
 
 

@@ -36,13 +36,13 @@ Openable = tuple[str, Callable[[], ArchivedImage]]
 
 
 class Images:
-    """The images of an archive or layout. ``images`` are what it lists."""
+    """The images of an archive or layout. ``images`` are those that it lists."""
 
     def __init__(
         self, files: Files, *, by_index: bool = False, any_name: bool = False, progress: Progress | None = None
     ) -> None:
-        """``by_index``: the OCI index is asked first, where Docker's ``manifest.json`` is there too. ``any_name``: a
-        name does not have to be the archive's own if only one image is there.
+        """List the images of ``files``. ``by_index``: the OCI index is asked first, where Docker's ``manifest.json`` is
+        there too. ``any_name``: a name does not have to be the archive's own if only one image is there.
 
         Raises BadArchive, SchemaOne or NotAnImage where it cannot be said which images are there.
         """
@@ -72,7 +72,7 @@ class Images:
         return image
 
     def every(self, name: Name | None = None) -> Iterator[Openable]:
-        """Every image, or every one called ``name``: each once with all its names, for all platforms that are there.
+        """Yield every image, or every one called ``name``: each once with all its names, for all platforms there.
 
         Raises NoSuchImage where there is none of that name.
         """
@@ -89,7 +89,7 @@ class Images:
             yield str(image), partial(self.opened, image)
 
     def opened(self, listed: Listed) -> ArchivedImage:
-        """One of ``images``. Reads config and structure.
+        """Open an image of ``images``: read its config and structure.
 
         Raises BadArchive, BadConfig, or a NotAnImage; DigestMismatch where ``manifest.json`` and the OCI index lead to
         different images.
@@ -125,7 +125,7 @@ class ArchiveReader(Images):
         strict: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        """Read the headers and what lists the images. ``strict``: refuse what two readers may read differently.
+        """Read the tar's headers and what lists the images. ``strict``: refuse what two readers may read differently.
 
         Raises BadArchive, SchemaOne or NotAnImage.
         """
@@ -146,7 +146,7 @@ def named_listing(files: Files) -> tuple[Listed, ...]:
 
 
 def check_listed(listed: Listed) -> None:
-    """Raise NotAnImage for what its manifest shows to be something else."""
+    """Raise NotAnImage for an image that its manifest shows to be something else."""
     if listed.manifest is not None:
         manifest.check_image(listed.manifest, what=f"{listed} in the archive")
 
@@ -190,7 +190,7 @@ def config_of(files: Files, listed: Listed) -> Config:
 
 
 def layer_paths(listed: Listed, config: Config) -> list[tuple[Digest, str]]:
-    """An image's layers from the lowest up and where they should be; raises LayerCountMismatch."""
+    """An image's layers from the lowest up, each with its path in the archive; raises LayerCountMismatch."""
     if len(listed.layer_paths) != len(config.diff_ids):
         raise LayerCountMismatch(
             f"the archive lists {len(listed.layer_paths)} layers and the image's config {len(config.diff_ids)}. "

@@ -22,7 +22,7 @@ _LOAD_ADDRESS = 0x400000
 
 
 def write(file: Path) -> None:
-    """Writes the sample image as a docker-archive."""
+    """Write the sample image as a docker-archive."""
     layers = [_layer("bin/hello", _program(), 0o755), _layer("etc/motd", GREETING, 0o644)]
     config = json.dumps(
         {

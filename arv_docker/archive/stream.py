@@ -49,7 +49,7 @@ class StreamedArchive:
 
     @property
     def images(self) -> dict[Digest, Config | ArvDockerError]:
-        """What the archive holds, by ID and by other digests that are one image's alone: the config of each image that
+        """The archive's images, by ID and by other digests that are one image's alone: the config of each image that
         is whole, else what is wrong with it."""
         found: dict[Digest, Config | ArvDockerError] = {}
         shared = Counter(digest for listed in self._listed for digest in set(listed.digests))
@@ -60,11 +60,11 @@ class StreamedArchive:
         return found
 
     def every(self) -> list[tuple[Listed, Config | ArvDockerError]]:
-        """Each image once, with all its names, and its config or what is wrong with it, as ``images`` has them."""
+        """Each image once, with all its names, and its config or its error, as ``images`` has them."""
         return [(listed, self._images[listed.config_path]) for listed in each_once(self._listed)]
 
     def image(self, name: Name | None = None, platform: Platform | None = None) -> tuple[Listed, Config]:
-        """The image called ``name``, or the only one; raises what is wrong with it, and as ``listing.chosen`` does."""
+        """The image called ``name``, or the only one; raises the image's error, and as ``listing.chosen`` does."""
         listed = chosen(self._listed, name, platform)
         image = self._images[listed.config_path]
         if isinstance(image, ArvDockerError):
@@ -72,7 +72,7 @@ class StreamedArchive:
         return listed, image
 
     def layers(self) -> Iterator[Layer]:
-        """Every member that may be a layer, each to be read to its end before the next.
+        """Yield every member that may be a layer, each to be read to its end before the next.
 
         Raises at the end what ``archive.docker`` refuses of the archive as a whole; what is
         wrong with one image leaves the others as they are.
@@ -101,7 +101,7 @@ class StreamedArchive:
         self._tape.drain()
 
     def _named(self, index: Index) -> tuple[Listed, ...]:
-        """What the archive lists, with the digests that its OCI index has for each image."""
+        """The images that the archive lists, with the digests that its OCI index has for each."""
         images = named_listing(index)
         if "manifest.json" not in index or "index.json" not in index:
             return images
@@ -120,7 +120,7 @@ class StreamedArchive:
         self._digests[member.offset] = layer.diff_id
 
     def _concluded(self, index: Index, listed: Listed) -> Generator[Layer, None, Config]:
-        """Judges an image by its documents; hands out layers that were kept because they looked like documents."""
+        """Judge an image by its documents; hand out layers that were kept because they looked like documents."""
         check_listed(listed)
         config = self._config(index, listed)
         for diff_id, path in layer_paths(listed, config):
@@ -137,7 +137,7 @@ class StreamedArchive:
         return config
 
     def _config(self, index: Index, listed: Listed) -> Config:
-        """The config of a listed image. It is read once: a few bytes can say of each of many that it is theirs."""
+        """The config of a listed image, read once: a few bytes can claim to be the config of each of many images."""
         blob = index.blob(listed.config_path)
         known = self._configs.get(blob.offset)
         if known is not None and listed.config_digest in (None, known.digest):
@@ -168,7 +168,7 @@ class StreamedImage(OpenedImage):
         platform: Platform | None = None,
         size: int = 0,
     ) -> None:
-        """``name`` and ``platform`` say which of several images is meant; one that the archive does not call
+        """Choose the image by ``name`` and ``platform`` where there are several; one that the archive does not call
         ``expected`` is refused at the end with DigestMismatch. ``size`` is about its bytes."""
         self.size_hint = size
         self._archive = StreamedArchive(stream)
@@ -184,7 +184,7 @@ class StreamedImage(OpenedImage):
         return self._config
 
     def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
-        """Every member that may be a layer, each to be read to its end before the next.
+        """Yield every member that may be a layer, each to be read to its end before the next.
 
         ``skip`` spares nothing here: what a layer is, is known when it has been read. Raises at
         the end what ``archive.docker`` refuses, and DigestMismatch for wrong layers.
@@ -202,7 +202,7 @@ class StreamedImage(OpenedImage):
 
 
 def _may_be_document(member: Member, section: _Section) -> bool:
-    """Whether a member may be a document, and is to be kept; what is a layer after all is handed out at the end."""
+    """True if a member may be a document, and is to be kept; what is a layer after all is handed out at the end."""
     if member.size > MAX_JSON_SIZE or _LAYER_NAME.fullmatch(member.name):
         return False
     return not _BLOB_NAME.fullmatch(member.name) or section.start(1) in (b"{", b"[")
@@ -220,7 +220,7 @@ class _Tape:
         self._room = _MAX_DOCUMENTS
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset``; fewer only at the end of the stream."""
+        """Return ``length`` bytes from ``offset``; fewer only at the end of the stream."""
         if offset in self._kept and length <= len(self._kept[offset]):
             return self._kept[offset][:length]
         if offset < self.position:
@@ -233,20 +233,20 @@ class _Tape:
         return self._next(length)
 
     def keep(self, offset: int, content: bytes) -> None:
-        """Has ``content``, which was read at ``offset``, at hand from now on."""
+        """Keep ``content``, which was read at ``offset``, at hand from now on."""
         self._room -= len(content)
         if self._room < 0:
             raise BadArchive(f"the archive has more than {_MAX_DOCUMENTS} bytes of documents; no image has.")
         self._kept[offset] = content
 
     def readinto(self, buffer: memoryview) -> int:
-        """The next bytes of the stream; fewer than ``buffer`` holds only at its end."""
+        """Fill ``buffer`` with the stream's next bytes and return their number; fewer than it holds only at its end."""
         count = self._stream.readinto(buffer)
         self.position += count
         return count
 
     def drain(self) -> None:
-        """Reads to the end of the stream."""
+        """Read to the end of the stream."""
         while self._next(CHUNK):
             pass
 
@@ -264,12 +264,12 @@ class _Content:
         self.size = len(content)
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset``; fewer only at the end."""
+        """Return ``length`` bytes from ``offset``; fewer only at the end."""
         return self._content[offset : offset + length]
 
 
 class _Section:
-    """What is left of a tape up to a position. A Stream whose beginning can be looked at."""
+    """The rest of a tape up to a position. A Stream whose beginning can be looked at."""
 
     def __init__(self, tape: _Tape, end: int) -> None:
         self._tape = tape
@@ -277,7 +277,7 @@ class _Section:
         self._start = b""
 
     def start(self, length: int) -> bytes:
-        """The next bytes, which are still to be read."""
+        """The next ``length`` bytes of the section, which are still to be read."""
         self._start += self._next(max(0, length - len(self._start)))
         return self._start[:length]
 

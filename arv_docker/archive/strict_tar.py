@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a tar may not have whose bytes are vouched for as they lie: whatever two readers may read differently.
+"""Features that no tar may have whose bytes are vouched for as they lie: whatever two readers may read differently.
 
 Engines read tars with Go's reader. It lets a metadata header replace the one before, forgets both at a global
 header, takes the prefix of a name from other places in old variants of the header, and refuses fields and records
@@ -38,7 +38,7 @@ _FILES, _FOLDER, _SYMBOLIC_LINK = (b"0", b"\0"), b"5", b"2"
 
 
 class StrictCheck(HeaderCheck):
-    """Refuses, as ``tar.members`` reads an archive, what another reader may read differently."""
+    """A check that refuses, as ``tar.members`` reads an archive, what another reader may read differently."""
 
     def __init__(self) -> None:
         self._pending: set[bytes] = set()
@@ -112,7 +112,7 @@ def _check_header(header: bytes) -> None:
 
 
 def _check_records(content: bytes) -> None:
-    """Raise BadArchive for records that Go's reader refuses; that they are records has been seen to by ``tar``."""
+    """Raise BadArchive for PAX records that Go's reader refuses; that they are records has been seen to by ``tar``."""
     start = 0
     keys: set[bytes] = set()
     while start < len(content):

@@ -43,7 +43,7 @@ _ZEROS = bytes(BLOCK)
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file or link in a tar: its normal name, where its bytes are, and for links where they lead.
+    """A file or link in a tar: its normal name, the place of its bytes, and for a link its target.
 
     ``target`` is the normal name of the member that a symbolic or hard link leads to,
     None for a regular file.
@@ -58,7 +58,7 @@ class Member:
 
 
 class HeaderCheck:
-    """Judges the headers of an archive while it is read; this one takes all of them."""
+    """A check of an archive's headers while it is read; this one takes all of them."""
 
     def metadata(self, header: bytes, kind: bytes, content: bytes) -> None:
         """Judge a long-name or PAX header."""
@@ -67,7 +67,7 @@ class HeaderCheck:
         """Judge a member of any kind, its name as it is written."""
 
     def end(self, source: RandomAccess, offset: int) -> None:
-        """Judge what is at ``offset``, behind the first block of zeros or the last member of a tar without any."""
+        """Judge the bytes at ``offset``, behind the first block of zeros or the last member of a tar without any."""
 
 
 #: Takes every header that can be read at all.
@@ -96,7 +96,7 @@ class Index:
         return iter(self._members)
 
     def file(self, name: str) -> Member:
-        """The regular file of that name, through a few links at most.
+        """The regular file called ``name``, through a few links at most.
 
         Raises BadArchive if there is none, if the name stands in the archive twice with different content (readers
         disagree which one counts), or if a link leads out of the archive or in a circle.
@@ -111,12 +111,12 @@ class Index:
         raise BadArchive(f"the link {name!r} leads to more than {_MAX_LINKS} other links.")
 
     def blob(self, name: str) -> Blob:
-        """The bytes of the file of that name; raises as ``file`` does."""
+        """The bytes of the file called ``name``; raises as ``file`` does."""
         member = self.file(name)
         return Blob(self._source, member.offset, member.size)
 
     def read(self, name: str, *, limit: int) -> bytes:
-        """A file's content; raises BadArchive where it is larger than ``limit`` bytes."""
+        """Return a file's content; raises BadArchive where it is larger than ``limit`` bytes."""
         member = self.file(name)
         if member.size > limit:
             raise BadArchive(f"{name!r} in the archive is {member.size} bytes; at most {limit} are read.")
@@ -134,7 +134,7 @@ class Index:
         return member
 
     def _are_alike(self, copies: list[Member]) -> bool:
-        """Whether copies of a member are one: writers that do not look put a layer in twice."""
+        """True if copies of a member are alike: writers that do not look put a layer in twice."""
         kinds = {(it.target, it.size) for it in copies}
         if len(kinds) > 1 or copies[0].target is not None:
             return len(kinds) == 1
@@ -150,9 +150,9 @@ class Index:
 
 
 def normal_name(name: str) -> str:
-    """``name`` without ``./``, doubled slashes, and slashes in front, which every engine takes off.
+    """Return ``name`` without ``./``, doubled slashes, and slashes in front, which every engine takes off.
 
-    Raises BadArchive if it climbs, or holds NUL.
+    Raises BadArchive if the name climbs, or holds NUL.
     """
     if "\0" in name or ".." in name.split("/"):
         raise BadArchive(f"the archive names {name!r}, which would leave it. Such archives are not read.")
@@ -203,7 +203,7 @@ def members(source: RandomAccess, check: HeaderCheck = TOLERANT) -> Iterator[Mem
 
 
 def _merged(overrides: dict[str, str], more: dict[str, str]) -> dict[str, str]:
-    """What both metadata records say of the next member; raises BadArchive where they say the same thing twice."""
+    """Merge two metadata records about the next member; raises BadArchive where they say the same thing twice."""
     for key in ("path", "linkpath", "size"):
         if key in overrides and key in more:
             raise BadArchive(f"the archive states the {key} of a member twice; readers disagree which one counts.")
@@ -235,7 +235,7 @@ def _member(header: bytes, kind: bytes, offset: int, size: int, overrides: dict[
 
 
 def _target(header: bytes, kind: bytes, overrides: dict[str, str]) -> str | None:
-    """Where a link leads, as it is written; None for what is no link."""
+    """The target of a link, as it is written; None for what is no link."""
     return (overrides.get("linkpath") or _text(header[157:257])) if kind in (b"1", b"2") else None
 
 
@@ -260,7 +260,7 @@ def _metadata_content(source: RandomAccess, offset: int, size: int) -> bytes:
 
 
 def _metadata(kind: bytes, content: bytes) -> dict[str, str]:
-    """What a long-name or PAX header says of the next member. Global PAX records bind nothing we use."""
+    """The fields that a long-name or PAX header sets for the next member. Global PAX records bind nothing we use."""
     if kind == b"L":
         return {"path": _text(content)}
     if kind == b"K":

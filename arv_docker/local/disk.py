@@ -75,7 +75,7 @@ def partial_of(path: Path) -> Path:
 
 
 def target_of_partial(path: Path) -> Path | None:
-    """The path that ``path`` is the partial file of; None if it is no partial file."""
+    """The path whose partial file ``path`` is; None if it is no partial file."""
     if not path.name.startswith(".") or not path.name.endswith(_PARTIAL):
         return None
     return path.with_name(path.name[1 : -len(_PARTIAL)])
@@ -92,7 +92,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def hold_lock(path: Path, waiting: Iterable[None] = ()) -> Iterator[None]:
-    """Hold the lock of that name while the block lasts; its file is removed afterwards.
+    """Hold the lock at ``path`` while the block lasts; its file is removed afterwards.
 
     ``waiting`` is advanced once if another process has the lock, to tell the user. Raises DiskError.
     """
@@ -124,7 +124,7 @@ def acquire_lock(path: Path, waiting: Iterable[None] = ()) -> int:
 
 @contextmanager
 def try_lock(path: Path) -> Iterator[bool]:
-    """Hold the lock of that name while the block lasts if no other process has it; yield whether it is held."""
+    """Hold the lock at ``path`` while the block lasts if no other process has it; yield whether it is held."""
     descriptor = _lock_file(path)
     try:
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ``arv-keepdocker`` command of an environment: whose it is, and putting ours in the place of the SDK's.
+"""The ``arv-keepdocker`` command of an environment: who owns it, and putting ours in the place of the SDK's.
 
 The Arvados SDK installs a script of the same name; whichever package was installed or
 upgraded last has it. Nothing is replaced unasked: the SDK's script is kept beside ours
@@ -67,7 +67,7 @@ class Environment:
 
     @property
     def replaces_module(self) -> bool:
-        """True if ``import arvados.commands.keepdocker`` yields ours in this environment."""
+        """True if ``import arvados.commands.keepdocker`` yields our module in this environment."""
         return (self.packages / PTH).exists()
 
 
@@ -81,7 +81,7 @@ def owner_of(script: Path) -> str:
 
 
 def command_on_path() -> Path | None:
-    """The arv-keepdocker that a shell would run."""
+    """The path of the arv-keepdocker that a shell would run; None if there is none."""
     found = shutil.which(COMMAND)
     return Path(found) if found else None
 
@@ -107,7 +107,7 @@ def install(environment: Environment, *, module: bool = False) -> list[str]:
 
 
 def undo(environment: Environment) -> list[str]:
-    """Remove both, and put the SDK's command back in place; return a line for each change."""
+    """Remove our command and our module, and put the SDK's command back in place; return a line for each change."""
     done = []
     kept = environment.scripts / _KEPT
     if kept.exists():

@@ -25,7 +25,7 @@ def wait_until_ready(
     seconds: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Answer:
-    """Ask until the state of the answer is ``ready``, and return that answer; ask at least once.
+    """Ask for an answer until its state is ``ready``, and return that answer; ask at least once.
 
     ``state_of`` puts any other state into words. Raises NotReady, which names ``what`` and its state, after so many
     seconds.

@@ -33,10 +33,10 @@ class StoreStep(Protocol):
     """A step that stores an image; ``skip`` may be called from any thread."""
 
     def __call__(self, count: int, /) -> None:
-        """Count so many bytes more that have been dealt with."""
+        """Add ``count`` to the bytes that have been dealt with."""
 
     def skip(self, count: int, /) -> None:
-        """Count so many of those bytes as present already, and not sent."""
+        """Mark ``count`` of those bytes as present already, and not sent."""
 
 
 class Progress(Protocol):
@@ -46,7 +46,7 @@ class Progress(Protocol):
         """Tell a person ``message``, on a line of its own."""
 
     def warn(self, message: str) -> None:
-        """Tell a person of something that may not be as it was meant, also where little is to be said."""
+        """Warn a person of something that may not be as it was meant, also where little is to be said."""
 
     def fail(self, message: str) -> None:
         """Tell a person that one of several images failed, also where little is to be said."""
@@ -62,22 +62,22 @@ class Silent:
     """Progress that tells nothing."""
 
     def say(self, message: str) -> None:
-        """Tell nothing."""
+        """Drop the message."""
 
     def warn(self, message: str) -> None:
-        """Tell of a warning, where anything is told."""
+        """Tell a warning, where anything is told."""
         self.say(f"warning: {message}")
 
     def fail(self, message: str) -> None:
-        """Tell of a failure, where anything is told."""
+        """Tell a failure, where anything is told."""
         self.say(message)
 
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
-        """Show nothing."""
+        """Show nothing of the step."""
         return nullcontext(UNHEARD_STEP)
 
     def store_step(self, title: str, total: int | None) -> AbstractContextManager[StoreStep]:
-        """Show nothing."""
+        """Show nothing of the step."""
         return nullcontext(UNHEARD_STEP)
 
 
@@ -88,7 +88,7 @@ class Lines(Silent):
         self._stream = stream
 
     def say(self, message: str) -> None:
-        """Write a line; if nobody reads it any more, the work goes on."""
+        """Write the message as a line; if nobody reads it any more, the work goes on."""
         with suppress(BrokenPipeError):
             self._stream.write(f"{printable(message)}\n")  # at once, for another thread may have something to say
             self._stream.flush()
@@ -98,7 +98,7 @@ class Lines(Silent):
         return _ticking(_Counter(title, total, self.say))
 
     def store_step(self, title: str, total: int | None) -> AbstractContextManager[StoreStep]:
-        """Write lines as ``step`` does."""
+        """Write lines for the step as ``step`` does."""
         return _ticking(_Counter(title, total, self.say))
 
 
@@ -113,7 +113,7 @@ class Quiet(Messages):
     """Warnings and failures, and nothing else."""
 
     def say(self, message: str) -> None:
-        """Tell nothing."""
+        """Drop the message."""
 
     def warn(self, message: str) -> None:
         """Write a warning, as a line."""
@@ -125,13 +125,13 @@ class Quiet(Messages):
 
 
 class BatchLines(Messages):
-    """``PROGRAM PID: COUNT written TOTAL total``, in bytes, as ``arv-put --batch-progress`` says it for programs.
+    """Lines ``PROGRAM PID: COUNT written TOTAL total``, in bytes, as ``arv-put --batch-progress`` writes for programs.
 
     The total is -1 where it is not known, and in the last line what it turned out to be.
     """
 
     def store_step(self, title: str, total: int | None) -> AbstractContextManager[StoreStep]:
-        """Write a line at the beginning, one a second while bytes come, and one at the end."""
+        """Write a line at the step's beginning, one a second while bytes come, and one at the end."""
         return _ticking(_BatchCounter(total, self.say))
 
 
@@ -281,15 +281,15 @@ class Bar(Silent):
         self._console = Console(file=stream, highlight=False, soft_wrap=True)
 
     def say(self, message: str) -> None:
-        """Write a line, above the bar if there is one."""
+        """Write the message as a line, above the bar if there is one."""
         self._console.print(printable(message), markup=False)
 
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
-        """Show a bar that is removed when the step has ended."""
+        """Show a bar for the step, which is removed when the step has ended."""
         return self._bar(title, total)
 
     def store_step(self, title: str, total: int | None) -> AbstractContextManager[StoreStep]:
-        """Show a bar as ``step`` does, with the bytes that were present already."""
+        """Show a bar for the step as ``step`` does, with the bytes that were present already."""
         return self._bar(title, total)
 
     @contextmanager
@@ -333,7 +333,7 @@ def progress_on(stream: TextIO | None = None) -> Progress:
 
 
 def printable(text: str) -> str:
-    """``text`` made safe for a terminal: names come from strangers, and must not move the cursor or colour text."""
+    """Make ``text`` safe for a terminal: names come from strangers, and must not move the cursor or colour text."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 

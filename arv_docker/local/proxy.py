@@ -67,7 +67,7 @@ def exceptions_in(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def is_excepted(exceptions: tuple[str, ...], scheme: str, netloc: str) -> bool:
-    """Tell if a host, as ``host[:port]``, is to be reached without a proxy by one of the entries of ``NO_PROXY``."""
+    """True if a host, as ``host[:port]``, is to be reached without a proxy by one of the entries of ``NO_PROXY``."""
     host, port = _host_and_port(netloc)
     address = _address_of(host)
     return any(_covers(entry, host, address, port or _PORTS.get(scheme, "")) for entry in exceptions)
@@ -94,7 +94,7 @@ def checked_proxy(address: str, variable: str) -> str:
 
 
 def proxy_secrets(proxy: str) -> tuple[str, ...]:
-    """What of a proxy's URL may be shown to nobody: its password, as it is written and as it is sent."""
+    """The secrets of a proxy's URL, to be shown to nobody: its password, as it is written and as it is sent."""
     url = urllib.parse.urlsplit(proxy)
     if url.password is None:
         return ()
@@ -124,7 +124,7 @@ def _authorization_of(url: urllib.parse.SplitResult) -> str:
 
 
 def _covers(entry: str, host: str, address: Address | None, port: str) -> bool:
-    """Tell if one entry of ``NO_PROXY`` is about a host."""
+    """True if one entry of ``NO_PROXY`` is about a host."""
     if entry == "*":
         return True
     if "/" in entry:

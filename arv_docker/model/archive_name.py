@@ -19,7 +19,7 @@ _LONGEST_NAME = 255 - len("..partial")  # as it is called until it is whole
 
 @dataclass(frozen=True, slots=True)
 class ArchiveName:
-    """What a file name says: image, version, the first 12 digits of the image ID, and the format.
+    """The parts of a file name: image, version, the first 12 digits of the image ID, and the format.
 
     >>> ArchiveName("quay.io/tools/bwa_mem", "0.7.17", "0123456789ab").file_name
     'quay.io%2Ftools%2Fbwa_mem_0.7.17_0123456789ab.docker'
@@ -32,7 +32,7 @@ class ArchiveName:
 
     @classmethod
     def parse(cls, file_name: str) -> ArchiveName | None:
-        """What ``file_name`` says; None for a name of another form."""
+        """Parse ``file_name`` into its parts; None for a name of another form."""
         match = _NAME.fullmatch(file_name)
         if not match or file_name.startswith("."):
             return None

@@ -12,7 +12,7 @@ _LONGEST_TAG = 128
 
 
 def is_dirty(version: str) -> bool:
-    """Whether a version names an unreleased build, whose content may change under the same name.
+    """True if a version names an unreleased build, whose content may change under the same name.
 
     ``latest``, ``dev``, what ends in ``.dirty`` or ``+dirty``, and four numbers of which the
     last, the number of the build, is 0 (docs/spec/archive-folder.md#dirty-versions).
@@ -24,7 +24,7 @@ def is_dirty(version: str) -> bool:
 
 
 def tag_of(version: str) -> str:
-    """The tag that an engine takes for a version. One that is a tag already stays as it is.
+    """The tag that an engine takes for a version. A version that is a tag already stays as it is.
 
     ``+`` becomes a dot, other characters that tags lack a dash; a tag that would begin with
     one of these gets an underscore in front; one of more than 128 characters is cut, with

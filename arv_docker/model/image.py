@@ -28,7 +28,7 @@ OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 
 def spellings_of(*keys: str) -> Mapping[str, str]:
-    """The keys by their case-folded forms, by which Go's reader compares them."""
+    """The keys of a document by their case-folded forms, by which Go's reader compares them."""
     return {key.casefold(): key for key in keys}
 
 
@@ -59,7 +59,7 @@ class Digest:
 
     @classmethod
     def parse(cls, text: str) -> Digest:
-        """The digest that ``text`` spells; raises BadReference where it spells none."""
+        """Parse ``text`` as a digest; raises BadReference where it spells none."""
         match = _DIGEST.fullmatch(text)
         if not match or len(match[2]) != _HEX_LENGTH.get(match[1], len(match[2])):
             raise BadReference(
@@ -70,7 +70,7 @@ class Digest:
 
     @classmethod
     def sha256(cls, hexdigest: str) -> Digest:
-        """The SHA-256 digest of that value; raises BadReference unless it is 64 hex digits."""
+        """Return the SHA-256 digest with the value ``hexdigest``; raises BadReference unless that is 64 hex digits."""
         return cls.parse(f"sha256:{hexdigest}")
 
     @classmethod
@@ -80,7 +80,7 @@ class Digest:
 
     @property
     def short(self) -> str:
-        """The first 12 hex digits, as engines print an image ID."""
+        """The digest's first 12 hex digits, as engines print an image ID."""
         return self.hex[:12]
 
     def __str__(self) -> str:
@@ -89,20 +89,20 @@ class Digest:
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What one document says of another: media type, digest and size in bytes."""
+    """The description of a document in another one: media type, digest and size in bytes."""
 
     media_type: str
     digest: Digest
     size: int
 
     def as_json(self) -> dict[str, str | int]:
-        """The three keys in the order in which the canonical archive writes them."""
+        """The descriptor's three keys, in the order in which the canonical archive writes them."""
         return {"mediaType": self.media_type, "digest": str(self.digest), "size": self.size}
 
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """The operating system and processor an image is for; ``unknown`` where it does not say."""
+    """The operating system and processor of an image; ``unknown`` where the image does not say."""
 
     os: str
     architecture: str
@@ -128,7 +128,7 @@ class Config:
 
     @classmethod
     def parse(cls, raw: bytes) -> Config:
-        """The config in ``raw``.
+        """Parse the config in ``raw``.
 
         Raises BadConfig for bytes that are no JSON object, and the refusals of a
         document that is JSON but no image: NoRootfs, OciArtifact, UnsupportedDigest.
@@ -144,7 +144,7 @@ class Config:
 
     @property
     def distinct_diff_ids(self) -> tuple[Digest, ...]:
-        """Each layer once, in order of first use."""
+        """The diff_id of each layer once, in order of first use."""
         return tuple(dict.fromkeys(self.diff_ids))
 
 
@@ -185,7 +185,7 @@ def json_document(raw: bytes, *, what: str, spellings: Mapping[str, str] | None 
 
 
 def parsed_time(text: object) -> datetime.datetime | None:
-    """``text`` as an aware datetime, UTC where it names no zone; None for anything unreadable."""
+    """Parse ``text`` as an aware datetime, UTC where it names no zone; None for anything unreadable."""
     import ciso8601
 
     if not isinstance(text, str):

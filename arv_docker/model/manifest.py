@@ -61,7 +61,7 @@ _USUAL_VARIANTS = {"arm64": "v8", "arm": "v7", "amd64": "v1"}
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One image: its config and its layers from the lowest up, as a registry or layout stores them."""
+    """The manifest of one image: its config and its layers from the lowest up, as a registry or layout stores them."""
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
@@ -73,7 +73,7 @@ class Manifest:
 
     @property
     def is_image(self) -> bool:
-        """Whether this is an image by the type of its config, and no artifact."""
+        """True if the manifest is of an image by the type of its config, and of no artifact."""
         return self.config.media_type in IMAGE_CONFIGS
 
 
@@ -92,13 +92,13 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Several images under one name. Attestations are left out."""
+    """An index of several images under one name. Attestations are left out."""
 
     manifests: tuple[Listed, ...]
 
 
 def parse(raw: bytes, *, what: str) -> Manifest | Index:
-    """The document in ``raw``; ``what`` names it in messages.
+    """Parse the manifest or index in ``raw``; ``what`` names it in messages.
 
     Raises BadConfig for what is no such document, SchemaOne, NotAnImage and UnsupportedDigest. One that
     could be read as both is refused, for readers disagree about it (CVE-2021-41190).
@@ -140,7 +140,7 @@ def check_image(manifest: Manifest, *, what: str) -> None:
 
 
 def is_image(manifest: Manifest) -> bool:
-    """Whether ``check_image`` takes the manifest for one of an image."""
+    """True if ``check_image`` takes the manifest for one of an image."""
     try:
         check_image(manifest, what="")
     except NotAnImage:
@@ -149,7 +149,7 @@ def is_image(manifest: Manifest) -> bool:
 
 
 def images_of(index: Index, fetch: Callable[[Descriptor], Index | Manifest], *, what: str) -> Iterator[Listed]:
-    """Every image that an index leads to, through indexes within it, each once. ``fetch`` reads and parses a document.
+    """Yield every image that an index leads to, through indexes within it, once. ``fetch`` reads and parses a document.
 
     Only indexes that the descriptor calls so are read. Raises NotAnImage for a loop, or one that is nested too deep.
     """
@@ -210,7 +210,7 @@ def chosen(
 
 
 def parse_platform(text: str) -> Platform:
-    """``OS/ARCHITECTURE[/VARIANT]``; raises UsageError for anything else.
+    """Parse a platform written ``OS/ARCHITECTURE[/VARIANT]``; raises UsageError for anything else.
 
     >>> str(parse_platform("linux/arm64/v8"))
     'linux/arm64/v8'
@@ -222,19 +222,19 @@ def parse_platform(text: str) -> Platform:
 
 
 def machine_platform() -> Platform:
-    """Linux on this machine's processor: containers are Linux programs wherever an engine runs."""
+    """The platform Linux on this machine's processor: containers are Linux programs wherever an engine runs."""
     name = machine.machine().lower()
     return Platform("linux", *_PROCESSORS.get(name, (name, "")))
 
 
 def processor_of(platform: Platform) -> str:
-    """What `uname` calls the platform's processor: ``x86_64`` for ``amd64``."""
+    """The platform's processor in the words of `uname`: ``x86_64`` for ``amd64``."""
     names = (name for name, (processor, _) in _PROCESSORS.items() if processor == platform.architecture)
     return next(names, platform.architecture)
 
 
 def normal_platform(platform: Platform) -> Platform:
-    """The platform as images write it, by containerd's rules: ``linux/aarch64`` is ``linux/arm64``.
+    """The normal form of a platform, as images write it, by containerd's rules: ``linux/aarch64`` is ``linux/arm64``.
 
     >>> str(normal_platform(Platform("Linux", "x86_64")))
     'linux/amd64'
@@ -248,19 +248,19 @@ def normal_platform(platform: Platform) -> Platform:
 
 
 def without_usual_variant(platform: Platform) -> Platform:
-    """The platform as images write it, without a variant that says nothing."""
+    """The normal form of a platform, as images write it, without a variant that says nothing."""
     platform = normal_platform(platform)
     usual = _USUAL_VARIANTS.get(platform.architecture)
     return Platform(platform.os, platform.architecture, "" if platform.variant == usual else platform.variant)
 
 
 def same_platform(one: Platform, other: Platform) -> bool:
-    """Whether both are one platform, a variant that says nothing (``arm64/v8``) or none written."""
+    """True if both are one platform, a variant that says nothing (``arm64/v8``) or none written."""
     return without_usual_variant(one) == without_usual_variant(other)
 
 
 def suits(platform: Platform, wanted: Platform) -> bool:
-    """Whether an image for ``platform`` will do for ``wanted``: it is the same, or one of any variant of it."""
+    """True if an image for ``platform`` will do for ``wanted``: it is the same, or one of any variant of it."""
     if same_platform(platform, wanted):
         return True
     platform, wanted = normal_platform(platform), normal_platform(wanted)
@@ -268,7 +268,7 @@ def suits(platform: Platform, wanted: Platform) -> bool:
 
 
 def _fitting(listed: Sequence[Listed], wanted: Platform) -> list[Listed]:
-    """Those for exactly that platform; where no variant is asked for and none is usual, those of any variant; else
+    """The images for exactly that platform; where no variant is asked for and none is usual, those of any variant; else
     those of the highest variant below it, whose programs run there too."""
     exact = [image for image in listed if image.platform and same_platform(image.platform, wanted)]
     if exact or (any_variant := [image for image in listed if image.platform and suits(image.platform, wanted)]):
@@ -279,7 +279,7 @@ def _fitting(listed: Sequence[Listed], wanted: Platform) -> list[Listed]:
 
 
 def _steps_below(platform: Platform, wanted: Platform) -> int | None:
-    """How many variants an image is below the one that is wanted; None if it is not of that kind."""
+    """The number of variants that an image is below the one that is wanted; None if it is not of that kind."""
     platform, wanted = normal_platform(platform), normal_platform(wanted)
     usual = _USUAL_VARIANTS.get(wanted.architecture, "")
     levels = [(one.variant or usual).removeprefix("v") for one in (platform, wanted)]
@@ -308,7 +308,7 @@ def _objects(document: dict[str, Any], key: str, what: str) -> list[dict[str, An
 
 
 def _aside(item: dict[str, Any]) -> bool:
-    """Whether this is no image but something about one: provenance, an SBOM."""
+    """True if an index's item is no image but something about one: provenance, an SBOM."""
     notes = item.get("annotations")
     if isinstance(notes, dict) and notes.get("vnd.docker.reference.type") == _ATTESTATION:
         return True

@@ -45,7 +45,7 @@ class Locator:
 
     @classmethod
     def parse(cls, text: str) -> Locator:
-        """The locator that ``text`` spells; raises BadManifestText where it spells none."""
+        """Parse ``text`` as a locator; raises BadManifestText where it spells none."""
         match = _LOCATOR.fullmatch(text)
         if not match:
             raise BadManifestText(f"{text!r} is not a block locator.")
@@ -53,7 +53,7 @@ class Locator:
 
     @property
     def stripped(self) -> str:
-        """The name without hints: ``md5+size``, or ``md5`` alone where no size was given."""
+        """The locator without hints: ``md5+size``, or ``md5`` alone where no size was given."""
         return self.md5 if self.size is None else f"{self.md5}+{self.size}"
 
     def __str__(self) -> str:
@@ -88,7 +88,7 @@ class Segment:
 
 
 def parse(text: str) -> tuple[Stream, ...]:
-    """The streams of ``text``; raises BadManifestText, which says in which line, for anything malformed."""
+    """Parse manifest text into streams; raises BadManifestText, which says in which line, for anything malformed."""
     if not text:
         return ()
     _utf8(text)
@@ -104,7 +104,7 @@ def pdh(text: str) -> str:
 
 
 def without_hints(text: str) -> str:
-    """``text`` with each locator reduced to ``md5+size``; nothing else changes."""
+    """Return manifest text with each locator reduced to ``md5+size``; nothing else changes."""
 
     def bare(line: str) -> str:
         name, *tokens = line.split(" ")
@@ -141,23 +141,23 @@ def files(streams: Iterable[Stream]) -> dict[str, tuple[Segment, ...]]:
 
 
 def locators(streams: Iterable[Stream]) -> Iterator[Locator]:
-    """Every locator, in order, repeats included."""
+    """Every locator of the streams, in order, repeats included."""
     for stream in streams:
         yield from stream.locators
 
 
 def is_pdh(text: str) -> bool:
-    """Whether ``text`` has the form of a portable data hash: 32 hex digits, ``+``, a length."""
+    """True if ``text`` has the form of a portable data hash: 32 hex digits, ``+``, a length."""
     return _PDH.fullmatch(text) is not None
 
 
 def escape(name: str) -> str:
-    """``name`` as manifest text writes it: backslash, colon, blanks and control bytes in octal."""
+    """Return ``name`` as manifest text writes it: backslash, colon, blanks and control bytes in octal."""
     return _UNSAFE.sub(lambda byte: b"\\%03o" % byte[0][0], name.encode()).decode()
 
 
 def unescape(token: str) -> str:
-    """The name that ``token`` stands for."""
+    """Return the name that ``token`` stands for."""
     if "\\" not in token:
         return token
     raw = re.sub(rb"\\([0-3][0-7][0-7])", lambda found: bytes([int(found[1], 8)]), token.encode())
@@ -191,7 +191,7 @@ def _file_token(number: int, token: str) -> FileToken:
 
 
 def _valid_path(token: str, *, first: str | None) -> bool:
-    """Whether ``token`` is a path of non-empty components, none ``.`` or ``..``, after ``first`` if given."""
+    """True if ``token`` is a path of non-empty components, none ``.`` or ``..``, after ``first`` if given."""
     if not _PLAIN.fullmatch(token):
         return False
     components = unescape(token).split("/")
@@ -223,7 +223,7 @@ def _bare_token(token: str) -> str:
 
 
 def _starts(stream: Stream) -> list[int]:
-    """Where each block starts in the stream, and last where the stream ends."""
+    """The offset of each block in the stream, and last the stream's end."""
     starts = [0]
     for locator in stream.locators:
         starts.append(starts[-1] + (locator.size or 0))

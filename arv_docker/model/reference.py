@@ -57,7 +57,7 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str, *, default_registry: str = DEFAULT_REGISTRY) -> Reference:
-        """The reference that ``text`` spells; raises BadReference, which says what is wrong with it."""
+        """Parse ``text`` as a reference; raises BadReference, which says what is wrong with it."""
         written = text.removeprefix("docker://")
         _check_no_password(written)
         name, tag, digest = _split(written)
@@ -76,13 +76,13 @@ class Reference:
 
     @property
     def canonical(self) -> str:
-        """The one full spelling, with registry, ``library/`` where Docker Hub has it, tag and digest."""
+        """The one full spelling of the name, with registry, ``library/`` where Docker Hub has it, tag and digest."""
         official = self.registry == DEFAULT_REGISTRY and "/" not in self.repository
         return f"{self.registry}/{'library/' if official else ''}{self.repository}{self._suffix}"
 
     @property
     def familiar(self) -> str:
-        """The short spelling, as engines print it: without Docker Hub's registry and ``library/``.
+        """The short spelling of the name, as engines print it: without Docker Hub's registry and ``library/``.
 
         The registry stays where the repository alone would be taken for a name in another one.
         """
@@ -91,7 +91,7 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """What was written, without tag and digest."""
+        """The name as written, without tag and digest."""
         return _split(self.written)[0] if self.written else _split(self.familiar)[0]
 
     @property
@@ -108,7 +108,7 @@ class Reference:
     def unique(self, image_id: Digest) -> Reference:
         """A name that can never mean another image: the tag followed by a dash and 10 digits of the image's ID.
 
-        ``latest`` where there is no tag; one that would get too long is cut.
+        ``latest`` stands in where there is no tag; a tag that would get too long is cut.
 
         >>> Reference.parse("hello:1").unique(Digest.sha256("b038788ddb" + "0" * 54)).familiar
         'hello:1-b038788ddb'
@@ -149,17 +149,17 @@ class ImageId:
     hex: str
 
     def matches(self, digest: Digest) -> bool:
-        """Whether ``digest`` is, or begins with, this ID."""
+        """True if ``digest`` is, or begins with, this ID."""
         return digest.algorithm == "sha256" and digest.hex.startswith(self.hex)
 
     @property
     def whole(self) -> Digest | None:
-        """The digest, where all 64 digits were written."""
+        """The ID as a digest, where all 64 digits were written; else None."""
         return Digest.sha256(self.hex) if len(self.hex) == 64 else None
 
     @property
     def written(self) -> str:
-        """As engines and links write it, with ``sha256:`` in front."""
+        """The ID as engines and links write it, with ``sha256:`` in front."""
         return f"sha256:{self.hex}"
 
     def __str__(self) -> str:
@@ -167,7 +167,7 @@ class ImageId:
 
 
 def parse_name(text: str) -> Reference | ImageId:
-    """What a user may call an image by: a reference, or an ID as ``sha256:HEX`` or 64 hex digits.
+    """Parse a user's name for an image: a reference, or an ID as ``sha256:HEX`` or 64 hex digits.
 
     A text that begins with ``sha256:`` is an ID and nothing else; raises BadReference
     where no hex digits follow. A shorter bare hex number is a reference whose ``as_id``
@@ -205,7 +205,7 @@ def name_from_arguments(image: str, tag: str | None) -> Reference | ImageId:
 
 
 def references_in(texts: Iterable[str]) -> tuple[Reference, ...]:
-    """Those of ``texts`` that are references: the tags that an engine or archive prints, but not ``<none>:<none>``."""
+    """The references among ``texts``: the tags that an engine or archive prints, but not ``<none>:<none>``."""
     found = []
     for text in texts:
         with suppress(BadReference):
@@ -224,7 +224,7 @@ def _check_no_password(written: str) -> None:
 
 
 def _split(text: str) -> tuple[str, str | None, Digest | None]:
-    """Name, tag and digest of a reference's text."""
+    """Split a reference's text into name, tag and digest."""
     name, at, rest = text.partition("@")
     digest = Digest.parse(rest) if at else None
     head, colon, tag = name.rpartition(":")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compressed bytes, read as a stream of what they hold: layers of registries and layouts, and wrapped archives.
+"""Decompression of layers of registries and layouts, and of wrapped archives, as a stream.
 
-Told apart by their first bytes, never by a name or a media type. Several streams in a row
+Kinds of compression are told apart by the first bytes, never by a name or a media type. Several streams in a row
 are one, as ``gzip`` and ``zstd`` have it; what else follows the last is refused. Whatever the input,
 memory stays below a few hundred megabytes, and what grows beyond all reason is refused.
 """
@@ -37,29 +37,29 @@ _MOST = 1 << 20
 
 
 class _Codec(Protocol):
-    """One compressed stream, as ``bz2`` and ``lzma`` have it."""
+    """A decompressor of one compressed stream, as ``bz2`` and ``lzma`` have it."""
 
     @property
     def eof(self) -> bool:
-        """Whether its end has been read."""
+        """True if the end of the compressed stream has been read."""
 
     @property
     def needs_input(self) -> bool:
-        """Whether nothing more comes without input."""
+        """True if nothing more comes without input."""
 
     @property
     def unused_data(self) -> bytes:
-        """What was fed and lies behind its end."""
+        """The bytes that were fed and lie behind the stream's end."""
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        """At most ``max_length`` bytes of what ``data`` and what was fed before hold."""
+        """Return at most ``max_length`` decompressed bytes of ``data`` and of what was fed before."""
 
 
 class Decompressed:
-    """What compressed bytes hold. A Stream, read once from the front."""
+    """Decompressed content of compressed bytes. A Stream, read once from the front."""
 
     def __init__(self, read: Callable[[int], bytes], kind: str, *, what: str) -> None:
-        """``read`` gives the compressed bytes; ``kind`` is what ``kind_of`` says; ``what`` names them in messages.
+        """Take compressed bytes from ``read``; ``kind`` is what ``kind_of`` says; ``what`` names them in messages.
 
         Raises ArvDockerError where a package is needed that is not installed.
         """
@@ -75,7 +75,7 @@ class Decompressed:
         self._taken = self._given = 0
 
     def read(self, length: int) -> bytes:
-        """``length`` bytes; fewer only at the end.
+        """Return ``length`` decompressed bytes; fewer only at the end.
 
         Raises BadArchive for what is damaged, cut short, followed by other bytes, or grows too much.
         """
@@ -86,7 +86,7 @@ class Decompressed:
         return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fills ``buffer`` and gives the number of bytes; fewer than it holds only at the end. Raises like ``read``."""
+        """Fill ``buffer`` and return the number of bytes; fewer than it holds only at the end. Raises like ``read``."""
         filled = 0
         while filled < len(buffer) and (piece := self._next(len(buffer) - filled)):
             buffer[filled : filled + len(piece)] = piece
@@ -94,7 +94,7 @@ class Decompressed:
         return filled
 
     def _next(self, most: int) -> memoryview:
-        """Some bytes, at most that many; none at the end."""
+        """Return some decompressed bytes, at most ``most``; none at the end."""
         while not self._held and (self._codec is not None or self._another()):
             self._held = memoryview(self._decompressed(min(most, _MOST)))
             self._given += len(self._held)
@@ -124,7 +124,7 @@ class Decompressed:
         return content
 
     def _another(self) -> bool:
-        """Begins the next stream; False at the end. NULs may follow a stream, as on a tape; nothing else may."""
+        """Begin the next stream; False at the end. NULs may follow a stream, as on a tape; nothing else may."""
         while True:
             if self._begun:
                 self._ahead = self._ahead.lstrip(b"\0")
@@ -150,14 +150,14 @@ class Decompressed:
 
 
 def kind_of(start: bytes) -> str | None:
-    """What bytes that begin so are compressed with: ``gzip``, ``xz``, ``bzip2``, ``zstd``; None for anything else."""
+    """The compression of bytes that begin with ``start``: ``gzip``, ``xz``, ``bzip2``, ``zstd``; None for others."""
     if start[1:4] == _SKIPPABLE and start[0] >> 4 == 5:
         return "zstd"
     return next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
 
 
 class _Gunzip:
-    """The standard library's, in the form of the others."""
+    """The standard library's decompressor of gzip, in the form of the others."""
 
     def __init__(self) -> None:
         self._object = zlib.decompressobj(31)  # with gzip's header and checksum
@@ -179,7 +179,7 @@ class _Gunzip:
 
 
 class _Unzstd:
-    """One frame by the package ``zstandard``, whose output has no bound but that of its input."""
+    """A decompressor of one zstd frame, by the package ``zstandard``; its output has no bound but that of its input."""
 
     needs_input = True
 
@@ -222,7 +222,7 @@ def _maker(kind: str, what: str) -> _Maker:
 
 
 def _gunzip() -> _Maker:
-    """isal's where it is installed: it reads 2.6 times as fast (measured)."""
+    """The decompressor of gzip: isal's where that is installed, which reads 2.6 times as fast (measured)."""
     try:
         from isal import igzip_lib
     except ImportError:

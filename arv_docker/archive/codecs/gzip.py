@@ -29,7 +29,7 @@ _LEVEL = 4
 
 
 def compressed(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    """The gzip stream of what ``read`` gives, in chunks. ``read`` gives fewer bytes than asked for only at the end."""
+    """Yield the gzip stream of ``read``'s bytes, in chunks. ``read`` gives fewer than asked for only at the end."""
     processors = os.cpu_count() or 1
     yield _HEADER
     checksum = size = 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An archive that is compressed as a whole, or the one member of a ZIP file, read as if it were not.
+"""An archive that is compressed as a whole, or is the one member of a ZIP file, read as if it were neither.
 
 A compressed archive can only be read from its front. It is read through once for an index,
 small files and the beginnings of others being kept; then again for the layers, which come in its own order.
@@ -30,7 +30,7 @@ _ROOM = 64 << 20
 def unwrapped(
     source: RandomAccess, progress: Progress | None = None, check: HeaderCheck = TOLERANT
 ) -> tuple[RandomAccess, list[Member] | None]:
-    """``source``, or what is in it where it is compressed, and then its members, which had to be read for it.
+    """Return ``source``, or the archive in it where it is compressed, and then its members, which had to be read.
 
     Raises BadArchive for what is damaged, cut short, or compressed twice.
     """
@@ -59,7 +59,7 @@ def _refuse_wrapped(source: RandomAccess) -> None:
 
 
 def unwrapped_stream(stream: Stream) -> Stream:
-    """``stream``, or what is in it where it is compressed; raises BadArchive for a ZIP file, and as it is read."""
+    """Return ``stream``, decompressed where it is compressed; raises BadArchive for a ZIP file, and as it is read."""
     start = stream.read(MAGIC_LENGTH)
     _refuse_lz4(start)
     if start.startswith(_ZIP):
@@ -70,7 +70,7 @@ def unwrapped_stream(stream: Stream) -> Stream:
 
 
 class Unwrapped:
-    """What a compressed file holds, read at any place; fast only from the front on. A RandomAccess."""
+    """Decompressed content of a file, read at any place; fast only from the front on. A RandomAccess."""
 
     def __init__(self, source: RandomAccess, kind: str) -> None:
         self._source = source
@@ -80,7 +80,7 @@ class Unwrapped:
         self.size = sys.maxsize  # nobody knows before its end
 
     def indexed(self, progress: Progress, check: HeaderCheck = TOLERANT) -> list[Member]:
-        """The members of the tar in it; reads the file once, to its end. Raises what ``tar.members`` raises."""
+        """Return the members of the tar in it; reads the file once, to its end. Raises what ``tar.members`` raises."""
         found = []
         room = _ROOM
         with progress.step("reading the compressed archive", self._source.size) as advance:
@@ -98,7 +98,7 @@ class Unwrapped:
         return found
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset``; fewer only at the end. Raises BadArchive for what is damaged."""
+        """Return ``length`` bytes from ``offset``; fewer only at the end. Raises BadArchive for what is damaged."""
         if (kept := self._kept.get(offset)) is not None and length <= len(kept):
             return kept[:length]
         if offset < self._position:
@@ -109,7 +109,7 @@ class Unwrapped:
         return self._next(length)
 
     def _begin(self, advance: Advance | None = None) -> None:
-        """Goes back to the front."""
+        """Go back to the archive's front."""
         compressed = _File(self._source)
 
         def read(length: int) -> bytes:

@@ -39,11 +39,11 @@ _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Ru
 class ZippedMember:
     """The one member of a ZIP file, to be read anywhere; fast only from the front on. A RandomAccess.
 
-    ``compressed_size`` is that of its bytes in the file.
+    ``compressed_size`` is that of the member's bytes in the file.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
-        """Reads the directory; raises BadArchive where that cannot be done or does not list one file."""
+        """Read the ZIP file's directory; raises BadArchive where that cannot be done or does not list one file."""
         try:
             self._zip = zipfile.ZipFile(cast(IO[bytes], _Bounded(file)))
             members = self._zip.infolist()
@@ -60,7 +60,7 @@ class ZippedMember:
         self.compressed_size = members[0].compress_size
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset``; fewer only at the end. Raises BadArchive for damaged ones."""
+        """Return ``length`` bytes from ``offset``; fewer only at the end. Raises BadArchive for damaged ones."""
         with self._lock:
             try:
                 self._member.seek(offset)
@@ -69,7 +69,7 @@ class ZippedMember:
                 raise BadArchive(f"the ZIP file is damaged: {error}.") from None
 
     def check_seal(self, advance: Advance = UNHEARD_STEP) -> None:
-        """Raises DigestMismatch if the file was sealed and is not as it was; reads all of it."""
+        """Raise DigestMismatch if the file was sealed and is not as it was; reads all of it."""
         comment = self._zip.comment
         with self._lock:
             length = self._file.seek(0, 2)
@@ -82,7 +82,7 @@ class ZippedMember:
 
 
 class _Bounded:
-    """As much of a file as zipfile needs to read one, with a bound to what it reads at once."""
+    """The part of a file object that zipfile needs to read one, with a bound to what it reads at once."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -96,7 +96,7 @@ class _Bounded:
 
 
 def write(file: IO[bytes], name: str, size: int, content: Iterable[bytes]) -> None:
-    """Writes a sealed ZIP file to ``file``, which can be read back, of one member of ``size`` bytes."""
+    """Write a sealed ZIP file of one member of ``size`` bytes to ``file``, which can be read back."""
     member = zipfile.ZipInfo(name, _TIME)
     member.compress_type = zipfile.ZIP_DEFLATED
     member.create_system = 3  # Unix, on every system
