@@ -125,7 +125,7 @@ def _settings(folder: SiteFolder) -> Settings:
 
 
 def _refuse_foreign(folder: SiteFolder) -> None:
-    """A folder with other things in it is a mistyped path, not a new site."""
+    """Refuse a folder with other things in it: it is a mistyped path, not a new site."""
     strangers = [item.name for item in folder.root.iterdir() if item != folder.lock and not item.name.startswith(".")]
     strangers = [name for name in strangers if name != folder.vocabulary.name]
     if strangers:

@@ -138,7 +138,7 @@ def _room(folder: Path, needed: int) -> Iterator[None]:
 
 
 def _remove(folder: Path) -> int:
-    """Remove a folder, also where a program unpacked folders without write permission there; returns its bytes."""
+    """Remove a folder, also where a program unpacked folders without write permission there; return its bytes."""
     size = 0
     for parent, names, files in os.walk(folder):
         for path in (Path(parent, name) for name in names):

@@ -171,7 +171,7 @@ def _take_manifest(context: Context, old: Record | None, new: Record) -> None:
 
 
 def _check_signatures(context: Context, streams: tuple[manifest_text.Stream, ...]) -> None:
-    """Every block must be signed for the caller's token, but the empty one
+    """Check that every block is signed for the caller's token, but the empty one
     (docs/spec/arvados-collections.md#block-signatures)."""
     signer, token = context.settings.signer, context.caller.token
     now = int(context.now.timestamp())

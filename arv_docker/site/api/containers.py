@@ -238,7 +238,7 @@ def _container(context: Context, request: Record) -> str:
 
 
 def _equal_container(context: Context, container: Record) -> str | None:
-    """The UUID of a container that waits and does the very same."""
+    """The UUID of a container that waits and does the very same as ``container``."""
     conditions = [f"same_json({name}, ?)" if isinstance(container[name], dict) else f"{name} = ?" for name in _REUSED]
     row = context.connection.execute(
         f"SELECT uuid FROM containers WHERE state = 'Queued' AND {' AND '.join(conditions)} "  # noqa: S608

@@ -82,7 +82,7 @@ def check_group(context: Context, old: Record | None, new: Record) -> None:
 
 
 def _check_site_group(old: Record, new: Record) -> None:
-    """Refuse what would take away a group that every site has, from everybody, now or later."""
+    """Refuse a change that would take away a group that every site has, from everybody, now or later."""
     for name in ("owner_uuid", "trash_at", "delete_at", "is_trashed"):
         if (new[name] or None) != (old[name] or None):
             raise invalid(f"{old['name']} is a group that every site has: its {name} cannot change")

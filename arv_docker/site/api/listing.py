@@ -130,7 +130,7 @@ def _conditions(resource: Resource, parameters: Parameters) -> Iterable[Clause]:
 
 
 def _order(resource: Resource, terms: Sequence[str], select: Sequence[str] | None) -> str:
-    """ORDER BY: the given terms, completed by newest first; columns that are not selected do not sort."""
+    """The ORDER BY clause: the given terms, completed by newest first; columns that are not selected do not sort."""
     columns: dict[str, str] = {}
     for term in [*terms, "modified_at desc", "uuid desc"]:
         name, direction = _order_term(resource, term)

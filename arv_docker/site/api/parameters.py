@@ -41,18 +41,18 @@ class Parameters:
     body: Record | None = None
 
     def text(self, name: str) -> str | None:
-        """A parameter that is a text, or None where it is absent, empty or null."""
+        """The parameter as a text, or None where it is absent, empty or null."""
         value = self.values.get(name)
         if value in (None, ""):
             return None
         return value if isinstance(value, str) else _refuse(name, "a string")
 
     def flag(self, name: str) -> bool:
-        """A boolean: absent, null, "", "false", "0", 0 and false are false, anything else is true."""
+        """The parameter as a boolean: absent, null, "", "false", "0", 0 and false are false, anything else is true."""
         return self.values.get(name) not in (None, "", "false", "0", 0, False)
 
     def integer(self, name: str, default: int) -> int:
-        """A whole number, also as a decimal text; ``default`` where it is absent, empty or null."""
+        """The parameter as a whole number, also as a decimal text; ``default`` where it is absent, empty or null."""
         value = self.values.get(name)
         if value in (None, ""):
             return default
@@ -75,21 +75,21 @@ class Parameters:
         return asked
 
     def array(self, name: str) -> list[Json] | None:
-        """An array, also as JSON text; None where it is absent, empty or null."""
+        """The parameter as an array, also as JSON text; None where it is absent, empty or null."""
         value = _decoded(name, self.values.get(name))
         if value is None:
             return None
         return value if isinstance(value, list) else _refuse(name, "an array")
 
     def mapping(self, name: str) -> Record | None:
-        """An object, also as JSON text; None where it is absent, empty or null."""
+        """The parameter as an object, also as JSON text; None where it is absent, empty or null."""
         value = _decoded(name, self.values.get(name))
         if value is None:
             return None
         return value if isinstance(value, dict) else _refuse(name, "an object")
 
     def texts(self, name: str) -> list[str] | None:
-        """An array of texts; None where it is absent."""
+        """The parameter as an array of texts; None where it is absent."""
         value = self.array(name)
         if value is None:
             return None

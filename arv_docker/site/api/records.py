@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Creating, changing and removing records: the rules that all kinds share (docs/spec/arvados-api.md#records).
+"""Creation, change and removal of records: the rules that all kinds share (docs/spec/arvados-api.md#records).
 
 What a kind adds of its own is in ``collections`` and ``links``; both are called here with
 the record before and after.

@@ -52,7 +52,7 @@ def _full(context: Context, resource: Resource, record: Record, *, sign: bool) -
 
 
 def _derived(context: Context, resource: Resource, record: Record) -> Record:
-    """Attributes that no column holds."""
+    """The derived attributes of a record: those that no column holds."""
     if resource.name == "links":
         return {f"{end}_kind": kind_of_uuid(str(record.get(f"{end}_uuid") or "")) for end in ("head", "tail")}
     if resource is CONTAINER_REQUESTS:

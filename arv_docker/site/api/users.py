@@ -27,7 +27,7 @@ _NAME = re.compile(r"[a-z][a-z0-9._-]{0,63}", re.ASCII | re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user, with how many tokens that are valid now."""
+    """A user, with the number of tokens that are valid now."""
 
     uuid: str
     username: str

@@ -16,7 +16,7 @@ from ..store.files import write_private
 
 @contextlib.contextmanager
 def announced(folder: SiteFolder, address: str) -> Iterator[None]:
-    """Have ``address`` in the folder while the site is served; those of other servers stay."""
+    """Keep ``address`` in the folder while the site is served; addresses of other servers stay."""
     entry = (address, str(os.getpid()))
     with locked(folder):
         _write(folder, [entry, *_running(folder)])

@@ -134,7 +134,8 @@ class Keep:
 
 
 class _BlockResponse(Response):
-    """A block's bytes. Where it turns out damaged on the way, the connection ends before the last piece."""
+    """A response of a block's bytes. Where the block turns out damaged on the way, the connection ends before the last
+    piece."""
 
     def __init__(self, blocks: BlockStore, md5: str, headers: dict[str, str]) -> None:
         super().__init__(headers=headers, media_type="application/octet-stream")

@@ -72,7 +72,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client sent; refuse a head that grows beyond its bounds."""
+        """Take the bytes that the client sent; refuse a head that grows beyond its bounds."""
         if self._refused:
             return
         was_in_head = self._in_head
@@ -94,7 +94,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        """Count the address."""
+        """Count the address of a request."""
         self._size += len(url)
         if len(self.url) <= _MAX_ADDRESS:
             super().on_url(url)
@@ -117,12 +117,12 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
+        """Take a piece of a request's body."""
         if not self._refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Take the end of the request."""
+        """Take the end of a request."""
         if not self._refused:
             super().on_message_complete()
 

@@ -191,7 +191,7 @@ class BlockStore:
         return Totals(len(sizes), sum(sizes))
 
     def remove(self, md5: str, before: float, *, dry_run: bool) -> int | None:
-        """Remove a block, unless it was stored or touched since the Unix time ``before``; returns its size if it went.
+        """Remove a block, unless it was stored or touched since the Unix time ``before``; return its size if it went.
 
         A PUT of the same block waits, and then finds it gone: it never touches a block that is about to go.
         """
