@@ -157,7 +157,7 @@ def open_cluster(local: str | Path | None = None, *, retries: int = RETRIES) -> 
 def _record_in_keep(
     cluster: Cluster, name: Reference | ImageId, trust: Trust, progress: Progress
 ) -> ImageRecord | None:
-    """Return what the cluster takes the name for, without writing anything; None if that has to be stored or proven."""
+    """Return the image the cluster takes the name for, writing nothing; None if that has to be stored or proven."""
     image = find_in_keep(cluster, name, trust, progress, follow_cluster=True)
     if image is None:
         return None
@@ -174,7 +174,7 @@ def _record_in_keep(
 
 
 def _record(cluster: Cluster, name: Reference | ImageId, stored: IngestResult, trust: Trust) -> ImageRecord:
-    """The record of an image that was stored just now, whatever else the name may mean to the cluster."""
+    """Record of an image that was stored just now, whatever else the name may mean to the cluster."""
     names = (stored.name, str(stored.image_id))
     links = [link for link in link_query.links_to(cluster, [stored.uuid]) if link.name in names]
     if not links:

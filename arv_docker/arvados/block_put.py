@@ -49,7 +49,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What one service said. ``copies`` is 0 where it did not store the block; ``classes`` are the copies by storage
+    """Answer of one service. ``copies`` is 0 where it did not store the block; ``classes`` are the copies by storage
     class, None where it knows none; ``final`` says that asking it again is no use."""
 
     words: str
@@ -60,7 +60,7 @@ class _Answer:
 
 
 class BlockWriter:
-    """Stores blocks through the services that an SDK Keep client knows. Used by any number of threads."""
+    """Writer of blocks to the services that an SDK Keep client knows. Used by any number of threads."""
 
     def __init__(self, keep: Any, *, copies: int, retries: int) -> None:
         """``keep`` is the SDK's Keep client; a request that failed is tried ``retries`` times more."""
@@ -71,7 +71,7 @@ class BlockWriter:
         self._lock = threading.Lock()
 
     def put(self, content: memoryview, md5: str) -> str:
-        """Stores a block, whose MD5 in hex is ``md5``, and gives its signed locator.
+        """Store a block, whose MD5 in hex is ``md5``, and return its signed locator.
 
         Raises KeepError if too few copies were stored.
         """
@@ -108,7 +108,7 @@ class BlockWriter:
         )
 
     def _send(self, root: str, content: memoryview, md5: str, headers: dict[str, str], attempt: int) -> _Answer:
-        """One PUT to one service."""
+        """Send one PUT to one service."""
         import arvados.util
         import urllib3
 
@@ -181,7 +181,7 @@ class BlockWriter:
 
 
 class _Block:
-    """One block on its way: what has been stored of it, and who may still be asked."""
+    """Block on its way: what has been stored of it, and who may still be asked."""
 
     def __init__(
         self, send: Callable[..., _Answer], content: memoryview, md5: str, copies: int, classes: Sequence[str]
@@ -198,7 +198,7 @@ class _Block:
         self.words: dict[str, str] = {}
 
     def stored(self, roots: Sequence[str], most_per_service: int | None, attempt: int) -> bool:
-        """Asks the services in their order, as many at once as copies are missing; whether it is stored then."""
+        """Ask the services in their order, as many at once as copies are missing; say if the block is stored then."""
         waiting = [root for root in roots if root not in self._finished]
         while waiting and not self._complete:
             together = waiting[: max(1, self._wanted - self.copies) if most_per_service == 1 else 1]
@@ -215,7 +215,7 @@ class _Block:
         return self._complete
 
     def worth_another_try(self, roots: Sequence[str]) -> bool:
-        """Whether a service is left that may say something else next time."""
+        """True if a service is left that may say something else next time."""
         return any(root not in self._finished for root in roots)
 
     @property
@@ -244,7 +244,7 @@ def _proxy(scheme: str) -> str | None:
 
 
 def _patient(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
-    """The same kind of pool, whose connections have _PATIENCE for each piece as soon as they are made.
+    """Connection pool of the same kind, whose connections have _PATIENCE for each piece as soon as they are made.
 
     urllib3 sends the body with the patience that it had to connect; a busy service takes a block late.
     """
@@ -259,7 +259,7 @@ def _patient(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
 
 
 def _answer(response: BaseHTTPResponse, body: bytes, name: str) -> _Answer:
-    """What a service's answer to the PUT of block ``name`` (``md5+size``) means."""
+    """Meaning of a service's answer to the PUT of block ``name`` (``md5+size``)."""
     words = f"{response.status} {response.reason or ''}".rstrip()
     if not 200 <= response.status < 300:
         said = " ".join(body[:200].decode("latin-1").split())
@@ -277,7 +277,7 @@ def _answer(response: BaseHTTPResponse, body: bytes, name: str) -> _Answer:
 
 
 def _is_of(text: str, name: str) -> bool:
-    """Whether it is a locator, and nothing else, of that block."""
+    """True if the text is a locator, and nothing else, of the block called ``name``."""
     try:
         return Locator.parse(text).stripped == name
     except BadManifestText:
@@ -296,7 +296,7 @@ def _classes(header: str | None) -> Mapping[str, int] | None:
 
 
 def at_once(call: Callable[[str], Value], items: Sequence[str]) -> list[Value]:
-    """``call`` of each item, all at the same time, on threads that nobody has to wait for at the end."""
+    """Call ``call`` with each item, all at the same time, on threads that nobody has to wait for at the end."""
     if len(items) == 1:
         return [call(items[0])]
     results = [future_of(partial(call, item), "block") for item in items]

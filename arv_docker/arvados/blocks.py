@@ -52,7 +52,7 @@ class StoredArchive:
 
     @property
     def names(self) -> frozenset[str]:
-        """The names of its blocks, ``md5+size``."""
+        """Names of the archive's blocks, ``md5+size``."""
         return frozenset("+".join(locator.split("+", 2)[:2]) for locator in self.locators)
 
     def manifest_text(self, image_id: Digest) -> str:
@@ -61,7 +61,7 @@ class StoredArchive:
 
 
 class BlockStore:
-    """Hashes and stores blocks out of BUFFERS buffers, each on a thread. Of equal blocks one is sent.
+    """Store that hashes and sends blocks out of BUFFERS buffers, each on a thread. Of equal blocks one is sent.
 
     The threads are daemons: whoever gives up, on an error or Ctrl-C, does not wait for a
     request that is being tried again and again. ``sent`` are the names (``md5+size``) of the
@@ -101,11 +101,11 @@ class BlockStore:
         return memoryview(bytearray(BLOCK_SIZE)) if found is None else found
 
     def release(self, buffer: memoryview) -> None:
-        """Gives back a buffer that is not needed after all."""
+        """Give back a buffer that is not needed after all."""
         self._free.put(buffer)
 
     def submit(self, buffer: memoryview, length: int) -> Future[str]:
-        """Begins to store the first ``length`` bytes of a buffer as a block, and gives its locator to come."""
+        """Begin to store the first ``length`` bytes of a buffer as a block, and return its locator to come."""
         locator: Future[str] = Future()
         threading.Thread(target=self._store, args=(buffer, length, locator), daemon=True).start()
         return locator
@@ -139,7 +139,7 @@ class BlockStore:
 
 
 class ArchiveWriter:
-    """Takes layers in any order and composes the canonical archives of images from their blocks."""
+    """Writer that takes layers in any order and composes the canonical archives of images from their blocks."""
 
     def __init__(self, blocks: BlockStore, advance: Callable[[int], None], spool_folder: Path) -> None:
         """``advance`` is told of bytes as they are read; ``spool_folder`` is where many packed layers may wait."""
@@ -152,7 +152,7 @@ class ArchiveWriter:
         self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(_PACKED_IN_MEMORY, dir=str(spool_folder))  # noqa: SIM115
 
     def add(self, layer: Layer) -> None:
-        """Reads a layer to its end, checks it, and stores or keeps it. Raises what ``Layer.readinto`` raises."""
+        """Read a layer to its end, check it, and store or keep it. Raises what ``Layer.readinto`` raises."""
         buffer = self._blocks.buffer()
         try:
             end = _HEADER + self._read(layer, buffer[_HEADER : _HEADER + _MOST_PACKED + 1])
@@ -170,12 +170,12 @@ class ArchiveWriter:
         self._sizes[layer.diff_id] = layer.position
 
     def take(self, diff_id: Digest, size: int, locators: Sequence[str]) -> None:
-        """Notes an aligned layer whose blocks Keep has, header and padding with them."""
+        """Note an aligned layer whose blocks Keep has, header and padding with them."""
         self._aligned[diff_id] = [_done(locator) for locator in locators]
         self._sizes[diff_id] = size
 
     def finish(self, config: Config) -> StoredArchive:
-        """Stores the rest of an image's archive and waits for all its blocks; raises BadArchive if a layer never came.
+        """Store the rest of an image's archive and wait for all its blocks; raises BadArchive if a layer never came.
 
         Any number of images may be finished that have layers in common.
         """
@@ -192,7 +192,7 @@ class ArchiveWriter:
         return StoredArchive(layout, tuple(block.result() for run in runs for block in run))
 
     def close(self) -> None:
-        """Forgets the layers that wait."""
+        """Forget the layers that wait."""
         with suppress(OSError):  # a full disk, of which ``add`` has told
             self._spool.close()
 
@@ -202,7 +202,7 @@ class ArchiveWriter:
         return count
 
     def _store_aligned(self, layer: Layer, buffer: memoryview, end: int) -> list[Future[str]]:
-        """The blocks of an aligned layer, whose start is in ``buffer`` up to ``end``, with room for the header.
+        """Store the blocks of an aligned layer, whose start is in ``buffer`` up to ``end``, with room for the header.
 
         The header waits for the layer's end unless its name and size are known ahead; then what
         it claims is checked at the end all the same.
@@ -236,7 +236,7 @@ class ArchiveWriter:
             yield b"".join((span.header, self._spool.read(span.size), canonical.padding(span.size)))
 
     def _store_run(self, pieces: Iterable[bytes]) -> list[Future[str]]:
-        """Stores the pieces joined, cut at every BLOCK_SIZE."""
+        """Store the pieces joined, cut at every BLOCK_SIZE."""
         blocks: list[Future[str]] = []
         buffer, end = None, 0
         for piece in pieces:
@@ -256,7 +256,7 @@ class ArchiveWriter:
 
 
 def _padded(buffer: memoryview, end: int) -> int:
-    """Fills the buffer up from ``end`` to the next multiple of 512, and gives that."""
+    """Fill the buffer up from ``end`` to the next multiple of 512, and return that."""
     padding = canonical.padding(end)
     buffer[end : end + len(padding)] = padding
     return end + len(padding)

@@ -137,7 +137,7 @@ class Cluster:
     """An Arvados cluster as one user sees it. Records are asked for in one thread; blocks by any number."""
 
     def __init__(self, api: Any, *, retries: int = RETRIES) -> None:
-        """Uses an API client object of the Arvados SDK, which the caller made."""
+        """Use an API client object of the Arvados SDK, which the caller made."""
         self._api = api
         self._retries = retries
         self._read_retries = min(retries, _READ_RETRIES)
@@ -165,12 +165,13 @@ class Cluster:
 
     @functools.cached_property
     def user_uuid(self) -> str:
-        """Who we are."""
+        """UUID of the user whom the token belongs to."""
         return str(self._call(self._api.users().current(), "who this token belongs to")["uuid"])
 
     @functools.cached_property
     def user_if_known(self) -> str | None:
-        """Who we are; None where the token's scopes do not allow to ask (403), as for one that may only read images."""
+        """UUID of this user; None where the token's scopes do not allow to ask (403), as for one that may only read
+        images."""
         try:
             return self.user_uuid
         except ClusterError as error:
@@ -180,7 +181,7 @@ class Cluster:
 
     @property
     def system_user_uuid(self) -> str:
-        """The user that the server itself acts as."""
+        """UUID of the user that the server itself acts as."""
         return f"{self._discovery('uuidPrefix', 'zzzzz')}-tpzed-000000000000000"
 
     @property
@@ -190,18 +191,18 @@ class Cluster:
 
     @functools.cached_property
     def replication(self) -> int:
-        """How many copies of a block a collection gets by default."""
+        """Number of copies of a block that a collection gets by default."""
         return int(self._discovery("defaultCollectionReplication", 2))
 
     def check_writable(self, owner: str) -> None:
-        """Raises ClusterError unless ``owner`` is this user, or a project that this user may write to."""
+        """Raise ClusterError unless ``owner`` is this user, or a project that this user may write to."""
         if owner == self.user_uuid:
             return
         if self._owner(owner).get("can_write") is False:
             raise ClusterError(f"project {owner}: the server does not allow this user to write to it.", status=403)
 
     def may_write(self, owner: str) -> bool:
-        """Whether this user may change what ``owner``, a user or a project, owns; not where the owner is not shown."""
+        """True if this user may change what ``owner``, a user or a project, owns; not where the owner is not shown."""
         if owner == self.user_uuid:
             return True
         try:
@@ -212,7 +213,7 @@ class Cluster:
             return False
 
     def check_readable(self, owner: str) -> None:
-        """Raises ClusterError unless ``owner`` is a user or project that this user can see."""
+        """Raise ClusterError unless ``owner`` is a user or project that this user can see."""
         self._owner(owner)
 
     # -- records -------------------------------------------------------------------------
@@ -234,12 +235,12 @@ class Cluster:
         yield from map(CollectionRecord.of, self._pages("collections", filters, fields))
 
     def collection(self, uuid_or_pdh: str) -> CollectionRecord:
-        """One collection with its signed manifest text; raises ClusterError with status 404 if there is none."""
+        """Collection with its signed manifest text; raises ClusterError with status 404 if there is none."""
         request = self._api.collections().get(uuid=uuid_or_pdh)
         return CollectionRecord.of(self._call(request, f"collection {uuid_or_pdh}"))
 
     def create_collection(self, attributes: Record, *, unique_name: bool = True) -> CollectionRecord:
-        """Creates a collection, once: a failed request may have created it, so the caller looks before trying again.
+        """Create a collection, once: a failed request may have created it, so the caller looks before trying again.
 
         A name that its owner has already gets a time behind it; without ``unique_name`` that is status 422.
         """
@@ -247,11 +248,11 @@ class Cluster:
         return CollectionRecord.of(self._call(request, "creating a collection", retries=0))
 
     def update_collection(self, uuid: str, attributes: Record) -> None:
-        """Changes some attributes of a collection."""
+        """Change some attributes of a collection."""
         self._call(self._api.collections().update(uuid=uuid, body=dict(attributes)), f"changing collection {uuid}")
 
     def trash_collection(self, uuid: str) -> None:
-        """Puts a collection into the trash; one that is not there any more is well."""
+        """Put a collection into the trash; one that is not there any more is well."""
         _gone(lambda: self._call(self._api.collections().delete(uuid=uuid), f"deleting collection {uuid}"))
 
     def project(self, owner: str, name: str) -> str | None:
@@ -261,30 +262,30 @@ class Cluster:
         return str(found[0]) if found else None
 
     def create_project(self, owner: str, name: str) -> str:
-        """Creates a project, once, like ``create_collection``; gives its UUID. Status 422 where the name is taken."""
+        """Create a project, once, like ``create_collection``; return its UUID. Status 422 where the name is taken."""
         request = self._api.groups().create(body={"owner_uuid": owner, "name": name, "group_class": "project"})
         return str(self._call(request, f"creating project {name!r}", retries=0)["uuid"])
 
     def create_link(self, attributes: Record) -> Link:
-        """Creates a link, once, like ``create_collection``."""
+        """Create a link, once, like ``create_collection``."""
         request = self._api.links().create(body=dict(attributes))
         return Link.of(self._call(request, "creating a link", retries=0))
 
     def delete_link(self, uuid: str) -> None:
-        """Deletes a link; one that is not there any more is well."""
+        """Delete a link; one that is not there any more is well."""
         _gone(lambda: self._call(self._api.links().delete(uuid=uuid), f"deleting link {uuid}"))
 
     # -- blocks --------------------------------------------------------------------------
 
     def put_block(self, content: bytes | memoryview, md5: str = "") -> str:
-        """Stores a block and gives its signed locator; raises KeepError if too few copies were stored.
+        """Store a block and return its signed locator; raises KeepError if too few copies were stored.
 
         ``md5`` is its MD5 in hex, for whoever has it already.
         """
         return self._writer.put(memoryview(content), md5 or hashlib.md5(content, usedforsecurity=False).hexdigest())
 
     def get_block(self, locator: str) -> bytes:
-        """A block's bytes, which hash to its name; raises KeepError if no server has them intact."""
+        """Bytes of a block, which hash to its name; raises KeepError if no server has them intact."""
         import arvados.errors
 
         begun = time.monotonic()
@@ -299,7 +300,7 @@ class Cluster:
         return content
 
     def has_block(self, locator: str) -> bool:
-        """Whether a server has the block and lets us read it; raises KeepError where none gives a clear answer."""
+        """True if a server has the block and lets us read it; raises KeepError where none gives a clear answer."""
         import arvados.errors
 
         try:
@@ -372,7 +373,7 @@ def batches(values: Collection[str], size: int = PAGE) -> Iterator[list[str]]:
 
 
 def _gone(delete: Callable[[], object]) -> None:
-    """Deletes; that somebody else has done it, or an earlier try whose answer was lost, is no error."""
+    """Delete a record; that somebody else has done it, or an earlier try whose answer was lost, is no error."""
     try:
         delete()
     except ClusterError as error:

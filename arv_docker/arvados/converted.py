@@ -51,7 +51,7 @@ class ConvertedImages:
         return None
 
     def keep(self, found: CollectionRecord) -> CollectionRecord:
-        """Puts off the collection's end, if a good part of its time has passed."""
+        """Put off the collection's end, if a good part of its time has passed."""
         ends = parsed_time(found.trash_at)
         if ends is None or ends - _now() > _FRESH * LIFETIME:
             return found
@@ -61,7 +61,7 @@ class ConvertedImages:
     def store(
         self, image: ImageFile, file: IO[bytes], old: CollectionRecord | None, advance: Advance
     ) -> CollectionRecord:
-        """Stores the SIF file of the image, in the place of ``old`` if that is given.
+        """Store the SIF file of the image, in the place of ``old`` if that is given.
 
         Of several processes that do this at once one makes the collection, and the others
         give that one, whoever they are. Raises KeepError and ClusterError.
@@ -107,7 +107,7 @@ class ConvertedImages:
         return next(self._cluster.collections(filters, manifest=True), None)
 
     def _sent(self, file: IO[bytes], advance: Advance) -> tuple[int, Sequence[str]]:
-        """Stores a file's blocks; its size, and their locators in order."""
+        """Store a file's blocks; return its size, and their locators in order."""
         blocks, size = BlockStore(self._cluster.put_block), 0
         futures: list[Future[str]] = []
         while True:
@@ -122,7 +122,7 @@ class ConvertedImages:
 
 
 def _name(image: ImageFile) -> str:
-    """What crunch-run calls it: after the image's file in Keep, without ``.tar``."""
+    """Name that crunch-run gives a converted image: after the image's file in Keep, without ``.tar``."""
     return f"singularity image for {image.image_id if image.version > 1 else image.image_id.hex}"
 
 

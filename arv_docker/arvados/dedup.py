@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which blocks Keep has already: found by the layers of an image, before any of them is sent.
+"""Blocks that Keep has already: found by the layers of an image, before any of them is sent.
 
 An aligned layer makes the same blocks in every image (docs/spec/trust.md#layer-links). A link of class
 ``docker_image_layer`` says which collection holds a layer; reading that collection gives
@@ -52,7 +52,7 @@ class LayerInKeep:
 
 
 class LayerLookup:
-    """What the cluster's links say of some layers, in two requests.
+    """Lookup of what the cluster's links say of some layers, in two requests.
 
     ``blocks`` are signed locators by ``md5+size``, fit to go into a manifest text of ours.
     """
@@ -83,11 +83,11 @@ class LayerLookup:
 
     @property
     def unattested_layers(self) -> frozenset[str]:
-        """The layers that only such links say to be in Keep as do not count as they stand: others' word, or old."""
+        """Layers that are said to be in Keep only by links that do not count as they stand: others' word, or old."""
         return frozenset(link.name for link in self._links) - self._served
 
     def layers_in_keep(self, diff_ids: Collection[Digest]) -> dict[Digest, LayerInKeep]:
-        """Those of some layers that need not come from anywhere else.
+        """Layers among ``diff_ids`` that need not come from anywhere else.
 
         An aligned one on the word of an attested link to it, which says that its bytes were
         checked; a packed one out of the same collections, for it is read and hashed.
@@ -111,8 +111,8 @@ class LayerLookup:
     def packed_layers_in(
         self, collections: Iterable[CollectionRecord], diff_ids: Collection[Digest]
     ) -> dict[Digest, LayerInKeep]:
-        """Those of some layers that are packed in the archives of some collections. No link is about such layers: they
-        are read from Keep, and hashed."""
+        """Layers among ``diff_ids`` that are packed in the archives of some collections. No link is about such layers:
+        they are read from Keep, and hashed."""
         found: dict[Digest, LayerInKeep] = {}
         for collection in collections:
             if len(found) < len(set(diff_ids)) and (stored := self._open_image(collection)) is not None:
@@ -130,7 +130,7 @@ class LayerLookup:
         return stored if stored.canonical is not None else None
 
     def write_links(self, layout: Layout, collection: CollectionRecord) -> list[str]:
-        """Writes a link for each aligned layer that no trusted link finds; gives what the cluster refused, as words.
+        """Write a link for each aligned layer that no trusted link finds; return what the cluster refused, as words.
 
         Such a link only saves work, so that a refusal is no failure.
         """
@@ -189,7 +189,7 @@ def _usable(locator: Locator, now: float) -> bool:
 
 
 def _readable(cluster: Cluster, links: Iterable[Link]) -> Iterator[CollectionRecord]:
-    """The collections that still are, with storage no weaker than ours.
+    """Collections that the links still lead to, with storage no weaker than ours.
 
     Whoever wishes for no copy at all may have none: the server takes 0, and its garbage collection at its word.
     """
@@ -200,7 +200,7 @@ def _readable(cluster: Cluster, links: Iterable[Link]) -> Iterator[CollectionRec
 
 
 def _attributes(diff_id: Digest, collection: CollectionRecord) -> dict[str, object]:
-    """No properties: clusters with a strict vocabulary refuse keys that they do not know."""
+    """Attributes of a layer link. No properties: clusters with a strict vocabulary refuse keys they do not know."""
     return {
         "link_class": LAYER,
         "name": str(diff_id),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was sent already by a run that was interrupted, so that the next one does not send it again.
+"""Record of what an interrupted run sent already, so that the next one does not send it again.
 
 A file of signed locators, a line each, written as soon as Keep has a block. It belongs to
 one image, cluster and user, is found by the next run of them whatever ended this one, and
@@ -33,7 +33,7 @@ class SentBlocks:
 
     @property
     def blocks(self) -> dict[str, str]:
-        """What is on record and may still be used; a line that was cut by a kill is not."""
+        """Locators that are on record and may still be used; a line that was cut by a kill is not."""
         found: dict[str, str] = {}
         for path in self._paths:
             with suppress(OSError):
@@ -42,7 +42,7 @@ class SentBlocks:
         return {name: locator for name, locator in found.items() if "+A" in locator}
 
     def note(self, locator: str) -> None:
-        """Records a block that Keep has taken, if that can be done. Called from any thread."""
+        """Record a block that Keep has taken, if that can be done. Called from any thread."""
         with self._lock, suppress(OSError):
             for path in self._paths:
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -52,7 +52,7 @@ class SentBlocks:
                     os.close(descriptor)
 
     def discard(self) -> None:
-        """Forgets them: the images are in Keep."""
+        """Forget the blocks that were sent: the images are in Keep."""
         for path in self._paths:
             with suppress(OSError):
                 path.unlink(missing_ok=True)

@@ -50,7 +50,7 @@ def client_from_settings(retries: int) -> Any:
 
 
 def client_from_settings_file(name: str, retries: int) -> Any:
-    """One for the cluster of the settings file ``<name>.conf``; raises BadSettings without."""
+    """A client object for the cluster of the settings file ``<name>.conf``; raises BadSettings without."""
     import arvados.config
 
     path = settings_file(name)
@@ -70,14 +70,14 @@ def client_from_settings_file(name: str, retries: int) -> Any:
 
 
 def client_at_url(url: str, token: str, retries: int) -> Any:
-    """One for the cluster whose API is at ``url``, which may be http."""
+    """A client object for the cluster whose API is at ``url``, which may be http."""
     _check_token(token)
     discovery = f"{url}/discovery/v1/apis/{{api}}/{{apiVersion}}/rest"
     return _build_client("the local site", retries, discoveryServiceUrl=discovery, token=token)
 
 
 def settings_file(name: str) -> Path | None:
-    """Where the settings of a cluster called so are: ``<name>.conf`` in the folders of ``settings.conf``
+    """Path of the settings of a cluster called so: ``<name>.conf`` in the folders of ``settings.conf``
     (docs/spec/arvados-clients.md#settings); None if there are none."""
     if not _CLUSTER_NAME.fullmatch(name):
         return None
@@ -89,7 +89,7 @@ def settings_file(name: str) -> Path | None:
 
 
 def call_with_our_errors(call: Callable[[], Any], what: str) -> Any:
-    """What ``call`` returns, with the SDK's errors turned into ClusterError, about ``what``."""
+    """Run ``call`` and return its result, with the SDK's errors turned into ClusterError, about ``what``."""
     import googleapiclient.errors
     import httplib2
 
@@ -150,7 +150,7 @@ def _no_host(where: str) -> str:
 
 
 def _check_host(host: str) -> None:
-    """Refuses a host with a name or a password in front of it, and shows nothing of them."""
+    """Refuse a host with a name or a password in front of it, and show nothing of them."""
     if "@" in host:
         raise BadSettings(
             "ARVADOS_API_HOST has a name or a password in it, where they do not belong: it is a host, with or without "
@@ -159,7 +159,7 @@ def _check_host(host: str) -> None:
 
 
 def _check_token(token: str) -> None:
-    """Refuses what is no token before it comes near a message: HTTP clients quote a header that they cannot send."""
+    """Refuse what is no token before it comes near a message: HTTP clients quote a header that they cannot send."""
     if not _TOKEN.fullmatch(token):
         raise BadSettings("the token in ARVADOS_API_TOKEN holds blanks, line ends or others that no token has.")
 

@@ -69,7 +69,7 @@ def image_file(collection: CollectionRecord) -> ImageFile:
 
 
 def holds(collection: CollectionRecord, image_id: Digest) -> bool:
-    """Whether the collection holds that image's file and nothing else, named as version 2 images are."""
+    """True if the collection holds that image's file and nothing else, named as version 2 images are."""
     try:
         found = files(parse(collection.manifest_text or ""))
     except BadManifestText:
@@ -78,7 +78,7 @@ def holds(collection: CollectionRecord, image_id: Digest) -> bool:
 
 
 def may_be_canonical(collection: CollectionRecord) -> bool:
-    """Whether it can hold a canonical archive cut as we cut it, whose last block is the end of the tar."""
+    """True if the collection can hold a canonical archive cut as we cut it, whose last block is the end of the tar."""
     try:
         found = list(locators(parse(collection.manifest_text or "")))
     except BadManifestText:
@@ -95,7 +95,7 @@ class StoredImage(SeekableImage):
     """
 
     def __init__(self, cluster: Cluster, collection: CollectionRecord, *, tags: tuple[str, ...] = ()) -> None:
-        """Reads structure and config; ``tags`` are the names that the cluster's users gave it.
+        """Read the image's structure and config; ``tags`` are the names that the cluster's users gave it.
 
         Raises KeepError, what ``image_file`` and ``archive.docker`` refuse, and DigestMismatch if the file is named
         after another image.
@@ -127,12 +127,12 @@ class StoredImage(SeekableImage):
 
     @property
     def known_sizes(self) -> Mapping[Digest, int]:
-        """The same: what it takes to know them was read when the image was opened."""
+        """Sizes of the layers, as ``sizes`` has them: what it takes to know them was read when the image was opened."""
         return self.sizes
 
     @property
     def is_ours(self) -> bool:
-        """Whether the collection's blocks are those into which we cut the image's canonical archive."""
+        """True if the collection's blocks are those into which we cut the image's canonical archive."""
         whole = all((it.offset, it.length) == (0, it.locator.size) for it in self.file.segments)
         sizes = tuple(it.length for it in self.file.segments)
         return self.canonical is not None and whole and sizes == self.layout.block_sizes()
@@ -158,7 +158,7 @@ class StoredImage(SeekableImage):
         return self.archived.layer(diff_id)
 
     def read_ahead(self, diff_ids: Sequence[Digest]) -> None:
-        """Says that these layers are read next, in this order: their blocks, and no others, are fetched ahead."""
+        """Say that these layers are read next, in this order: their blocks, and no others, are fetched ahead."""
         self._source.expect([self.archived.place(diff_id) for diff_id in diff_ids])
 
 
@@ -189,7 +189,7 @@ class KeepFile(RandomAccess):
         return self._ends[-1] if self._ends else 0
 
     def expect(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """Says what is read next, as offsets and lengths in their order, so that it is fetched ahead."""
+        """Say which ranges are read next, as offsets and lengths in their order, so that they are fetched ahead."""
         numbers = itertools.chain.from_iterable(self._touched(offset, length) for offset, length in ranges)
         self._expected = [locator for locator, _ in itertools.groupby(self._segments[it].locator for it in numbers)]
 

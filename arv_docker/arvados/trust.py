@@ -40,11 +40,11 @@ class Trust:
         return cls(frozenset(filter(None, writers)), readable, settings.names_by_trusted)
 
     def includes(self, writer: str) -> bool:
-        """Whether the user's word is taken."""
+        """True if the user's word is taken."""
         return self.readable or writer in self.writers
 
     def attests(self, link: Link, collection: CollectionRecord) -> bool:
-        """Whether the link counts as it stands for the collection to which it points.
+        """True if the link counts as it stands for the collection to which it points.
 
         The server must name a trusted user as the one who wrote it last. A link that pins a
         PDH must pin the collection's; one that pins none, as those of arv-keepdocker,

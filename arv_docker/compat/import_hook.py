@@ -21,7 +21,7 @@ _ORIGIN = __file__.replace("import_hook.py", "keepdocker.py")
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Finds REPLACEMENT under the name REPLACED, and nothing else."""
+    """Import finder of REPLACEMENT under the name REPLACED, and of nothing else."""
 
     def find_spec(
         self, fullname: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
@@ -37,12 +37,12 @@ class _Finder(MetaPathFinder, Loader):
         module.__spec__ = self._own_spec  # the import system put the other name's there
 
     def get_code(self, _fullname: str) -> CodeType:
-        """What ``python -m`` runs under that name: the command."""
+        """Code that ``python -m`` runs under that name: the command."""
         return compile(f"from {REPLACEMENT} import main\nmain()\n", REPLACED, "exec")
 
 
 def install() -> None:
-    """From now on the import gives the replacement; again has no effect."""
+    """Make the import give the replacement from now on; again has no effect."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
         sys.modules.pop(REPLACED, None)

@@ -68,7 +68,7 @@ class DockerError(Exception):
 
 
 def install() -> None:
-    """From now on ``import arvados.commands.keepdocker`` in this process gives this module."""
+    """Make ``import arvados.commands.keepdocker`` in this process give this module from now on."""
     import_hook.install()
     import_module(import_hook.REPLACED)
 
@@ -105,7 +105,7 @@ def main(
 
 
 def popen_docker(cmd: Sequence[str], *args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
-    """Starts ``docker`` or ``docker.io``; its input is closed and its output piped unless told otherwise."""
+    """Start ``docker`` or ``docker.io``; its input is closed and its output piped unless told otherwise."""
     kwargs.setdefault("stdin", subprocess.DEVNULL)
     kwargs.setdefault("stdout", subprocess.PIPE)
     kwargs.setdefault("stderr", subprocess.PIPE)
@@ -114,7 +114,7 @@ def popen_docker(cmd: Sequence[str], *args: Any, **kwargs: Any) -> subprocess.Po
 
 
 def check_docker(proc: subprocess.Popen[bytes], description: str) -> None:
-    """Waits for a command of ``popen_docker``, whatever it writes; raises DockerError if it failed."""
+    """Wait for a command of ``popen_docker``, whatever it writes; raises DockerError if it failed."""
     _, errors = proc.communicate()
     if proc.returncode != 0:
         words = (errors or b"").decode(errors="replace").strip()
@@ -156,7 +156,7 @@ def docker_image_format(image_hash: str) -> str:
 
 
 def docker_image_compatible(api: Any, image_hash: str) -> bool:
-    """Whether the cluster says that it accepts the image's format; a reason to refuse is logged."""
+    """True if the cluster says that it accepts the image's format; a reason to refuse is logged."""
     supported = Cluster(api).image_formats
     if not supported:
         logger.warning("the cluster does not say which image formats it accepts")
@@ -168,7 +168,7 @@ def docker_image_compatible(api: Any, image_hash: str) -> bool:
 
 
 def pull_image(image_name: str, image_tag: str) -> None:
-    """``docker pull`` of the name with the tag."""
+    """Run ``docker pull`` of the name with the tag."""
     check_docker(popen_docker(["pull", f"{image_name}:{image_tag}"]), "pull")
 
 
@@ -187,7 +187,7 @@ def get_cache_dir(mkparent: Callable[[], Path] = _cache_parent) -> str:
 
 
 def stat_cache_name(image_file: Any) -> str:
-    """Where the record of a saved tarball is kept; takes the file or its name."""
+    """Path of the record of a saved tarball; takes the file or its name."""
     return str(getattr(image_file, "name", image_file)) + ".stat"
 
 
@@ -199,7 +199,7 @@ def prep_image_file(filename: str) -> tuple[IO[bytes], bool]:
 
 
 def save_image(image_hash: str, image_file: IO[bytes]) -> None:
-    """``docker save`` into an open file, and its record beside it if that can be written."""
+    """Run ``docker save`` into an open file, and write its record beside it if that can be written."""
     engine: Engine = Docker()
     with _docker_errors(), engine.save([image_hash]) as output:
         while chunk := output.read(1 << 20):
@@ -227,7 +227,7 @@ def load_image_metadata(image_file: IO[bytes]) -> tuple[dict[str, Any], dict[str
 
 
 def make_link(api_client: Any, num_retries: int, link_class: str, link_name: str, **link_attrs: Any) -> dict[str, Any]:
-    """Creates a link and gives its record."""
+    """Create a link and return its record."""
     body = {**link_attrs, "link_class": link_class, "name": link_name}
     record: dict[str, Any] = api_client.links().create(body=body).execute(num_retries=num_retries)
     return record
@@ -268,7 +268,7 @@ def list_images_in_arv(
 
 
 def items_owned_by(owner_uuid: str, arv_items: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Those of the records that ``owner_uuid`` owns."""
+    """Records of ``arv_items`` that ``owner_uuid`` owns."""
     return (item for item in arv_items if item["owner_uuid"] == owner_uuid)
 
 
@@ -285,7 +285,7 @@ def _listed(row: ListingRow) -> tuple[str, dict[str, Any]]:
 
 
 def _naive(time: datetime.datetime) -> datetime.datetime:
-    """The same moment without a zone, in UTC, as the original has its times; the first or last there is beyond them."""
+    """``time`` without a zone, in UTC, as the original has its times; the first or last there is beyond them."""
     try:
         return time.astimezone(datetime.timezone.utc).replace(tzinfo=None)
     except OverflowError:

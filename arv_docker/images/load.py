@@ -34,7 +34,7 @@ class Loaded:
 def load(
     cluster: Cluster, collection: CollectionRecord, engine: Engine, name: Reference | None, progress: Progress
 ) -> Loaded:
-    """Loads the image of a collection into an engine and gives it ``name`` there.
+    """Load the image of a collection into an engine and give it ``name`` there.
 
     Raises what reading and checking the image raises (ContentError, KeepError), in which
     case the engine has nothing new, and EngineError.

@@ -30,7 +30,7 @@ from . import verify
 
 @dataclass(frozen=True, slots=True)
 class TagResult:
-    """What became of a name: the collection that has it now, and how many links were written and deleted."""
+    """Result for a name: the collection that has it now, and how many links were written and deleted."""
 
     uuid: str
     pdh: str
@@ -42,7 +42,7 @@ class TagResult:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a name means to the cluster, and what this user stored under it.
+    """Status of a name: what it means to the cluster, and what this user stored under it.
 
     ``state`` is ``ready`` when the cluster resolves the name to a collection that this user
     linked and that has the same content still, ``shadowed`` when to another one or to other
@@ -61,7 +61,7 @@ class Status:
 def link(
     cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust, progress: Progress
 ) -> TagResult:
-    """Makes a collection known as an image called ``name``, after finding that it holds one.
+    """Make a collection known as an image called ``name``, after finding that it holds one.
 
     Every layer is read and hashed, unless a trusted user's link attests the content. Of what others stored only a
     canonical archive is taken.
@@ -121,9 +121,9 @@ def check_free(cluster: Cluster, name: Reference, image_id: Digest, trust: Trust
 def link_uniquely(
     cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust, progress: Progress
 ) -> str:
-    """Gives an image in Keep one more name, made of ``name`` and its own ID, that can never mean another one.
+    """Give an image in Keep one more name, made of ``name`` and its own ID, that can never mean another one.
 
-    Gives that name. Raises what ``link`` raises, and Shadowed if the cluster takes even it for another
+    Returns that name. Raises what ``link`` raises, and Shadowed if the cluster takes even it for another
     collection, which somebody else has given the name to.
     """
     unique = Reference.parse(f"{name.name}:{name.unique(StoredImage(cluster, collection).config.digest).tag}")
@@ -153,7 +153,7 @@ def links_in_the_way(cluster: Cluster, collection: CollectionRecord, name: Refer
 def move(
     cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust, progress: Progress
 ) -> TagResult:
-    """Gives ``name`` to the image in a collection, also when the cluster's order prefers another one.
+    """Give ``name`` to the image in a collection, also when the cluster's order prefers another one.
 
     The new link is written first; then links of the same name that outrank it are deleted,
     as far as this user may. One that stays is reported as ``shadowed_by``.
@@ -167,7 +167,7 @@ def move(
 
 
 def remove(cluster: Cluster, name: Reference) -> tuple[list[Link], list[Link]]:
-    """Deletes the links of a name that this user may delete; those deleted, and those that stay.
+    """Delete the links of a name that this user may delete; return those deleted, and those that stay.
 
     Raises NoSuchImage where the name has none.
     """
@@ -179,7 +179,7 @@ def remove(cluster: Cluster, name: Reference) -> tuple[list[Link], list[Link]]:
 
 
 def status(cluster: Cluster, name: Reference, trust: Trust) -> Status:
-    """What the cluster takes the name for, and whether that is what this user stored; raises NoSuchImage."""
+    """Return a name's status: what the cluster takes it for, and whether this user stored that; raises NoSuchImage."""
     resolved = resolver.resolve(cluster, str(name), trust, attested_only=False)
     if resolved.link is None or resolved.link.link_class != REPO_TAG:
         raise NoSuchImage(f"the cluster knows no image by the name {name.link_name!r}.")
@@ -195,7 +195,7 @@ def status(cluster: Cluster, name: Reference, trust: Trust) -> Status:
 def wait(
     cluster: Cluster, name: Reference, trust: Trust, seconds: float, sleep: Callable[[float], None] = time.sleep
 ) -> Status:
-    """Returns when the cluster takes the name for what this user stored under it.
+    """Wait until the cluster takes the name for what this user stored under it.
 
     Raises NotReady, which says what the name means instead, when it does not after so many seconds.
     """
@@ -224,7 +224,7 @@ def named_links(cluster: Cluster, name: Reference) -> Sequence[Link]:
 
 
 def _deleted(cluster: Cluster, it: Link) -> bool:
-    """Deletes a link, if the server lets this user; whether it is gone, by us or by somebody else meanwhile."""
+    """Delete a link, if the server lets this user; say if it is gone, by us or by somebody else meanwhile."""
     try:
         cluster.delete_link(it.uuid)
     except ClusterError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finding out whether a collection really holds the image that it is named after.
+"""Verification that a collection really holds the image that it is named after.
 
 Quick: its structure, and that every block is there. Full: every block is read, and the
 SHA-256 of every layer compared with the image's config, which no MD5 twin survives.
@@ -23,7 +23,7 @@ _ASKED_AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was verified. ``canonical`` says whether the archive is the canonical one; ``bytes_read`` is 0 for quick."""
+    """Verification report. ``canonical`` says if the archive is the canonical one; ``bytes_read`` is 0 for quick."""
 
     uuid: str
     pdh: str
@@ -39,7 +39,7 @@ class Report:
 
 
 def verify(cluster: Cluster, collection: CollectionRecord, *, quick: bool, progress: Progress) -> Report:
-    """Verifies the image in a collection (given with its manifest text) and reports what it is.
+    """Verify the image in a collection (given with its manifest text) and report what it is.
 
     Raises NotVerified, NotAnImage, DigestMismatch or BadArchive for content that is not the
     image's, and KeepError for blocks that are lost or damaged.
@@ -94,7 +94,7 @@ def _check_presence(cluster: Cluster, collection: CollectionRecord, names: dict[
 
 
 def _read_layers(image: StoredImage, progress: Progress) -> int:
-    """Reads each layer, and what is around it while its blocks are at hand: each of them is fetched once."""
+    """Read each layer, and what is around it while its blocks are at hand: each of them is fetched once."""
     total, frame = sum(image.sizes.values()), image.canonical
     framed = True
     with progress.step("verifying", total) as advance:

@@ -38,8 +38,8 @@ class Pipeline:
 def store_shared(
     pipeline: Pipeline, engine: Engine, wanted: Sequence[tuple[Reference | ImageId, EngineImage]]
 ) -> dict[Digest, IngestResult | ArvDockerError]:
-    """Store those of the images that share layers and that nobody has linked yet; results by ID, what is wrong with one
-    image in its place."""
+    """Store the wanted images that share layers and that nobody has linked yet; return results by ID, what is wrong
+    with one image in its place."""
     results: dict[Digest, IngestResult | ArvDockerError] = {}
     by_id: dict[Digest, tuple[Reference | ImageId, EngineImage]] = {}
     for name, image in wanted:

@@ -107,7 +107,7 @@ def images_of(source: Cluster, trust: Trust, project: str | None = None) -> list
 
 
 class Copier:
-    """Copies images from one cluster to another."""
+    """Copier of images from one cluster to another."""
 
     def __init__(
         self, source: Cluster, target: Cluster, options: Options, progress: Progress, trust: Trust | None = None
@@ -122,7 +122,7 @@ class Copier:
         self._stored_anew: dict[str, str] = {}
 
     def plan(self, image: Candidate) -> IngestPlan:
-        """What ``run`` would do, after those that were planned before; reads no more than the head of the image."""
+        """Plan what ``run`` would do, after the images planned before; read no more than the head of the image."""
         stored = StoredImage(self._source, image.collection)
         records = ImageRecords(self._target, self._for(image, stored), self._progress)
         diff_ids = stored.config.diff_ids if stored.is_ours else ()
@@ -134,7 +134,7 @@ class Copier:
         return found
 
     def run(self, image: Candidate) -> CopyResult:
-        """Copies an image, its hash link, and a link for each of its names and further digests.
+        """Copy an image, its hash link, and a link for each of its names and further digests.
 
         Raises what verifying and storing it raise; then the other cluster has no collection and no link of it.
         """
@@ -212,7 +212,7 @@ class Copier:
         return bool(ours)
 
     def _is_attested(self, collection: CollectionRecord) -> bool:
-        """Whether a trusted user says that the collection holds an image, or wrote it."""
+        """True if a trusted user says that the collection holds an image, or wrote it."""
         linked = link_query.links_to(self._source, [collection.uuid], [HASH])
         return self._trust.includes(collection.modified_by) or any(self._trust.attests(it, collection) for it in linked)
 
@@ -222,13 +222,14 @@ class Copier:
         return replace(self._options, by_manifest=by_manifest, image_ids=(), pdh=image.collection.pdh)
 
     def _named(self, records: ImageRecords, image: Candidate, digests: Sequence[Digest]) -> int:
-        """Links the image by its further names, and the digests by which its source called it; how many that took."""
+        """Link the image by its further names, and the digests by which its source called it; return how many links
+        that took."""
         further = image.names[1:] or ((None,) if digests else ())
         done = (records.find_and_complete(image.image_id, name, digests=digests) for name in further)
         return sum(found.links_written for found in done if found is not None)
 
     def _verbatim(self, records: ImageRecords, stored: StoredImage, name: Reference | None) -> IngestResult:
-        """Copies the blocks as they are, after finding that they hold the image."""
+        """Copy the blocks as they are, after finding that they hold the image."""
         Preflight(self._target, records.options, self._progress).check()
         verify.verify(self._source, stored.collection, quick=False, progress=self._progress)
         sent = SentBlocks(self._options.cache, self._target, stored.file.image_id)
@@ -252,7 +253,7 @@ class Copier:
         sent: SentBlocks,
         before: Mapping[str, str],
     ) -> IngestResult:
-        """Sends the blocks that are not among those ``before``, and makes a collection of all."""
+        """Send the blocks that are not among those ``before``, and make a collection of all."""
         there = dict(before)
         count = 0
         with self._progress.step("copying blocks", stored.file.size) as advance:

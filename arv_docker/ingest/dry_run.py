@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an ingest would do: which images are stored, and of the others which layers Keep has. Nothing is written."""
+"""Plans of an ingest: which images would be stored, and of the others which layers Keep has. Nothing is written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .upload import bytes_of
 
 @dataclass(frozen=True, slots=True)
 class IngestPlan:
-    """What would be done with one image. ``uuid`` is the collection that has it already, None if it is to be stored.
+    """Plan for one image. ``uuid`` is the collection that has it already, None if it is to be stored.
 
     ``size`` is about its number of bytes, None where it is not known before it is read. Of its ``layers``
     Keep has ``layers_held``, of ``bytes_held`` bytes, and an interrupted run left blocks of ``bytes_resumed`` bytes
@@ -74,24 +74,24 @@ class IngestPlan:
 
 
 class IngestPlanner:
-    """What would be done with images; nothing is written."""
+    """Planner of what would be done with images; nothing is written."""
 
     def __init__(self, cluster: Cluster, records: ImageRecords, progress: Progress) -> None:
-        """Of images that go into this cluster, whose records these are."""
+        """Plan for images that go into ``cluster``, whose records ``records`` are."""
         self._cluster = cluster
         self._records = records
         self._progress = progress
         self._coming: dict[Digest, int] = {}
 
     def engine(self, engine: Engine, name: Reference | ImageId) -> IngestPlan:
-        """What ``Ingest.from_engine`` would do."""
+        """Plan what ``Ingest.from_engine`` would do."""
         image = engine.inspect(name)
         return plan_for(self._cluster, self._records, str(name), image.id, diff_ids=image.diff_ids, total=image.size)
 
     def source(
         self, source: Source, name: Reference | ImageId | None, otherwise: Reference | None = None
     ) -> IngestPlan:
-        """What ``Ingest.from_source`` would do. The source is opened, and none of its layers read."""
+        """Plan what ``Ingest.from_source`` would do. The source is opened, and none of its layers read."""
         if (place := source.in_engine()) is not None:
             return self.engine(place.engine, place.name)
         with source.open() as image:
@@ -100,7 +100,7 @@ class IngestPlanner:
             return self.image(image, str(name or otherwise or image.config.digest))
 
     def image(self, image: OpenedImage, called: str) -> IngestPlan:
-        """What ``Ingest.from_image`` would do with an image ``called`` so, after those that were planned before."""
+        """Plan what ``Ingest.from_image`` would do with an image ``called`` so, after the images planned before."""
         config, total = image.config, image.known_size
         coming = large(image.known_sizes) if total is not None else {}
         about = (called, config.digest)
@@ -111,7 +111,7 @@ class IngestPlanner:
         return found
 
     def keep(self, name: Reference | ImageId) -> IngestPlan | None:
-        """What ``Ingest.from_keep`` would do; None if there is no such image."""
+        """Plan what ``Ingest.from_keep`` would do; None if there is no such image."""
         image = find_in_keep(self._cluster, name, self._records.trust, self._progress)
         if image is None:
             return None

@@ -76,7 +76,7 @@ def _image_of(resolved: resolver.Resolved, name: Reference | ImageId) -> KeepIma
 
 
 def _reads_as_image(cluster: Cluster, collection: CollectionRecord, progress: Progress) -> bool:
-    """Whether the beginning of a collection is that of the image which its file's name states."""
+    """True if the beginning of a collection is that of the image which its file's name states."""
     try:
         StoredImage(cluster, collection)
     except (ContentError, KeepError) as error:

@@ -37,5 +37,5 @@ def archive_names(image: OpenedImage) -> tuple[Reference, ...]:
 
 
 def names_of(tags: Iterable[str], digests: Sequence[Digest]) -> tuple[Reference, ...]:
-    """Those of an archive's tags that name the image; none by a digest that is not among its own ``digests``."""
+    """Names of the image among an archive's tags; none by a digest that is not among its own ``digests``."""
     return tuple(name for name in references_in(tags) if name.digest is None or name.digest in digests)

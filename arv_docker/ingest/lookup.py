@@ -61,12 +61,15 @@ class Found:
     links: tuple[Link, ...] = ()
 
     def suffices(self, kinds: Iterable[str]) -> bool:
-        """Whether nothing of the image has to be read to have it under all these digests."""
+        """True if nothing of the image has to be read to have it under all these digests."""
         return all(kind in self.by_kind or self.source is not None for kind in kinds)
 
 
 class ImageLookup:
-    """Finds collections that hold an image. ``owner`` is whose are preferred, ``pdh`` the only content that counts."""
+    """Lookup of collections that hold an image.
+
+    ``owner`` is whose are preferred, ``pdh`` the only content that counts.
+    """
 
     def __init__(
         self, cluster: Cluster, trust: Trust, owner: str, progress: Progress, *, pdh: str | None = None
@@ -238,5 +241,5 @@ def _preferred(by_kind: Mapping[str, Sequence[StoredUnder]]) -> dict[str, Stored
 
 
 def _has(stored: StoredImage, diff_ids: Sequence[Digest]) -> bool:
-    """Whether the archive's image has these layers, if any are said."""
+    """True if the archive's image has these layers, if any are said."""
     return not diff_ids or stored.config.diff_ids == tuple(diff_ids)

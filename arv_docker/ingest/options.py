@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How images are put into Keep: a value."""
+"""Options of putting images into Keep: a value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..model.manifest import machine_platform
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How images are put into Keep.
+    """Options of how images are put into Keep.
 
     ``cache`` is the folder for what an interrupted run leaves: saved tarballs, and records of the blocks it sent.
     ``project`` owns what is written (None: the user's home). ``name`` replaces the

@@ -60,7 +60,7 @@ class ImageRecords:
         self._lookup = ImageLookup(cluster, self.trust, self._owner, progress, pdh=options.pdh)
 
     def look_up(self, image_id: Digest, diff_ids: Sequence[Digest] = ()) -> Found:
-        """Return what ``find_and_complete`` would find by the word of trusted users; read back and write nothing."""
+        """Look up what ``find_and_complete`` would find by the word of trusted users; read back and write nothing."""
         if self.options.force:
             return Found()
         return self._lookup.find(image_id, self.options.kinds, diff_ids=diff_ids, read_back=False)
@@ -166,7 +166,7 @@ class ImageRecords:
         return None
 
     def _with_links_to(self, found: Found, image: StoredImage) -> Found:
-        """The same with both digests of the image, and the digest and layer links to its collection."""
+        """``found`` with both digests of the image, and the digest and layer links to its collection."""
         ids = {CONFIG: image.config.digest, MANIFEST: image.layout.manifest_digest}
         about = ["head_uuid", "=", image.collection.uuid]
         known = {link.uuid for link in found.links}
@@ -198,7 +198,7 @@ class ImageRecords:
         digests: Iterable[Digest],
         archive: StoredArchive | StoredImage | None,
     ) -> tuple[IngestResult, list[CollectionRecord]]:
-        """Have a collection for each digest that is wanted, with its links; missing ones are made of ``archive``.
+        """Ensure a collection for each digest that is wanted, with its links; missing ones are made of ``archive``.
 
         Returns the collections that were made, too. The one that suits the cluster's nodes gets the names, and what
         else the image is called. The other is linked by its own ID alone, or every node would take the later of both
@@ -262,7 +262,7 @@ class ImageRecords:
         digests: set[Digest],
         archive: StoredArchive | StoredImage | None,
     ) -> _Ensured:
-        """Have the collection whose file is named by that digest of the image, with its links."""
+        """Ensure the collection whose file is named by that digest of the image, with its links."""
         holder = found.by_kind.get(kind)
         if holder is not None:
             image_id, timestamp = holder.image_id, self._timestamp_of(holder)

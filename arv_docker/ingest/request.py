@@ -38,5 +38,5 @@ class IngestRequest:
 
     @property
     def for_several(self) -> bool:
-        """Whether there may be several images of one source."""
+        """True if there may be several images of one source."""
         return self.every or self.all_platforms

@@ -41,7 +41,7 @@ __all__ = ["Ingest", "IngestResult", "Options"]
 
 
 class Ingest:
-    """Puts images into one cluster."""
+    """Service that puts images into one cluster."""
 
     def __init__(self, cluster: Cluster, options: Options, progress: Progress, trust: Trust | None = None) -> None:
         """``trust`` says whose links are taken at their word; this user's and the system user's unless given."""
@@ -141,7 +141,7 @@ class Ingest:
 
     @property
     def trust(self) -> Trust:
-        """Whose links are taken at their word."""
+        """Trust in users: whose links are taken at their word."""
         return self._records.trust
 
     def from_keep(self, name: Reference | ImageId, *, follow_cluster: bool = False) -> IngestResult | None:
@@ -168,7 +168,7 @@ class Ingest:
     def shared(
         self, engine: Engine, wanted: Sequence[tuple[Reference | ImageId, EngineImage]]
     ) -> dict[Digest, IngestResult | ArvDockerError]:
-        """Put those of an engine's images into Keep that nobody has stored yet and that share layers, in one save.
+        """Put an engine's images into Keep, those that nobody has stored yet and that share layers, in one save.
 
         What they share is exported and hashed once. By ID; what is not among them is for ``from_engine``.
         What is wrong with one image is in its place. No tarball is left, for it would hold several.
@@ -202,7 +202,7 @@ class Ingest:
 
     @property
     def options(self) -> Options:
-        """How images are put into Keep."""
+        """Options: how images are put into Keep."""
         return self._options
 
     @cached_property

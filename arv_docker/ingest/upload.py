@@ -88,7 +88,7 @@ class ReusedBlocksRefused(Exception):
 
 
 class Uploader:
-    """Sends the blocks of images to one cluster."""
+    """Uploader of the blocks of images to one cluster."""
 
     def __init__(self, cluster: Cluster, options: Options, progress: Progress, trust: Trust) -> None:
         """``trust`` says by whose links layers need not be read from their source."""
@@ -140,7 +140,7 @@ class Uploader:
         return SharedUpload(images, expected, layers, set(destination.sent), destination.known.keys())
 
     def share_of(self, upload: SharedUpload, archive: StoredArchive, digests: tuple[Digest, ...]) -> UploadedImage:
-        """One of the images that were uploaded together, with the digests by which its source calls it.
+        """Share of one of the images that were uploaded together, with the digests by which its source calls it.
 
         A block counts as sent for the first of them that is asked for.
         """

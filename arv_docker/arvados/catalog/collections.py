@@ -60,7 +60,7 @@ def oldest_collection(cluster: Cluster, pdh: str, owner: str, name: str | None =
 
 
 def set_name_property(cluster: Cluster, collection: CollectionRecord, name: str) -> None:
-    """Sets the property that names the image, unless it has one, or may not be written; properties of others stay."""
+    """Set the property that names the image, unless it has one, or may not be written; properties of others stay."""
     if collection.properties.get(REPO_TAG_PROPERTY) is not None:
         return
     try:
@@ -71,7 +71,7 @@ def set_name_property(cluster: Cluster, collection: CollectionRecord, name: str)
 
 
 def _called(collection: CollectionRecord, name: str) -> bool:
-    """Whether it was created by that name, to which the server may have added a time to make it unique."""
+    """True if the collection was created by that name, to which the server may have added a time to make it unique."""
     return collection.name == name or collection.name.startswith(f"{name} (")
 
 

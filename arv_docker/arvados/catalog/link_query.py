@@ -121,12 +121,12 @@ def links_to(cluster: Cluster, uuids: Sequence[str], classes: Sequence[str] = (R
 
 
 def is_collection_uuid(text: str) -> bool:
-    """Whether the text is the UUID of a collection, of any cluster."""
+    """True if the text is the UUID of a collection, of any cluster."""
     return _COLLECTION_UUID.fullmatch(text) is not None
 
 
 def _is_pinned(name: Reference) -> bool:
-    """Whether a digest says which image is meant, and the tag beside it nothing, as engines have it."""
+    """True if a digest says which image is meant, and the tag beside it nothing, as engines have it."""
     return name.digest is not None and name.tag is not None
 
 

@@ -29,7 +29,7 @@ def timestamp_of(config: Config) -> dict[str, str]:
 
 
 def timestamp_in(link: Link) -> dict[str, str]:
-    """The same property of a link that is there, where it can be read."""
+    """Property that ranks links, taken from a link that is there, where it can be read."""
     text = link.properties.get(TIMESTAMP)
     return {TIMESTAMP: text} if isinstance(text, str) and parsed_time(text) is not None else {}
 
@@ -44,7 +44,7 @@ def ensure_links(
     properties: Mapping[str, object],
     existing: Iterable[Link],
 ) -> int:
-    """Writes those links that ``existing`` lacks: the hash link, then the name's. Gives how many were written.
+    """Write the links that ``existing`` lacks: the hash link, then the name's. Return how many were written.
 
     A link is there if it has the class and name, points to this collection, and is attested:
     one of somebody else may go as it came. Links belong to the owner of the collection, or to
@@ -63,7 +63,7 @@ def ensure_links(
 def ensure_digest_links(
     cluster: Cluster, collection: CollectionRecord, digests: Iterable[Digest], *, trust: Trust, existing: Iterable[Link]
 ) -> int:
-    """Writes a link for each further digest by which engines and registries call the image; gives how many."""
+    """Write a link for each further digest by which engines and registries call the image; return how many."""
     there = {
         link.name
         for link in existing
@@ -79,7 +79,7 @@ def _write(
     missing: Sequence[tuple[str, str]],
     properties: Mapping[str, object],
 ) -> int:
-    """Writes links of those classes and names, in that order; gives how many."""
+    """Write links of those classes and names, in that order; return how many."""
     for link_class, name in missing:
         _create_once(cluster, collection, link_class, name, properties)
     if missing:
@@ -123,7 +123,7 @@ def _ours(cluster: Cluster, filters: Sequence[list[Any]]) -> list[Link]:
 
 
 def _later_ones(links: Iterable[Link]) -> list[Link]:
-    """Those that say the same as one before them."""
+    """Links that say the same as a link before them."""
     seen: set[tuple[str, str, str]] = set()
     later = []
     for link in links:

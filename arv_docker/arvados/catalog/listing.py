@@ -36,7 +36,7 @@ class ListingRow:
 
     @property
     def timestamp(self) -> datetime.datetime:
-        """When the image was made, as its link says; else when it was linked."""
+        """Time when the image was made, as its link says; else when it was linked."""
         made = parsed_time(self.link.properties.get(TIMESTAMP))
         return made or parsed_time(self.link.created_at) or NEVER
 

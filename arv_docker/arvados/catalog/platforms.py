@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of several images by one name is for a platform.
+"""Platforms of images: which of several images by one name is for a platform.
 
 Links do not say it, and clusters with a strict vocabulary would refuse a property that did.
 An image's config does: of those that the name may mean, in the cluster's own order, the head of the
@@ -21,7 +21,7 @@ from .resolver import Resolved, usable_collection
 
 
 def choose_platform(cluster: Cluster, found: Resolved, platform: Platform, progress: Progress) -> Resolved:
-    """What a name means for ``platform``: the first image for it in the cluster's order.
+    """Choose the image that a name means for ``platform``: the first one for it in the cluster's order.
 
     Without a variant, one of any variant will do where there is none without. A warning says where the cluster
     takes another image for the name. Raises NoSuchImage with a list of the images that there are.

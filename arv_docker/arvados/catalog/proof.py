@@ -34,7 +34,7 @@ class Judgement:
     false: tuple[Link, ...]
 
     def attested(self, collections: Mapping[str, CollectionRecord], trust: Trust) -> Judgement:
-        """Return the same without the links that count by their images' bytes alone."""
+        """Return the judgement without the links that count by their images' bytes alone."""
         proven = (link for link in self.proven if trust.attests(link, collections[link.head_uuid]))
         return Judgement(tuple(proven), self.false)
 
@@ -69,7 +69,7 @@ def judge_ids(
 
 
 def is_false(link: Link, collection: CollectionRecord) -> bool:
-    """Whether the link calls the collection by an image ID that the name of its file does not have."""
+    """True if the link calls the collection by an image ID that the name of its file does not have."""
     if link.link_class != HASH:
         return False
     try:
@@ -87,7 +87,7 @@ def describe_false_link(link: Link) -> str:
 
 
 def has_digest(cluster: Cluster, collection: CollectionRecord, text: str) -> bool:
-    """Whether the image in a collection has that digest, as its config, manifest or index prove."""
+    """True if the image in a collection has that digest, as its config, manifest or index prove."""
     try:
         digest = Digest.parse(text if ":" in text else f"sha256:{text}")
         return digest in StoredImage(cluster, collection).proven_digests

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of several links to images is preferred: by the rule of the clients, and by that of the server. Never raises,
-whatever is in a link.
+"""Ranking of links: which of several links to images is preferred, by the rule of the clients, and by that of the
+server. Never raises, whatever is in a link.
 
 Clients rank by ``sort_key`` (docs/spec/catalogue.md#ranking-by-clients); the server's rule is
 docs/spec/arvados-images.md#resolution.
@@ -37,7 +37,7 @@ def server_key(link: Link) -> tuple[int, int]:
 
 
 def server_order(links: Iterable[Link]) -> list[Link]:
-    """One link for each collection, the preferred first, as the server ranks them.
+    """Links, one for each collection, the preferred first, as the server ranks them.
 
     Several links to one collection count as its oldest (step 5 of its rule).
     """
@@ -51,7 +51,7 @@ def newest_first(links: Iterable[Link]) -> list[Link]:
 
 
 def _time(text: object) -> datetime.datetime:
-    """``text`` as a time, the earliest there is where it is none; with its offset one may come out as earlier."""
+    """Time that ``text`` states, the earliest there is if it is none; with its offset one may come out as earlier."""
     return max(parsed_time(text) or NEVER, NEVER)
 
 

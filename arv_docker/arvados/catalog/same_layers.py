@@ -75,7 +75,7 @@ def images_with_same_layers(
 
 
 def _fits(collection: CollectionRecord, layout: Layout | None) -> bool:
-    """Whether what follows the archive's first block is as long as it is with the same layers."""
+    """True if what follows the archive's first block is as long as it is with the same layers."""
     if layout is None:
         return True
     try:
