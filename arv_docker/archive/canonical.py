@@ -132,7 +132,7 @@ def oci_manifest(config: Descriptor, layers: list[Descriptor]) -> bytes:
 
 
 def index(entries: Sequence[Mapping[str, object]]) -> bytes:
-    """An OCI index of these entries, byte for byte."""
+    """The OCI index of ``entries``, byte for byte."""
     return _json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
 
 
@@ -142,7 +142,7 @@ def entry(manifest: Descriptor, names: Names) -> dict[str, object]:
 
 
 def content(archive: Layout, layer: Callable[[Digest], Layer], skip: Container[Digest] = ()) -> Iterator[bytes]:
-    """The archive's bytes in order, each layer asked for when its turn comes; without those in ``skip``.
+    """Yield the archive's bytes in order, each layer asked for when its turn comes; without those in ``skip``.
 
     What ``Layer.read`` raises for a layer that is not what it claims comes up before
     that layer's last bytes are handed out, so whoever reads this never has a complete
@@ -174,7 +174,7 @@ def span_length(size: int) -> int:
 
 
 def cut(run: int) -> Iterator[int]:
-    """The block sizes of a run of ``run`` bytes; none for an empty run."""
+    """Yield the block sizes of a run of ``run`` bytes; none for an empty run."""
     for start in range(0, run, BLOCK_SIZE):
         yield min(BLOCK_SIZE, run - start)
 

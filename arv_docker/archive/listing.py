@@ -25,7 +25,7 @@ _BLOB_NAME = re.compile(r"blobs/(sha256|sha512)/([0-9a-f]+)")
 class Listed:
     """An image that an archive lists: the names of its files there.
 
-    ``tags`` are the image's names in full, ``short_names`` those of an OCI layout that are none.
+    ``tags`` are the image's names in full, ``short_names`` those of an OCI layout that are no full names.
     ``digests`` are those of its OCI manifest and the indexes that lead to it. Images of one of ``groups`` are
     one image for several platforms. ``platform`` is None where the list does not say. ``manifest`` is its OCI manifest,
     where there is one.
@@ -76,7 +76,7 @@ def each_once(images: Sequence[Listed]) -> list[Listed]:
 
 
 def chosen(images: Sequence[Listed], name: Name | None, platform: Platform | None, *, any_name: bool = False) -> Listed:
-    """The image called ``name``, without one the only one there is, for ``platform`` where it is there for several.
+    """The image called ``name``, or the only one if None; for ``platform``, where the archive has it for several.
 
     With ``any_name`` a name does not have to be the archive's own if only one image is there. Raises SeveralImages,
     which names them, where that leaves more than one, NoSuchImage where it leaves none, and AmbiguousImage for several
@@ -87,8 +87,7 @@ def chosen(images: Sequence[Listed], name: Name | None, platform: Platform | Non
 
 
 def for_platforms(images: Sequence[Listed], name: Name | None, *, any_name: bool = False) -> list[Listed]:
-    """The image called ``name``, without one the only one there is, once for each platform; raises as ``chosen``
-    does."""
+    """The image called ``name``, or the only one if None, once for each platform; raises as ``chosen`` does."""
     found = [image for image in images if name is None or image.answers_to(name)]
     if not found and any_name and not isinstance(name, ImageId) and _are_one(images):
         found = list(images)

@@ -159,7 +159,7 @@ class _Reader:
 
 
 def _beside_cosign_image(raw: bytes) -> frozenset[str]:
-    """The digests of entries that belong to the image that `cosign save` wrote, as a signature does, and are none."""
+    """The digests of entries that belong to the image that `cosign save` wrote, as signatures do, and are no images."""
     kinds = {
         str(entry.get("digest")): notes.get("kind")
         for entry in oci_object(raw, what="index.json").get("manifests") or []
@@ -206,7 +206,7 @@ def _names(raw: bytes) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
 
 
 def _familiar(text: str) -> str:
-    """A name as engines print it: with the names of one image, whoever wrote them, its links are the same."""
+    """The name as engines print it, so that an image gets the same links whoever wrote its names."""
     try:
         return Reference.parse(text).familiar
     except BadReference:
@@ -233,6 +233,6 @@ def _merged(before: Listed | None, listed: Listed) -> Listed:
 
 
 def _other_platform(image: Listed, other: Listed) -> bool:
-    """True if both are one image for different platforms: one index below the top leads to both."""
+    """True if both are the same image for different platforms: one index below the top leads to both."""
     shared = bool(image.groups & other.groups) and len(image.digests) > 1
     return shared and None not in (image.platform, other.platform) and image.platform != other.platform

@@ -56,7 +56,7 @@ class Images:
             self.images = named_listing(files)
 
     def image(self, name: Name | None = None, platform: Platform | None = None) -> ArchivedImage:
-        """The image called ``name``, without one the only one; for ``platform``, where it is there for several.
+        """Open the image called ``name``, or the only one if None; for ``platform``, where it is there for several.
 
         Without a platform that for this machine is taken, where there are several. Raises SeveralImages or
         AmbiguousImage, which name them, where that leaves more than one, and NoSuchImage where it leaves none; and what

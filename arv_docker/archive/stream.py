@@ -74,7 +74,7 @@ class StreamedArchive:
     def layers(self) -> Iterator[Layer]:
         """Yield every member that may be a layer, each to be read to its end before the next.
 
-        Raises at the end what ``archive.docker`` refuses of the archive as a whole; what is
+        Raises at the end what ``archive.reader`` refuses of the archive as a whole; what is
         wrong with one image leaves the others as they are.
         """
         for member in members(self._tape):
@@ -187,7 +187,7 @@ class StreamedImage(OpenedImage):
         """Yield every member that may be a layer, each to be read to its end before the next.
 
         ``skip`` spares nothing here: what a layer is, is known when it has been read. Raises at
-        the end what ``archive.docker`` refuses, and DigestMismatch for wrong layers.
+        the end what ``archive.reader`` refuses, and DigestMismatch for wrong layers.
         """
         del skip
         yield from self._archive.layers()

@@ -161,7 +161,7 @@ def normal_name(name: str) -> str:
 
 
 def members(source: RandomAccess, check: HeaderCheck = TOLERANT) -> Iterator[Member]:
-    """The files and links of a tar, each when its header has been read.
+    """Yield the files and links of a tar, each when its header has been read.
 
     The end mark may be missing: what the images need is missed by its name. ``check`` is told of every header. Raises
     what that raises, and BadArchive for a tar that is cut short within a member, malformed or unsafe.

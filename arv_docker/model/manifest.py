@@ -255,7 +255,7 @@ def without_usual_variant(platform: Platform) -> Platform:
 
 
 def same_platform(one: Platform, other: Platform) -> bool:
-    """True if both are one platform, a variant that says nothing (``arm64/v8``) or none written."""
+    """True if both platforms are one, a variant that says nothing (``arm64/v8``) or none written."""
     return without_usual_variant(one) == without_usual_variant(other)
 
 

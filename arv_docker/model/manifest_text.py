@@ -80,7 +80,7 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """``length`` bytes of a block, from ``offset`` in it."""
+    """A piece of a block: ``length`` bytes from ``offset`` in it."""
 
     locator: Locator
     offset: int

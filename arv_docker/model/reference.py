@@ -119,19 +119,19 @@ class Reference:
 
     @property
     def unique_to(self) -> ImageId | None:
-        """The beginning of the ID of the only image that the name is for, if it is one of ``unique``; such a tag may
-        also be somebody's own, with a number of ten hex digits in it."""
+        """The beginning of the ID of the only image that the name is for, if its tag is one of ``unique``; such a tag
+        may also be somebody's own, with a number of ten hex digits in it."""
         match = _ENDS_IN_ID.search(self.tag or "")
         return ImageId(match[1]) if match else None
 
     @property
     def as_id(self) -> ImageId | None:
-        """The image ID that this text could also be: a bare hex number of 4 digits or more, else None."""
+        """The image ID that the name's text could also be: a bare hex number of 4 digits or more, else None."""
         return ImageId(self.written) if len(self.written) >= 4 and _ID.fullmatch(self.written) else None
 
     @property
     def identity(self) -> ImageId | None:
-        """The digest in the name, or the beginning of an ID that it may be; None for a name alone."""
+        """The digest in the name, or the beginning of an ID that the name may be; None for a name alone."""
         return self.as_id if self.digest is None else ImageId(self.digest.hex)
 
     @property

@@ -80,7 +80,7 @@ class Unwrapped:
         self.size = sys.maxsize  # nobody knows before its end
 
     def indexed(self, progress: Progress, check: HeaderCheck = TOLERANT) -> list[Member]:
-        """Return the members of the tar in it; reads the file once, to its end. Raises what ``tar.members`` raises."""
+        """Return the members of the compressed tar; reads it once, to its end. Raises what ``tar.members`` raises."""
         found = []
         room = _ROOM
         with progress.step("reading the compressed archive", self._source.size) as advance:
@@ -128,7 +128,7 @@ class Unwrapped:
 
 
 class _Rejoined:
-    """A stream whose first bytes have been read. A Stream."""
+    """A Stream, put together again with its first bytes, which have been read."""
 
     def __init__(self, start: bytes, rest: Stream) -> None:
         self._start = start
