@@ -89,7 +89,7 @@ class BlockStore:
         self.bytes_spared = 0
 
     def buffer(self) -> memoryview:
-        """A buffer of BLOCK_SIZE bytes, whatever is in it; waits while all are in use.
+        """Return a buffer of BLOCK_SIZE bytes, whatever is in it; wait while all are in use.
 
         It goes back by ``submit`` or ``release``. Raises what an earlier block failed with, so
         that nothing more is read for a lost cause.
@@ -219,7 +219,7 @@ class ArchiveWriter:
         return self._blocks.submit(buffer, _padded(buffer, end))
 
     def _blocks_after_first(self, layer: Layer) -> Iterator[Future[str]]:
-        """The blocks of what is left of a layer. Each begins at a multiple of 512, so it is padded like the whole."""
+        """Store the other blocks of a layer. Each begins at a multiple of 512, so it is padded like the whole."""
         while True:
             buffer = self._blocks.buffer()
             count = self._read(layer, buffer)

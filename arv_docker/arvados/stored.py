@@ -163,7 +163,7 @@ class StoredImage(SeekableImage):
 
 
 def _archived(source: RandomAccess) -> ArchivedImage:
-    """The image of an archive that is vouched for as it lies: of which no two readers may make two images."""
+    """Image of an archive that is vouched for as it lies: of which no two readers may make two images."""
     image = ArchiveReader(source, strict=True).image()
     image.check_layout()
     return image
@@ -194,7 +194,7 @@ class KeepFile(RandomAccess):
         self._expected = [locator for locator, _ in itertools.groupby(self._segments[it].locator for it in numbers)]
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset``; fewer only at the end."""
+        """Read ``length`` bytes from ``offset``; fewer only at the end."""
         pieces = []
         for number in self._touched(offset, length):
             piece = self._piece(number, offset, length)
@@ -204,7 +204,7 @@ class KeepFile(RandomAccess):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _touched(self, offset: int, length: int) -> Iterator[int]:
-        """The segments that hold the range."""
+        """Indices of the segments that hold the range."""
         for number in range(bisect.bisect_right(self._ends, offset), len(self._segments)):
             if length <= 0 or self._ends[number] - self._segments[number].length >= offset + length:
                 return
@@ -220,7 +220,7 @@ class KeepFile(RandomAccess):
         return bytes(block[segment.offset + start : segment.offset + start + length])
 
     def _block(self, locator: Locator) -> bytes:
-        """The block's bytes. Those that are expected after it are fetched meanwhile, all others are let go."""
+        """Bytes of the block. Blocks that are expected after it are fetched meanwhile, all others are let go."""
         if locator in self._expected:
             del self._expected[: self._expected.index(locator)]
         wanted = dict.fromkeys([locator, *self._expected[1 : 1 + _AHEAD]])

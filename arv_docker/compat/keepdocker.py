@@ -130,7 +130,7 @@ def docker_images() -> Iterator[DockerImage]:
 
 
 def find_image_hashes(image_search: str, image_tag: str | None = None) -> list[str]:
-    """The ID of the engine's image of that name or ID, as a list that is empty if there is none."""
+    """Find the ID of the engine's image of that name or ID, as a list that is empty if there is none."""
     with _docker_errors():
         try:
             name = parse_name(f"{image_search}:{image_tag}" if image_tag else image_search)
@@ -140,7 +140,7 @@ def find_image_hashes(image_search: str, image_tag: str | None = None) -> list[s
 
 
 def find_one_image_hash(image_search: str, image_tag: str | None = None) -> str:
-    """The ID of the one image of that name; raises DockerError if there is none."""
+    """Find the ID of the one image of that name; raises DockerError if there is none."""
     hashes = find_image_hashes(image_search, image_tag)
     if len(hashes) != 1:
         raise DockerError("no matching image found")
@@ -180,7 +180,7 @@ def _cache_parent() -> Path:
 
 
 def get_cache_dir(mkparent: Callable[[], Path] = _cache_parent) -> str:
-    """The folder of saved tarballs, made with mode 0700 if it is not there."""
+    """Return the folder of saved tarballs, made with mode 0700 if it is not there."""
     path = mkparent() / "docker"
     path.mkdir(mode=0o700, exist_ok=True)
     return str(path)
@@ -192,7 +192,7 @@ def stat_cache_name(image_file: Any) -> str:
 
 
 def prep_image_file(filename: str) -> tuple[IO[bytes], bool]:
-    """The tarball of that name in the cache folder, and whether it must be saved into first (then it is empty)."""
+    """Open the tarball of that name in the cache folder, and say if it must be saved into first (then it is empty)."""
     path = Path(get_cache_dir()) / filename
     file, missing = tarballs.prep_image_file(path)
     return file if file is not None else path.open("w+b"), missing
@@ -246,7 +246,7 @@ def list_images_in_arv(
     image_tag: str | None = None,
     project_uuid: str | None = None,
 ) -> list[tuple[str, dict[str, Any]]]:
-    """The images of that name, or all, the preferred first, as pairs of collection UUID and a dict.
+    """List the images of that name, or all, the preferred first, as pairs of collection UUID and a dict.
 
     The dict has ``dockerhash``, ``repo``, ``tag``, ``timestamp`` (a datetime in UTC without
     zone), ``collection`` and ``_sort_key``. A hash is looked for where no name is found, if

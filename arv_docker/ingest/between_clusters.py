@@ -316,7 +316,7 @@ def _digests(source: Cluster, collections: Iterable[CollectionRecord], trust: Tr
 
 
 def _name(text: str) -> Reference | None:
-    """A name that can be written again; what is no name was never resolved by any."""
+    """Reference that can be written again as a name; what is no name was never resolved by any."""
     try:
         return Reference.parse(text)
     except BadReference:

@@ -131,7 +131,7 @@ def plan_for(
     total: int | None = None,
     coming: Mapping[Digest, int] = MappingProxyType({}),
 ) -> IngestPlan:
-    """The plan for one image, which its source calls ``image_id``; raises ClusterError.
+    """Plan for one image, which its source calls ``image_id``; raises ClusterError.
 
     ``coming`` are large layers, with their bytes, that Keep will have by then, from images before this one.
     """
@@ -173,7 +173,7 @@ def plan_for(
 
 
 def large(sizes: Mapping[Digest, int]) -> dict[Digest, int]:
-    """The layers among some that make blocks of their own, the same in every image; by their bytes."""
+    """Large layers among some: those that make blocks of their own, the same in every image; by their bytes."""
     return {diff_id: size for diff_id, size in sizes.items() if span_length(size) >= ALIGNED_SPAN}
 
 

@@ -32,7 +32,7 @@ def of_source(image: OpenedImage, name: Reference | ImageId | None, otherwise: R
 
 
 def archive_names(image: OpenedImage) -> tuple[Reference, ...]:
-    """The names that an archive gives an image; of a stream they are there when it was read."""
+    """Names that an archive gives an image; of a stream they are there when it was read."""
     return names_of(image.tags, (image.config.digest, *image.digests))
 
 

@@ -155,12 +155,12 @@ class ImageLookup:
     # -- what links say ----------------------------------------------------------------------
 
     def _links(self, names: Sequence[str]) -> tuple[Link, ...]:
-        """Every link by one of these names, in one request."""
+        """Links by one of these names, all of them, in one request."""
         classes = ["link_class", "in", [HASH, REPO_TAG, DIGEST]]
         return tuple(self._cluster.links([classes, ["name", "in", list(dict.fromkeys(names))]]))
 
     def _by_hash(self, image_id: Digest, links: Iterable[Link], *, read_back: bool) -> list[StoredUnder]:
-        """The collections whose file is named so, the preferred first.
+        """Collections whose file is named by that digest, the preferred first.
 
         A link of somebody who is not trusted is only a hint: then the collection is read back
         and every layer hashed, once; our own link attests it from then on
@@ -203,7 +203,7 @@ class ImageLookup:
     # -- what archives say -------------------------------------------------------------------
 
     def _look_into(self, holder: StoredUnder, *, deep: bool) -> StoredUnder | None:
-        """The collection with its archive: of one that we made a small block is read; ``deep``: of others much more.
+        """Collection with its archive: of one that we made a small block is read; ``deep``: of others much more.
 
         None if that is lost or damaged.
         """

@@ -89,7 +89,7 @@ class ImageRecords:
         return result
 
     def linked_among(self, image_ids: Sequence[Digest]) -> set[Digest]:
-        """The digests among some by which there is a link to an image, whatever it is worth."""
+        """Digests among ``image_ids`` by which there is a link to an image, whatever it is worth."""
         names = [str(image_id) for image_id in image_ids]
         by_any = self._cluster.links([["link_class", "in", [HASH, DIGEST]], ["name", "in", names]])
         linked = {link.name for link in by_any}
@@ -284,7 +284,7 @@ class ImageRecords:
     def _copy_of_ours(
         self, holder: StoredUnder, name: Reference | None, timestamp: Mapping[str, str]
     ) -> CollectionRecord:
-        """The collection, if it is where it should be; else a copy of it there."""
+        """Return the collection, if it is where it should be; else a copy of it there."""
         collection = holder.collection
         if collection.owner_uuid == self._owner:
             if name is not None:

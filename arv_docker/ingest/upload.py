@@ -172,7 +172,7 @@ class Uploader:
     def _layers_in_keep(
         self, layers: LayerLookup, name: Reference | None, diff_ids: Sequence[Digest]
     ) -> dict[Digest, LayerInKeep]:
-        """The layers that need not be fetched."""
+        """Layers that need not be fetched."""
         held = layers.layers_in_keep(diff_ids)
         if name is None or not (left := set(diff_ids) - held.keys()):
             return held
