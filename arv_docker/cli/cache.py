@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``arv-docker cache``: what is kept on this machine, whether it is well, and what can go."""
+"""``arv-docker cache``: the files kept on this machine, whether they are well, and what can go."""
 
 from __future__ import annotations
 

@@ -286,7 +286,7 @@ def _tell(outcome: IngestResult | IngestPlan, shown: progress.Progress) -> None:
 
 
 def _document(text: str, outcome: Outcome, *, every: bool) -> dict[str, object]:
-    """An outcome for programs; of ``every`` image of a source, it says which one."""
+    """The document of an outcome, for programs; of ``every`` image of a source, it says which one."""
     if isinstance(outcome, ArvDockerError):
         return {"asked": text, "error": outcome.message, "detail": outcome.detail, "exit_code": outcome.exit_code}
     return ({"asked": text} if every else {}) | cli.as_json(outcome)

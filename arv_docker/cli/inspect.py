@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``arv-docker inspect``: what an image in Keep, or at another place, consists of."""
+"""``arv-docker inspect``: the parts of an image in Keep, or at another place."""
 
 from __future__ import annotations
 

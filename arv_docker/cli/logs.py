@@ -65,7 +65,7 @@ def _refuse_handlers(logger: logging.Logger) -> None:
 
 
 def _is_warning_of_ours(record: logging.LogRecord) -> bool:
-    """Tell if a user should see the message who asked for none. What a site warns of is for who runs one."""
+    """Tell if the message is for a user who asked for none. What a site warns of is for who runs one."""
     ours = record.name.startswith("arv_docker.") and not record.name.startswith("arv_docker.site")
     return ours and record.levelno >= logging.WARNING
 

@@ -164,7 +164,7 @@ def _push(args: argparse.Namespace, registry: Registry) -> int:
 def _opened(
     args: argparse.Namespace, shown: Progress
 ) -> Iterator[tuple[OpenedImage, Reference | None, tuple[str, ...]]]:
-    """The image that is meant, what it was called by, and what else it is called."""
+    """The image that is meant, opened, with the name it was called by, and what else it is called."""
     from ..ingest import link_names
     from ..store import tarballs
     from ..transports import names
@@ -229,7 +229,7 @@ def _token(args: argparse.Namespace, registry: Registry) -> int:
 
 
 def _asked(args: argparse.Namespace, registry: Registry, ask: Callable[[], Value]) -> Value:
-    """Return what a registry answers to ``ask``; where that takes long, the user is told."""
+    """Return a registry's answer to ``ask``; where that takes long, the user is told."""
     with cli.progress_for(args).step(f"asking {registry.host}", None):
         return ask()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``arv-docker resolve``: which collection a name means."""
+"""``arv-docker resolve``: the collection that a name means."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def document(container: Container) -> dict[str, object]:
-    """A staged image for programs."""
+    """The document of a staged image, for programs."""
     flat = dataclasses.asdict(container) | dataclasses.asdict(container.platform)
     del flat["platform"]
     digests = {"image_id": container.image_id, "archive": container.archive, "digests": container.digests}

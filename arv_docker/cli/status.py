@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``arv-docker status``: whether the cluster takes a name for what this user stored under it."""
+"""``arv-docker status``: the state of a name: whether the cluster takes it for what this user stored under it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _found(args: argparse.Namespace, name: Reference, shown: progress.Progress) 
 
 
 def _document(name: Reference, found: Status | None) -> dict[str, object]:
-    """The answer for programs."""
+    """The document of a name's status, for programs."""
     return {
         "state": found.state if found else "absent",
         "name": name.link_name,

@@ -89,7 +89,7 @@ class Container:
 
     @property
     def status(self) -> str:
-        """``created``, ``running``, ``paused``, ``exited`` …: Docker's words, of Podman too."""
+        """The container's state, ``created``, ``running``, ``paused``, ``exited`` …: Docker's words, of Podman too."""
         status = str(self._state["Status"])
         return _STATES.get(status, status)
 

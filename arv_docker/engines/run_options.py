@@ -71,7 +71,7 @@ _MAPPINGS = {
 
 
 def run_options(wanted: Mapping[str, object]) -> list[str]:
-    """Return the options that docker-py calls so; raises UsageError for names that the command has no option for.
+    """Return the command's options for docker-py's; raises UsageError for names that the command has no option for.
 
     >>> run_options({"cpu_quota": 50000, "init": True, "cap_drop": ["ALL"], "labels": {"a": "b"}})
     ['--cap-drop=ALL', '--cpu-quota=50000', '--init', '--label=a=b']

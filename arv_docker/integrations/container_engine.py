@@ -140,7 +140,7 @@ class ContainerEngine:
         return Image(tags=list(map(_familiar_name, found.tags)), config={"WorkingDir": "", **found.config})
 
     def check(self) -> None:
-        """Raise what would keep a push from beginning: no cluster, a cluster out of reach, a project of others."""
+        """Raise the error that would keep a push from beginning: no cluster, one out of reach, a project of others."""
         from ..ingest.preflight import Preflight
 
         with self._cluster() as cluster:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``repo2docker --engine keep``: what repo2docker builds and pushes ends in Keep.
+"""``repo2docker --engine keep``: images that repo2docker builds and pushes end in Keep.
 
 This package needs no repo2docker; this module does, and repo2docker finds it by its entry
 point. One class serves both generations of repo2docker: that of before 2025.8, which asks

@@ -37,7 +37,7 @@ def stream_progress(work: Callable[[Progress], Value]) -> Generator[str, None, V
 
 
 class _AbandonedError(BaseException):
-    """The generator was closed; passes through all handlers of errors."""
+    """The end of work whose generator was closed; passes through all handlers of errors."""
 
 
 class _QueuedLines(Lines):

@@ -45,7 +45,7 @@ class WfexsCache:
     sif = False
 
     def __init__(self, path: Path, scheme: str | None = None, progress: Progress | None = None) -> None:
-        """``scheme`` is the naming of the workflow engine that is written for, None: all. Raises UsageError."""
+        """Use the naming ``scheme`` of the workflow engine that is written for, None: all. Raises UsageError."""
         if scheme is not None and scheme not in ENGINES:
             raise UsageError(f"WfExS looks for no files by the naming {scheme!r}: it has {' and '.join(ENGINES)}.")
         self._root = path / "containers"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeping a folder of image archives in line with an engine (docs/spec/archive-folder.md#updating).
+"""A folder of image archives, kept in line with an engine (docs/spec/archive-folder.md#updating).
 
 One archive for each image and version, named by what it holds. A version that was
 released keeps its archive; what is built anew under the same version (see ``version``)
@@ -65,7 +65,7 @@ class ArchiveFolder:
     """A folder of image archives."""
 
     def __init__(self, path: Path | None = None, progress: Progress | None = None) -> None:
-        """``path`` is the folder of the setting ARV_DOCKER_FOLDER unless given; raises UsageError without either."""
+        """Use the folder ``path``, or that of the setting ARV_DOCKER_FOLDER; raises UsageError without either."""
         path = path or settings().folder
         if path is None:
             raise UsageError(f"which folder? Give --dir FOLDER, or set {FOLDER}.")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishing images in a registry, under names that can never mean an older image, and saying when one can be used."""
+"""Images published in a registry, under names that can never mean an older image, and when one can be used."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Registry:
         patience: Patience | None = None,
         access: Access | None = None,
     ) -> None:
-        """``url`` is ``HOST[:PORT][/FOLDER]``, with or without ``https://``.
+        """Name the registry by ``url``, which is ``HOST[:PORT][/FOLDER]``, with or without ``https://``.
 
         ``credentials`` are those of ``access`` unless given, which is this user's; ``service`` makes what
         surrounds the registry, of a client and the folder. ``insecure`` is HTTP without TLS, on this machine alone.

@@ -72,11 +72,12 @@ class Answer:
 
     @property
     def is_success(self) -> bool:
-        """Say if the request was done. Which of these statuses a registry says so with differs, whatever is written."""
+        """Say if the request was done as told. Which of these statuses a registry then gives differs, whatever is
+        written."""
         return 200 <= self.status < 300
 
     def read_some(self, length: int) -> bytes:
-        """Return what has come of the body, at most ``length`` bytes; none at its end. Raises RegistryError."""
+        """Return bytes of the body as they come, at most ``length``; none at its end. Raises RegistryError."""
         with self._translated():
             return self._response.read1(length)
 
@@ -155,7 +156,7 @@ class Answer:
                 self._response.close()
 
     def _inflated(self, read: Read) -> Read:
-        """Deflate as servers mean it: with zlib's frame, or without."""
+        """A reader of deflate as servers mean it: with zlib's frame, or without."""
         waiting = read(2)
         framed = len(waiting) == 2 and waiting[0] & 15 == 8 and int.from_bytes(waiting, "big") % 31 == 0
         inflater = zlib.decompressobj(15 if framed else -15)

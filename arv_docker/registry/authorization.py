@@ -99,8 +99,7 @@ class Authorization:
             return None if header == refused else header
 
     def renew_expired(self, scopes: Scopes, refused: str, attempts: Attempts) -> str | None:
-        """The header to send after an answer of 403 to a request that had ``refused``; None if there is no other to
-        try.
+        """The header to send after an answer of 403 to a request that had ``refused``; None if there is no other.
 
         That is how Amazon's registries refuse a secret that has expired, and how all refuse what is not allowed:
         other credentials are asked for only where those that are held may have expired.

@@ -45,7 +45,7 @@ class ReadableBlob(Protocol):
         """Return ``length`` bytes; fewer only at the end, and only when the whole blob was right."""
 
     def close(self) -> None:
-        """Give up the rest."""
+        """Give up the rest of the blob."""
 
 
 class BlobReader:
@@ -85,12 +85,12 @@ class BlobReader:
         return b"".join(pieces)
 
     def close(self) -> None:
-        """Give up the rest."""
+        """Give up the rest of the blob."""
         self._answer = None
         self._connection.close()
 
     def _next_piece(self, length: int) -> bytes:
-        """Some bytes; none at the end. However often the connection breaks, it goes on where it broke."""
+        """Return the next bytes; none at the end. However often the connection breaks, it goes on where it broke."""
         while (remaining := self._descriptor.size - self._position) > 0:
             attempts = self._attempts = self._attempts or Attempts(self._http.patience)
             try:

@@ -155,7 +155,7 @@ class Client:
         return self.http.patience.run(lambda attempts: self.look_for_blob(repository, digest, attempts))
 
     def look_for_blob(self, repository: str, digest: Digest, attempts: Attempts) -> bool:
-        """Ask once, as ``has_blob`` does, as one of the tries of another request."""
+        """Look for a blob once, as ``has_blob`` does, as one of the tries of another request."""
         step = f"looking for {digest} in {repository}"
         path = f"/v2/{repository}/blobs/{digest}"
         scopes = push_scopes(repository)

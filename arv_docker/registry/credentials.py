@@ -170,8 +170,7 @@ def command_provider(words: Sequence[str], username: str) -> Provider:
 
 
 def helper_provider(program: str, server: str) -> Provider:
-    """A provider by Docker's credential helper ``docker-credential-PROGRAM``, asked for ``server``; none if it knows
-    none.
+    """The provider of Docker's helper ``docker-credential-PROGRAM``, asked for ``server``; none if it knows none.
 
     The provider raises RegistryDenied if the helper is missing or fails otherwise.
     """
@@ -282,7 +281,7 @@ def config_in(file: Path) -> dict[str, Any]:
 
 @contextmanager
 def _warnings() -> Iterator[None]:
-    """Make of what is wrong with one place a warning. It is said once, however often the place is looked at."""
+    """Turn an error about one place into a warning, which is given once, however often the place is looked at."""
     try:
         yield
     except (BadSettings, RegistryDenied) as error:

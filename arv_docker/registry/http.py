@@ -117,7 +117,7 @@ class Http:
 
     @contextmanager
     def translated_errors(self, step: str, giver: str = "the registry") -> Iterator[None]:
-        """Turn what urllib3 raises in the block into RegistryError. ``giver`` is who was asked."""
+        """Turn urllib3's errors in the block into RegistryError. ``giver`` is who was asked."""
         from urllib3.exceptions import HTTPError, LocationParseError, SSLError
 
         try:

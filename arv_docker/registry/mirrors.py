@@ -13,7 +13,7 @@ from ..model.reference import DEFAULT_REGISTRY, Reference
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a repository may be: the registry's host and port, and what the repository is called there."""
+    """A place where a repository may be: the registry's host and port, and what the repository is called there."""
 
     host: str
     repository: str

@@ -95,7 +95,7 @@ class Attempts:
         return self.patience.total - (self.patience.clock() - self._since)
 
     def restart(self) -> None:
-        """Begin anew: the last try brought something, if not everything."""
+        """Begin the tries anew: the last one brought something, if not everything."""
         self._failures = 0
         self._pauses = self.patience.backoff().pauses()
         self.keep_alive()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading one repository wherever it can be had: from the mirrors of its registry, and from the registry itself.
+"""A repository, read wherever it can be had: from the mirrors of its registry, and from the registry itself.
 
 A mirror only helps: whatever it answers that is not what was asked for (a login page, an older form, nothing, silence,
 other bytes) is passed over, with one line that names it. What a mirror gives is checked whole before it is used.
@@ -152,7 +152,7 @@ class _CheckedBlob:
         return self._blob.read(length)
 
     def close(self) -> None:
-        """Give up the rest."""
+        """Give up the rest of the blob."""
         if self._content is not None:
             self._content.close()
         if self._blob is not None:

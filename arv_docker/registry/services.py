@@ -41,8 +41,7 @@ class Service(Protocol):
         """The tags of one repository."""
 
     def status(self, name: str) -> State:
-        """The state of an image of that name: if it can be used, not if it is the newest, which names that are unique
-        say."""
+        """The state of an image by name: if it can be used. Not if it is the newest: names that are unique say that."""
 
     def delete(self, name: str) -> bool:
         """Delete an image; False if there was none."""
@@ -110,8 +109,8 @@ class PlainService:
             return
 
     def status(self, name: str) -> State:
-        """The state of an image: ready once the name has a manifest, as a registry takes one only when all it names is
-        there."""
+        """The state of an image, ready once the name has a manifest; a registry takes one only when all that it names
+        is there."""
         return "absent" if self._client.digest_of(*self._repository_and_tag(name)) is None else "ready"
 
     def delete(self, name: str) -> bool:

@@ -51,7 +51,7 @@ class NamedSource(Source):
 
     @property
     def called(self) -> Reference | None:
-        """The image's name there, None for an ID."""
+        """The image's name in the engine, None for an ID."""
         return self._name if isinstance(self._name, Reference) else None
 
     def in_engine(self) -> EngineImageNamed:

@@ -142,7 +142,7 @@ class RegistrySource(Source):
 
     @property
     def called(self) -> Reference:
-        """The image's name there."""
+        """The image's name in the registry."""
         return self.reference
 
     @contextmanager
