@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import errors
     from .api import ImageRecord, get_image, open_cluster, open_engine
-    from .local.progress import Lines, Progress, Silent
+    from .local.progress import Lines, Progress, SilentProgress
     from .model.image import Digest
     from .staging import Container, DeployedImage, deploy, materialize
 
@@ -32,7 +32,7 @@ __all__ = [
     "ImageRecord",
     "Lines",
     "Progress",
-    "Silent",
+    "SilentProgress",
     "__version__",
     "deploy",
     "errors",
@@ -44,7 +44,7 @@ __all__ = [
 
 _ROOMS = {
     "api": ("ImageRecord", "get_image", "open_cluster", "open_engine"),
-    "local.progress": ("Lines", "Progress", "Silent"),
+    "local.progress": ("Lines", "Progress", "SilentProgress"),
     "model.image": ("Digest",),
     "staging": ("Container", "DeployedImage", "deploy", "materialize"),
 }

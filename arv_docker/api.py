@@ -29,7 +29,7 @@ from .ingest.options import Options
 from .ingest.request import IngestRequest
 from .ingest.results import IngestResult
 from .ingest.service import Ingest
-from .local.progress import Progress, Silent
+from .local.progress import Progress, SilentProgress
 from .local.settings import Settings
 from .local.settings import settings as user_settings
 from .model.image import Digest, parsed_time
@@ -107,7 +107,7 @@ def get_image(
     cluster = Cluster(api, retries=retries)
     settings = settings or user_settings()
     trust = Trust.from_settings(cluster, settings, readable=trust_readable)
-    progress = progress or Silent()
+    progress = progress or SilentProgress()
     if not pull and project_uuid is None and (record := _record_in_keep(cluster, name, trust, progress)) is not None:
         return record
     ingest = Ingest(

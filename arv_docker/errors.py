@@ -187,7 +187,7 @@ class EngineFull(DiskError):
 # -- 8: the name ------------------------------------------------------------------------
 
 
-class Shadowed(ArvDockerError):
+class ShadowedName(ArvDockerError):
     """A name that to the cluster means another image than the one that it was given to."""
 
     exit_code = 8
@@ -199,7 +199,7 @@ class NotConfirmed(ArvDockerError):
     exit_code = 8
 
 
-class Untrusted(ArvDockerError):
+class UntrustedName(ArvDockerError):
     """A name that means an image by the word of an untrusted user alone, where that word may not become ours."""
 
     exit_code = 8

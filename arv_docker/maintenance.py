@@ -28,7 +28,7 @@ IMAGE, TARBALL = "image", "tarball"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CacheItem:
     """An archive in the cache.
 
     ``kind`` is ``image`` or ``tarball``; ``names`` are the file names that lead to it; ``image_id`` is None where
@@ -54,11 +54,11 @@ class Cache:
         self._folder = tarballs.cache_folder()
         self._entries: Entries = user_entries(progress)
 
-    def list(self) -> tuple[Kept, ...]:
+    def list(self) -> tuple[CacheItem, ...]:
         """The archives in the cache, the one that was used last first."""
         return tuple(sorted([*self._images(), *self._tarballs()], key=lambda it: (it.age, it.path.name)))
 
-    def verify(self) -> Iterator[tuple[Kept, str]]:
+    def verify(self) -> Iterator[tuple[CacheItem, str]]:
         """Read every archive, and yield each with what is wrong with it, or an empty text."""
         for kept in self.list():
             yield kept, self._problem(kept)
@@ -80,7 +80,7 @@ class Cache:
             for path in self._folder.glob("*.blocks"):  # what an interrupted run sent, of which the next would profit
                 if _age(path) > older_than:
                     self._remove_if_free(path, path.name.partition(".")[0])
-            for path in self._learned():
+            for path in self._index_files():
                 if _age(path) > older_than:
                     path.unlink(missing_ok=True)
         return before - self._size() + sif.clear_leftovers(self._folder)
@@ -91,12 +91,12 @@ class Cache:
 
     # -- images ----------------------------------------------------------------------------
 
-    def _images(self) -> Iterator[Kept]:
+    def _images(self) -> Iterator[CacheItem]:
         names = self._names()
         for path in self._entries.contents():
             entry = self._entries.entry(path)
             known = tuple(dict.fromkeys(link.name for link in names.get(path.name, ())))
-            yield Kept(
+            yield CacheItem(
                 IMAGE,
                 path,
                 known,
@@ -116,7 +116,7 @@ class Cache:
                 names[target] = (*names.get(target, ()), link)
         return names
 
-    def _problem(self, kept: Kept) -> str:
+    def _problem(self, kept: CacheItem) -> str:
         if not kept.usable:
             return f"{kept.path} cannot serve again: arv-docker cache gc removes it."
         try:
@@ -130,7 +130,7 @@ class Cache:
 
     # -- tarballs --------------------------------------------------------------------------
 
-    def _tarballs(self) -> Iterator[Kept]:
+    def _tarballs(self) -> Iterator[CacheItem]:
         for path in sorted(self._folder.glob("*.tar")):
             try:
                 image_id = Digest.parse(path.stem)
@@ -139,9 +139,9 @@ class Cache:
             file, missing = tarballs.prep_image_file(path)
             if file is not None:
                 file.close()
-            yield Kept(TARBALL, path, (), image_id, None, _size(path), _age(path), usable=not missing)
+            yield CacheItem(TARBALL, path, (), image_id, None, _size(path), _age(path), usable=not missing)
 
-    def _read(self, kept: Kept) -> None:
+    def _read(self, kept: CacheItem) -> None:
         """Read a saved tarball; raises what is wrong with it."""
         assert kept.image_id is not None
         with self._progress.step(f"reading {kept.path.name}", kept.size) as advance:
@@ -156,7 +156,7 @@ class Cache:
 
     # -- what goes -------------------------------------------------------------------------
 
-    def _remove(self, kept: Kept) -> None:
+    def _remove(self, kept: CacheItem) -> None:
         if kept.kind == TARBALL:
             self._remove_if_free(kept.path, kept.path.stem)
             return
@@ -198,14 +198,14 @@ class Cache:
         entries.unlink(link for link, _ in entries.links() if link not in good)
         entries.drop_unnamed((*contents, *root.glob(f"*{METADATA_SUFFIX}")))
 
-    def _learned(self) -> Iterator[Path]:
+    def _index_files(self) -> Iterator[Path]:
         """The files of the layer index; whoever writes one makes it if it is not there."""
         for pattern in ("table", "*.json"):
             yield from (self._folder / "layers").glob(pattern)
 
     def _size(self) -> int:
         files = [it for pattern in ("*.tar*", "*.blocks") for it in self._folder.glob(pattern)]
-        files += [*self._learned(), *self._entries.root.glob("*"), *self._entries.root.glob(".*")]
+        files += [*self._index_files(), *self._entries.root.glob("*"), *self._entries.root.glob(".*")]
         return sum(map(_size, (it for it in files if it.is_file())))
 
 

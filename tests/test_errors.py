@@ -43,7 +43,7 @@ ALL: list[type[errors.ArvDockerError]] = [
         (errors.NoCluster, 6),
         (errors.BadSettings, 6),
         (errors.DiskError, 7),
-        (errors.Shadowed, 8),
+        (errors.ShadowedName, 8),
         (errors.RegistryError, 9),
         (errors.RegistryDenied, 9),
         (errors.Unsupported, 9),

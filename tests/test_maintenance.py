@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from arv_docker.local.disk import hold_lock
-from arv_docker.local.progress import Silent
+from arv_docker.local.progress import SilentProgress
 from arv_docker.maintenance import IMAGE, TARBALL, Cache
 from arv_docker.model.image import OCI_LAYER, Descriptor, Digest
 from arv_docker.store import tarballs
@@ -36,14 +36,14 @@ def left() -> list[str]:
 
 
 def problems() -> dict[str, str]:
-    return {str(it.image_id): problem for it, problem in Cache(Silent()).verify()}
+    return {str(it.image_id): problem for it, problem in Cache(SilentProgress()).verify()}
 
 
 def test_both_kinds_are_listed_the_last_used_first() -> None:
     entry, path = add(user_entries(), "app:1"), tarball()
     os.utime(path, (time.time() - 1000,) * 2)
     tarballs.write_record(path, path.stat(), "docker")
-    first, second = Cache(Silent()).list()
+    first, second = Cache(SilentProgress()).list()
     assert (first.kind, first.image_id, first.names, first.usable) == (IMAGE, APP.parsed.digest, ("app%3A1.tar",), True)
     assert first.size == entry.path.stat().st_size
     assert (second.kind, second.image_id, second.usable) == (TARBALL, SAVED.parsed.digest, True)
@@ -55,7 +55,7 @@ def test_being_staged_counts_as_use(tmp_path: Path) -> None:
     entry = add(user_entries(), "app:1")
     os.utime(metadata_path(entry.path), (1, 1))
     user_entries().transfer("app:1", tmp_path / "staged")
-    assert Cache(Silent()).list()[0].age < 100
+    assert Cache(SilentProgress()).list()[0].age < 100
 
 
 @pytest.mark.conforms("W7")
@@ -79,7 +79,7 @@ def test_gc_leaves_what_is_good() -> None:
     add(user_entries(), "app:1")
     tarball()
     before = left()
-    assert Cache(Silent()).gc() == 0
+    assert Cache(SilentProgress()).gc() == 0
     assert left() == before
 
 
@@ -101,7 +101,7 @@ def test_gc_removes_what_cannot_serve_and_what_was_left() -> None:
     touched.write_bytes(b"changed")
     for name in (f"sha256:{'c' * 64}.tar.partial", f"sha256:{'c' * 64}.tar.lock", f"sha256:{'d' * 64}.tar.stat"):
         (folder / name).write_bytes(b"half")
-    assert Cache(Silent()).gc() > unnamed.metadata.record["Size"]
+    assert Cache(SilentProgress()).gc() > unnamed.metadata.record["Size"]
     assert left() == good
 
 
@@ -112,11 +112,11 @@ def test_what_another_process_works_on_stays() -> None:
     with entries.fetching(APP.parsed.digest), hold_lock(folder / f"{path.name}.lock"):
         busy = entries.root / f".{APP.parsed.digest.hex}.new.partial"
         busy.touch()
-        Cache(Silent()).clear()
+        Cache(SilentProgress()).clear()
         assert busy.exists()
         assert path.exists()
         assert (folder / f"{path.name}.partial").exists()
-    Cache(Silent()).clear()
+    Cache(SilentProgress()).clear()
     assert left() == []
 
 
@@ -126,10 +126,10 @@ def test_what_was_not_used_for_long() -> None:
     os.utime(metadata_path(old.path), (time.time() - 500,) * 2)
     os.utime(path, (time.time() - 500,) * 2)
     tarballs.write_record(path, path.stat(), "docker")
-    Cache(Silent()).gc(older_than=1000)
-    assert len(Cache(Silent()).list()) == 3
-    Cache(Silent()).gc(older_than=400)
-    assert [it.names for it in Cache(Silent()).list()] == [("new%3A1.tar",)]
+    Cache(SilentProgress()).gc(older_than=1000)
+    assert len(Cache(SilentProgress()).list()) == 3
+    Cache(SilentProgress()).gc(older_than=400)
+    assert [it.names for it in Cache(SilentProgress()).list()] == [("new%3A1.tar",)]
 
 
 def test_a_kept_tarball_has_no_byte_that_nobody_checks() -> None:
@@ -143,7 +143,7 @@ def test_a_kept_tarball_has_no_byte_that_nobody_checks() -> None:
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     (problem,) = problems().values()
     assert "not as it was saved" in problem
-    assert Cache(Silent()).gc() == 0
+    assert Cache(SilentProgress()).gc() == 0
 
 
 def test_a_flipped_byte_of_a_record_is_found() -> None:
@@ -165,13 +165,13 @@ def test_gc_takes_the_tarball_of_interrupted_work() -> None:
     tarballs.write_record(path, path.stat(), "docker", passing=True)
     assert tarballs.is_passing(path)
     with hold_lock(path.with_name(f"{path.name}.lock")):
-        Cache(Silent()).gc()
+        Cache(SilentProgress()).gc()
         assert path.exists()
     tarballs.keep(path, "docker")
-    Cache(Silent()).gc()
+    Cache(SilentProgress()).gc()
     assert path.exists()
     tarballs.write_record(path, path.stat(), "docker", passing=True)
-    Cache(Silent()).gc()
+    Cache(SilentProgress()).gc()
     assert left() == []
 
 
@@ -179,9 +179,9 @@ def test_clear_removes_everything() -> None:
     add(user_entries(), "app:1")
     tarball()
     size = sum(it.stat().st_size for it in tarballs.cache_folder().rglob("*") if it.is_file() and not it.is_symlink())
-    assert Cache(Silent()).clear() == size
+    assert Cache(SilentProgress()).clear() == size
     assert left() == []
-    assert Cache(Silent()).list() == ()
+    assert Cache(SilentProgress()).list() == ()
 
 
 def test_a_name_that_is_half_there_is_no_name() -> None:
@@ -189,15 +189,15 @@ def test_a_name_that_is_half_there_is_no_name() -> None:
     entries = user_entries()
     add(entries, "app:1")
     (entries.root / "images" / "app%3A1.tar_meta.json").unlink()
-    assert [(it.names, it.usable) for it in Cache(Silent()).list()] == [((), False)]
-    Cache(Silent()).gc()
+    assert [(it.names, it.usable) for it in Cache(SilentProgress()).list()] == [((), False)]
+    Cache(SilentProgress()).gc()
     assert left() == []
 
 
 def test_gc_leaves_what_is_added_meanwhile() -> None:
     """What was seen without a name may have got one since."""
     entries = user_entries()
-    seen = Cache(Silent())
+    seen = Cache(SilentProgress())
     for link in add(entries, "app:1").path.parent.glob("images/*"):
         link.unlink()
     kept = seen.list()
@@ -211,17 +211,17 @@ def test_an_image_that_is_being_staged_stays() -> None:
     entries = user_entries()
     add(entries, "app:1")
     with entries.fetching(APP.parsed.digest):
-        Cache(Silent()).clear()
+        Cache(SilentProgress()).clear()
     assert entries.query("app:1") is not None
 
 
 def test_what_an_interrupted_run_sent_is_forgotten_when_it_is_old() -> None:
     path = tarballs.cache_folder() / f"{SAVED.parsed.digest}.zzzzz-tpzed-000000000000000.blocks"
     path.write_text("a line\n")
-    Cache(Silent()).gc()
-    Cache(Silent()).gc(older_than=1000)
+    Cache(SilentProgress()).gc()
+    Cache(SilentProgress()).gc(older_than=1000)
     assert path.exists()
-    assert Cache(Silent()).clear() == len("a line\n")
+    assert Cache(SilentProgress()).clear() == len("a line\n")
     assert left() == []
 
 
@@ -229,9 +229,9 @@ def test_what_was_learned_of_layers_is_forgotten_when_it_is_old() -> None:
     layer, there = Digest.of(b"layer"), "registry.example/app"
     LayerTable(tarballs.cache_folder()).note(layer, 5)
     KnownBlobs(tarballs.cache_folder()).note(layer, Descriptor(OCI_LAYER, layer, 5), there)
-    Cache(Silent()).gc()
-    Cache(Silent()).gc(older_than=1000)
+    Cache(SilentProgress()).gc()
+    Cache(SilentProgress()).gc(older_than=1000)
     assert LayerTable(tarballs.cache_folder()).size(layer) == 5
     assert KnownBlobs(tarballs.cache_folder()).of(layer) is not None
-    assert Cache(Silent()).clear() > 200
+    assert Cache(SilentProgress()).clear() > 200
     assert left() == []

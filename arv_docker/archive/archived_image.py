@@ -7,10 +7,10 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import DigestMismatch
-from ..local.progress import Progress, Silent
+from ..local.progress import Progress, SilentProgress
 from ..model.image import Config, Descriptor, Digest
 from .blob import Blob, Checked
-from .codecs.decompression import MAGIC_LENGTH, Decompressed, kind_of
+from .codecs.decompression import MAGIC_LENGTH, DecompressedStream, kind_of
 from .layer import CHUNK, Layer
 from .opened_image import SeekableImage
 
@@ -36,7 +36,7 @@ class ArchiveLayer:
             return Layer(self.blob.reader(), claimed=self.diff_id, size=self.blob.size)
         what = f"layer {self.diff_id}"
         stored = Checked(self.blob.reader(), self.blob.size, self.named, what=what)
-        stream = Decompressed(stored.read, self.compression, what=what)
+        stream = DecompressedStream(stored.read, self.compression, what=what)
         return Layer(stream.read, claimed=self.diff_id, size=size, readinto=stream.readinto)
 
 
@@ -64,7 +64,7 @@ class ArchivedImage(SeekableImage):
         self._config = config
         self.tags = tags
         self.digests = digests
-        self._progress = progress or Silent()
+        self._progress = progress or SilentProgress()
         self._all = tuple(layers)
         self._layers: dict[Digest, ArchiveLayer] = {}
         for layer in layers:

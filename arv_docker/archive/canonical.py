@@ -153,7 +153,7 @@ def content(archive: Layout, layer: Callable[[Digest], Layer], skip: Container[D
         if span.diff_id in skip:
             continue
         yield span.header
-        yield from _checked(layer(span.diff_id), span)
+        yield from _withhold_last_chunk(layer(span.diff_id), span)
         yield padding(span.size)
     yield END
 
@@ -188,7 +188,7 @@ def _spans(config: Config, sizes: Mapping[Digest, int], start: int) -> tuple[Spa
     return tuple(spans)
 
 
-def _checked(layer: Layer, span: Span) -> Iterator[bytes]:
+def _withhold_last_chunk(layer: Layer, span: Span) -> Iterator[bytes]:
     """A layer's chunks, each handed out only when the next one has been read, the last after the check."""
     held = layer.read()
     while held:

@@ -82,7 +82,7 @@ class CanonicalImage(SeekableImage):
         return self._source.read_at(self.layout.size - len(canonical.END), len(canonical.END)) == canonical.END
 
 
-def recognised(source: RandomAccess) -> CanonicalImage | None:
+def recognise(source: RandomAccess) -> CanonicalImage | None:
     """Return the image of ``source`` if that begins as the image's canonical archive does and is as long; else None."""
     try:
         layout = _layout(source, list(itertools.islice(members(source), _HEAD_FILES)))

@@ -75,7 +75,9 @@ def each_once(images: Sequence[Listed]) -> list[Listed]:
     return [replace(image, tags=tuple(tags[path])) for path, image in last.items()]
 
 
-def chosen(images: Sequence[Listed], name: Name | None, platform: Platform | None, *, any_name: bool = False) -> Listed:
+def choose_image(
+    images: Sequence[Listed], name: Name | None, platform: Platform | None, *, any_name: bool = False
+) -> Listed:
     """The image called ``name``, or the only one if None; for ``platform``, where the archive has it for several.
 
     With ``any_name`` a name does not have to be the archive's own if only one image is there. Raises SeveralImages,
@@ -87,7 +89,7 @@ def chosen(images: Sequence[Listed], name: Name | None, platform: Platform | Non
 
 
 def for_platforms(images: Sequence[Listed], name: Name | None, *, any_name: bool = False) -> list[Listed]:
-    """The image called ``name``, or the only one if None, once for each platform; raises as ``chosen`` does."""
+    """The image called ``name``, or the only one if None, once for each platform; raises as ``choose_image`` does."""
     found = [image for image in images if name is None or image.answers_to(name)]
     if not found and any_name and not isinstance(name, ImageId) and _are_one(images):
         found = list(images)

@@ -66,7 +66,7 @@ def listing(files: Files) -> tuple[Listed, ...]:
                 manifest=read,
             )
             if manifest.is_image(read):
-                found[image.descriptor.digest] = _merged(found.get(image.descriptor.digest), listed)
+                found[image.descriptor.digest] = _merge_entries(found.get(image.descriptor.digest), listed)
             else:
                 artifacts.append(listed)
     images = tuple(found.values()) or tuple(artifacts)  # of artifacts alone the config says that they are none
@@ -148,10 +148,10 @@ class _Reader:
             raise NotAnImage(f"the OCI index leads to more than {manifest.MAX_DOCUMENTS} documents; no image does.")
         digest = descriptor.digest
         if digest not in self._read:
-            self._read[digest] = self._parsed(digest) if blob_name(digest) in self._files else Index(())
+            self._read[digest] = self._parse(digest) if blob_name(digest) in self._files else Index(())
         return self._read[digest]
 
-    def _parsed(self, digest: Digest) -> Manifest | Index:
+    def _parse(self, digest: Digest) -> Manifest | Index:
         raw = self._files.read(blob_name(digest), limit=MAX_JSON_SIZE)
         if Digest.of(raw, digest.algorithm) != digest:
             raise DigestMismatch(f"the manifest {digest} in the archive holds other bytes. Nothing of it is used.")
@@ -199,13 +199,13 @@ def _names(raw: bytes) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
             full, short = found.setdefault(digest, ({}, {}))
             for text in (notes.get(key) for key in (FULL_NAME, REF_NAME)):
                 if isinstance(text, str) and (":" in text or "/" in text):
-                    full[_familiar(text)] = None
+                    full[_familiar_name(text)] = None
                 elif isinstance(text, str) and text:
                     short[text] = None
     return {digest: (tuple(full), tuple(short)) for digest, (full, short) in found.items()}
 
 
-def _familiar(text: str) -> str:
+def _familiar_name(text: str) -> str:
     """The name as engines print it, so that an image gets the same links whoever wrote its names."""
     try:
         return Reference.parse(text).familiar
@@ -213,7 +213,7 @@ def _familiar(text: str) -> str:
         return text
 
 
-def _merged(before: Listed | None, listed: Listed) -> Listed:
+def _merge_entries(before: Listed | None, listed: Listed) -> Listed:
     """Merge the two entries of an image that is named twice."""
     if before is None:
         return listed

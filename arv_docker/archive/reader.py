@@ -22,8 +22,8 @@ from ..model.image import MAX_JSON_SIZE, Config, Descriptor, Digest, Platform, j
 from . import oci
 from .archived_image import ArchivedImage, ArchiveLayer
 from .blob import Files, RandomAccess
-from .codecs.whole_archive import unwrapped
-from .listing import Listed, Name, chosen, digest_in, each_once, for_platforms
+from .codecs.whole_archive import unwrap
+from .listing import Listed, Name, choose_image, digest_in, each_once, for_platforms
 from .strict_tar import StrictCheck
 from .tar import TOLERANT, Index
 
@@ -65,7 +65,7 @@ class Images:
         images = self.images
         if platform is not None and "index.json" in self._files:
             images = self._by_index() or images  # manifest.json has one platform of each image
-        image = self.opened(chosen(images, name, platform, any_name=self._any_name))
+        image = self.opened(choose_image(images, name, platform, any_name=self._any_name))
         if platform is not None:
             found = manifest.Listed(Descriptor("", image.config.digest, 0), image.config.platform)
             manifest.chosen([found], platform, what="the archive")
@@ -78,7 +78,7 @@ class Images:
         """
         found = [image for image in self.images if name is None or image.answers_to(name)]
         if not found:
-            found = [chosen(self.images, name, None, any_name=self._any_name)]
+            found = [choose_image(self.images, name, None, any_name=self._any_name)]
         for image in each_once(found):
             yield str(image), partial(self.opened, image)
 
@@ -130,7 +130,7 @@ class ArchiveReader(Images):
         Raises BadArchive, SchemaOne or NotAnImage.
         """
         check = StrictCheck() if strict else TOLERANT
-        content, known = unwrapped(source, progress, check)
+        content, known = unwrap(source, progress, check)
         super().__init__(Index(content, known, check=check), by_index=by_index, any_name=any_name, progress=progress)
 
 

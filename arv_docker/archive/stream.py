@@ -21,9 +21,9 @@ from ..model.image import MAX_JSON_SIZE, Config, Digest, Platform
 from . import oci
 from .archived_image import ArchiveLayer
 from .blob import Blob, Checked
-from .codecs.decompression import MAGIC_LENGTH, Decompressed, kind_of
+from .codecs.decompression import MAGIC_LENGTH, DecompressedStream, kind_of
 from .layer import CHUNK, Layer, Stream
-from .listing import Listed, Name, chosen, digest_in, each_once
+from .listing import Listed, Name, choose_image, digest_in, each_once
 from .opened_image import OpenedImage
 from .reader import check_listed, config_of, layer_paths, named_listing
 from .tar import Index, Member, members
@@ -65,7 +65,7 @@ class StreamedArchive:
 
     def image(self, name: Name | None = None, platform: Platform | None = None) -> tuple[Listed, Config]:
         """The image called ``name``, or the only one; raises the image's error, and as ``listing.chosen`` does."""
-        listed = chosen(self._listed, name, platform)
+        listed = choose_image(self._listed, name, platform)
         image = self._images[listed.config_path]
         if isinstance(image, ArvDockerError):
             raise image
@@ -92,15 +92,15 @@ class StreamedArchive:
             self._tape.keep(member.offset, content)
             self._members.append(replace(member, digest=hashlib.sha256(content).digest()))
         index = Index(self._tape, self._members)
-        self._listed = self._named(index)
+        self._listed = self._named_images(index)
         for listed in self._listed:
             try:
-                self._images[listed.config_path] = yield from self._concluded(index, listed)
+                self._images[listed.config_path] = yield from self._conclude(index, listed)
             except ArvDockerError as error:
                 self._images[listed.config_path] = error
         self._tape.drain()
 
-    def _named(self, index: Index) -> tuple[Listed, ...]:
+    def _named_images(self, index: Index) -> tuple[Listed, ...]:
         """The images that the archive lists, with the digests that its OCI index has for each."""
         images = named_listing(index)
         if "manifest.json" not in index or "index.json" not in index:
@@ -114,12 +114,12 @@ class StreamedArchive:
         else:
             what = f"the layer {member.name!r}"
             stored = Checked(section.read, member.size, digest_in(member.name), what=what)
-            stream = Decompressed(stored.read, kind, what=what)
+            stream = DecompressedStream(stored.read, kind, what=what)
             layer = Layer(stream.read, claimed=None, size=None, readinto=stream.readinto)
         yield layer
         self._digests[member.offset] = layer.diff_id
 
-    def _concluded(self, index: Index, listed: Listed) -> Generator[Layer, None, Config]:
+    def _conclude(self, index: Index, listed: Listed) -> Generator[Layer, None, Config]:
         """Judge an image by its documents; hand out layers that were kept because they looked like documents."""
         check_listed(listed)
         config = self._config(index, listed)

@@ -187,7 +187,7 @@ def members(source: RandomAccess, check: HeaderCheck = TOLERANT) -> Iterator[Mem
         if kind in _METADATA:
             content = _metadata_content(source, offset, size)
             check.metadata(header, kind, content)
-            overrides = _merged(overrides, _metadata(kind, content))
+            overrides = _merge_metadata(overrides, _metadata(kind, content))
         else:
             check.member(header, overrides.get("path") or _name(header), kind, _target(header, kind, overrides))
             if (member := _member(header, kind, offset, size, overrides)) is not None:
@@ -202,7 +202,7 @@ def members(source: RandomAccess, check: HeaderCheck = TOLERANT) -> Iterator[Mem
     check.end(source, offset)
 
 
-def _merged(overrides: dict[str, str], more: dict[str, str]) -> dict[str, str]:
+def _merge_metadata(overrides: dict[str, str], more: dict[str, str]) -> dict[str, str]:
     """Merge two metadata records about the next member; raises BadArchive where they say the same thing twice."""
     for key in ("path", "linkpath", "size"):
         if key in overrides and key in more:

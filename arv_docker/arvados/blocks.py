@@ -77,7 +77,9 @@ class BlockStore:
         self._put = put
         self._spared = spared
         self._before = frozenset(known or ())
-        self._known: dict[str, Future[str]] = {name: _done(locator) for name, locator in (known or {}).items()}
+        self._known: dict[str, Future[str]] = {
+            name: _completed_future(locator) for name, locator in (known or {}).items()
+        }
         # The last one given back first: a small image touches the memory of one or two.
         self._free: LifoQueue[memoryview | None] = LifoQueue()
         for _ in range(BUFFERS):
@@ -171,7 +173,7 @@ class ArchiveWriter:
 
     def take(self, diff_id: Digest, size: int, locators: Sequence[str]) -> None:
         """Note an aligned layer whose blocks Keep has, header and padding with them."""
-        self._aligned[diff_id] = [_done(locator) for locator in locators]
+        self._aligned[diff_id] = [_completed_future(locator) for locator in locators]
         self._sizes[diff_id] = size
 
     def finish(self, config: Config) -> StoredArchive:
@@ -216,7 +218,7 @@ class ArchiveWriter:
 
     def _store_first(self, diff_id: Digest, size: int, buffer: memoryview, end: int) -> Future[str]:
         buffer[:_HEADER] = canonical.layer_header(diff_id, size)
-        return self._blocks.submit(buffer, _padded(buffer, end))
+        return self._blocks.submit(buffer, _pad_to_record(buffer, end))
 
     def _blocks_after_first(self, layer: Layer) -> Iterator[Future[str]]:
         """Store the other blocks of a layer. Each begins at a multiple of 512, so it is padded like the whole."""
@@ -226,7 +228,7 @@ class ArchiveWriter:
             if not count:
                 self._blocks.release(buffer)
                 return
-            yield self._blocks.submit(buffer, _padded(buffer, count))
+            yield self._blocks.submit(buffer, _pad_to_record(buffer, count))
             if count < len(buffer):
                 return
 
@@ -255,14 +257,14 @@ class ArchiveWriter:
         return blocks
 
 
-def _padded(buffer: memoryview, end: int) -> int:
+def _pad_to_record(buffer: memoryview, end: int) -> int:
     """Fill the buffer up from ``end`` to the next multiple of 512, and return that."""
     padding = canonical.padding(end)
     buffer[end : end + len(padding)] = padding
     return end + len(padding)
 
 
-def _done(locator: str) -> Future[str]:
+def _completed_future(locator: str) -> Future[str]:
     result: Future[str] = Future()
     result.set_result(locator)
     return result

@@ -253,7 +253,7 @@ class Cluster:
 
     def trash_collection(self, uuid: str) -> None:
         """Put a collection into the trash; one that is not there any more is well."""
-        _gone(lambda: self._call(self._api.collections().delete(uuid=uuid), f"deleting collection {uuid}"))
+        _delete_if_present(lambda: self._call(self._api.collections().delete(uuid=uuid), f"deleting collection {uuid}"))
 
     def project(self, owner: str, name: str) -> str | None:
         """The UUID of the project that ``owner`` has by that name; None if there is none."""
@@ -273,7 +273,7 @@ class Cluster:
 
     def delete_link(self, uuid: str) -> None:
         """Delete a link; one that is not there any more is well."""
-        _gone(lambda: self._call(self._api.links().delete(uuid=uuid), f"deleting link {uuid}"))
+        _delete_if_present(lambda: self._call(self._api.links().delete(uuid=uuid), f"deleting link {uuid}"))
 
     # -- blocks --------------------------------------------------------------------------
 
@@ -372,7 +372,7 @@ def batches(values: Collection[str], size: int = PAGE) -> Iterator[list[str]]:
         yield distinct[start : start + size]
 
 
-def _gone(delete: Callable[[], object]) -> None:
+def _delete_if_present(delete: Callable[[], object]) -> None:
     """Delete a record; that somebody else has done it, or an earlier try whose answer was lost, is no error."""
     try:
         delete()

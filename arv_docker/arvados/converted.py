@@ -53,7 +53,7 @@ class ConvertedImages:
     def keep(self, found: CollectionRecord) -> CollectionRecord:
         """Put off the collection's end, if a good part of its time has passed."""
         ends = parsed_time(found.trash_at)
-        if ends is None or ends - _now() > _FRESH * LIFETIME:
+        if ends is None or ends - _current_time() > _FRESH * LIFETIME:
             return found
         self._cluster.update_collection(found.uuid, {"trash_at": _end()})
         return self._cluster.collection(found.uuid)
@@ -66,7 +66,7 @@ class ConvertedImages:
         Of several processes that do this at once one makes the collection, and the others
         give that one, whoever they are. Raises KeepError and ClusterError.
         """
-        size, locators = self._sent(file, advance)
+        size, locators = self._send_file(file, advance)
         attributes = {"manifest_text": manifest_text.single_file(FILE, size, locators), "trash_at": _end()}
         if old is not None:
             self._cluster.update_collection(old.uuid, attributes)
@@ -106,7 +106,7 @@ class ConvertedImages:
         filters = [["owner_uuid", "=", self._project], ["name", "=", name]]
         return next(self._cluster.collections(filters, manifest=True), None)
 
-    def _sent(self, file: IO[bytes], advance: Advance) -> tuple[int, Sequence[str]]:
+    def _send_file(self, file: IO[bytes], advance: Advance) -> tuple[int, Sequence[str]]:
         """Store a file's blocks; return its size, and their locators in order."""
         blocks, size = BlockStore(self._cluster.put_block), 0
         futures: list[Future[str]] = []
@@ -134,9 +134,9 @@ def _is_usable(found: CollectionRecord) -> bool:
     return any(segment.length for segment in segments)
 
 
-def _now() -> datetime.datetime:
+def _current_time() -> datetime.datetime:
     return datetime.datetime.now(datetime.timezone.utc)
 
 
 def _end() -> str:
-    return (_now() + LIFETIME).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return (_current_time() + LIFETIME).strftime("%Y-%m-%dT%H:%M:%SZ")

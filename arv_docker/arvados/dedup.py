@@ -175,12 +175,12 @@ def usable_blocks(text: str, now: float) -> dict[str, str]:
     """
     try:
         found = locators(parse(text))
-        return {locator.stripped: str(locator) for locator in found if _usable(locator, now)}
+        return {locator.stripped: str(locator) for locator in found if _is_usable(locator, now)}
     except BadManifestText:
         return {}
 
 
-def _usable(locator: Locator, now: float) -> bool:
+def _is_usable(locator: Locator, now: float) -> bool:
     signature = _SIGNATURE.search(locator.hints)
     if locator.size is None or "+R" in locator.hints or "+K" in locator.hints:
         return False

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from ..archive import canonical
 from ..archive.archived_image import ArchivedImage
 from ..archive.blob import RandomAccess
-from ..archive.canonical_image import CanonicalImage, recognised
+from ..archive.canonical_image import CanonicalImage, recognise
 from ..archive.layer import Layer
 from ..archive.opened_image import SeekableImage
 from ..archive.reader import ArchiveReader
@@ -104,8 +104,8 @@ class StoredImage(SeekableImage):
         self.tags = tags
         self.file = image_file(collection)
         self._source = KeepFile(self.file.segments, cluster.get_block)
-        self.canonical = recognised(self._source)
-        self.archived: ArchivedImage | CanonicalImage = self.canonical or _archived(self._source)
+        self.canonical = recognise(self._source)
+        self.archived: ArchivedImage | CanonicalImage = self.canonical or _archive_image(self._source)
         self.layout = canonical.layout(self.config, self.archived.sizes)
         # The original names a file by whatever the engine says: by its own manifest or index, with a containerd store.
         self.proven_digests = (self.config.digest, self.layout.manifest_digest, *self.archived.digests)
@@ -162,7 +162,7 @@ class StoredImage(SeekableImage):
         self._source.expect([self.archived.place(diff_id) for diff_id in diff_ids])
 
 
-def _archived(source: RandomAccess) -> ArchivedImage:
+def _archive_image(source: RandomAccess) -> ArchivedImage:
     """Image of an archive that is vouched for as it lies: of which no two readers may make two images."""
     image = ArchiveReader(source, strict=True).image()
     image.check_layout()
@@ -190,20 +190,20 @@ class KeepFile(RandomAccess):
 
     def expect(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Say which ranges are read next, as offsets and lengths in their order, so that they are fetched ahead."""
-        numbers = itertools.chain.from_iterable(self._touched(offset, length) for offset, length in ranges)
+        numbers = itertools.chain.from_iterable(self._segments_of(offset, length) for offset, length in ranges)
         self._expected = [locator for locator, _ in itertools.groupby(self._segments[it].locator for it in numbers)]
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Read ``length`` bytes from ``offset``; fewer only at the end."""
         pieces = []
-        for number in self._touched(offset, length):
+        for number in self._segments_of(offset, length):
             piece = self._piece(number, offset, length)
             pieces.append(piece)
             offset += len(piece)
             length -= len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _touched(self, offset: int, length: int) -> Iterator[int]:
+    def _segments_of(self, offset: int, length: int) -> Iterator[int]:
         """Indices of the segments that hold the range."""
         for number in range(bisect.bisect_right(self._ends, offset), len(self._segments)):
             if length <= 0 or self._ends[number] - self._segments[number].length >= offset + length:
@@ -224,10 +224,10 @@ class KeepFile(RandomAccess):
         if locator in self._expected:
             del self._expected[: self._expected.index(locator)]
         wanted = dict.fromkeys([locator, *self._expected[1 : 1 + _AHEAD]])
-        self._held = {name: self._held.get(name) or self._fetched(name) for name in wanted}
+        self._held = {name: self._held.get(name) or self._fetch_ahead(name) for name in wanted}
         return self._held[locator].result()
 
-    def _fetched(self, locator: Locator) -> Future[bytes]:
+    def _fetch_ahead(self, locator: Locator) -> Future[bytes]:
         """The block to come, from a daemon thread: whoever gives up does not wait for a request tried again."""
         self.bytes_read += locator.size or 0
         block: Future[bytes] = Future()

@@ -72,7 +72,7 @@ APPTAINER = "apptainer"
 _TIMEOUT = 600.0
 
 
-def _natural(text: str) -> int:
+def _natural_number(text: str) -> int:
     """Return the number of times in ``text``; raises what argparse tells the user."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of times")
@@ -135,7 +135,11 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
         "or in the user's data folder; verbs that put images there make it",
     )
     parser.add_argument(
-        "--retries", type=_natural, default=RETRIES, metavar="N", help=f"try a failed request N times more ({RETRIES})"
+        "--retries",
+        type=_natural_number,
+        default=RETRIES,
+        metavar="N",
+        help=f"try a failed request N times more ({RETRIES})",
     )
 
 
@@ -372,11 +376,11 @@ def _check_site(local: str) -> None:
 
 def asking(args: argparse.Namespace, what: str) -> AbstractContextManager[object]:
     """A step in which a cluster is asked ``what``: plain lines once it takes long; what draws bars is slow to load."""
-    from ..local.progress import Lines, Silent
+    from ..local.progress import Lines, SilentProgress
 
     shown: Progress | None = getattr(args, "shown", None)
     if shown is None:
-        shown = Silent() if getattr(args, "telling", "") == "quiet" else Lines(sys.stderr)
+        shown = SilentProgress() if getattr(args, "telling", "") == "quiet" else Lines(sys.stderr)
     return shown.step(f"asking {what}", None)
 
 
@@ -500,7 +504,7 @@ def exit_code_of(
         if signals:
             interrupt.raise_interrupts()
             _make_ready(out, err)
-        code = run() if log is None else _logged(run, log, err)
+        code = run() if log is None else _run_with_log(run, log, err)
         if out is not None:  # as where it was closed
             out.flush()
         return code
@@ -516,7 +520,7 @@ def exit_code_of(
             raise  # signals are the calling program's
         print(f"{program}: interrupted", file=err)
         return INTERRUPTED
-    except _Terminated as signalled:
+    except _TerminationRequest as signalled:
         print(f"{program}: terminated", file=err)
         return signalled.code
     except BrokenPipeError:
@@ -529,10 +533,10 @@ def exit_code_of(
         return DiskError.exit_code
 
 
-def _logged(run: Callable[[], int], level: str, err: TextIO) -> int:
+def _run_with_log(run: Callable[[], int], level: str, err: TextIO) -> int:
     from . import logs
 
-    with logs.shown(level, err):
+    with logs.show_log(level, err):
         return run()
 
 
@@ -548,7 +552,7 @@ def _make_ready(*streams: TextIO) -> None:
             signal.signal(number, _terminate)
 
 
-class _Terminated(BaseException):
+class _TerminationRequest(BaseException):
     """A signal's request to end; passes through whatever handles errors."""
 
     def __init__(self, number: int) -> None:
@@ -556,4 +560,4 @@ class _Terminated(BaseException):
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:
-    raise _Terminated(number)
+    raise _TerminationRequest(number)

@@ -61,12 +61,17 @@ def main(
     args.local, args.api = local, api
     level = os.environ.get("ARV_DOCKER_LOG", "") if command else None
     code = exit_code_of(
-        lambda: _logged(lambda: _run(args, out, err, on_result)), "arv-keepdocker", out, err, signals=signals, log=level
+        lambda: _log_errors(lambda: _run(args, out, err, on_result)),
+        "arv-keepdocker",
+        out,
+        err,
+        signals=signals,
+        log=level,
     )
     return interrupt.end_command(code if code == 0 or code > _SIGNALLED else 1)
 
 
-def _logged(run: Callable[[], int]) -> int:
+def _log_errors(run: Callable[[], int]) -> int:
     """Call ``run``; an error goes to the original's logger too, for programs that have handlers there."""
     try:
         return run()
@@ -112,7 +117,7 @@ def _run(args: argparse.Namespace, out: TextIO, err: TextIO, on_result: Callable
 
 def _progress(args: argparse.Namespace, err: TextIO, usual: Callable[[TextIO], progress.Progress]) -> progress.Progress:
     if args.silent:
-        return progress.Silent()
+        return progress.SilentProgress()
     if args.progress == "--no-progress":
         return progress.Messages(err)
     return progress.BatchLines(err) if args.progress == "--batch-progress" else usual(err)

@@ -74,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         # A cluster that is not there is said before the build and not after it.
         ingest = stack.enter_context(_ingest(args, shown)) if args.ingest else None
-        image = _built(args, engine, shown)
-        stored = ingest.from_engine(engine, _called(args, image), image) if ingest else None
+        image = _build_image(args, engine, shown)
+        stored = ingest.from_engine(engine, _build_names(args, image), image) if ingest else None
     if stored is not None:
         state = "already stored" if stored.already else "stored"
         shown.say(f"{args.tag or image.id}: {state}, {progress.size_text(stored.bytes_sent)} sent")
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _built(args: argparse.Namespace, engine: Engine, shown: progress.Progress) -> EngineImage:
+def _build_image(args: argparse.Namespace, engine: Engine, shown: progress.Progress) -> EngineImage:
     from ..engines.building import Build
     from ..engines.output import Ending, steady_lines
 
@@ -136,7 +136,7 @@ def _ingest(args: argparse.Namespace, shown: progress.Progress) -> Iterator[Inge
         yield Ingest(cluster, options, shown, cli.trust(args, cluster, shown))
 
 
-def _called(args: argparse.Namespace, image: EngineImage) -> Reference | ImageId:
+def _build_names(args: argparse.Namespace, image: EngineImage) -> Reference | ImageId:
     return args.tag or ImageId(image.id.hex)
 
 

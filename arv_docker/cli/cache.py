@@ -14,7 +14,7 @@ from ..errors import NotVerified
 from ..local.progress import printable, size_text
 
 if TYPE_CHECKING:
-    from ..maintenance import Cache, Kept
+    from ..maintenance import Cache, CacheItem
 
 _EPILOG = """\
 Tarballs that an engine saved stay here until their image is in Keep, or for good with --keep-tarball; those of a
@@ -103,14 +103,14 @@ def _verify(args: argparse.Namespace, cache: Cache) -> int:
 
 def _gc(args: argparse.Namespace, cache: Cache) -> int:
     days = args.older_than
-    return _freed(args, cache.gc(None if days is None else days * _DAY))
+    return _freed_words(args, cache.gc(None if days is None else days * _DAY))
 
 
 def _clear(args: argparse.Namespace, cache: Cache) -> int:
-    return _freed(args, cache.clear())
+    return _freed_words(args, cache.clear())
 
 
-def _freed(args: argparse.Namespace, count: int) -> int:
+def _freed_words(args: argparse.Namespace, count: int) -> int:
     if args.json:
         cli.print_json({"removed_bytes": count})
     else:
@@ -136,11 +136,11 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     return [printable("  ".join(map(str.ljust, row, widths)).rstrip()) for row in rows]
 
 
-def _as_json(kept: Kept) -> dict[str, object]:
+def _as_json(kept: CacheItem) -> dict[str, object]:
     image_id = str(kept.image_id) if kept.image_id else None
     platform = str(kept.platform) if kept.platform else None
     return dataclasses.asdict(kept) | {"image_id": image_id, "platform": platform, "names": _names(kept)}
 
 
-def _names(kept: Kept) -> list[str]:
+def _names(kept: CacheItem) -> list[str]:
     return [unquote(name.removesuffix(".tar")) for name in kept.names]

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         return _between(args, source, target, shown)
     if target:
         return _into_keep(args, target, shown)
-    return _elsewhere(args, shown)
+    return _copy_elsewhere(args, shown)
 
 
 def _between(args: argparse.Namespace, source: Place, target: Place, shown: progress.Progress) -> int:
@@ -190,7 +190,7 @@ def _into_keep(args: argparse.Namespace, target: Place, shown: progress.Progress
     return 0
 
 
-def _elsewhere(args: argparse.Namespace, shown: progress.Progress) -> int:
+def _copy_elsewhere(args: argparse.Namespace, shown: progress.Progress) -> int:
     """Copy one image to a destination that is no cluster, and print its ID."""
     from ..transports import names
 
@@ -198,7 +198,7 @@ def _elsewhere(args: argparse.Namespace, shown: progress.Progress) -> int:
         args.destination, _choice(args, shown, args.destination, args.source)
     )
     if args.dry_run:
-        return _asked(args, destination, shown)
+        return _ask_destination(args, destination, shown)
     with _source(args, shown).open() as image:
         with shown.step(f"copying to {args.destination}", None) as advance:
             destination.write(image, advance)
@@ -210,7 +210,7 @@ def _elsewhere(args: argparse.Namespace, shown: progress.Progress) -> int:
     return 0
 
 
-def _asked(args: argparse.Namespace, destination: Destination[Any], shown: progress.Progress) -> int:
+def _ask_destination(args: argparse.Namespace, destination: Destination[Any], shown: progress.Progress) -> int:
     """Ask a destination that is no cluster which layers of one image it has; print how many, and of how many."""
     image_id, layers = _layers(_source(args, shown))
     count, there = len(set(layers)), len(destination.present(layers))

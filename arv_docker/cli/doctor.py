@@ -103,7 +103,7 @@ def _cluster(args: argparse.Namespace) -> str:
     from ..ingest.preflight import Preflight
 
     with cli.cluster(args) as cluster:
-        Preflight(cluster, Options(cli.cache_folder(args)), progress.Silent()).check()
+        Preflight(cluster, Options(cli.cache_folder(args)), progress.SilentProgress()).check()
         formats = ", ".join(cluster.image_formats)
         cluster.get_block(cluster.put_block(_PROBE))
         return f"user {cluster.user_uuid}, image formats {formats}; blocks can be stored and read"

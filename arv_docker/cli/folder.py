@@ -60,7 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _command(
         commands,
         "latest",
-        _latest,
+        _latest_archive,
         "list the latest archive of each image",
         "The latest is the image that was built last, by its config; of equal times a released version comes before a "
         "dirty one, then the file that was written last.\n\nexample:\n  arv-docker folder latest --dir images",
@@ -139,7 +139,7 @@ def _list(args: argparse.Namespace, folder: ArchiveFolder) -> int:
     return _print(args, folder.images())
 
 
-def _latest(args: argparse.Namespace, folder: ArchiveFolder) -> int:
+def _latest_archive(args: argparse.Namespace, folder: ArchiveFolder) -> int:
     return _print(args, list(folder.latest().values()))
 
 

@@ -31,7 +31,7 @@ _REDACTED = (
 
 
 @contextmanager
-def shown(level: str, stream: TextIO) -> Iterator[None]:
+def show_log(level: str, stream: TextIO) -> Iterator[None]:
     """Show log messages on ``stream`` while the block lasts: ``level`` is "", "verbose" or "debug".
 
     Without a level only our own warnings are, and nothing of what libraries write to standard error where nobody

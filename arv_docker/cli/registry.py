@@ -153,10 +153,10 @@ def _push(args: argparse.Namespace, registry: Registry) -> int:
         "digest": str(pushed.digest),
         "bytes_sent": pushed.bytes_sent,
     }
-    _answered(args, document, name)
+    _print_answer(args, document, name)
     if args.wait:
         sys.stdout.flush()  # whoever needs the name has it, also where the image is not ready in time
-        _waited(registry, name, args.timeout, shown)
+        _wait_for_image(registry, name, args.timeout, shown)
     return 0
 
 
@@ -204,37 +204,39 @@ def _tags(args: argparse.Namespace, registry: Registry) -> int:
 
 
 def _create(args: argparse.Namespace, registry: Registry) -> int:
-    created = _asked(args, registry, lambda: registry.create(args.repository))
-    return _answered(
+    created = _ask_registry(args, registry, lambda: registry.create(args.repository))
+    return _print_answer(
         args, {"repository": args.repository, "created": created}, "created" if created else "nothing to do"
     )
 
 
 def _status(args: argparse.Namespace, registry: Registry) -> int:
-    return _stated(args, _asked(args, registry, lambda: registry.status(args.name)))
+    return _print_state(args, _ask_registry(args, registry, lambda: registry.status(args.name)))
 
 
 def _wait(args: argparse.Namespace, registry: Registry) -> int:
-    _waited(registry, args.name, args.timeout, cli.progress_for(args))
-    return _stated(args, "ready")
+    _wait_for_image(registry, args.name, args.timeout, cli.progress_for(args))
+    return _print_state(args, "ready")
 
 
 def _delete(args: argparse.Namespace, registry: Registry) -> int:
-    return _stated(args, "deleted" if _asked(args, registry, lambda: registry.delete(args.name)) else "absent")
+    return _print_state(
+        args, "deleted" if _ask_registry(args, registry, lambda: registry.delete(args.name)) else "absent"
+    )
 
 
 def _token(args: argparse.Namespace, registry: Registry) -> int:
-    secret = _asked(args, registry, registry.token)
-    return _answered(args, {"registry": registry.host, "token": secret}, secret)
+    secret = _ask_registry(args, registry, registry.token)
+    return _print_answer(args, {"registry": registry.host, "token": secret}, secret)
 
 
-def _asked(args: argparse.Namespace, registry: Registry, ask: Callable[[], Value]) -> Value:
+def _ask_registry(args: argparse.Namespace, registry: Registry, ask: Callable[[], Value]) -> Value:
     """Return a registry's answer to ``ask``; where that takes long, the user is told."""
     with cli.progress_for(args).step(f"asking {registry.host}", None):
         return ask()
 
 
-def _waited(registry: Registry, name: str, seconds: float, shown: Progress) -> None:
+def _wait_for_image(registry: Registry, name: str, seconds: float, shown: Progress) -> None:
     with shown.step(f"waiting until {name} is ready", None):
         registry.wait(name, seconds)
 
@@ -248,18 +250,18 @@ def _list(args: argparse.Namespace, registry: Registry, names: Iterator[str]) ->
                 listed.append(name)
     except RegistryError:
         if listed:
-            _answered(args, listed, *map(printable, listed))
+            _print_answer(args, listed, *map(printable, listed))
         raise
-    return _answered(args, listed, *map(printable, listed))
+    return _print_answer(args, listed, *map(printable, listed))
 
 
-def _stated(args: argparse.Namespace, state: str) -> int:
+def _print_state(args: argparse.Namespace, state: str) -> int:
     """Print what has become of an image, and return the exit code that says so too."""
-    _answered(args, {"name": args.name, "state": state}, state)
+    _print_answer(args, {"name": args.name, "state": state}, state)
     return _CODES[state]
 
 
-def _answered(args: argparse.Namespace, document: object, *lines: str) -> int:
+def _print_answer(args: argparse.Namespace, document: object, *lines: str) -> int:
     """Print the answer, for a program or for people."""
     if args.json:
         cli.print_json(document)

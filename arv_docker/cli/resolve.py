@@ -10,7 +10,7 @@ from .. import cli
 from ..local import progress
 
 if TYPE_CHECKING:
-    from ..arvados.catalog.resolver import Resolved
+    from ..arvados.catalog.resolver import Resolution
     from ..arvados.client import Link
     from ..arvados.trust import Trust
 
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _explain(found: Resolved, trust: Trust, shown: progress.Progress) -> None:
+def _explain(found: Resolution, trust: Trust, shown: progress.Progress) -> None:
     """The links in the cluster's order: newest image_timestamp, then newest link; the first usable one decides."""
     from ..arvados.catalog.proof import describe_false_link
 

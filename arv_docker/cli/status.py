@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the state of the name."""
     name = Reference.parse(args.name)
-    found = _found(args, name, cli.progress_for(args))
+    found = _status_of(args, name, cli.progress_for(args))
     if args.json:
         cli.print_json(_document(name, found))
     elif found is None:
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     return cli.SHADOWED if found.state == "shadowed" else 0
 
 
-def _found(args: argparse.Namespace, name: Reference, shown: progress.Progress) -> Status | None:
+def _status_of(args: argparse.Namespace, name: Reference, shown: progress.Progress) -> Status | None:
     """The status of the name, None if it means nothing; with ``--wait`` once it is ready. Warnings go to ``shown``."""
     from ..images import tags
 

@@ -236,7 +236,7 @@ def make_link(api_client: Any, num_retries: int, link_class: str, link_name: str
 def docker_link_sort_key(link: Mapping[str, Any]) -> tuple[datetime.datetime, datetime.datetime]:
     """The rank of a link, as two datetimes in UTC without zone; the greatest is preferred. Raises for no link."""
     made, created = ranking.sort_key(Link.of(link))
-    return _naive(made), _naive(created)
+    return _naive_time(made), _naive_time(created)
 
 
 def list_images_in_arv(
@@ -255,7 +255,7 @@ def list_images_in_arv(
     cluster = Cluster(api_client, retries=num_retries)
     trust = Trust.from_settings(cluster, settings())
     if not image_name:
-        return [_listed(row) for row in list_images(cluster, trust, project=project_uuid).rows]
+        return [_list_links(row) for row in list_images(cluster, trust, project=project_uuid).rows]
     try:
         also = name_as_id(image_name)
         if also is not None and (also.whole or image_name.startswith("sha256:")):
@@ -264,7 +264,7 @@ def list_images_in_arv(
             name = name_from_arguments(image_name, image_tag or DEFAULT_TAG)
     except ArvDockerError:
         return []  # no link that this program or the original writes is called so
-    return [_listed(row) for row in list_images(cluster, trust, name.written, project_uuid, also=also).rows]
+    return [_list_links(row) for row in list_images(cluster, trust, name.written, project_uuid, also=also).rows]
 
 
 def items_owned_by(owner_uuid: str, arv_items: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
@@ -272,11 +272,11 @@ def items_owned_by(owner_uuid: str, arv_items: Iterable[Mapping[str, Any]]) -> I
     return (item for item in arv_items if item["owner_uuid"] == owner_uuid)
 
 
-def _listed(row: ListingRow) -> tuple[str, dict[str, Any]]:
+def _list_links(row: ListingRow) -> tuple[str, dict[str, Any]]:
     made, created = ranking.sort_key(row.link)
     return row.collection.uuid, {
-        "_sort_key": (_naive(made), _naive(created)),
-        "timestamp": _naive(row.timestamp),
+        "_sort_key": (_naive_time(made), _naive_time(created)),
+        "timestamp": _naive_time(row.timestamp),
         "collection": row.collection.uuid,
         "dockerhash": row.image_id,
         "repo": row.repository,
@@ -284,7 +284,7 @@ def _listed(row: ListingRow) -> tuple[str, dict[str, Any]]:
     }
 
 
-def _naive(time: datetime.datetime) -> datetime.datetime:
+def _naive_time(time: datetime.datetime) -> datetime.datetime:
     """``time`` without a zone, in UTC, as the original has its times; the first or last there is beyond them."""
     try:
         return time.astimezone(datetime.timezone.utc).replace(tzinfo=None)

@@ -60,7 +60,7 @@ class Auto:
         """Return the image of the first engine that has it. Raises NoSuchImage, or the engines' failure."""
         if self._chosen is not None:
             return self._chosen.inspect(name)
-        return self._first(lambda engine: engine.inspect(name))
+        return self._first_engine(lambda engine: engine.inspect(name))
 
     def save(self, images: Iterable[str]) -> AbstractContextManager[Stream]:
         """Open a docker-archive of images of the chosen engine."""
@@ -85,11 +85,11 @@ class Auto:
     @property
     def _engine(self) -> Engine:
         if self._chosen is None:
-            self._first(lambda engine: engine.version())
+            self._first_engine(lambda engine: engine.version())
         assert self._chosen is not None
         return self._chosen
 
-    def _first(self, question: Callable[[Engine], Answer]) -> Answer:
+    def _first_engine(self, question: Callable[[Engine], Answer]) -> Answer:
         failures: list[EngineError | NoSuchImage] = []
         for make in self._engines:
             try:

@@ -12,11 +12,11 @@ from ..engines import Engine
 from ..local.progress import Advance, Progress
 from ..model.image import Digest
 from ..model.reference import Reference
-from ..transports.docker_daemon import held
+from ..transports.docker_daemon import ensure_loaded
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedImage:
     """An image that the engine has now. ``already`` says that it had it before and nothing was fed.
 
     ``bytes_read`` counts what came out of Keep, in whole blocks; ``bytes_spared`` what of the archive
@@ -33,7 +33,7 @@ class Loaded:
 
 def load(
     cluster: Cluster, collection: CollectionRecord, engine: Engine, name: Reference | None, progress: Progress
-) -> Loaded:
+) -> LoadedImage:
     """Load the image of a collection into an engine and give it ``name`` there.
 
     Raises what reading and checking the image raises (ContentError, KeepError), in which
@@ -45,6 +45,6 @@ def load(
     def step(total: int) -> AbstractContextManager[Advance]:
         return progress.step(f"loading into {engine.name}", total)  # which engine it is shows only now
 
-    there = held(engine, stored, tagged, step, progress.say)
+    there = ensure_loaded(engine, stored, tagged, step, progress.say)
     text = str(tagged) if tagged is not None else None
-    return Loaded(stored.config.digest, there.engine_id, text, there.already, stored.bytes_read, there.spared)
+    return LoadedImage(stored.config.digest, there.engine_id, text, there.already, stored.bytes_read, there.spared)

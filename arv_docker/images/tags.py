@@ -20,7 +20,7 @@ from ..arvados.catalog.ranking import server_order
 from ..arvados.client import Cluster, CollectionRecord, Link
 from ..arvados.stored import StoredImage
 from ..arvados.trust import Trust
-from ..errors import ClusterError, ContentError, NoSuchImage, NotVerified, Shadowed
+from ..errors import ClusterError, ContentError, NoSuchImage, NotVerified, ShadowedName
 from ..local.polling import READY, wait_until_ready
 from ..local.progress import Progress
 from ..model.image import Digest
@@ -102,7 +102,7 @@ def check_digest(name: Reference, proven: Collection[str]) -> None:
 
 
 def check_free(cluster: Cluster, name: Reference, image_id: Digest, trust: Trust) -> None:
-    """Raise Shadowed for a name that was made for another image alone, by ``link_uniquely`` or a push.
+    """Raise ShadowedName for a name that was made for another image alone, by ``link_uniquely`` or a push.
 
     ``image_id`` is the digest of the config of the image that is to get the name.
     """
@@ -112,7 +112,7 @@ def check_free(cluster: Cluster, name: Reference, image_id: Digest, trust: Trust
     with suppress(NoSuchImage, ContentError):
         holder = resolver.resolve(cluster, str(name), trust, attested_only=False).collection
         if digits.matches(StoredImage(cluster, holder).config.digest):
-            raise Shadowed(
+            raise ShadowedName(
                 f"{name.link_name} is the name of the image in {holder.uuid} alone, whose ID begins with {digits.hex}, "
                 "and stays so. Choose another name, or take that one away first: arv-docker untag."
             )
@@ -123,13 +123,13 @@ def link_uniquely(
 ) -> str:
     """Give an image in Keep one more name, made of ``name`` and its own ID, that can never mean another one.
 
-    Returns that name. Raises what ``link`` raises, and Shadowed if the cluster takes even it for another
+    Returns that name. Raises what ``link`` raises, and ShadowedName if the cluster takes even it for another
     collection, which somebody else has given the name to.
     """
     unique = Reference.parse(f"{name.name}:{name.unique(StoredImage(cluster, collection).config.digest).tag}")
     named = link(cluster, collection, unique, trust, progress)
     if (shadow := named.shadowed_by) is not None:
-        raise Shadowed(
+        raise ShadowedName(
             f"{named.name}: to the cluster it means {shadow.head_uuid}, by the link {shadow.uuid} of "
             f"{shadow.modified_by}. The image is in Keep as {collection.uuid}; workflows may use {collection.pdh}."
         )
@@ -162,7 +162,7 @@ def move(
     deleted, tried = 0, set[str]()
     while (shadow := _shadow(cluster, collection, name, trust)) is not None and shadow.uuid not in tried:
         tried.add(shadow.uuid)
-        deleted += _deleted(cluster, shadow)
+        deleted += _delete_link(cluster, shadow)
     return TagResult(named.uuid, named.pdh, named.name, named.written, deleted, shadow)
 
 
@@ -174,7 +174,7 @@ def remove(cluster: Cluster, name: Reference) -> tuple[list[Link], list[Link]]:
     found = named_links(cluster, name)
     if not found:
         raise NoSuchImage(f"the cluster knows no image {name.link_name!r}.")
-    gone = [it for it in found if _deleted(cluster, it)]
+    gone = [it for it in found if _delete_link(cluster, it)]
     return gone, [it for it in found if it not in gone]
 
 
@@ -223,7 +223,7 @@ def named_links(cluster: Cluster, name: Reference) -> Sequence[Link]:
     return list(cluster.links([["link_class", "=", REPO_TAG], ["name", "=", name.link_name]]))
 
 
-def _deleted(cluster: Cluster, it: Link) -> bool:
+def _delete_link(cluster: Cluster, it: Link) -> bool:
     """Delete a link, if the server lets this user; say if it is gone, by us or by somebody else meanwhile."""
     try:
         cluster.delete_link(it.uuid)

@@ -22,7 +22,7 @@ from . import link_names
 from .options import Options
 from .records import ImageRecords
 from .results import IngestResult
-from .upload import Expected, ReusedBlocksRefused, Uploader
+from .upload import ExpectedImages, ReusedBlocksRefused, Uploader
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def store_shared(
     for group in _sharing(image for _, image in by_id.values()):
         with ExitStack() as locks:
             for image_id in sorted(group, key=str):  # in one order, so that no two wait crosswise
-                locks.enter_context(tarballs.locked(options.cache, image_id, pipeline.progress.say))
+                locks.enter_context(tarballs.hold_image_lock(options.cache, image_id, pipeline.progress.say))
             linked = set() if options.force else pipeline.records.linked_among(group)
             missing = {image_id: by_id[image_id] for image_id in group if image_id not in linked}
             if len(missing) > 1:
@@ -76,7 +76,7 @@ def _store_save(
     """Save the images at once, upload and record each; results of those that were in the save."""
     uploader = pipeline.uploader
     diff_ids = [diff_id for image in images for diff_id in image.diff_ids]
-    expected = Expected([image.id for image in images], diff_ids, size=None)
+    expected = ExpectedImages([image.id for image in images], diff_ids, size=None)
     with engine.save([str(image.id) for image in images]) as stream:
         title = f"storing {len(images)} images in Keep"
         upload = uploader.upload_every(StreamedArchive(stream), expected, title, dedup=dedup)

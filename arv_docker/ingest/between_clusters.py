@@ -28,7 +28,7 @@ from ..model.image import Digest
 from ..model.manifest_text import locators
 from ..model.reference import ImageId, Reference
 from ..store import tarballs
-from .dry_run import IngestPlan, large, plan_for
+from .dry_run import IngestPlan, large_layers, plan_for
 from .options import Options
 from .preflight import Preflight
 from .records import ImageRecords
@@ -74,7 +74,7 @@ class CopyResult:
 def image_named(source: Cluster, text: str, trust: Trust) -> Candidate:
     """Return the image that ``text`` means there, with its other names.
 
-    Raises what ``resolver.resolve`` raises, and Untrusted for a name by the word of a user who is not trusted.
+    Raises what ``resolver.resolve`` raises, and UntrustedName for a name by the word of a user who is not trusted.
     """
     found = resolver.resolve(source, text, trust)
     resolver.check_trusted(text, found)
@@ -130,7 +130,7 @@ class Copier:
         about = (str(image), image.image_id)
         found = plan_for(self._target, records, *about, diff_ids=diff_ids, total=total, coming=self._coming)
         if stored.is_ours:
-            self._coming |= large(stored.sizes)
+            self._coming |= large_layers(stored.sizes)
         return found
 
     def run(self, image: Candidate) -> CopyResult:
@@ -152,8 +152,8 @@ class Copier:
             name = first or ImageId(image.image_id.hex)
             done = Ingest(self._target, options, self._progress).from_image(stored, name)
         else:
-            with tarballs.locked(options.cache, image.image_id, self._progress.say):
-                done = records.find_and_complete(image.image_id, first) or self._verbatim(records, stored, first)
+            with tarballs.hold_image_lock(options.cache, image.image_id, self._progress.say):
+                done = records.find_and_complete(image.image_id, first) or self._copy_verbatim(records, stored, first)
         own = (stored.config.digest, stored.layout.manifest_digest)
         digests = [digest for digest in image.digests if digest not in own]
         written = done.links_written + self._named(records, image, digests)
@@ -228,7 +228,7 @@ class Copier:
         done = (records.find_and_complete(image.image_id, name, digests=digests) for name in further)
         return sum(found.links_written for found in done if found is not None)
 
-    def _verbatim(self, records: ImageRecords, stored: StoredImage, name: Reference | None) -> IngestResult:
+    def _copy_verbatim(self, records: ImageRecords, stored: StoredImage, name: Reference | None) -> IngestResult:
         """Copy the blocks as they are, after finding that they hold the image."""
         Preflight(self._target, records.options, self._progress).check()
         verify.verify(self._source, stored.collection, quick=False, progress=self._progress)

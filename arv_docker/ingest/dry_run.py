@@ -102,7 +102,7 @@ class IngestPlanner:
     def image(self, image: OpenedImage, called: str) -> IngestPlan:
         """Plan what ``Ingest.from_image`` would do with an image ``called`` so, after the images planned before."""
         config, total = image.config, image.known_size
-        coming = large(image.known_sizes) if total is not None else {}
+        coming = large_layers(image.known_sizes) if total is not None else {}
         about = (called, config.digest)
         found = plan_for(
             self._cluster, self._records, *about, diff_ids=config.diff_ids, total=total, coming=self._coming
@@ -172,7 +172,7 @@ def plan_for(
     )
 
 
-def large(sizes: Mapping[Digest, int]) -> dict[Digest, int]:
+def large_layers(sizes: Mapping[Digest, int]) -> dict[Digest, int]:
     """Large layers among some: those that make blocks of their own, the same in every image; by their bytes."""
     return {diff_id: size for diff_id, size in sizes.items() if span_length(size) >= ALIGNED_SPAN}
 

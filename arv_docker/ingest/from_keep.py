@@ -65,7 +65,7 @@ def verify_unless_attested(cluster: Cluster, image: KeepImage, owner: str, trust
     verify.verify(cluster, image.collection, quick=False, progress=progress)
 
 
-def _image_of(resolved: resolver.Resolved, name: Reference | ImageId) -> KeepImage:
+def _image_of(resolved: resolver.Resolution, name: Reference | ImageId) -> KeepImage:
     by_name = resolved.link is not None and resolved.link.link_class == REPO_TAG
     return KeepImage(
         image_file(resolved.collection).image_id,

@@ -50,6 +50,6 @@ def _record(pipeline: Pipeline, uploaded: UploadedImage, names: Sequence[Referen
     image_id = uploaded.archive.layout.config.digest
     first = next(iter(names), None)
     records = pipeline.records
-    with tarballs.locked(pipeline.options.cache, image_id, pipeline.progress.say):
+    with tarballs.hold_image_lock(pipeline.options.cache, image_id, pipeline.progress.say):
         result = records.find_and_complete(image_id, first, digests=uploaded.digests)
         return records.add_names(result or records.record(uploaded, first), image_id, names[1:])

@@ -120,15 +120,15 @@ class ImageLookup:
         """Return everything that Keep has of the image with these digests, by the word of trusted users."""
         links = self._links([*map(str, ids.values()), *also])
         by_kind = {kind: self._by_hash(image_id, links, read_back=False) for kind, image_id in ids.items()}
-        return Found(_preferred(by_kind), ids, None, links)
+        return Found(_preferred_holders(by_kind), ids, None, links)
 
     # -- the cases ---------------------------------------------------------------------------
 
     def _by_config(self, by_hash: Sequence[StoredUnder], links: tuple[Link, ...]) -> Found:
-        return Found(_preferred({CONFIG: by_hash}), links=links)
+        return Found(_preferred_holders({CONFIG: by_hash}), links=links)
 
     def _in_other_layout(self, candidates: Sequence[StoredUnder], links: tuple[Link, ...]) -> Found:
-        return Found(_preferred({CONFIG: [each for each in candidates if each.stored is None]}), links=links)
+        return Found(_preferred_holders({CONFIG: [each for each in candidates if each.stored is None]}), links=links)
 
     def _under_both(
         self,
@@ -150,7 +150,7 @@ class ImageLookup:
         missing = [kind for kind in kinds if kind not in by_kind]
         read_back = read_back and source is None
         further = {kind: self._by_hash(ids[kind], links, read_back=read_back) for kind in missing}
-        return Found(by_kind | _preferred(further), ids, source, links)
+        return Found(by_kind | _preferred_holders(further), ids, source, links)
 
     # -- what links say ----------------------------------------------------------------------
 
@@ -235,7 +235,7 @@ def _lasts(collection: CollectionRecord, image_id: Digest) -> bool:
     return holds(collection, image_id) and not collection.trash_at
 
 
-def _preferred(by_kind: Mapping[str, Sequence[StoredUnder]]) -> dict[str, StoredUnder]:
+def _preferred_holders(by_kind: Mapping[str, Sequence[StoredUnder]]) -> dict[str, StoredUnder]:
     """The preferred collection of each kind that has one."""
     return {kind: collections[0] for kind, collections in by_kind.items() if collections}
 

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Ensured:
+class _EnsuredCollection:
     """A collection that holds an image under ``image_id``, whether it was made now, and how many links were written."""
 
     collection: CollectionRecord
@@ -98,7 +98,7 @@ class ImageRecords:
     def record(self, image: UploadedImage, name: Reference | None) -> IngestResult:
         """Make the collections of an uploaded image and link them; a collection that Keep has is used as it is.
 
-        Raises Shadowed for a name that is another image's alone, and ReusedBlocksRefused where the cluster does not
+        Raises ShadowedName for a name that is another image's alone, and ReusedBlocksRefused where the cluster does not
         take blocks that it had.
         """
         layout = image.archive.layout
@@ -261,7 +261,7 @@ class ImageRecords:
         name: Reference | None,
         digests: set[Digest],
         archive: StoredArchive | StoredImage | None,
-    ) -> _Ensured:
+    ) -> _EnsuredCollection:
         """Ensure the collection whose file is named by that digest of the image, with its links."""
         holder = found.by_kind.get(kind)
         if holder is not None:
@@ -279,7 +279,7 @@ class ImageRecords:
         count += links.ensure_links(
             self._cluster, collection, image_id, name, trust=self.trust, properties=timestamp, existing=existing
         )
-        return _Ensured(collection, image_id, holder is None, count)
+        return _EnsuredCollection(collection, image_id, holder is None, count)
 
     def _copy_of_ours(
         self, holder: StoredUnder, name: Reference | None, timestamp: Mapping[str, str]

@@ -55,7 +55,7 @@ class IngestRun:
         Of several images of one source each comes with what it is called there."""
         stored: list[tuple[str, IngestResult]] = []
         request = self._request
-        shared = {} if request.dry_run or request.for_several else self._shared(request.images)
+        shared = {} if request.dry_run or request.for_several else self._store_shared(request.images)
         for text in request.images:
             several = self._each_of(text) if request.for_several else [(text, shared.get(text) or self._outcome(text))]
             for called, outcome in several:
@@ -66,7 +66,7 @@ class IngestRun:
         if request.all_platforms:
             self._say_meanings(stored)
 
-    def _shared(self, texts: Sequence[str]) -> Mapping[str, Outcome]:
+    def _store_shared(self, texts: Sequence[str]) -> Mapping[str, Outcome]:
         """Store images of one engine that can be read in one save."""
         in_engine = [text for text in texts if names.split(text)[0] is None]
         one_by_one = self._ingest.options.keep_tarball or self._request.pull or self._request.choice.platform

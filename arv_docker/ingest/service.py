@@ -35,7 +35,7 @@ from .options import Options
 from .preflight import Preflight
 from .records import ImageRecords
 from .results import IngestResult
-from .upload import Expected, ReusedBlocksRefused, UploadedImage, Uploader
+from .upload import ExpectedImages, ReusedBlocksRefused, UploadedImage, Uploader
 
 __all__ = ["Ingest", "IngestResult", "Options"]
 
@@ -65,7 +65,7 @@ class Ingest:
         another name to link it by.
         """
         image = image or engine.inspect(name)
-        expected = Expected((image.id,), image.diff_ids, image.size)
+        expected = ExpectedImages((image.id,), image.diff_ids, image.size)
         upload = partial(self._uploader.upload_from_engine, engine, image)
         return self._ingest(expected, called or link_names.of_engine(name, image), upload, engine=engine)
 
@@ -77,7 +77,7 @@ class Ingest:
         link_name = link_names.of_source(image, name, otherwise)
         if link_name is not None:
             tags.check_free(self._cluster, link_name, config.digest, self.trust)
-        expected = Expected((config.digest,), config.diff_ids, image.known_size)
+        expected = ExpectedImages((config.digest,), config.diff_ids, image.known_size)
 
         def upload(_: Path, dedup: bool) -> UploadedImage:
             return self._uploader.upload(image, expected, dedup=dedup, name=link_name)
@@ -86,7 +86,7 @@ class Ingest:
 
     def _ingest(
         self,
-        image: Expected,
+        image: ExpectedImages,
         link_name: Reference | None,
         upload: Callable[[Path, bool], UploadedImage],
         *,
@@ -96,7 +96,7 @@ class Ingest:
         """Put one image into Keep; ``upload`` reads it and sends its blocks, ``engine`` is where it comes from."""
         (image_id,) = image.image_ids
         self._preflight.check()
-        with tarballs.locked(self._options.cache, image_id, self._progress.say) as tarball:
+        with tarballs.hold_image_lock(self._options.cache, image_id, self._progress.say) as tarball:
             result = self._records.find_and_complete(image_id, link_name, digests=digests, diff_ids=image.diff_ids)
             dedup = not self._options.force
             while result is None:
@@ -193,7 +193,7 @@ class Ingest:
         """Give an image that was put into Keep one more name, which can never mean another one
         (docs/conformance.md#h20).
 
-        Raises Shadowed if the cluster takes even that name for another collection.
+        Raises ShadowedName if the cluster takes even that name for another collection.
         """
         collection = self._cluster.collection(result.uuid)
         name = Reference.parse(result.name or NAMELESS)

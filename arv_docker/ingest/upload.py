@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ExpectedImages:
     """Properties that images are said to have before they are read; by them it is looked up what Keep has of them.
 
     ``size`` is about their number of bytes, None where nobody says.
@@ -47,7 +47,7 @@ class Expected:
 
 
 #: What is piped in: nothing is known of it before its end.
-UNKNOWN = Expected((), (), None)
+UNKNOWN = ExpectedImages((), (), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class SharedUpload:
     """
 
     images: Mapping[Digest, StoredArchive | ArvDockerError]
-    expected: Expected
+    expected: ExpectedImages
     layers: LayerLookup
     uncounted: set[str]
     skipped: Set[str]
@@ -98,7 +98,7 @@ class Uploader:
         self._trust = trust
 
     def upload(
-        self, image: OpenedImage, expected: Expected, *, dedup: bool, name: Reference | None = None
+        self, image: OpenedImage, expected: ExpectedImages, *, dedup: bool, name: Reference | None = None
     ) -> UploadedImage:
         """Send the blocks of an image; with ``dedup`` those that Keep has are skipped.
 
@@ -114,11 +114,11 @@ class Uploader:
         with self._progress.store_step("storing in Keep", expected.size) as advance:
             archive = destination.write(image, advance, advance.skip)
         sent, skipped = destination.bytes_sent, destination.bytes_spared
-        return self._uploaded(archive, expected, layers, image.digests, sent=sent, skipped=skipped)
+        return self._uploaded_image(archive, expected, layers, image.digests, sent=sent, skipped=skipped)
 
     def upload_from_engine(self, engine: Engine, image: EngineImage, tarball: Path, dedup: bool) -> UploadedImage:
         """Send the blocks of an engine's image, from the tarball that an earlier try left, else while it is saved."""
-        expected = Expected((image.id,), image.diff_ids, image.size)
+        expected = ExpectedImages((image.id,), image.diff_ids, image.size)
         if self._options.use_cache and (kept := tarballs.prep_image_file(tarball)[0]) is not None:
             log.debug("reading %s, which an earlier run saved", tarball)
             try:
@@ -132,7 +132,9 @@ class Uploader:
         with EngineSource(engine, image, tarball if self._options.use_cache else None).open() as streamed:
             return self.upload(streamed, expected, dedup=dedup)
 
-    def upload_every(self, archive: StreamedArchive, expected: Expected, title: str, *, dedup: bool) -> SharedUpload:
+    def upload_every(
+        self, archive: StreamedArchive, expected: ExpectedImages, title: str, *, dedup: bool
+    ) -> SharedUpload:
         """Send the blocks of every image of an archive, those that they share once."""
         layers, destination = self._destination(expected, dedup=dedup)
         with self._progress.store_step(title, expected.size) as advance:
@@ -146,7 +148,7 @@ class Uploader:
         """
         sent, skipped = archive.names & upload.uncounted, archive.names & upload.skipped
         upload.uncounted -= sent
-        return self._uploaded(
+        return self._uploaded_image(
             archive, upload.expected, upload.layers, digests, sent=bytes_of(sent), skipped=bytes_of(skipped)
         )
 
@@ -157,7 +159,7 @@ class Uploader:
     # -- private -------------------------------------------------------------------------
 
     def _destination(
-        self, expected: Expected, *, dedup: bool, far: bool = False, name: Reference | None = None
+        self, expected: ExpectedImages, *, dedup: bool, far: bool = False, name: Reference | None = None
     ) -> tuple[LayerLookup, KeepDestination]:
         """Keep, with what it has of these layers and of what an interrupted run sent of these images."""
         folder, use_cache = self._options.cache, self._options.use_cache
@@ -180,10 +182,10 @@ class Uploader:
             link_query.collections_of_repository(self._cluster, name, self._trust), left
         )
 
-    def _uploaded(
+    def _uploaded_image(
         self,
         archive: StoredArchive,
-        expected: Expected,
+        expected: ExpectedImages,
         layers: LayerLookup,
         digests: tuple[Digest, ...],
         *,

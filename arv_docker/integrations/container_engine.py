@@ -20,7 +20,7 @@ from ..engines.building import Build
 from ..engines.output import steady_lines
 from ..engines.run_options import run_options
 from ..errors import ClusterError, NoSuchImage, UsageError
-from ..local.progress import Progress, Silent, size_text
+from ..local.progress import Progress, SilentProgress, size_text
 from ..local.settings import settings
 from ..model.manifest import parse_platform
 from ..model.reference import DEFAULT_REGISTRY, Reference, parse_name
@@ -144,7 +144,7 @@ class ContainerEngine:
         from ..ingest.preflight import Preflight
 
         with self._cluster() as cluster:
-            Preflight(cluster, self._options(), Silent()).check()
+            Preflight(cluster, self._options(), SilentProgress()).check()
 
     def push(self, image_spec: str) -> Generator[str, None, IngestResult]:
         """Put an image of the engine into Keep, if Keep lacks it: yield lines of progress, and return the result.

@@ -23,7 +23,7 @@ from ..archive.canonical import Names
 from ..archive.codecs.gzip import compressed
 from ..errors import ContentError, OtherImage, UsageError
 from ..local.disk import read_file
-from ..local.progress import Progress, Silent
+from ..local.progress import Progress, SilentProgress
 from ..model.image import MAX_JSON_SIZE, Digest
 from ..model.reference import ImageId
 from ..staging.staged import Copy, WantedImage
@@ -50,7 +50,7 @@ class WfexsCache:
             raise UsageError(f"WfExS looks for no files by the naming {scheme!r}: it has {' and '.join(ENGINES)}.")
         self._root = path / "containers"
         self._schemes = [scheme] if scheme else list(ENGINES)
-        self._progress = progress or Silent()
+        self._progress = progress or SilentProgress()
 
     def copies(self) -> list[Copy]:
         """The copies for every factory and engine."""

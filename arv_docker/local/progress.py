@@ -58,7 +58,7 @@ class Progress(Protocol):
         """Show a step that stores an image of about ``total`` bytes: engines do not say how long their tars are."""
 
 
-class Silent:
+class SilentProgress:
     """Progress that tells nothing."""
 
     def say(self, message: str) -> None:
@@ -81,7 +81,7 @@ class Silent:
         return nullcontext(UNHEARD_STEP)
 
 
-class Lines(Silent):
+class Lines(SilentProgress):
     """Plain lines, for logs."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -105,8 +105,8 @@ class Lines(Silent):
 class Messages(Lines):
     """Messages for a person, without the progress of steps."""
 
-    step = Silent.step
-    store_step = Silent.store_step
+    step = SilentProgress.step
+    store_step = SilentProgress.store_step
 
 
 class Quiet(Messages):
@@ -135,7 +135,7 @@ class BatchLines(Messages):
         return _ticking(_BatchCounter(total, self.say))
 
 
-class _Unheard:
+class _SilentAdvance:
     def __call__(self, count: int, /) -> None:
         pass
 
@@ -144,10 +144,10 @@ class _Unheard:
 
 
 #: A step that nobody wants to hear of.
-UNHEARD_STEP: StoreStep = _Unheard()
+UNHEARD_STEP: StoreStep = _SilentAdvance()
 
 
-class _Counter(_Unheard):
+class _Counter(_SilentAdvance):
     """The counts of a step, as lines for a person."""
 
     def __init__(self, title: str, total: int | None, say: Callable[[str], None]) -> None:
@@ -190,7 +190,9 @@ class _Counter(_Unheard):
             return
         quiet = now - self._moved
         still = f"nothing new for {quiet:.0f} s" if quiet >= _INTERVAL else ""
-        self._tell(self._amount(), _text_of_skipped(self._spared), f"{size_text(int(rate))}/s", self._left(rate), still)
+        self._tell(
+            self._amount(), _text_of_skipped(self._spared), f"{size_text(int(rate))}/s", self._time_left(rate), still
+        )
 
     def end(self) -> None:
         if self._spoke and self._without_bytes:
@@ -223,12 +225,12 @@ class _Counter(_Unheard):
         since, before = self._recent[0]
         return (self._done - before) / max(now - since, 1e-3)
 
-    def _left(self, rate: float) -> str:
+    def _time_left(self, rate: float) -> str:
         missing = (self._total or 0) - self._done
         return f"about {_duration_text(missing / rate)} left" if missing > 0 and rate >= 1 else ""
 
 
-class _BatchCounter(_Unheard):
+class _BatchCounter(_SilentAdvance):
     """The counts of a step, as lines for a program."""
 
     def __init__(self, total: int | None, say: Callable[[str], None]) -> None:
@@ -272,7 +274,7 @@ def _ticking(counter: _Counter | _BatchCounter) -> Iterator[StoreStep]:
     counter.end()
 
 
-class Bar(Silent):
+class Bar(SilentProgress):
     """Progress as a bar on a terminal."""
 
     def __init__(self, stream: TextIO) -> None:

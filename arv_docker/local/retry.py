@@ -30,9 +30,9 @@ class Backoff:
         """The pauses before each further try: ``tries`` - 1 of them, in seconds."""
         pause = self.first
         for _ in range(self.tries - 1):
-            yield self._shortened(min(pause, self.longest))
+            yield self._shorten(min(pause, self.longest))
             pause *= self.factor
 
-    def _shortened(self, pause: float) -> float:
+    def _shorten(self, pause: float) -> float:
         # Jitter needs no secrecy.
         return float(pause) * (1 - self.jitter * random.random())  # noqa: S311

@@ -139,7 +139,7 @@ class Config:
             digest=Digest.of(raw),
             diff_ids=_diff_ids(document),
             platform=_platform(document),
-            created=_created(document),
+            created=_created_time(document),
         )
 
     @property
@@ -261,6 +261,6 @@ def _platform(document: Mapping[str, Any]) -> Platform:
     return Platform(text("os", "unknown"), text("architecture", "unknown"), text("variant", ""))
 
 
-def _created(document: Mapping[str, Any]) -> str | None:
+def _created_time(document: Mapping[str, Any]) -> str | None:
     created = document.get("created")
     return created if isinstance(created, str) and parsed_time(created) is not None else None

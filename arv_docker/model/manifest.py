@@ -109,7 +109,13 @@ def parse(raw: bytes, *, what: str) -> Manifest | Index:
     if "manifests" in document:
         if "layers" in document or "config" in document:
             raise BadConfig(f"{what} is an index and a manifest at once; readers would disagree about it.")
-        return Index(tuple(_listed(item, what) for item in _objects(document, "manifests", what) if not _aside(item)))
+        return Index(
+            tuple(
+                _listed_manifests(item, what)
+                for item in _objects(document, "manifests", what)
+                if not _is_attachment(item)
+            )
+        )
     if "config" not in document:
         raise NotAnImage(f"{what} is neither an image nor an index of images.")
     layers = _objects(document, "layers", what)
@@ -307,7 +313,7 @@ def _objects(document: dict[str, Any], key: str, what: str) -> list[dict[str, An
     return items
 
 
-def _aside(item: dict[str, Any]) -> bool:
+def _is_attachment(item: dict[str, Any]) -> bool:
     """True if an index's item is no image but something about one: provenance, an SBOM."""
     notes = item.get("annotations")
     if isinstance(notes, dict) and notes.get("vnd.docker.reference.type") == _ATTESTATION:
@@ -321,7 +327,7 @@ def _aside(item: dict[str, Any]) -> bool:
     return isinstance(platform, dict) and platform.get("os") == platform.get("architecture") == "unknown"
 
 
-def _listed(item: dict[str, Any], what: str) -> Listed:
+def _listed_manifests(item: dict[str, Any], what: str) -> Listed:
     found = item.get("platform")
     if not isinstance(found, dict):
         return Listed(_descriptor(item, what))

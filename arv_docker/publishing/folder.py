@@ -18,7 +18,7 @@ from ..archive.layer import CHUNK
 from ..engines import Engine
 from ..errors import BadArchive, ContentError, NotVerified, UsageError
 from ..local.disk import hash_of
-from ..local.progress import Progress, Silent
+from ..local.progress import Progress, SilentProgress
 from ..local.settings import FOLDER, settings
 from ..model.archive_name import PLAIN, ZIP
 from ..model.build_version import tag_of
@@ -70,7 +70,7 @@ class ArchiveFolder:
         if path is None:
             raise UsageError(f"which folder? Give --dir FOLDER, or set {FOLDER}.")
         self.path = path
-        self._progress = progress or Silent()
+        self._progress = progress or SilentProgress()
 
     def images(self) -> list[FolderArchive]:
         """The archives in the folder, by file name; other files are left out. Raises UsageError if there is none."""

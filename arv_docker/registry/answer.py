@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING
 
-from ..archive.codecs.decompression import Decompressed
+from ..archive.codecs.decompression import DecompressedStream
 from ..errors import ArvDockerError, RegistryDenied, RegistryError
 from .cut_off import cutting_off, socket_of
 
@@ -114,8 +114,8 @@ class Answer:
         if kind is None:
             raise self.error(f"the answer is encoded (Content-Encoding: {self.encoding}), which was not asked for.")
         if kind == "deflate":
-            return self._inflated(read)
-        content = Decompressed(read, kind, what="the answer")
+            return self._inflate(read)
+        content = DecompressedStream(read, kind, what="the answer")
 
         def read_decoded(length: int) -> bytes:
             try:
@@ -155,7 +155,7 @@ class Answer:
             else:
                 self._response.close()
 
-    def _inflated(self, read: Read) -> Read:
+    def _inflate(self, read: Read) -> Read:
         """A reader of deflate as servers mean it: with zlib's frame, or without."""
         waiting = read(2)
         framed = len(waiting) == 2 and waiting[0] & 15 == 8 and int.from_bytes(waiting, "big") % 31 == 0

@@ -356,7 +356,7 @@ class Client:
                 renewed = self._renew(answer, scopes, authorization, step, attempts) if renewals else None
                 if renewed is None:
                     if answer.status == 401 and not answer.is_elsewhere:
-                        raise self._denied(answer.refusal(), step, scopes)
+                        raise self._denial(answer.refusal(), step, scopes)
                     yield answer
                     return
             authorization = renewed
@@ -366,7 +366,7 @@ class Client:
         try:
             return self._authorization.header(scopes, attempts)
         except RegistryDenied as error:
-            raise self._denied(error, step, scopes) from None
+            raise self._denial(error, step, scopes) from None
 
     def _renew(
         self, answer: Answer, scopes: Scopes, authorization: str | None, step: str, attempts: Attempts
@@ -379,12 +379,12 @@ class Client:
             try:
                 return self._authorization.renew(scopes, wanted, authorization, attempts)
             except RegistryDenied as error:
-                raise self._denied(error, step, scopes) from None
+                raise self._denial(error, step, scopes) from None
         if answer.status == 403 and authorization:
             return self._authorization.renew_expired(scopes, authorization, attempts)
         return None
 
-    def _denied(self, error: RegistryError, step: str, scopes: Scopes) -> RegistryError:
+    def _denial(self, error: RegistryError, step: str, scopes: Scopes) -> RegistryError:
         """The error for a refusal, in words for somebody who has no credentials: the name may be wrong as well."""
         if self.wallet.credentials() is not None:
             return error

@@ -206,7 +206,7 @@ class Http:
             log.debug(
                 "%s %s: %d, %s bytes, %.2f s",
                 request.method,
-                _shown(url),
+                _without_secrets(url),
                 response.status,
                 response.headers.get("Content-Length", "?")[:20],
                 time.monotonic() - started,
@@ -315,7 +315,7 @@ def _message_of(error: BaseException) -> str:
     return text.rpartition(">: ")[2] or text
 
 
-def _shown(url: str) -> str:
+def _without_secrets(url: str) -> str:
     """A URL for logs: a name, a password, a signature in it is nobody's business."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{'?…' if parts.query else ''}"

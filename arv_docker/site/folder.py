@@ -34,7 +34,7 @@ from .store import clock
 from .store.blocks import BlockStore
 from .store.database import Database
 from .store.files import write_private
-from .store.settings import Settings, new_settings, parsed
+from .store.settings import Settings, new_settings, parse_settings
 from .store.vocabulary import Vocabulary
 
 
@@ -73,7 +73,7 @@ def opened(root: Path) -> Site:
     folder = SiteFolder(root.absolute())
     try:
         folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with locked(folder):
+        with hold_folder_lock(folder):
             settings = _settings(folder)
             database = Database(folder.database)
             _private(folder.database)
@@ -90,7 +90,7 @@ def existing_settings(root: Path) -> Settings | None:
     """The settings of the site in ``root``, None where there is no site; raises DiskError and BadSettings."""
     path = SiteFolder(root.absolute()).settings
     try:
-        return parsed(path.read_text(), str(path))
+        return parse_settings(path.read_text(), str(path))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -98,7 +98,7 @@ def existing_settings(root: Path) -> Settings | None:
 
 
 @contextlib.contextmanager
-def locked(folder: SiteFolder) -> Iterator[None]:
+def hold_folder_lock(folder: SiteFolder) -> Iterator[None]:
     """Hold the folder's lock; the kernel drops it with the process, so it cannot be left behind."""
     descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from ..model import manifest_text
 from .folder import Site
 from .store import clock
-from .store.blocks import Damaged, Totals
+from .store.blocks import DamagedBlock, Totals
 from .store.released import BLOCK, blocks_in_use, forget_released
 
 #: How many blocks a quick check reads.
@@ -66,7 +66,7 @@ def problems(site: Site, *, quick: bool) -> Iterator[str]:
         with suppress(FileNotFoundError):  # collected meanwhile
             try:
                 site.blocks.verify(md5)
-            except Damaged:
+            except DamagedBlock:
                 yield f"block {md5}: its bytes have another MD5; storing the same content again repairs it"
 
 

@@ -15,11 +15,11 @@ from ..engines import Engine
 from ..engines.apptainer import Apptainer
 from ..engines.docker import Docker
 from ..errors import NoSuchImage
-from ..local.progress import Progress, Silent
+from ..local.progress import Progress, SilentProgress
 from ..model.image import Digest, Platform
 from ..model.manifest import suits
 from ..store.content_store import Entry, user_entries
-from ..transports.docker_daemon import held
+from ..transports.docker_daemon import ensure_loaded
 from .folder import PlainFolder
 from .sifs import SifFolder
 from .staged import Container, Copy, check_all, containers, wanted_images
@@ -61,7 +61,7 @@ def deploy(
     >>> import arv_docker  # doctest: +SKIP
     >>> [it.container.name for it in arv_docker.deploy("containers") if it.loaded]  # doctest: +SKIP
     """
-    progress = progress or Silent()
+    progress = progress or SilentProgress()
     copies = PlainFolder(Path(directory)).copies() if copies is None else copies
     staged = verify_containers(copies, directory, progress)
     engine = engine or Docker()
@@ -123,5 +123,5 @@ def _warn_of_platforms(taken: Sequence[Container], engine: str, native: Platform
 def _deploy_image(container: Container, engine: Engine, progress: Progress) -> DeployedImage:
     with container.open() as image:
         step = partial(progress.step, f"loading {container.name} into {engine.name}")
-        loaded = held(engine, image, container.engine_name, step, progress.say)
+        loaded = ensure_loaded(engine, image, container.engine_name, step, progress.say)
     return DeployedImage(container, loaded.engine_id, not loaded.already)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import ContentError, DiskError, NoSuchImage, OtherImage
 from ..local.disk import hash_of, hold_lock, partial_of, read_file, try_lock, write_file
-from ..local.progress import Progress, Silent
+from ..local.progress import Progress, SilentProgress
 from ..model.image import MAX_JSON_SIZE, Digest
 from ..store.content_store import Entries, Entry, inside, metadata_path
 from ..store.filenames import METADATA_SUFFIX, Naming, naming
@@ -30,7 +30,7 @@ class PlainFolder:
         """``names`` are percent-encoded file names unless given. The folder is made when something is put there."""
         self.path = path
         self._names = names or naming("plain")
-        self._progress = progress or Silent()
+        self._progress = progress or SilentProgress()
 
     def copies(self) -> list[Copy]:
         """The copies that are in the folder, by file name."""

@@ -197,7 +197,7 @@ def usual_origins(progress: Progress) -> Sequence[Origin]:
     )
 
 
-def _resolve(cluster: Cluster, wanted: WantedImage, trust: Trust, progress: Progress) -> resolver.Resolved:
+def _resolve(cluster: Cluster, wanted: WantedImage, trust: Trust, progress: Progress) -> resolver.Resolution:
     """Look up the digest in Keep, or each spelling until one is known there: links have names as they were written."""
     if wanted.digest is not None:
         return _for_platform(cluster, wanted, resolver.resolve(cluster, str(wanted.digest), trust), progress)
@@ -212,8 +212,8 @@ def _resolve(cluster: Cluster, wanted: WantedImage, trust: Trust, progress: Prog
 
 
 def _for_platform(
-    cluster: Cluster, wanted: WantedImage, resolved: resolver.Resolved, progress: Progress
-) -> resolver.Resolved:
+    cluster: Cluster, wanted: WantedImage, resolved: resolver.Resolution, progress: Progress
+) -> resolver.Resolution:
     return platforms.choose_platform(cluster, resolved, wanted.platform, progress) if wanted.platform else resolved
 
 

@@ -25,7 +25,7 @@ from ..errors import (
     RegistryDenied,
     RegistryError,
 )
-from ..local.progress import Progress, Silent
+from ..local.progress import Progress, SilentProgress
 from ..model.image import Digest, Platform
 from ..model.manifest import machine_platform
 from ..store.content_store import Entries, Entry, user_entries
@@ -81,7 +81,7 @@ def materialize(
     >>> staged = arv_docker.materialize(["busybox:latest"], "containers")  # doctest: +SKIP
     >>> staged[0].image_id, staged[0].paths  # doctest: +SKIP
     """
-    progress = progress or Silent()
+    progress = progress or SilentProgress()
     chosen = () if offline else usual_origins(progress) if origins is None else origins
     stager = _Stager(
         folder or PlainFolder(Path(directory), progress=progress),

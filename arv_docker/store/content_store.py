@@ -37,7 +37,7 @@ from ..local.disk import (
     try_lock,
     write_file,
 )
-from ..local.progress import Progress, Silent
+from ..local.progress import Progress, SilentProgress
 from ..model.image import MAX_JSON_SIZE, Digest, Platform
 from ..model.manifest import suits, without_usual_variant
 from .filenames import METADATA_SUFFIX, plain
@@ -75,7 +75,7 @@ class Entries:
         self._group = root / group
         self._names = names
         self._form = form or Sealed()
-        self._progress = progress or Silent()
+        self._progress = progress or SilentProgress()
 
     # -- what is there ---------------------------------------------------------------------
 
@@ -138,7 +138,7 @@ class Entries:
         again afterwards."""
         self._make()
         with hold_lock(self.lock_of(image_id), self._waiting(image_id)):
-            for leftover in (self._new(image_id), partial_of(self._new(image_id))):
+            for leftover in (self._unnamed_path(image_id), partial_of(self._unnamed_path(image_id))):
                 leftover.unlink(missing_ok=True)
             yield
 
@@ -153,7 +153,7 @@ class Entries:
         again, before anything else, and DiskError.
         """
         self._check_size(describe)
-        new, digest = self._new(image_id), hashlib.sha256()
+        new, digest = self._unnamed_path(image_id), hashlib.sha256()
         with replace_file(new, size) as file:
             for chunk in chunks:
                 digest.update(chunk)
@@ -294,7 +294,7 @@ class Entries:
         with disk_errors(self.root):
             self._group.mkdir(parents=True, exist_ok=True)
 
-    def _new(self, image_id: Digest) -> Path:
+    def _unnamed_path(self, image_id: Digest) -> Path:
         """The path of an archive between being whole and having its name."""
         return self.root / f"{image_id.hex}{_NEW}"
 

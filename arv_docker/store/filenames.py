@@ -100,14 +100,14 @@ def naming(scheme: str, schemes: Mapping[str, Naming] = SCHEMES) -> Naming:
     The names raise UsageError where they would be no file's.
     """
     if scheme in schemes:
-        return lambda text, image_id: _checked(schemes[scheme](text, image_id))
+        return lambda text, image_id: _check_name(schemes[scheme](text, image_id))
     if "{" not in scheme:
         raise UsageError(f"{scheme!r} is no naming: there are {', '.join(SCHEMES)}, or a template such as {{tag}}.tar.")
-    _filled(scheme, "busybox:1", Digest.of(b""))
-    return lambda text, image_id: _checked(_filled(scheme, text, image_id))
+    _fill_template(scheme, "busybox:1", Digest.of(b""))
+    return lambda text, image_id: _check_name(_fill_template(scheme, text, image_id))
 
 
-def _filled(template: str, text: str, image_id: Digest) -> str:
+def _fill_template(template: str, text: str, image_id: Digest) -> str:
     name = _reference(text, template)
     fields = {
         "registry": name.registry,
@@ -130,7 +130,7 @@ def _reference(text: str, scheme: str) -> Reference:
     return name
 
 
-def _checked(name: str) -> str:
+def _check_name(name: str) -> str:
     if not name or name.startswith(".") or "/" in name or "\0" in name or name.endswith(METADATA_SUFFIX):
         raise UsageError(f"{name!r} cannot be the name of a file here. Choose another --naming.")
     if len(name.encode()) > _LONGEST_NAME:

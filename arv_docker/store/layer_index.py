@@ -31,7 +31,7 @@ _LINE = re.compile(r"(\d{1,18}) (sha256:[0-9a-f]{64}) (sha256:[0-9a-f]{64}|-)", 
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownLayer:
     """A layer as it was compressed, and the repositories that got it, as ``host/repository``, the last first."""
 
     descriptor: Descriptor
@@ -44,12 +44,12 @@ class KnownBlobs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "layers"
 
-    def of(self, diff_id: Digest) -> Known | None:
+    def of(self, diff_id: Digest) -> KnownLayer | None:
         """The compressed form and repositories known of a layer; None if that is nothing."""
         try:
             found = json_object(self._file(diff_id).read_bytes(), what="what is known of a layer")
             descriptor = Descriptor(found["mediaType"], Digest.parse(found["digest"]), int(found["size"]))
-            return Known(descriptor, tuple(map(str, found["places"])))
+            return KnownLayer(descriptor, tuple(map(str, found["places"])))
         except (OSError, BadConfig, BadReference, KeyError, TypeError, ValueError):
             return None
 

@@ -127,11 +127,11 @@ class Sealed(Wfexs):
 
     def dump(self, metadata: Metadata) -> bytes:
         """The metadata as text, with the keys of ``Wfexs``, ours, and the seal."""
-        return sealed(self.document(metadata))
+        return seal(self.document(metadata))
 
     def load(self, raw: bytes) -> Metadata:
         """The metadata in a text; raises also DigestMismatch where the seal is broken."""
-        return self.parse(unsealed(raw))
+        return self.parse(unseal(raw))
 
     def document(self, metadata: Metadata) -> dict[str, Any]:
         """The keys of the metadata, all but the seal, as a JSON object."""
@@ -188,17 +188,17 @@ def digest_of(signature: str) -> Digest:
     return Digest("sha256", raw.hex())
 
 
-def sealed(document: Mapping[str, Any]) -> bytes:
+def seal(document: Mapping[str, Any]) -> bytes:
     """A document as text, with a seal over everything in it."""
     return _text({**document, _SEAL: signature_of(Digest.of(_text(document)))})
 
 
-def unsealed(raw: bytes) -> dict[str, Any]:
-    """The document that ``sealed`` wrote; raises BadConfig and DigestMismatch for bytes that it did not write."""
+def unseal(raw: bytes) -> dict[str, Any]:
+    """The document that ``seal`` wrote; raises BadConfig and DigestMismatch for bytes that it did not write."""
     document = json_object(raw, what=_WHAT)
     rest = {key: value for key, value in document.items() if key != _SEAL}
     with suppress(RecursionError):  # it can be read and is nested too deep to be written
-        if raw == sealed(rest):
+        if raw == seal(rest):
             return rest
     raise DigestMismatch(f"{_WHAT} is not what was written.")
 

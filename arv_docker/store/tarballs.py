@@ -21,14 +21,14 @@ from ..engines import Engine
 from ..errors import ClusterError, DigestMismatch, DiskError
 from ..local import disk
 from ..local.disk import disk_errors, hash_of
-from ..local.progress import UNHEARD_STEP, Advance, Silent
+from ..local.progress import UNHEARD_STEP, Advance, SilentProgress
 from ..local.settings import user_folder
 from ..model.image import Digest
 
 #: The form of our element of a ``.stat`` file.
 STAT_VERSION = 1
 
-_SILENT = Silent()
+_SILENT = SilentProgress()
 _LONGEST_RECORD = 1 << 16
 _SIZE, _INODE, _DEVICE, _MTIME = 6, 1, 2, 8  # places in the list of os.fstat
 
@@ -41,8 +41,8 @@ def cache_folder() -> Path:
     """
     for entry in os.environ.get("CACHE_DIRECTORY", "").split(":"):
         if entry.startswith("/"):
-            return _made(Path(entry) / "docker")
-    return _made(user_folder("XDG_CACHE_HOME", ".cache") / "arvados" / "docker")
+            return _make_folder(Path(entry) / "docker")
+    return _make_folder(user_folder("XDG_CACHE_HOME", ".cache") / "arvados" / "docker")
 
 
 def stat_cache_name(image_file: Path) -> Path:
@@ -62,7 +62,7 @@ def prep_image_file(image_file: Path) -> tuple[IO[bytes] | None, bool]:
         file = image_file.open("rb")
     except FileNotFoundError:
         return None, True
-    if _unchanged(os.fstat(file.fileno()), _record(image_file)):
+    if _is_unchanged(os.fstat(file.fileno()), _record(image_file)):
         return file, False
     file.close()
     return None, True
@@ -139,7 +139,7 @@ def write_record(
     if digest is not None:
         ours["sha256"] = digest.hex
     partial = _partial(stat_cache_name(image_file))
-    partial.write_text(_sealed([*stat, ours]))
+    partial.write_text(_seal_stat([*stat, ours]))
     partial.rename(stat_cache_name(image_file))
 
 
@@ -156,7 +156,7 @@ def keep(image_file: Path, engine: str) -> None:
 def check(image_file: Path, advance: Advance) -> None:
     """Read a tarball that was kept, and its record; raises DigestMismatch if one is not as it was then."""
     record, ours = _record(image_file), _ours(image_file)
-    if ours and stat_cache_name(image_file).read_text() != _sealed([*record[:10], ours]):
+    if ours and stat_cache_name(image_file).read_text() != _seal_stat([*record[:10], ours]):
         raise DigestMismatch(f"{stat_cache_name(image_file)} is not as it was written: save the image again.")
     digest = ours.get("sha256")
     if digest is not None and hash_of(image_file, advance) != Digest("sha256", str(digest)):
@@ -169,7 +169,7 @@ def is_passing(image_file: Path) -> bool:
 
 
 @contextmanager
-def locked(folder: Path, image_id: Digest, say: Callable[[str], None] = _SILENT.say) -> Iterator[Path]:
+def hold_image_lock(folder: Path, image_id: Digest, say: Callable[[str], None] = _SILENT.say) -> Iterator[Path]:
     """The place of the tarball of ``image_id``, while no other process works on that image.
 
     The lock is the one of arv-keepdocker, ``<id>.tar.lock``; its file goes with the lock.
@@ -213,7 +213,7 @@ def _record(image_file: Path) -> list[Any]:
     return record if isinstance(record, list) else []
 
 
-def _sealed(record: Sequence[Any]) -> str:
+def _seal_stat(record: Sequence[Any]) -> str:
     """A record of ours as text, with the SHA-256 of everything else in it."""
     *numbers, ours = record
     rest = [*numbers, {key: value for key, value in ours.items() if key != "seal"}]
@@ -226,7 +226,7 @@ def _ours(image_file: Path) -> dict[str, Any]:
     return record[10] if len(record) > 10 and isinstance(record[10], dict) else {}
 
 
-def _unchanged(stat: os.stat_result, record: list[Any]) -> bool:
+def _is_unchanged(stat: os.stat_result, record: list[Any]) -> bool:
     if len(record) < 10 or [record[place] for place in (_SIZE, _INODE, _DEVICE, _MTIME)] != [
         stat.st_size,
         stat.st_ino,
@@ -240,7 +240,7 @@ def _unchanged(stat: os.stat_result, record: list[Any]) -> bool:
     return isinstance(ours, dict) and ours.get("complete") is True and ours.get("mtime_ns") == stat.st_mtime_ns
 
 
-def _made(folder: Path) -> Path:
+def _make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

@@ -99,7 +99,9 @@ class NamedDestination(Destination[Digest]):
         """
         engine = self._engine()
         with seekable(image, tarballs.cache_folder(), learned(), self._progress) as found:
-            return held(engine, found, self._name, lambda _: nullcontext(advance), self._progress.say).engine_id
+            return ensure_loaded(
+                engine, found, self._name, lambda _: nullcontext(advance), self._progress.say
+            ).engine_id
 
 
 def name_for(rest: str) -> Reference:
@@ -142,7 +144,7 @@ class Held:
     spared: int
 
 
-def held(
+def ensure_loaded(
     engine: Engine,
     image: SeekableImage,
     name: Reference | None,

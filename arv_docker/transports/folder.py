@@ -22,12 +22,12 @@ from ..archive import canonical
 from ..archive.archived_image import ArchivedImage
 from ..archive.blob import RandomAccess
 from ..archive.canonical import Layout
-from ..archive.canonical_image import CanonicalImage, recognised
+from ..archive.canonical_image import CanonicalImage, recognise
 from ..archive.codecs import zip_file
 from ..archive.reader import ArchiveReader
 from ..errors import BadArchive, ContentError, DigestMismatch, NoSuchImage, OtherImage, UsageError
 from ..local.disk import disk_errors, hold_lock, replace_file, target_of_partial, try_lock
-from ..local.progress import Advance, Progress, Silent
+from ..local.progress import Advance, Progress, SilentProgress
 from ..model.archive_name import PLAIN, ZIP, ArchiveName
 from ..model.build_version import is_dirty
 from ..model.image import Digest, parsed_time
@@ -66,11 +66,13 @@ class FolderArchive:
         """
         with self._bytes() as content:
             if isinstance(content, zip_file.ZippedMember):
-                with (progress or Silent()).step(f"checking {self.path.name}", content.compressed_size) as advance:
+                with (progress or SilentProgress()).step(
+                    f"checking {self.path.name}", content.compressed_size
+                ) as advance:
                     content.check_seal(advance)
-            image = recognised(content)
+            image = recognise(content)
             if image is not None and not image.is_framed():
-                raise self._altered()
+                raise self._is_altered()
             opened = image or ArchiveReader(content).image()
             if opened.config.digest.short != self.name.short_id:
                 raise DigestMismatch(
@@ -78,7 +80,7 @@ class FolderArchive:
                     f"{opened.config.digest}. It was renamed or altered; nothing of it is used."
                 )
             if image is None and _was_canonical(content, canonical.layout(opened.config, opened.sizes)):
-                raise self._altered()
+                raise self._is_altered()
             yield opened
 
     @property
@@ -88,7 +90,7 @@ class FolderArchive:
         The rest of the file is not looked at.
         """
         with suppress(ContentError), self._bytes() as content:
-            config = (recognised(content) or ArchiveReader(content).image()).config
+            config = (recognise(content) or ArchiveReader(content).image()).config
             if config.digest.short == self.name.short_id:
                 return parsed_time(config.created) or _NEVER
         return _NEVER
@@ -112,7 +114,7 @@ class FolderArchive:
         with file:
             yield LocalFile(file.fileno()) if self.name.format == PLAIN else zip_file.ZippedMember(file)
 
-    def _altered(self) -> DigestMismatch:
+    def _is_altered(self) -> DigestMismatch:
         return DigestMismatch(f"{self.path} is not as it was written; nothing of it is used. Save the image again.")
 
 

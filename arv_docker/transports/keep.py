@@ -74,8 +74,8 @@ class KeepSource(Source):
     def open(self) -> Iterator[StoredImage]:
         """Open the image; ``tags`` are the names that trusted users gave it there, the one that was asked for first.
 
-        Raises what ``resolver.resolve`` and ``StoredImage`` raise, and Untrusted for a name by the word of a user who
-        is not trusted: what is read here is written elsewhere under that name.
+        Raises what ``resolver.resolve`` and ``StoredImage`` raise, and UntrustedName for a name by the word of an
+        untrusted user: what is read here is written elsewhere under that name.
         """
         with self._choice.clusters(self._place.cluster) as cluster:
             trust = self._choice.trust(cluster)
@@ -137,7 +137,7 @@ class KeepDestination(Destination[StoredArchive]):
         blocks = BlockStore(self._put, self.known, spared)
         there = self._there(known_layers(image))
         with closing(ArchiveWriter(blocks, advance, self._spool_folder)) as writer:
-            taken = {it.diff_id for it in there.values() if self._took(writer, it, advance, spared)}
+            taken = {it.diff_id for it in there.values() if self._take_layer(writer, it, advance, spared)}
             for layer in image.layers(skip=taken):
                 writer.add(layer)
             stored = writer.finish(image.config)
@@ -181,7 +181,7 @@ class KeepDestination(Destination[StoredArchive]):
         self.bytes_sent = blocks.bytes_sent
         self.bytes_spared += blocks.bytes_spared
 
-    def _took(self, writer: ArchiveWriter, layer: LayerInKeep, advance: Advance, spared: Advance) -> bool:
+    def _take_layer(self, writer: ArchiveWriter, layer: LayerInKeep, advance: Advance, spared: Advance) -> bool:
         """Take the layer from Keep, and say if it came; a block that is lost or damaged there is no reason to fail."""
         if layer.locators:
             writer.take(layer.diff_id, layer.size, layer.locators)

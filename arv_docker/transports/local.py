@@ -16,7 +16,7 @@ from ..archive.canonical import Layout
 from ..archive.layer import CHUNK, Layer
 from ..errors import BadArchive, DiskError
 from ..local.disk import disk_errors
-from ..local.progress import Advance, Progress, Silent
+from ..local.progress import Advance, Progress, SilentProgress
 from ..model.image import Config, Digest
 from ..store import tarballs
 from ..store.layer_index import LayerTable
@@ -117,7 +117,7 @@ def seekable(
         disk_errors(folder, image.size_hint, advice="choose a folder on a larger disk"),
         tempfile.TemporaryFile(dir=folder) as file,
     ):
-        spooled = SpooledImage(image, file, table or LayerTable(), progress or Silent())
+        spooled = SpooledImage(image, file, table or LayerTable(), progress or SilentProgress())
         if not known_layers(image):
             spooled.read()
         if table is None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..errors import ArvDockerError, UsageError
-from ..local.progress import Progress, Silent
+from ..local.progress import Progress, SilentProgress
 from ..model.image import Platform
 from ..model.reference import Reference
 from ..registry.access import Access
@@ -73,7 +73,7 @@ class Choice:
     insecure: bool = False
     credentials: Provider | None = field(default=None, compare=False, repr=False)
     access: Access | None = field(default=None, compare=False, repr=False)
-    progress: Progress = field(default_factory=Silent, compare=False)
+    progress: Progress = field(default_factory=SilentProgress, compare=False)
     clusters: Callable[[str | None], AbstractContextManager[Cluster]] = field(
         default=configured_cluster, compare=False, repr=False
     )
@@ -105,7 +105,7 @@ def split(text: str) -> tuple[str | None, str]:
     name, colon, rest = text.partition(":")
     if not colon or "/" in name or (name == "docker" and not rest.startswith("//")):
         return None, text
-    return (name, rest) if name in OURS or _offered(name) else (None, text)
+    return (name, rest) if name in OURS or _offered_transport(name) else (None, text)
 
 
 def is_here(text: str) -> bool:
@@ -138,12 +138,12 @@ def _transport(text: str) -> tuple[Transport, str]:
         raise UsageError(f"{text!r} says not where: write a transport in front, as in docker-archive:file.tar.")
     if name in OURS:
         return cast(Transport, importlib.import_module(f"{__package__}.{OURS[name]}")), rest
-    entry = _offered(name)[0]
+    entry = _offered_transport(name)[0]
     try:
         return cast(Transport, entry.load()), rest
     except Exception as error:
         raise ArvDockerError(f"the transport {name!r} of {entry.value!r} cannot be used: {error}.") from error
 
 
-def _offered(name: str) -> tuple[importlib.metadata.EntryPoint, ...]:
+def _offered_transport(name: str) -> tuple[importlib.metadata.EntryPoint, ...]:
     return tuple(importlib.metadata.entry_points(group=GROUP, name=name))

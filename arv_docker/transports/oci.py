@@ -150,7 +150,7 @@ class LayoutDestination(Destination[Layout]):
     def _list(self, manifest: Descriptor) -> None:
         """Add the image to the index. Another one of its name loses its entry, as does the image without a name."""
         entry = canonical.entry(manifest, self._names)
-        entries = [it for it in self._entries() if not self._replaced(it, manifest)]
+        entries = [it for it in self._entries() if not self._replace_entry(it, manifest)]
         with replace_file(self._folder / "index.json") as file:
             file.write(canonical.index([*entries, entry]))
 
@@ -164,7 +164,7 @@ class LayoutDestination(Destination[Layout]):
             raise BadArchive(f"{self._folder}/index.json is no OCI index. Choose another folder.")
         return entries
 
-    def _replaced(self, entry: dict[str, Any], manifest: Descriptor) -> bool:
+    def _replace_entry(self, entry: dict[str, Any], manifest: Descriptor) -> bool:
         notes = entry.get("annotations")
         name = notes.get(oci.REF_NAME) if isinstance(notes, dict) else None
         if name is None:

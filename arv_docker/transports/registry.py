@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 
-from ..archive.codecs.decompression import MAGIC_LENGTH, Decompressed, kind_of
+from ..archive.codecs.decompression import MAGIC_LENGTH, DecompressedStream, kind_of
 from ..archive.layer import Layer
 from ..archive.opened_image import OpenedImage
 from ..errors import LayerCountMismatch, NoSuchImage, NotAnImage
-from ..local.progress import Advance, Progress, Silent, size_text
+from ..local.progress import Advance, Progress, SilentProgress, size_text
 from ..local.settings import settings
 from ..model.image import Config, Descriptor, Digest, Platform
 from ..model.manifest import Index, Listed, Manifest, check_image, chosen, images_of, suits
@@ -138,7 +138,7 @@ class RegistrySource(Source):
     access: Access | None = field(default=None, kw_only=True, repr=False)
     mirrors: Mapping[str, Sequence[str]] | None = field(default=None, kw_only=True)
     patience: Patience | None = field(default=None, kw_only=True, repr=False)
-    progress: Progress = field(default_factory=Silent, kw_only=True, repr=False)
+    progress: Progress = field(default_factory=SilentProgress, kw_only=True, repr=False)
 
     @property
     def called(self) -> Reference:
@@ -166,7 +166,7 @@ class RegistrySource(Source):
                     self._entries_of(reader, parsed),
                     self.platform,
                     what=str(self.reference),
-                    look=partial(self._seen, reader),
+                    look=partial(self._with_platform, reader),
                 )
                 manifest = self._listed_manifest(reader, listed.descriptor)
                 yield RegistryImage(reader, manifest, (listed.descriptor.digest, document.digest))
@@ -243,10 +243,10 @@ class RegistrySource(Source):
     def _images_in(self, reader: RepositoryReader, index: Index) -> Iterator[Listed]:
         """Every image of an index, each with its platform; artifacts are left out."""
         for entry in self._entries_of(reader, index):
-            if (image := entry if entry.platform else self._seen(reader, entry)) is not None:
+            if (image := entry if entry.platform else self._with_platform(reader, entry)) is not None:
                 yield image
 
-    def _seen(self, reader: RepositoryReader, entry: Listed) -> Listed | None:
+    def _with_platform(self, reader: RepositoryReader, entry: Listed) -> Listed | None:
         """An entry of an index without a platform, with that of its config; None for an artifact."""
         manifest = self._listed_manifest(reader, entry.descriptor)
         if not manifest.is_image:
@@ -332,5 +332,5 @@ def _layer(blob: ReadAhead, diff_id: Digest, descriptor: Descriptor) -> Layer:
     kind = kind_of(start)
     if kind is None:
         return Layer(read, claimed=diff_id, size=None)
-    content = Decompressed(read, kind, what=f"layer {descriptor.digest}")
+    content = DecompressedStream(read, kind, what=f"layer {descriptor.digest}")
     return Layer(content.read, claimed=diff_id, size=None, readinto=content.readinto)

@@ -34,7 +34,7 @@ class SavedSource(Source):
 
         Raises EngineError, DiskError, and NoSuchImage or ContentError for an engine that saved something else.
         """
-        with tarballs.locked(tarballs.cache_folder(), self._image.id, self._progress.say) as tarball:
+        with tarballs.hold_image_lock(tarballs.cache_folder(), self._image.id, self._progress.say) as tarball:
             file, missing = tarballs.prep_image_file(tarball)
             if missing or file is None:
                 expected = self._image.size

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arv_docker.archive import canonical
-from arv_docker.archive.canonical_image import recognised
+from arv_docker.archive.canonical_image import recognise
 from arv_docker.archive.reader import ArchiveReader
 from arv_docker.errors import DigestMismatch
 from arv_docker.model.image import Digest
@@ -26,7 +26,7 @@ WHOLE = canonical_archive(APP)
 @pytest.mark.parametrize("made", [APP, image(), image(b""), image(b"x", b"x", b"y" * 513)])
 def test_a_canonical_archive_is_recognised(made: Image) -> None:
     source = Bytes(canonical_archive(made))
-    found = recognised(source)
+    found = recognise(source)
     assert found is not None
     assert (found.config, found.sizes, found.layout) == (
         made.parsed,
@@ -40,7 +40,7 @@ def test_a_canonical_archive_is_recognised(made: Image) -> None:
 
 
 def test_it_reads_as_any_docker_archive_does() -> None:
-    found, other = recognised(Bytes(WHOLE)), ArchiveReader(Bytes(WHOLE)).image()
+    found, other = recognise(Bytes(WHOLE)), ArchiveReader(Bytes(WHOLE)).image()
     assert found is not None
     assert (found.config, found.sizes) == (other.config, other.sizes)
     skip = {Digest.of(APP.layers[0])}
@@ -57,33 +57,33 @@ def test_no_byte_behind_the_head_is_read() -> None:
             assert offset + length <= len(LAYOUT.head)
             return super().read_at(offset, length)
 
-    assert recognised(Head(WHOLE)) is not None
+    assert recognise(Head(WHOLE)) is not None
 
 
 @pytest.mark.parametrize("form", [classic, hybrid, flat])
 def test_other_archives_are_not(form: Callable[[Image], bytes]) -> None:
-    assert recognised(Bytes(form(APP))) is None
+    assert recognise(Bytes(form(APP))) is None
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"x", b"x" * 5000, bytes(5000), WHOLE[:-512], WHOLE + bytes(512), WHOLE[512:]]
 )
 def test_nor_is_what_is_shorter_longer_or_nothing(content: bytes) -> None:
-    assert recognised(Bytes(content)) is None
+    assert recognise(Bytes(content)) is None
 
 
 @given(st.integers(0, len(LAYOUT.head) - 1), st.integers(0, 255))
 def test_nor_is_one_whose_head_differs_in_a_byte(place: int, value: int) -> None:
     changed = bytearray(WHOLE)
     changed[place] = value
-    assert (recognised(Bytes(bytes(changed))) is not None) is (changed == WHOLE)
+    assert (recognise(Bytes(bytes(changed))) is not None) is (changed == WHOLE)
 
 
 @given(st.integers(len(LAYOUT.head), len(WHOLE) - 1), st.integers(1, 255))
 def test_a_byte_that_differs_later_is_found_in_the_frame_or_in_a_layer(place: int, flip: int) -> None:
     changed = bytearray(WHOLE)
     changed[place] ^= flip
-    found = recognised(Bytes(bytes(changed)))
+    found = recognise(Bytes(bytes(changed)))
     assert found is not None
 
     def read() -> list[bytes]:
@@ -106,4 +106,4 @@ def test_a_manifest_of_nonsense(size: object, digest: object) -> None:
     if len(manifest) > length:
         return
     changed = WHOLE[:place] + manifest.ljust(length) + WHOLE[place + length :]
-    assert recognised(Bytes(changed)) is None
+    assert recognise(Bytes(changed)) is None

@@ -71,7 +71,7 @@ def test_the_variable_for_debugging_is_heeded_and_checked(tmp_path: Path) -> Non
 
 
 def test_other_libraries_are_not_heard_unasked(capsys: pytest.CaptureFixture[str]) -> None:
-    with logs.shown("", sys.stderr):
+    with logs.show_log("", sys.stderr):
         logging.getLogger("urllib3.connectionpool").warning("nobody asked")
         logging.getLogger("arvados.keep").error("nobody asked")
         logging.getLogger("arvados").addHandler(logging.StreamHandler())
@@ -90,7 +90,7 @@ def test_other_libraries_are_not_heard_unasked(capsys: pytest.CaptureFixture[str
     ],
 )
 def test_a_formatter_leaves_out_secrets(secret: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with logs.shown("debug", sys.stderr):
+    with logs.show_log("debug", sys.stderr):
         logging.getLogger("arvados.keep").warning("request failed: %s", secret)
     told = capsys.readouterr().err
     assert "…" in told

@@ -20,7 +20,7 @@ from arv_docker import cli
 from arv_docker.arvados.catalog.link_classes import DIGEST, HASH, REPO_TAG
 from arv_docker.arvados.client import Cluster
 from arv_docker.ingest.service import Ingest, Options
-from arv_docker.local.progress import Silent
+from arv_docker.local.progress import SilentProgress
 from arv_docker.model import manifest_text
 from arv_docker.model.reference import Reference
 from arv_docker.site import LocalSite
@@ -86,7 +86,7 @@ class Setting:
 def ingested(api: Any, made: Image, folder: Path, name: str, project: str | None = None) -> dict[str, Any]:
     """The collection of an image that a user put into Keep."""
     (folder / "image.tar").write_bytes(classic(made))
-    ingest = Ingest(Cluster(api), Options(folder, project=project), Silent())
+    ingest = Ingest(Cluster(api), Options(folder, project=project), SilentProgress())
     uuid = ingest.from_archive(folder / "image.tar", Reference.parse(name)).uuid
     return dict(api.collections().get(uuid=uuid).execute())
 

@@ -13,8 +13,8 @@ import pytest
 from arv_docker.archive import canonical
 from arv_docker.arvados.client import CollectionRecord
 from arv_docker.errors import DigestMismatch, EngineError, KeepError
-from arv_docker.images.load import Loaded, load
-from arv_docker.local.progress import Advance, Silent
+from arv_docker.images.load import LoadedImage, load
+from arv_docker.local.progress import Advance, SilentProgress
 from arv_docker.model import manifest_text
 from arv_docker.model.reference import Reference
 
@@ -57,7 +57,7 @@ class Blocks:
         self.blocks = {name: block for name, block in self.blocks.items() if layer[-9:] not in block}
 
 
-class Told(Silent):
+class Told(SilentProgress):
     """What was said, and the size of each step beside what was dealt with in it."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Told(Silent):
         yield advance
 
 
-def loaded(keep: Blocks, engine: FakeEngine, told: Told | None = None) -> Loaded:
+def loaded(keep: Blocks, engine: FakeEngine, told: Told | None = None) -> LoadedImage:
     record = CollectionRecord.of({"uuid": "u", "manifest_text": keep.text})
     return load(keep, record, engine, NAME, told or Told())  # type: ignore[arg-type]
 

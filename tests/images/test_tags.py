@@ -13,10 +13,10 @@ from arv_docker.arvados.catalog import resolver
 from arv_docker.arvados.catalog.link_classes import HASH, REPO_TAG
 from arv_docker.arvados.client import CollectionRecord
 from arv_docker.arvados.trust import Trust
-from arv_docker.errors import ArvDockerError, ClusterError, NoSuchImage, NotAnImage, NotReady, Shadowed
+from arv_docker.errors import ArvDockerError, ClusterError, NoSuchImage, NotAnImage, NotReady, ShadowedName
 from arv_docker.images import tags
 from arv_docker.ingest.service import Ingest, Options
-from arv_docker.local.progress import Silent
+from arv_docker.local.progress import SilentProgress
 from arv_docker.model.reference import Reference
 from arv_docker.store.tarballs import cache_folder
 from arv_docker.transports.docker_archive import ArchiveFile
@@ -40,7 +40,9 @@ OLDER, NEWER = made("2020-01-01T00:00:00Z"), made("2024-01-01T00:00:00Z")
 def ingested(api: FakeApi, which: Image, name: str) -> CollectionRecord:
     engine: Any = FakeEngine(which)
     engine.tags = {which.parsed.digest: [name]}
-    uuid = Ingest(cluster(api), Options(cache_folder()), Silent()).from_engine(engine, Reference.parse(name)).uuid
+    uuid = (
+        Ingest(cluster(api), Options(cache_folder()), SilentProgress()).from_engine(engine, Reference.parse(name)).uuid
+    )
     return cluster(api).collection(uuid)
 
 
@@ -57,11 +59,11 @@ def saved(made: Image) -> Path:
 
 
 def link(api: FakeApi, collection: CollectionRecord, name: str = "app:1") -> tags.TagResult:
-    return tags.link(cluster(api), collection, Reference.parse(name), TRUST, Silent())
+    return tags.link(cluster(api), collection, Reference.parse(name), TRUST, SilentProgress())
 
 
 def move(api: FakeApi, collection: CollectionRecord, name: str = "app:1") -> tags.TagResult:
-    return tags.move(cluster(api), collection, Reference.parse(name), TRUST, Silent())
+    return tags.move(cluster(api), collection, Reference.parse(name), TRUST, SilentProgress())
 
 
 def status(api: FakeApi, name: Reference = APP) -> tags.Status:
@@ -339,7 +341,7 @@ def test_waiting_in_vain_says_what_the_name_means(api: FakeApi) -> None:
 
 
 def uniquely(api: FakeApi, collection: CollectionRecord, name: str = "app:1") -> str:
-    return tags.link_uniquely(cluster(api), collection, Reference.parse(name), TRUST, Silent())
+    return tags.link_uniquely(cluster(api), collection, Reference.parse(name), TRUST, SilentProgress())
 
 
 @pytest.mark.conforms("H20")
@@ -378,12 +380,12 @@ def test_a_unique_name_is_given_to_no_other_image(api: FakeApi) -> None:
     name = uniquely(api, older)
     before = names(api)
     for give in (link, move):
-        with pytest.raises(Shadowed, match=f"{name} is the name of the image in {older.uuid} alone"):
+        with pytest.raises(ShadowedName, match=f"{name} is the name of the image in {older.uuid} alone"):
             give(api, newer, name)
     archive = ArchiveFile(saved(NEWER), None, Choice())
-    with pytest.raises(Shadowed):
-        Ingest(cluster(api), Options(cache_folder()), Silent()).from_source(archive, Reference.parse(name))
-    with pytest.raises(Shadowed):
+    with pytest.raises(ShadowedName):
+        Ingest(cluster(api), Options(cache_folder()), SilentProgress()).from_source(archive, Reference.parse(name))
+    with pytest.raises(ShadowedName):
         ingested(api, made("2025-01-01T00:00:00Z"), name)  # an engine's image that is tagged so
     assert names(api) == before
     assert link(api, older, name).written == 0  # its own image keeps it
@@ -406,7 +408,9 @@ def test_a_unique_name_that_somebody_has_given_away_is_an_error(api: FakeApi) ->
     name = f"app:1-{OLDER.parsed.digest.hex[:10]}"
     later = {"image_timestamp": "2030-01-01T00:00:00Z"}
     api.link(evil, REPO_TAG, name, properties=later, modified_by_user_uuid=OTHER)
-    with pytest.raises(Shadowed, match=f"{name}: to the cluster it means {evil['uuid']}.*{re.escape(collection.pdh)}"):
+    with pytest.raises(
+        ShadowedName, match=f"{name}: to the cluster it means {evil['uuid']}.*{re.escape(collection.pdh)}"
+    ):
         uniquely(api, collection)
 
 

@@ -38,7 +38,7 @@ def verified(content: bytes, *, quick: bool = False) -> Report:
     api.keep.blocks |= dict(zip(blocks, pieces, strict=True))
     text = manifest_text.single_file(f"{APP.parsed.digest}.tar", len(content), blocks)
     record = CollectionRecord.of(api.add("collections", manifest_text=text))
-    return verify(cluster(api), record, quick=quick, progress=progress.Silent())
+    return verify(cluster(api), record, quick=quick, progress=progress.SilentProgress())
 
 
 def test_the_canonical_archive() -> None:
@@ -62,7 +62,7 @@ def test_each_block_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return get(locator)
 
     monkeypatch.setattr(keep, "get_block", counted)
-    assert verify(keep, record, quick=False, progress=progress.Silent()).canonical
+    assert verify(keep, record, quick=False, progress=progress.SilentProgress()).canonical
     assert sorted(fetched) == sorted(set(stored.locators))
     assert len(fetched) == 6
 
@@ -114,4 +114,4 @@ def test_who_gives_up_does_not_wait_for_a_silent_server(monkeypatch: pytest.Monk
 def test_a_manifest_text_of_another_pdh() -> None:
     record = CollectionRecord.of({"uuid": "u", "manifest_text": "", "portable_data_hash": "a" * 32 + "+3"})
     with pytest.raises(NotVerified, match="not that of"):
-        verify(cluster(FakeApi()), record, quick=True, progress=progress.Silent())
+        verify(cluster(FakeApi()), record, quick=True, progress=progress.SilentProgress())

@@ -21,10 +21,10 @@ from arv_docker.arvados.trust import Trust
 from arv_docker.errors import ArvDockerError, ClusterError, KeepError, NoSuchImage
 from arv_docker.ingest.between_clusters import Candidate, Copier, CopyResult, image_named, images_of
 from arv_docker.ingest.service import Ingest, Options
-from arv_docker.local.progress import Silent, StoreStep
+from arv_docker.local.progress import SilentProgress, StoreStep
 from arv_docker.model import manifest_text
 from arv_docker.model.reference import Reference
-from arv_docker.store.tarballs import cache_folder, locked
+from arv_docker.store.tarballs import cache_folder, hold_image_lock
 
 from ..archives import Image, classic, files_of, image
 from ..arvados.fake_api import ME, OTHER, PROJECT, SYSTEM, FakeApi, http_error
@@ -50,7 +50,7 @@ def here() -> FakeApi:
 def ingested(api: FakeApi, made: Image, folder: Path, *names: str, **options: Any) -> None:
     (folder / "image.tar").write_bytes(classic(made))
     for name in names:
-        ingest = Ingest(Cluster(api), Options(cache_folder(), **options), Silent())
+        ingest = Ingest(Cluster(api), Options(cache_folder(), **options), SilentProgress())
         ingest.from_archive(folder / "image.tar", Reference.parse(name))
 
 
@@ -77,7 +77,7 @@ def every_of(source: Cluster, project: str | None = None) -> list[Candidate]:
 
 def copied(there: FakeApi, here: FakeApi, text: str, **options: Any) -> CopyResult:
     source, target = Cluster(there, retries=0), Cluster(here, retries=0)
-    return Copier(source, target, Options(cache_folder(), **options), Silent()).run(named(source, text))
+    return Copier(source, target, Options(cache_folder(), **options), SilentProgress()).run(named(source, text))
 
 
 def names_in(api: FakeApi) -> dict[str, str]:
@@ -155,7 +155,7 @@ def meanings(api: FakeApi, *names: str) -> dict[str, str]:
 def all_copied(there: FakeApi, here: FakeApi) -> dict[str, tuple[str, str | None]]:
     """Copy every image, and give the names that differ."""
     source, target = Cluster(there, retries=0), Cluster(here, retries=0)
-    copier, images = Copier(source, target, Options(cache_folder()), Silent()), every_of(source)
+    copier, images = Copier(source, target, Options(cache_folder()), SilentProgress()), every_of(source)
     for each in images:
         copier.run(each)
     return copier.settle_names(images)
@@ -262,7 +262,7 @@ def test_how_much_there_is_to_copy_is_told(there: FakeApi, here: FakeApi, tmp_pa
     ingested(there, ONE, tmp_path, "app:1")
     totals = []
 
-    class Told(Silent):
+    class Told(SilentProgress):
         def store_step(self, title: str, total: int | None) -> AbstractContextManager[StoreStep]:
             totals.append(total)
             return super().store_step(title, total)
@@ -275,12 +275,12 @@ def test_two_at_once_copy_once(there: FakeApi, here: FakeApi) -> None:
     stored_by_upstream(there, ONE, "app:1")
     said: Queue[str] = Queue()
 
-    class Told(Silent):
+    class Told(SilentProgress):
         def say(self, message: str) -> None:
             said.put(message)
 
     with ThreadPoolExecutor() as threads:
-        with locked(cache_folder(), ONE.parsed.digest):
+        with hold_image_lock(cache_folder(), ONE.parsed.digest):
             copying = Copier(Cluster(there), Cluster(here), Options(cache_folder()), Told())
             done = threads.submit(copying.run, named(Cluster(there), "app:1"))
             assert "another process" in said.get(timeout=60)
@@ -301,7 +301,7 @@ def test_a_plan_is_what_happens(there: FakeApi, here: FakeApi, tmp_path: Path) -
     ingested(there, ONE, tmp_path, "app:1", "app:latest")
     ingested(there, TWO, tmp_path, "app:2")
     source, target = Cluster(there), Cluster(here)
-    copying = Copier(source, target, Options(cache_folder()), Silent())
+    copying = Copier(source, target, Options(cache_folder()), SilentProgress())
     for found in every_of(source):
         planned, done = copying.plan(found), copying.run(found)
         assert planned.uuid is None
@@ -316,7 +316,7 @@ def test_a_plan_is_what_happens(there: FakeApi, here: FakeApi, tmp_path: Path) -
 def test_a_plan_of_several_counts_what_they_share_once(there: FakeApi, here: FakeApi, tmp_path: Path) -> None:
     ingested(there, ONE, tmp_path, "app:1")
     ingested(there, TWO, tmp_path, "app:2")
-    copying = Copier(Cluster(there), Cluster(here), Options(cache_folder()), Silent())
+    copying = Copier(Cluster(there), Cluster(here), Options(cache_folder()), SilentProgress())
     plans = [copying.plan(found) for found in every_of(Cluster(there))]
     assert here.keep.blocks == {}
     assert [it.layers_held for it in plans] == [0, 1]
@@ -342,7 +342,7 @@ def test_a_name_means_the_same_image_there(there: FakeApi, here: FakeApi, tmp_pa
     ingested(there, ONE, tmp_path, "app:1")
     ingested(there, twin, tmp_path, "app:1")
     ingested(there, ONE, tmp_path, *further)
-    copying = Copier(Cluster(there), Cluster(here), Options(cache_folder()), Silent())
+    copying = Copier(Cluster(there), Cluster(here), Options(cache_folder()), SilentProgress())
     for found in every_of(Cluster(there)):
         copying.run(found)
     assert (
@@ -390,7 +390,7 @@ def test_the_digests_by_which_its_source_called_it(
 
 def test_both_collections_of_an_image_go_as_they_are(there: FakeApi, here: FakeApi, tmp_path: Path) -> None:
     ingested(there, ONE, tmp_path, "app:1", image_ids=("config", "manifest"))
-    copying = Copier(Cluster(there), Cluster(here), Options(cache_folder()), Silent())
+    copying = Copier(Cluster(there), Cluster(here), Options(cache_folder()), SilentProgress())
     sent = [copying.run(found).bytes_sent for found in every_of(Cluster(there))]
     assert names_in(here) == names_in(there)
     assert (here.keep.blocks, min(sent)) == (there.keep.blocks, 0)

@@ -21,7 +21,7 @@ import pytest
 import arv_docker
 from arv_docker.errors import DigestMismatch, NotVerified, OtherImage, UsageError
 from arv_docker.integrations.wfexs import WfexsCache
-from arv_docker.local.progress import Silent
+from arv_docker.local.progress import SilentProgress
 from arv_docker.model.image import Digest
 from arv_docker.staging.staged import verify
 
@@ -193,12 +193,12 @@ def test_a_flipped_byte_is_found_and_never_loaded(filled: Place) -> None:
     with pytest.raises(NotVerified):
         arv_docker.deploy(filled.folder / "staged", engine, copies=folder.copies())
     assert engine.calls == []
-    bad = {it.path for it in verify(folder.copies(), Silent()) if it.problem}
+    bad = {it.path for it in verify(folder.copies(), SilentProgress()) if it.problem}
     assert link in bad
     with pytest.raises(DigestMismatch):
         stage(filled, "app:1")
     stage(filled, "app:1", force=True)
-    assert not any(it.problem for it in verify(folder.copies(), Silent()))
+    assert not any(it.problem for it in verify(folder.copies(), SilentProgress()))
 
 
 def test_metadata_that_do_not_agree(filled: Place) -> None:
@@ -222,7 +222,7 @@ def test_every_byte_of_the_metadata_is_compared(filled: Place) -> None:
             damaged[number] ^= 1
             path.write_bytes(damaged)
             seen = any(it.problem for it in folder.copies())
-            assert seen or any(it.problem for it in verify(folder.copies(), Silent())), whole[:number]
+            assert seen or any(it.problem for it in verify(folder.copies(), SilentProgress())), whole[:number]
         path.write_bytes(whole)
     assert not any(it.problem for it in folder.copies())
 

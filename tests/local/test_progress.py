@@ -236,7 +236,7 @@ def test_a_step_that_fails_does_not_say_that_it_is_done(clock: Clock) -> None:
 
 
 def test_silent_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    silent = progress.Silent()
+    silent = progress.SilentProgress()
     silent.say("x")
     with silent.step("x", 1) as advance:
         advance(1)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from arv_docker.arvados.client import Cluster, CollectionRecord, Link
 from arv_docker.arvados.stored import StoredImage
 from arv_docker.images import verify
-from arv_docker.local.progress import Silent
+from arv_docker.local.progress import SilentProgress
 from arv_docker.site import LocalSite
 
 from .engines import Image, Program
@@ -133,7 +133,7 @@ class Records:
 
     def verified(self, collection: CollectionRecord) -> str:
         """The ID of the image in the collection, every byte read and compared."""
-        return str(verify.verify(self.cluster, collection, quick=False, progress=Silent()).config_digest)
+        return str(verify.verify(self.cluster, collection, quick=False, progress=SilentProgress()).config_digest)
 
 
 def assert_stored_once(records: Records, image: Image, created: str) -> CollectionRecord:

@@ -19,7 +19,7 @@ from arv_docker.arvados.client import Cluster
 from arv_docker.cli import EXIT_CODES
 from arv_docker.errors import ContentError
 from arv_docker.ingest.service import Ingest, Options
-from arv_docker.local.progress import Silent
+from arv_docker.local.progress import SilentProgress
 from arv_docker.site import LocalSite
 from arv_docker.store.tarballs import cache_folder
 
@@ -172,7 +172,7 @@ def test_a_truncated_archive_at_many_places(docker: Docker, small_image: Image, 
         for cut in (cut for cut in cuts if cut < needed):
             (tmp_path / "cut.tar").write_bytes(whole[:cut])
             with pytest.raises(ContentError) as refused:
-                Ingest(cluster, Options(cache_folder()), Silent()).from_archive(tmp_path / "cut.tar", None)
+                Ingest(cluster, Options(cache_folder()), SilentProgress()).from_archive(tmp_path / "cut.tar", None)
             assert refused.value.exit_code == CONTENT
             assert re.search("cut short|empty|no manifest.json|once", refused.value.message), (cut, refused.value)
     assert_nothing_written(site)

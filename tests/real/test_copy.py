@@ -12,7 +12,7 @@ import pytest
 
 from arv_docker.arvados.client import Cluster
 from arv_docker.ingest.service import Ingest, Options
-from arv_docker.local.progress import Silent
+from arv_docker.local.progress import SilentProgress
 from arv_docker.model.manifest_text import locators, parse
 from arv_docker.model.reference import Reference
 from arv_docker.site import LocalSite
@@ -51,7 +51,7 @@ def fill(folder: Path, count: int, scratch: Path) -> None:
     """Images that share a layer, each with three names."""
     low = files_of(b"low" * 6_000_000)
     with LocalSite(folder) as running:
-        ingest = Ingest(Cluster.at_url(running.url, running.token), Options(cache_folder()), Silent())
+        ingest = Ingest(Cluster.at_url(running.url, running.token), Options(cache_folder()), SilentProgress())
         for number in range(count):
             made = image(low, files_of(b"%d" % number * 50_000), created=f"2024-01-{number % 28 + 1:02}T00:00:00Z")
             (scratch / "image.tar").write_bytes(classic(made))

@@ -15,7 +15,7 @@ from arv_docker.arvados.catalog.link_classes import HASH, REPO_TAG
 from arv_docker.arvados.client import Cluster, CollectionRecord
 from arv_docker.engines.docker import Docker as Engine
 from arv_docker.ingest.service import Ingest, Options
-from arv_docker.local.progress import Silent, size_text
+from arv_docker.local.progress import SilentProgress, size_text
 from arv_docker.model.reference import parse_name
 from arv_docker.site import LocalSite
 from arv_docker.store.tarballs import cache_folder
@@ -54,7 +54,7 @@ class Stranger:
 
     def ingests(self, cluster: Cluster, image: Image) -> CollectionRecord:
         """The image as it is, without links."""
-        stored = Ingest(cluster, Options(cache_folder(), project=self.project), Silent()).from_engine(
+        stored = Ingest(cluster, Options(cache_folder(), project=self.project), SilentProgress()).from_engine(
             Engine(), parse_name(image.reference)
         )
         for link in list(cluster.links([["head_uuid", "=", stored.uuid]])):

@@ -15,7 +15,7 @@ from arv_docker.engines.docker import Docker as Command
 from arv_docker.errors import ContentError
 from arv_docker.ingest.service import Ingest, Options
 from arv_docker.local.disk import hash_of
-from arv_docker.local.progress import Silent
+from arv_docker.local.progress import SilentProgress
 from arv_docker.model.image import Digest
 from arv_docker.model.reference import Reference
 from arv_docker.publishing.folder import ArchiveFolder
@@ -158,7 +158,7 @@ def test_a_flipped_byte_is_found_and_goes_nowhere(
     chance = random.Random(flips)
     with LocalSite(tmp_path / "site") as running:
         cluster = Cluster.at_url(running.url, running.token)
-        ingest = Ingest(cluster, Options(cache_folder()), Silent())
+        ingest = Ingest(cluster, Options(cache_folder()), SilentProgress())
         for _ in range(flips):
             archive = chance.choice(archives)
             place, bit = chance.randrange(archive.path.stat().st_size), 1 << chance.randrange(8)
@@ -172,7 +172,7 @@ def test_a_flipped_byte_is_found_and_goes_nowhere(
                 for destination in (
                     names.destination(f"docker-archive:{tmp_path}/copied.tar"),
                     names.destination(f"folder:{tmp_path}/copied:web:1"),
-                    NamedDestination(Command, Reference.parse("flipped:1"), Silent()),
+                    NamedDestination(Command, Reference.parse("flipped:1"), SilentProgress()),
                 ):
                     with pytest.raises(ContentError), names.source(text).open() as found:
                         destination.write(found, lambda _: None)

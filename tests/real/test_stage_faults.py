@@ -13,7 +13,7 @@ from arv_docker.engines.docker import Docker as Command
 from arv_docker.errors import ArvDockerError, ContentError
 from arv_docker.integrations.wfexs import WfexsCache
 from arv_docker.local.disk import hash_of
-from arv_docker.local.progress import Silent
+from arv_docker.local.progress import SilentProgress
 from arv_docker.staging.folder import PlainFolder
 from arv_docker.staging.staged import verify
 from arv_docker.store.content_store import user_entries
@@ -141,7 +141,7 @@ def test_killed_at_any_moment(
 def problems(folder: Path, layout: str = "plain") -> list[str]:
     """The staged archives that are not as they were staged."""
     form = WfexsCache(folder) if layout == "wfexs" else PlainFolder(folder)
-    return [it.path.name for it in verify(form.copies(), Silent()) if it.problem]
+    return [it.path.name for it in verify(form.copies(), SilentProgress()) if it.problem]
 
 
 def everything(folder: Path) -> dict[str, object]:
@@ -161,7 +161,7 @@ def collected(home: Path) -> list[str]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in home_of(home).items():
             patch.setenv(name, value)
-        found = maintenance.Cache(Silent())
+        found = maintenance.Cache(SilentProgress())
         found.gc()
         assert [problem for _, problem in found.verify() if problem] == []
     return cached(home)
@@ -201,7 +201,7 @@ def test_a_flipped_byte_is_found_and_goes_nowhere(
                 with pytest.raises(ContentError):
                     staging.deploy(folder, Command())
             else:
-                found = [(kept.path.name, problem) for kept, problem in maintenance.Cache(Silent()).verify()]
+                found = [(kept.path.name, problem) for kept, problem in maintenance.Cache(SilentProgress()).verify()]
                 assert [it for it, problem in found if problem] == [path.name.removesuffix("_meta.json")], what
                 offline = tmp_path / f"offline-{number}"
                 with pytest.raises(ArvDockerError):

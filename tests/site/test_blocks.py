@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arv_docker.site.store.blocks import PIECE, STALE_SECONDS, BlockStore, Collision, Damaged, Totals, WrongContent
+from arv_docker.site.store.blocks import PIECE, STALE_SECONDS, BlockStore, Collision, DamagedBlock, Totals, WrongContent
 
 #: Two blocks of one MD5 (Wang and others, 2004): they differ in the highest bit of six bytes.
 ONE_TWIN = bytes.fromhex(
@@ -87,9 +87,9 @@ def test_a_second_put_touches_and_does_not_rewrite(store: BlockStore) -> None:
 def test_a_damaged_block_is_not_served_and_a_good_put_repairs_it(store: BlockStore, damage: bytes) -> None:
     md5 = put(store, b"hello")
     store.path(md5).write_bytes(damage)
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedBlock):
         store.verify(md5)
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedBlock):
         list(store.pieces(md5))
     put(store, b"hello")
     assert b"".join(store.pieces(md5)) == b"hello"
@@ -101,7 +101,7 @@ def test_of_a_damaged_large_block_the_last_piece_never_comes(store: BlockStore) 
     store.path(md5).write_bytes(b"x" + data[1:])
     pieces = store.pieces(md5)
     assert next(pieces) + next(pieces) == b"x" + data[1 : 2 * PIECE]
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedBlock):
         next(pieces)
 
 

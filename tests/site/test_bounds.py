@@ -21,7 +21,7 @@ from arv_docker.site.api import parameters
 from arv_docker.site.api.parameters import json_of
 from arv_docker.site.folder import opened
 from arv_docker.site.http import protocol
-from arv_docker.site.http.addresses import addresses, announced
+from arv_docker.site.http.addresses import addresses, announce
 from arv_docker.site.refusal import Refusal
 from arv_docker.site.store.database import TookTooLong
 
@@ -215,7 +215,7 @@ def test_a_served_site_ends_on_sigterm_whatever_its_clients_do(tmp_path: Path) -
 
 def test_the_address_stays_as_long_as_one_server_runs(tmp_path: Path) -> None:
     folder = opened(tmp_path / "site").folder
-    first, second = announced(folder, "127.0.0.1:1"), announced(folder, "127.0.0.1:2")
+    first, second = announce(folder, "127.0.0.1:1"), announce(folder, "127.0.0.1:2")
     first.__enter__()
     second.__enter__()
     assert addresses(folder) == ["127.0.0.1:2", "127.0.0.1:1"]
@@ -230,7 +230,7 @@ def test_the_address_of_a_killed_server_goes_with_the_next_announcement(tmp_path
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     folder.address.write_text(f"127.0.0.1:1\n{gone.pid}\n127.0.0.1:3\n{os.getppid()}\n")
-    with announced(folder, "127.0.0.1:2"):
+    with announce(folder, "127.0.0.1:2"):
         assert addresses(folder) == ["127.0.0.1:2", "127.0.0.1:3"]
 
 

@@ -19,7 +19,7 @@ def never() -> None:
 
 
 def like(text: str, pattern: str, ignore_case: bool = False) -> bool:
-    return patterns.compiled(pattern, ignore_case).matches(text, never)
+    return patterns.compile_pattern(pattern, ignore_case).matches(text, never)
 
 
 COLUMN = json.dumps({"s": "Text_1", "n": 2, "list": ["a", "b"], "null": None, "yes": True, "a.b": "dots"})
@@ -123,4 +123,4 @@ def test_a_long_match_is_given_up_when_its_time_has_passed() -> None:
             raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        patterns.compiled("%b%", False).matches("a" * 1_000_000, check)
+        patterns.compile_pattern("%b%", False).matches("a" * 1_000_000, check)

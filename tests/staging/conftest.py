@@ -15,7 +15,7 @@ import pytest
 from arv_docker.engines import EngineImage
 from arv_docker.errors import EngineError, NoSuchImage
 from arv_docker.ingest.service import Ingest, Options
-from arv_docker.local.progress import Silent
+from arv_docker.local.progress import SilentProgress
 from arv_docker.model.image import Digest
 from arv_docker.model.reference import ImageId, Reference
 from arv_docker.staging import Container, materialize
@@ -64,7 +64,7 @@ class Recorder(FakeEngine):
         self.tags.setdefault(made.parsed.digest, []).extend([name.familiar] if name.tag else [])
 
 
-class Said(Silent):
+class Said(SilentProgress):
     """What was said."""
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Place:
         """Puts an image into Keep."""
         engine = FakeEngine(made)
         engine.tags[made.parsed.digest] = [Reference.parse(name).familiar]
-        Ingest(cluster(self.api), Options(cache_folder()), Silent()).from_engine(engine, Reference.parse(name))
+        Ingest(cluster(self.api), Options(cache_folder()), SilentProgress()).from_engine(engine, Reference.parse(name))
 
     def files(self, into: str = "staged") -> list[str]:
         return sorted(it.name for it in (self.folder / into).iterdir())

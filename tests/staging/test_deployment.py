@@ -15,11 +15,11 @@ import pytest
 
 import arv_docker
 from arv_docker.errors import DigestMismatch, NoSuchImage, NotVerified
-from arv_docker.local.progress import Silent
+from arv_docker.local.progress import SilentProgress
 from arv_docker.model.image import Digest
 from arv_docker.staging.folder import PlainFolder
 from arv_docker.staging.staged import verify
-from arv_docker.store.metadata import Metadata, Sealed, record_of, record_signature, sealed, unsealed
+from arv_docker.store.metadata import Metadata, Sealed, record_of, record_signature, seal, unseal
 
 from ..archives import Image, canonical_archive, classic, hybrid
 from ..transports.fake_engine import FakeEngine
@@ -83,7 +83,7 @@ def test_a_flipped_byte_anywhere_and_nothing_is_loaded(place: Place, which: str)
         with pytest.raises(NotVerified, match="nothing is loaded") as raised:
             arv_docker.deploy(folder, engine)
         assert "other%3A2.tar" in raised.value.detail
-        problems = {it.path.name: it.problem for it in verify(PlainFolder(folder).copies(), Silent())}
+        problems = {it.path.name: it.problem for it in verify(PlainFolder(folder).copies(), SilentProgress())}
         assert problems["app%3A1.tar"] == ""
         assert problems["other%3A2.tar"] != ""
     assert engine.calls == []
@@ -94,7 +94,7 @@ def test_a_file_that_is_gone(place: Place) -> None:
     (folder / "app%3A1.tar").unlink()
     with pytest.raises(NotVerified, match="nothing is loaded"):
         arv_docker.deploy(folder, engine)
-    (checked, _) = verify(PlainFolder(folder).copies(), Silent())
+    (checked, _) = verify(PlainFolder(folder).copies(), SilentProgress())
     assert "Stage the image again" in checked.problem
     assert engine.calls == []
 
@@ -140,7 +140,7 @@ def test_metadata_that_are_sealed_and_wrong(tmp_path: Path) -> None:
     with pytest.raises(DigestMismatch):
         arv_docker.deploy(tmp_path / "wrong layer", engine)
     for folder in ("other image", "wrong layer"):
-        ((checked),) = verify(PlainFolder(tmp_path / folder).copies(), Silent())
+        ((checked),) = verify(PlainFolder(tmp_path / folder).copies(), SilentProgress())
         assert checked.problem != ""
     assert engine.images == {}
 
@@ -149,20 +149,20 @@ def test_metadata_that_are_sealed_and_wrong(tmp_path: Path) -> None:
 def test_a_sealed_name_that_is_none(place: Place, name: object) -> None:
     folder = staged(place)
     path = folder / "app%3A1.tar_meta.json"
-    document = unsealed(path.read_bytes())
-    path.write_bytes(sealed({**document, "name": name}))
+    document = unseal(path.read_bytes())
+    path.write_bytes(seal({**document, "name": name}))
     with pytest.raises(NotVerified, match="nothing is loaded"):
         arv_docker.deploy(folder, FakeEngine())
     place.stage("app:1", origins=place.origins("engine"))  # which writes them anew
-    assert path.read_bytes() == sealed(document)
+    assert path.read_bytes() == seal(document)
 
 
 def test_odd_records_are_no_reason_to_fail(place: Place) -> None:
     folder = staged(place)
     path = folder / "app%3A1.tar_meta.json"
-    document = unsealed(path.read_bytes())
+    document = unseal(path.read_bytes())
     records = [{**document["manifests"][0], "RepoDigests": [1, "x y", None], "RepoTags": 3, "Os": 7, "Variant": []}]
-    path.write_bytes(sealed({**document, "manifests": records, "manifests_signature": record_signature(records)}))
+    path.write_bytes(seal({**document, "manifests": records, "manifests_signature": record_signature(records)}))
     (done, _) = arv_docker.deploy(folder, FakeEngine())
     assert (done.container.repo_digest, done.container.platform.os) == (None, "7")
 

@@ -17,14 +17,14 @@ import pytest
 import arv_docker
 from arv_docker.errors import ArvDockerError, ContentError, DiskError, NotAnImage, NotVerified, OtherImage
 from arv_docker.local import disk
-from arv_docker.local.progress import Silent
+from arv_docker.local.progress import SilentProgress
 from arv_docker.maintenance import Cache
 from arv_docker.model.image import Digest
 from arv_docker.staging.folder import PlainFolder
 from arv_docker.staging.staged import verify, wanted_images
 from arv_docker.store.content_store import user_entries
 from arv_docker.store.filenames import naming
-from arv_docker.store.metadata import Sealed, record_signature, sealed, unsealed
+from arv_docker.store.metadata import Sealed, record_signature, seal, unseal
 
 from ..archives import canonical_archive, files_of, image
 from ..transports.fake_engine import FakeEngine
@@ -162,7 +162,7 @@ def test_metadata_nested_as_deep_as_can_be_read(place: Place, folder: Path, dept
     (folder / METADATA).write_text(text)
     with pytest.raises(NotVerified, match="nothing is loaded"):
         arv_docker.deploy(folder, FakeEngine())
-    assert [bool(it.problem) for it in verify(PlainFolder(folder).copies(), Silent())] == [True]
+    assert [bool(it.problem) for it in verify(PlainFolder(folder).copies(), SilentProgress())] == [True]
     (entry,) = user_entries().contents()
     (entry.with_name(f"{entry.name}_meta.json")).write_text(text)
     assert [bool(problem) for _, problem in Cache(Said()).verify()] == [True]
@@ -195,8 +195,8 @@ HOSTILE: list[dict[str, Any]] = [
 @pytest.mark.parametrize("change", HOSTILE, ids=lambda it: str(it)[:40])
 def test_sealed_metadata_of_whatever_content(place: Place, folder: Path, change: dict[str, Any]) -> None:
     place.stage("app:1")
-    document = unsealed((folder / METADATA).read_bytes()) | change
-    (folder / METADATA).write_bytes(sealed(document))
+    document = unseal((folder / METADATA).read_bytes()) | change
+    (folder / METADATA).write_bytes(seal(document))
     engine = FakeEngine()
     with pytest.raises(NotVerified, match="nothing is loaded"):
         arv_docker.deploy(folder, engine)
@@ -218,10 +218,10 @@ def test_sealed_metadata_of_whatever_content(place: Place, folder: Path, change:
 def test_records_of_whatever_content(place: Place, folder: Path, change: dict[str, Any]) -> None:
     """A record is what somebody says; the image is what its bytes say."""
     place.stage("app:1")
-    document = unsealed((folder / METADATA).read_bytes())
+    document = unseal((folder / METADATA).read_bytes())
     records = [{**document["manifests"][0], **change}]
     changed = {**document, "manifests": records, "manifests_signature": record_signature(records)}
-    (folder / METADATA).write_bytes(sealed(changed))
+    (folder / METADATA).write_bytes(seal(changed))
     (done,) = arv_docker.deploy(folder, FakeEngine())
     assert (done.engine_id, done.container.repo_digest) == (ID, None)
     json.dumps(str(done.container))
@@ -272,7 +272,7 @@ def test_a_config_of_megabytes(place: Place, folder: Path) -> None:
     place.engine = Recorder(large)
     (found,) = place.stage("app:1")
     assert found.image_id == large.parsed.digest
-    assert [it.problem for it in verify(PlainFolder(folder).copies(), Silent())] == [""]
+    assert [it.problem for it in verify(PlainFolder(folder).copies(), SilentProgress())] == [""]
     assert place.stage("app:1", into="second", offline=True)[0].image_id == large.parsed.digest
     assert len(Sealed().load(found.metadata_paths[0].read_bytes()).record["RootFS"]["Layers"]) == 1
 
@@ -289,7 +289,7 @@ def test_a_config_that_is_nested_as_deep_as_can_be_read(place: Place, folder: Pa
         assert list(folder.iterdir()) == []
         assert Cache(Said()).list() == ()
     else:
-        assert [it.problem for it in verify(PlainFolder(folder).copies(), Silent())] == [""]
+        assert [it.problem for it in verify(PlainFolder(folder).copies(), SilentProgress())] == [""]
 
 
 def test_metadata_that_could_not_be_read_again_are_not_written(place: Place, folder: Path) -> None:
@@ -309,10 +309,10 @@ def test_metadata_in_the_cache_that_lie(place: Place, folder: Path) -> None:
     (path,) = user_entries().contents()
     beside = path.with_name(f"{path.name}_meta.json")
     metadata = Sealed().load(beside.read_bytes())
-    document = unsealed(beside.read_bytes())
+    document = unseal(beside.read_bytes())
     record = {**document["manifests"][0], "Id": str(OTHER.parsed.digest)}
     lying = {**document, "image_id": str(OTHER.parsed.digest), "manifests": [record]}
-    beside.write_bytes(sealed({**lying, "manifests_signature": record_signature([record])}))
+    beside.write_bytes(seal({**lying, "manifests_signature": record_signature([record])}))
     assert metadata.image_id == ID
     engine = FakeEngine()
     (found,) = place.stage("app:1", offline=True)

@@ -20,7 +20,7 @@ from arv_docker.engines.apptainer import Apptainer
 from arv_docker.errors import DigestMismatch, DiskError, EngineError
 from arv_docker.ingest.service import Ingest, Options
 from arv_docker.local.disk import hold_lock
-from arv_docker.local.progress import Silent
+from arv_docker.local.progress import SilentProgress
 from arv_docker.maintenance import Cache
 from arv_docker.model import manifest_text
 from arv_docker.site import LocalSite
@@ -58,8 +58,8 @@ def place(tmp_path: Path) -> Path:
 
 
 def built(archive: Path, place: Path) -> None:
-    with sif.build_folder(place, Silent()) as folder, ArchiveFile(archive).open() as opened:
-        sif.build_sif(opened, folder, NAME, Apptainer(), Silent()).rename(place)
+    with sif.build_folder(place, SilentProgress()) as folder, ArchiveFile(archive).open() as opened:
+        sif.build_sif(opened, folder, NAME, Apptainer(), SilentProgress()).rename(place)
 
 
 # -- one file ---------------------------------------------------------------------------
@@ -109,9 +109,9 @@ def test_what_a_killed_build_left_is_cleared(program: Scripted) -> None:
         (folder / f".{name}.abcdefgh.building" / "rootfs" / "all").symlink_to("/")
     (folder / ".killed.sif.abcdefgh.building" / "rootfs").chmod(0)
     with hold_lock(folder / ".busy.sif.lock"):
-        assert Cache(Silent()).gc() == 1000
+        assert Cache(SilentProgress()).gc() == 1000
         assert [it.name for it in folder.glob(".*.building")] == [".busy.sif.abcdefgh.building"]
-    Cache(Silent()).clear()
+    Cache(SilentProgress()).clear()
     assert list(folder.glob(".*")) == []
 
 
@@ -127,7 +127,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 @pytest.fixture
 def collection(cluster: Cluster, archive: Path) -> CollectionRecord:
     """The image in Keep."""
-    stored = Ingest(cluster, Options(cache_folder()), Silent()).from_archive(archive, None)
+    stored = Ingest(cluster, Options(cache_folder()), SilentProgress()).from_archive(archive, None)
     return cluster.collection(stored.uuid)
 
 
@@ -136,7 +136,7 @@ def trust(cluster: Cluster) -> Trust:
 
 
 def filled(cluster: Cluster, collection: CollectionRecord, *, force: bool = False) -> CachedSif:
-    return sif.fill_sif_cache(cluster, collection, Apptainer(), Silent(), trust(cluster), force=force)
+    return sif.fill_sif_cache(cluster, collection, Apptainer(), SilentProgress(), trust(cluster), force=force)
 
 
 def conversions(cluster: Cluster) -> list[CollectionRecord]:
@@ -216,7 +216,7 @@ def test_one_of_somebody_who_is_not_trusted_is_replaced(
 ) -> None:
     first = filled(cluster, collection)
     nobody = Trust(frozenset())
-    again = sif.fill_sif_cache(cluster, collection, Apptainer(), Silent(), nobody)
+    again = sif.fill_sif_cache(cluster, collection, Apptainer(), SilentProgress(), nobody)
     assert (again.already, again.uuid) == (False, first.uuid)
     assert len(program.builds) == 2
 
@@ -272,7 +272,7 @@ def test_the_projects_are_made_by_somebody_else_meanwhile(
 
 def test_the_file_in_keep_gives_the_name(cluster: Cluster, archive: Path, program: Scripted) -> None:
     """Where nodes call images by their manifests, crunch-run does too."""
-    stored = Ingest(cluster, Options(cache_folder(), by_manifest=True), Silent()).from_archive(archive, None)
+    stored = Ingest(cluster, Options(cache_folder(), by_manifest=True), SilentProgress()).from_archive(archive, None)
     filled(cluster, cluster.collection(stored.uuid))
     digest = canonical.layout(APP.parsed, APP.sizes).manifest_digest
     assert [it.name for it in conversions(cluster)] == [f"singularity image for {digest}"]

@@ -16,7 +16,7 @@ import pytest
 
 from arv_docker.engines.apptainer import Apptainer
 from arv_docker.errors import DigestMismatch, EngineError, NoSuchImage, NotAnImage, NotVerified, OtherImage
-from arv_docker.local.progress import Silent
+from arv_docker.local.progress import SilentProgress
 from arv_docker.staging import Container, deploy
 from arv_docker.staging.deployment import accepts
 from arv_docker.staging.folder import PlainFolder
@@ -61,7 +61,7 @@ def test_it_is_built_of_the_image(stored: Place, program: Scripted) -> None:
     assert path.read_bytes() == MADE
     assert (found.name, found.image_id, found.origin, found.is_sif) == (NAME, ID, "keep", True)
     assert stored.files() == ["app%3A1.sif", "app%3A1.sif_meta.json"]
-    assert [it.problem for it in verify(SifFolder(path.parent).copies(), Silent())] == [""]
+    assert [it.problem for it in verify(SifFolder(path.parent).copies(), SilentProgress())] == [""]
 
 
 def test_what_is_there_is_not_built_again(stored: Place, program: Scripted) -> None:
@@ -238,7 +238,7 @@ def test_killed_while_it_is_deployed_the_next_run_completes(when: str, stored: P
     folder = stored.folder / "staged"
     killed = subprocess.run([sys.executable, "-c", _STAGE, str(folder), when])
     assert killed.returncode == -9
-    assert [it.problem for it in verify(PlainFolder(folder).copies(), Silent())] == [""]
+    assert [it.problem for it in verify(PlainFolder(folder).copies(), SilentProgress())] == [""]
     (done,) = deploy(folder, Apptainer())
     assert done.container.paths[0].read_bytes() == MADE
     assert len(program.builds) == (1 if when == "_name_metadata" else 2)
@@ -262,7 +262,7 @@ def test_killed_in_the_middle_the_next_run_completes(when: str, stored: Place, p
     (found,) = staged(stored)
     assert found.paths[0].read_bytes() == MADE
     assert stored.files() == ["app%3A1.sif", "app%3A1.sif_meta.json"]
-    assert [it.problem for it in verify(PlainFolder(path.parent).copies(), Silent())] == [""]
+    assert [it.problem for it in verify(PlainFolder(path.parent).copies(), SilentProgress())] == [""]
 
 
 def test_interrupted_in_the_middle_nothing_is_left(stored: Place, program: Scripted) -> None:
@@ -313,7 +313,7 @@ def test_an_altered_file_is_refused(stored: Place, program: Scripted) -> None:
     found.paths[0].write_bytes(content)
     with pytest.raises(NotVerified):
         deploy(stored.folder / "staged", Apptainer())
-    (bad,) = verify(PlainFolder(stored.folder / "staged").copies(), Silent())
+    (bad,) = verify(PlainFolder(stored.folder / "staged").copies(), SilentProgress())
     assert "not as it was staged" in bad.problem
 
 

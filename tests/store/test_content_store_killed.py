@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from arv_docker.local.progress import Silent
+from arv_docker.local.progress import SilentProgress
 from arv_docker.maintenance import Cache
 from arv_docker.model.image import Digest
 from arv_docker.store.content_store import user_entries
@@ -51,7 +51,7 @@ def files() -> list[str]:
 
 def collected() -> None:
     """After `gc` everything serves, under each of its names."""
-    cache = Cache(Silent())
+    cache = Cache(SilentProgress())
     cache.gc()
     assert [problem for _, problem in cache.verify() if problem] == []
     for kept in cache.list():
@@ -64,7 +64,7 @@ def test_a_name_that_gets_other_content(times: int) -> None:
     old, new = OLD.parsed.digest, NEW.parsed.digest
 
     def begin() -> None:
-        Cache(Silent()).clear()
+        Cache(SilentProgress()).clear()
         assert files() == []
         update("app:1", OLD)
         update("other:1", OLD)

@@ -18,9 +18,9 @@ from arv_docker.store.metadata import (
     digest_of,
     record_of,
     record_signature,
-    sealed,
+    seal,
     signature_of,
-    unsealed,
+    unseal,
 )
 
 from ..archives import files_of, image
@@ -105,11 +105,11 @@ def test_our_form_has_a_seal_over_everything() -> None:
 
 @pytest.mark.parametrize("key", ["image_id", "image_signature", "manifests", "manifests_signature"])
 def test_documents_whose_parts_do_not_agree(key: str) -> None:
-    document = unsealed(Sealed().dump(METADATA))
+    document = unseal(Sealed().dump(METADATA))
     values: tuple[object, ...] = (None, 1, "x", [], [{}], ["x"])
     for value in values:
         with pytest.raises(ContentError):
-            Sealed().load(sealed({**document, key: value}))
+            Sealed().load(seal({**document, key: value}))
     del document[key]
     with pytest.raises(ContentError):
-        Sealed().load(sealed(document))
+        Sealed().load(seal(document))

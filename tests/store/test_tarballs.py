@@ -24,7 +24,7 @@ import pytest
 from arv_docker.errors import ClusterError, DiskError, EngineError
 from arv_docker.model.image import Digest
 from arv_docker.store import tarballs
-from arv_docker.store.tarballs import cache_folder, discard, locked, prep_image_file, saving, stat_cache_name
+from arv_docker.store.tarballs import cache_folder, discard, hold_image_lock, prep_image_file, saving, stat_cache_name
 
 ID = Digest.sha256("a" * 64)
 CONTENT = b"a saved tarball" * 1000
@@ -326,34 +326,34 @@ def test_a_folder_of_another_user(home: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_lock_goes_with_its_file(tmp_path: Path) -> None:
-    with locked(tmp_path, ID) as file:
+    with hold_image_lock(tmp_path, ID) as file:
         assert file == tmp_path / f"{ID}.tar"
         assert [path.name for path in tmp_path.iterdir()] == [f"{ID}.tar.lock"]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_error_frees_the_lock(tmp_path: Path) -> None:
-    with pytest.raises(EngineError), locked(tmp_path, ID):
+    with pytest.raises(EngineError), hold_image_lock(tmp_path, ID):
         raise EngineError("no")
-    with locked(tmp_path, ID):
+    with hold_image_lock(tmp_path, ID):
         pass
 
 
 def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     for name in (f"{ID}.tar.partial", f"{ID}.tar.stat.partial", "other.tar.partial"):
         (tmp_path / name).write_text("x")
-    with locked(tmp_path, ID):
+    with hold_image_lock(tmp_path, ID):
         assert {path.name for path in tmp_path.iterdir()} == {f"{ID}.tar.lock", "other.tar.partial"}
 
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from arv_docker.store.tarballs import locked
+from arv_docker.store.tarballs import hold_image_lock
 from arv_docker.model.image import Digest
 def say(message):
     print("waiting" if message.startswith("another process works on image") else message, flush=True)
-with locked(Path(sys.argv[1]), Digest.sha256("a" * 64), say):
+with hold_image_lock(Path(sys.argv[1]), Digest.sha256("a" * 64), say):
     print("locked", flush=True)
     if len(sys.argv) > 2:
         time.sleep(600)
@@ -377,7 +377,7 @@ def line(process: subprocess.Popen[str]) -> str:
 
 
 def test_another_process_waits_and_says_so(tmp_path: Path) -> None:
-    with locked(tmp_path, ID), holder(tmp_path) as waiting:
+    with hold_image_lock(tmp_path, ID), holder(tmp_path) as waiting:
         assert line(waiting) == "waiting"
         time.sleep(0.2)
         assert waiting.poll() is None
@@ -385,7 +385,7 @@ def test_another_process_waits_and_says_so(tmp_path: Path) -> None:
 
 def test_the_waiting_one_gets_the_lock(tmp_path: Path) -> None:
     with holder(tmp_path) as waiting:
-        with locked(tmp_path, ID):
+        with hold_image_lock(tmp_path, ID):
             first = line(waiting)
         lines = [first] if first == "locked" else [first, line(waiting)]
         assert lines[-1] == "locked"
@@ -399,7 +399,7 @@ def test_a_killed_holder_frees_the_lock(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
         started = time.monotonic()
-        with locked(tmp_path, ID):
+        with hold_image_lock(tmp_path, ID):
             assert time.monotonic() - started < 5
     assert list(tmp_path.iterdir()) == []
 
@@ -412,7 +412,7 @@ def test_a_lock_file_that_was_removed_and_made_anew_meanwhile_does_not_count(tmp
     order: list[str] = []
 
     def wait() -> None:
-        with locked(tmp_path, ID, lambda _: order.append("waits")):
+        with hold_image_lock(tmp_path, ID, lambda _: order.append("waits")):
             order.append("waiter")
 
     waiter = threading.Thread(target=wait)
@@ -435,7 +435,7 @@ def test_many_at_once_are_never_two_in_the_lock(tmp_path: Path) -> None:
 
     def work() -> None:
         for _ in range(20):
-            with locked(tmp_path, ID):
+            with hold_image_lock(tmp_path, ID):
                 inside[0] += 1
                 worst[0] = max(worst[0], inside[0])
                 rounds[0] += 1

@@ -24,7 +24,7 @@ from arv_docker.errors import (
     NoSuchImage,
     UsageError,
 )
-from arv_docker.local.progress import Advance, Silent
+from arv_docker.local.progress import Advance, SilentProgress
 from arv_docker.model.image import Digest, Platform
 from arv_docker.model.reference import ImageId, Reference
 from arv_docker.store.layer_index import LayerTable
@@ -179,12 +179,12 @@ def test_loading_without_a_layer_that_the_engine_has() -> None:
 class TestNamed(Contract):
     def places(self, tmp_path: Path) -> tuple[NamedDestination, NamedSource]:
         engine, name = FakeEngine(), Reference.parse("app:1")
-        return NamedDestination(lambda: engine, name, Silent()), NamedSource(lambda: engine, name)
+        return NamedDestination(lambda: engine, name, SilentProgress()), NamedSource(lambda: engine, name)
 
 
 def test_what_is_there_is_named_and_not_loaded() -> None:
     engine = FakeEngine(APP)
-    named = NamedDestination(lambda: engine, Reference.parse("other:2"), Silent())
+    named = NamedDestination(lambda: engine, Reference.parse("other:2"), SilentProgress())
     assert named.write(opened(canonical_archive(APP)), lambda _: None) == ID
     assert engine.calls == ["tag"]
     assert engine.inspect(Reference.parse("other:2")).id == ID
@@ -231,7 +231,7 @@ LAST = image(APP.layers[0], files_of(b"highest"), os="linux")
 def copied(engine: FakeEngine, made: Image, said: list[str] | None = None) -> list[Digest]:
     """The layers that are fetched of an image that is copied into the engine, and is there then."""
 
-    class Told(Silent):
+    class Told(SilentProgress):
         def say(self, message: str) -> None:
             if said is not None:
                 said.append(message)
@@ -299,7 +299,7 @@ def test_a_size_that_was_noted_wrong_costs_time_alone() -> None:
 def test_how_much_is_fetched_is_told() -> None:
     steps: dict[str, int] = {}
 
-    class Told(Silent):
+    class Told(SilentProgress):
         @contextmanager
         def step(self, title: str, total: int | None) -> Iterator[Advance]:
             def advance(count: int) -> None:
@@ -323,7 +323,7 @@ def test_a_source_that_lies_loads_nothing() -> None:
 
     engine = FakeEngine(image(APP.layers[0]))
     with pytest.raises(DigestMismatch):
-        NamedDestination(lambda: engine, Reference.parse("app:1"), Silent()).write(Liar(APP), lambda _: None)
+        NamedDestination(lambda: engine, Reference.parse("app:1"), SilentProgress()).write(Liar(APP), lambda _: None)
     assert "load" not in engine.calls
 
 
@@ -336,5 +336,5 @@ def test_a_source_that_does_not_give_what_it_left_out() -> None:
     engine = FakeEngine(image(APP.layers[0]), takes_short=False)
     LayerTable(cache_folder()).note(APP.parsed.diff_ids[0], APP.sizes[APP.parsed.diff_ids[0]])
     with pytest.raises(BadArchive, match="is missing"):
-        NamedDestination(lambda: engine, Reference.parse("app:1"), Silent()).write(Once(APP), lambda _: None)
+        NamedDestination(lambda: engine, Reference.parse("app:1"), SilentProgress()).write(Once(APP), lambda _: None)
     assert ID not in engine.images

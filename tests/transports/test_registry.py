@@ -33,7 +33,7 @@ from arv_docker.errors import (
     SchemaOne,
     UsageError,
 )
-from arv_docker.local.progress import Advance, Silent
+from arv_docker.local.progress import Advance, SilentProgress
 from arv_docker.model.image import OCI_INDEX, OCI_LAYER, Digest
 from arv_docker.model.manifest import machine_platform, parse_platform
 from arv_docker.model.reference import Reference
@@ -150,7 +150,7 @@ def test_into_an_engine_only_the_layer_that_changed_is_fetched(registry: Registr
 
 def copied(registry: Registry, engine: FakeEngine, image: Image) -> None:
     registry.add("tools/app:1", image)
-    destination = NamedDestination(lambda: engine, Reference.parse("app:1"), Silent())
+    destination = NamedDestination(lambda: engine, Reference.parse("app:1"), SilentProgress())
     with source(registry).open() as found:
         assert destination.write(found, lambda _: None) in engine.images
 
@@ -797,7 +797,7 @@ def test_a_reader_that_gives_up_leaves_nothing_running(registry: Registry) -> No
 
 
 def test_a_registry_that_takes_long_is_told_of(registry: Registry) -> None:
-    class Told(Silent):
+    class Told(SilentProgress):
         def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
             steps.append(title)
             return super().step(title, total)

@@ -55,7 +55,7 @@ class _Codec(Protocol):
         """Return at most ``max_length`` decompressed bytes of ``data`` and of what was fed before."""
 
 
-class Decompressed:
+class DecompressedStream:
     """Decompressed content of compressed bytes. A Stream, read once from the front."""
 
     def __init__(self, read: Callable[[int], bytes], kind: str, *, what: str) -> None:
@@ -96,7 +96,7 @@ class Decompressed:
     def _next(self, most: int) -> memoryview:
         """Return some decompressed bytes, at most ``most``; none at the end."""
         while not self._held and (self._codec is not None or self._another()):
-            self._held = memoryview(self._decompressed(min(most, _MOST)))
+            self._held = memoryview(self._decompress(min(most, _MOST)))
             self._given += len(self._held)
             if self._given > max(RATIO_FLOOR, self._taken * MAX_RATIO):
                 raise BadArchive(
@@ -106,7 +106,7 @@ class Decompressed:
         piece, self._held = self._held[:most], self._held[most:]
         return piece
 
-    def _decompressed(self, most: int) -> bytes:
+    def _decompress(self, most: int) -> bytes:
         codec = self._codec
         assert codec is not None
         data = (self._ahead or self._more()) if codec.needs_input else b""

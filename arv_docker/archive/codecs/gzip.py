@@ -38,7 +38,7 @@ def compressed(read: Callable[[int], bytes]) -> Iterator[bytes]:
     with ThreadPoolExecutor(processors) as pool:
         while piece := read(_PIECE):
             checksum, size = zlib.crc32(piece, checksum), size + len(piece)
-            under_way.append(pool.submit(_deflated, piece, before))
+            under_way.append(pool.submit(_deflate, piece, before))
             before = piece[-_WINDOW:]
             if len(under_way) > 2 * processors:
                 yield under_way.popleft().result()
@@ -47,6 +47,6 @@ def compressed(read: Callable[[int], bytes]) -> Iterator[bytes]:
     yield _LAST + struct.pack("<II", checksum, size & 0xFFFFFFFF)
 
 
-def _deflated(piece: bytes, before: bytes) -> bytes:
+def _deflate(piece: bytes, before: bytes) -> bytes:
     deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, -15, zdict=before)
     return deflate.compress(piece) + deflate.flush(zlib.Z_SYNC_FLUSH)

@@ -12,12 +12,12 @@ import sys
 from typing import IO, cast
 
 from ...errors import BadArchive
-from ...local.progress import Advance, Progress, Silent
+from ...local.progress import Advance, Progress, SilentProgress
 from ...model.image import MAX_JSON_SIZE
 from ..blob import RandomAccess
 from ..layer import CHUNK, Stream
 from ..tar import TOLERANT, HeaderCheck, Member, members
-from .decompression import MAGIC_LENGTH, Decompressed, kind_of
+from .decompression import MAGIC_LENGTH, DecompressedStream, kind_of
 from .zip_file import ZippedMember
 
 _ZIP = b"PK\x03\x04"
@@ -27,7 +27,7 @@ _LZ4 = (b"\x04\x22\x4d\x18", b"\x02\x21\x4c\x18")
 _ROOM = 64 << 20
 
 
-def unwrapped(
+def unwrap(
     source: RandomAccess, progress: Progress | None = None, check: HeaderCheck = TOLERANT
 ) -> tuple[RandomAccess, list[Member] | None]:
     """Return ``source``, or the archive in it where it is compressed, and then its members, which had to be read.
@@ -37,9 +37,9 @@ def unwrapped(
     start = source.read_at(0, MAGIC_LENGTH)
     _refuse_lz4(start)
     if (kind := kind_of(start)) is not None:
-        inner = Unwrapped(source, kind)
+        inner = UnwrappedArchive(source, kind)
         _refuse_wrapped(inner)
-        return inner, inner.indexed(progress or Silent(), check)
+        return inner, inner.indexed(progress or SilentProgress(), check)
     if start.startswith(_ZIP):
         member = ZippedMember(cast(IO[bytes], _File(source)))
         _refuse_wrapped(member)
@@ -64,12 +64,12 @@ def unwrapped_stream(stream: Stream) -> Stream:
     _refuse_lz4(start)
     if start.startswith(_ZIP):
         raise BadArchive("a ZIP file is read from its end, and what is piped in has none. Save it to a file first.")
-    whole = _Rejoined(start, stream)
+    whole = _PrefixedStream(start, stream)
     kind = kind_of(start)
-    return Decompressed(whole.read, kind, what="the archive") if kind else whole
+    return DecompressedStream(whole.read, kind, what="the archive") if kind else whole
 
 
-class Unwrapped:
+class UnwrappedArchive:
     """Decompressed content of a file, read at any place; fast only from the front on. A RandomAccess."""
 
     def __init__(self, source: RandomAccess, kind: str) -> None:
@@ -118,7 +118,7 @@ class Unwrapped:
                 advance(len(content))
             return content
 
-        self._stream = Decompressed(read, self._kind, what="the archive")
+        self._stream = DecompressedStream(read, self._kind, what="the archive")
         self._position = 0
 
     def _next(self, length: int) -> bytes:
@@ -127,7 +127,7 @@ class Unwrapped:
         return content
 
 
-class _Rejoined:
+class _PrefixedStream:
     """A Stream, put together again with its first bytes, which have been read."""
 
     def __init__(self, start: bytes, rest: Stream) -> None:

@@ -45,7 +45,7 @@ class ZippedMember:
     def __init__(self, file: IO[bytes]) -> None:
         """Read the ZIP file's directory; raises BadArchive where that cannot be done or does not list one file."""
         try:
-            self._zip = zipfile.ZipFile(cast(IO[bytes], _Bounded(file)))
+            self._zip = zipfile.ZipFile(cast(IO[bytes], _BoundedReader(file)))
             members = self._zip.infolist()
             if len(members) != 1 or members[0].is_dir():
                 raise BadArchive(f"the ZIP file holds {len(members)} members; an image archive is exactly one file.")
@@ -81,7 +81,7 @@ class ZippedMember:
                 raise DigestMismatch("the ZIP file is not as it was written: its bytes do not hash to its seal.")
 
 
-class _Bounded:
+class _BoundedReader:
     """The part of a file object that zipfile needs to read one, with a bound to what it reads at once."""
 
     def __init__(self, file: IO[bytes]) -> None:

@@ -56,7 +56,7 @@ def oldest_collection(cluster: Cluster, pdh: str, owner: str, name: str | None =
     """The oldest collection of that content that ``owner`` has, or has by that name; None if there is none."""
     found = cluster.collections([["portable_data_hash", "=", pdh], ["owner_uuid", "=", owner]])
     lasting = (it for it in found if not it.trash_at)
-    return min((it for it in lasting if name is None or _called(it, name)), key=_age, default=None)
+    return min((it for it in lasting if name is None or _has_name(it, name)), key=_age, default=None)
 
 
 def set_name_property(cluster: Cluster, collection: CollectionRecord, name: str) -> None:
@@ -70,7 +70,7 @@ def set_name_property(cluster: Cluster, collection: CollectionRecord, name: str)
             raise
 
 
-def _called(collection: CollectionRecord, name: str) -> bool:
+def _has_name(collection: CollectionRecord, name: str) -> bool:
     """True if the collection was created by that name, to which the server may have added a time to make it unique."""
     return collection.name == name or collection.name.startswith(f"{name} (")
 

@@ -17,10 +17,10 @@ from ...model.manifest import same_platform, suits
 from ..client import Cluster, CollectionRecord, Link
 from ..stored import StoredImage
 from .link_query import collections_of
-from .resolver import Resolved, usable_collection
+from .resolver import Resolution, usable_collection
 
 
-def choose_platform(cluster: Cluster, found: Resolved, platform: Platform, progress: Progress) -> Resolved:
+def choose_platform(cluster: Cluster, found: Resolution, platform: Platform, progress: Progress) -> Resolution:
     """Choose the image that a name means for ``platform``: the first one for it in the cluster's order.
 
     Without a variant, one of any variant will do where there is none without. A warning says where the cluster
@@ -36,16 +36,16 @@ def choose_platform(cluster: Cluster, found: Resolved, platform: Platform, progr
                 continue
             advance(stored.bytes_read)
             if same_platform(stored.config.platform, platform):
-                return _chosen(found, link, collection)
+                return _choose(found, link, collection)
             others.append((link, collection, stored.config.platform))
     for link, collection, other in others:
         if suits(other, platform):
-            return _chosen(found, link, collection)
+            return _choose(found, link, collection)
     there = "\n".join(f"{collection.uuid}  {other}" for _, collection, other in others)
     raise NoSuchImage(f"no image of that name is for {platform}; there are:", detail=there)
 
 
-def _candidates(cluster: Cluster, found: Resolved) -> list[tuple[Link | None, CollectionRecord]]:
+def _candidates(cluster: Cluster, found: Resolution) -> list[tuple[Link | None, CollectionRecord]]:
     """The collections that a name may mean, in the cluster's order."""
     if not found.ranked:
         return [(found.link, found.collection)]
@@ -58,7 +58,7 @@ def _candidates(cluster: Cluster, found: Resolved) -> list[tuple[Link | None, Co
     return [(link, collection) for link, collection in pairs if collection is not None]
 
 
-def _chosen(found: Resolved, link: Link | None, collection: CollectionRecord) -> Resolved:
+def _choose(found: Resolution, link: Link | None, collection: CollectionRecord) -> Resolution:
     if collection.pdh == found.collection.pdh:
         return found
     warning = f"the cluster itself takes {found.collection.uuid} for that name, an image for another platform."

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ...errors import AmbiguousImage, BadManifestText, ClusterError, NoSuchImage, NotAnImage, Untrusted
+from ...errors import AmbiguousImage, BadManifestText, ClusterError, NoSuchImage, NotAnImage, UntrustedName
 from ...model.image import Digest
 from ...model.manifest_text import is_pdh
 from ...model.reference import ImageId, Reference, parse_name
@@ -31,7 +31,7 @@ _MOST_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolution:
     """Meaning of a name: a collection, and the link that decided (None for a UUID or a PDH).
 
     ``ranked`` are the links that were compared, one for each collection, in the server's order. ``false_links`` call a
@@ -47,7 +47,7 @@ class Resolved:
     untrusted_writer: str | None = None
 
 
-def resolve(cluster: Cluster, text: str, trust: Trust, *, attested_only: bool | None = None) -> Resolved:
+def resolve(cluster: Cluster, text: str, trust: Trust, *, attested_only: bool | None = None) -> Resolution:
     """Return the collection that ``text`` means: an image's name or ID, or a collection's UUID or PDH.
 
     A name means what the server takes it for, with a warning where ``trust`` does not include the user who decided it;
@@ -57,7 +57,7 @@ def resolve(cluster: Cluster, text: str, trust: Trust, *, attested_only: bool | 
     Raises NoSuchImage, NotAnImage, AmbiguousImage for the beginning of several IDs, and BadReference.
     """
     if is_pdh(text) or is_collection_uuid(text):
-        return Resolved(_collection_itself(cluster, text), None)
+        return Resolution(_collection_itself(cluster, text), None)
     name = parse_name(text)
     links = LinkQuery.of_name(name).links(cluster)
     collections = collections_of(cluster, links, manifest=True)
@@ -83,7 +83,7 @@ def resolve(cluster: Cluster, text: str, trust: Trust, *, attested_only: bool | 
             writer = None if trust.attests(link, head) else link.modified_by
             warnings = tuple(_warnings(chosen, link, head, trust))
             log.debug("%s means %s by link %s of %s", text, found.uuid, link.uuid, link.modified_by)
-            return Resolved(found, link, warnings, ranked, judged.false, writer)
+            return Resolution(found, link, warnings, ranked, judged.false, writer)
     if chosen:
         raise NotAnImage(f"{text!r} is known to the cluster, but no collection of that name holds a usable image.")
     raise NoSuchImage(
@@ -92,7 +92,7 @@ def resolve(cluster: Cluster, text: str, trust: Trust, *, attested_only: bool | 
     )
 
 
-def container_warnings(text: str, resolved: Resolved) -> list[str]:
+def container_warnings(text: str, resolved: Resolution) -> list[str]:
     """Return the reasons why a container request must not use ``text``, which the server takes for other things.
 
     The server splits a name without a tag at its first colon, so that it finds nothing by ``host:5000/app``; and
@@ -108,11 +108,11 @@ def container_warnings(text: str, resolved: Resolved) -> list[str]:
     return []
 
 
-def check_trusted(text: str, resolved: Resolved) -> None:
-    """Raise Untrusted if a user who is not trusted is the only one who says that the name means this image."""
+def check_trusted(text: str, resolved: Resolution) -> None:
+    """Raise UntrustedName if a user who is not trusted is the only one who says that the name means this image."""
     writer, link = resolved.untrusted_writer, resolved.link
     if writer is not None and link is not None and link.link_class == REPO_TAG:
-        raise Untrusted(
+        raise UntrustedName(
             f"{text} means {resolved.collection.uuid} by the word of {writer} alone, who is not trusted. To take it, "
             f"give --trust-readable, name that user in the setting ARV_DOCKER_TRUSTED_WRITERS, or name the image by "
             f"its content: {resolved.collection.pdh}."

@@ -27,7 +27,7 @@ _LENGTHS = {
 }
 
 
-def typed(resource: Resource, attributes: Record) -> Record:
+def typed_attributes(resource: Resource, attributes: Record) -> Record:
     """The attributes that a client may set, each in the type of its column."""
     found: Record = {}
     for name, value in attributes.items():
@@ -35,11 +35,11 @@ def typed(resource: Resource, attributes: Record) -> Record:
             continue
         if name not in resource.selectable:
             raise invalid(f"unknown attribute '{name}' for {resource.class_name}")
-        found[name] = _typed(resource.columns[name], value)
+        found[name] = _typed_value(resource.columns[name], value)
     return found
 
 
-def _typed(column: Column, value: Json) -> Json:
+def _typed_value(column: Column, value: Json) -> Json:
     if value is None:
         return None
     if column.kind is Kind.DATETIME:

@@ -11,7 +11,7 @@ from ..refusal import Record, Refusal, invalid
 from ..store import clock
 from ..store.released import release_dropped
 from ..store.resources import COLLECTIONS
-from ..store.signatures import Verdict, unsigned
+from ..store.signatures import Verdict, strip_signature
 from .filters import Clause, all_of
 from .listing import record_of
 from .permissions import readable
@@ -201,7 +201,7 @@ def _count_files(new: Record, streams: tuple[manifest_text.Stream, ...]) -> None
 
 def _without_signatures(text: str) -> str:
     """``text`` as it is stored: signature hints gone, other hints kept."""
-    return _SIGNED.sub(lambda found: unsigned(found[0]), text)
+    return _SIGNED.sub(lambda found: strip_signature(found[0]), text)
 
 
 _SIGNED = re.compile(r"(?<= )[0-9a-fA-F]{32}(?:\+\d+)?(?:\+[A-Z][A-Za-z0-9@_-]*)+(?=[ \n])", re.ASCII)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from ..refusal import Json, Record, Refusal, invalid
 from ..store import clock
-from ..store.database import encoded, insertion
+from ..store.database import encode_value, insertion
 from ..store.resources import COLLECTIONS, CONTAINER_REQUESTS, CONTAINERS
 from .filters import Clause, all_of
 from .images import image_hash
 from .permissions import readable
-from .records import Context, fetched, remove, require_write
+from .records import Context, fetch_record, remove, require_write
 
 UNCOMMITTED, COMMITTED, FINAL = "Uncommitted", "Committed", "Final"
 
@@ -128,7 +128,7 @@ def delete_request(context: Context, record: Record) -> Record:
 def refuse_container(context: Context, uuid: str) -> Record:
     """Refuse to write a container, whoever asks: they come from requests alone."""
     if uuid:
-        fetched(context, CONTAINERS, uuid)
+        fetch_record(context, CONTAINERS, uuid)
     raise Refusal(403, "containers are made and changed by the site alone: create a container request")
 
 
@@ -243,7 +243,7 @@ def _equal_container(context: Context, container: Record) -> str | None:
     row = context.connection.execute(
         f"SELECT uuid FROM containers WHERE state = 'Queued' AND {' AND '.join(conditions)} "  # noqa: S608
         "ORDER BY priority DESC, created_at LIMIT 1",
-        [encoded(container[name]) for name in _REUSED],
+        [encode_value(container[name]) for name in _REUSED],
     ).fetchone()
     return None if row is None else str(row["uuid"])
 
@@ -286,14 +286,14 @@ def _set_priority(context: Context, request: Record) -> None:
         "WHERE container_uuid = ? AND uuid != ? AND state = ? ORDER BY priority DESC, created_at LIMIT 1",
         (request["container_uuid"], request["uuid"], COMMITTED),
     ).fetchone()
-    priority = max(_combined(request), _combined(dict(first)) if first else 0)
+    priority = max(_combined_priority(request), _combined_priority(dict(first)) if first else 0)
     context.connection.execute(
         "UPDATE containers SET priority = ?, modified_at = ? WHERE uuid = ?",
         (priority, context.stamp, request["container_uuid"]),
     )
 
 
-def _combined(request: Record) -> int:
+def _combined_priority(request: Record) -> int:
     """The priority that a request gives its container: of equal ones the earlier request's is higher; 0 is none."""
     if request["state"] != COMMITTED or not request["priority"]:
         return 0

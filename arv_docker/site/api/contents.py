@@ -21,7 +21,7 @@ from .filters import LISTED, Clause, all_of, any_of
 from .listing import Page, envelope, page, selection
 from .parameters import MAX_LIMIT, Parameters
 from .permissions import readable
-from .records import Context, fetched
+from .records import Context, fetch_record
 from .shapes import shown
 
 #: The kinds that projects hold here, in the order in which they are listed.
@@ -46,7 +46,7 @@ def contents(context: Context, parameters: Parameters) -> Record:
     owners: set[str] = set()
     containers: set[str] = set()
     available = 0
-    for resource in _wanted(parameters):
+    for resource in _wanted_kinds(parameters):
         own = _own_parameters(resource, parameters, limit - len(items), max(0, offset - available))
         allowed = [readable(resource, context.caller, include_trash=trash), scope]
         if parameters.flag("exclude_home_project"):
@@ -64,11 +64,11 @@ def contents(context: Context, parameters: Parameters) -> Record:
             containers.add(str(record.get("container_uuid")))
     counted = None if parameters.text("count") == "none" else available
     answer = envelope(GROUPS, Page((), limit, offset, counted), items)
-    included = _included(context, parameters, owners) + _included_containers(context, parameters, containers)
+    included = _included_owners(context, parameters, owners) + _included_containers(context, parameters, containers)
     return answer | {"kind": "arvados#objectList", "included": included}
 
 
-def _wanted(parameters: Parameters) -> Iterator[Resource]:
+def _wanted_kinds(parameters: Parameters) -> Iterator[Resource]:
     """The kinds of object that are listed. Requests and workflows lack attributes that projects and collections have:
     a filter on one of those leaves them out."""
     filters = [item for item in parameters.array("filters") or [] if isinstance(item, list) and len(item) == 3]
@@ -93,7 +93,7 @@ def shared(context: Context, parameters: Parameters) -> Record:
     select = selection(GROUPS, parameters)
     items: list[Json] = [shown(context, GROUPS, record, select) for record in found.records]
     owners = {str(record.get("owner_uuid")) for record in found.records}
-    return envelope(GROUPS, found, items) | {"included": _included(context, parameters, owners)}
+    return envelope(GROUPS, found, items) | {"included": _included_owners(context, parameters, owners)}
 
 
 def _scope(context: Context, parameters: Parameters, *, include_trash: bool) -> Clause:
@@ -102,7 +102,7 @@ def _scope(context: Context, parameters: Parameters, *, include_trash: bool) -> 
     if uuid is None:
         return Clause("1")
     resource = USERS if uuid[6:11] == USERS.infix else GROUPS
-    fetched(context, resource, uuid, include_trash=include_trash)
+    fetch_record(context, resource, uuid, include_trash=include_trash)
     return Clause(_BELOW if parameters.flag("recursive") else "owner_uuid = ?", (uuid,))
 
 
@@ -141,7 +141,7 @@ def _own_parameters(resource: Resource, parameters: Parameters, limit: int, offs
     return Parameters(values)
 
 
-def _included(context: Context, parameters: Parameters, owners: set[str]) -> list[Json]:
+def _included_owners(context: Context, parameters: Parameters, owners: set[str]) -> list[Json]:
     """The owners of what is listed, as far as they are asked for and readable."""
     if "owner_uuid" not in _include(parameters):
         return []

@@ -36,7 +36,7 @@ from .listing import Page, envelope, selection
 from .parameters import Parameters, merged
 from .permissions import caller_of, owner_of, readable
 from .records import Context, Rule
-from .routing import Call, routed
+from .routing import Call, route
 from .shapes import etag, shown
 from .workflows import check_workflow
 
@@ -97,7 +97,7 @@ class Api:
 
     def _answer(self, request: Request) -> Record:
         parameters = merged(request.query, request.headers.get("content-type", ""), request.body)
-        call = routed(_method(request, parameters), request.path)
+        call = route(_method(request, parameters), request.path)
         if call.function in _OPEN:
             return _OPEN[call.function](self, request.origin)
         token = token_of(request.headers, parameters)
@@ -185,7 +185,7 @@ class Work:
     def found(self, *, include_trash: bool | None = None) -> Record:
         """The record that the call is about; raises Refusal 404."""
         trash = self.parameters.flag("include_trash") if include_trash is None else include_trash
-        return records.fetched(self.context, self.resource, self.call.uuid, include_trash=trash)
+        return records.fetch_record(self.context, self.resource, self.call.uuid, include_trash=trash)
 
     def shown(self, record: Record, *, sign: bool = True, whole: bool = False) -> Record:
         """``record`` as the answer to this call; ``whole`` whatever is selected."""
@@ -238,11 +238,11 @@ def _update(work: Work) -> Record:
     _refuse_replacements(work)
     attributes = work.parameters.attributes(work.resource.singular)
     rule = _RULES[work.resource.name]
-    record = records.update(work.context, work.resource, _own(work), attributes, rule)
+    record = records.update(work.context, work.resource, _record_to_change(work), attributes, rule)
     return shown(work.context, work.resource, record, select)
 
 
-def _own(work: Work, *, include_trash: bool = False) -> Record:
+def _record_to_change(work: Work, *, include_trash: bool = False) -> Record:
     """The record to change; a portable data hash names content, which nobody changes."""
     if work.resource is COLLECTIONS and not records.is_uuid(work.call.uuid):
         _by_hash(work)
@@ -257,15 +257,15 @@ def _delete(work: Work) -> Record:
         record = work.found()
         records.remove(work.context, work.resource, record)
         return work.shown(record, whole=True)
-    return _trashed(work, work.context.settings.blob_signature_ttl)
+    return _move_to_trash(work, work.context.settings.blob_signature_ttl)
 
 
 def _trash(work: Work) -> Record:
-    return _trashed(work, work.context.settings.trash_lifetime)
+    return _move_to_trash(work, work.context.settings.trash_lifetime)
 
 
-def _trashed(work: Work, lifetime: int) -> Record:
-    record = trash.trash(work.context, work.resource, _own(work, include_trash=True), lifetime)
+def _move_to_trash(work: Work, lifetime: int) -> Record:
+    record = trash.trash(work.context, work.resource, _record_to_change(work, include_trash=True), lifetime)
     return work.shown(record, sign=False, whole=True)
 
 
@@ -273,7 +273,7 @@ def _untrash(work: Work) -> Record:
     """Take the record out of the trash. Its answer is unsigned, as on a real server
     (docs/spec/arvados-collections.md#unsigned-answers): who wants to read asks again."""
     unique = work.parameters.flag("ensure_unique_name")
-    record = trash.untrash(work.context, work.resource, _own(work, include_trash=True), unique_name=unique)
+    record = trash.untrash(work.context, work.resource, _record_to_change(work, include_trash=True), unique_name=unique)
     return work.shown(record, sign=False, whole=True)
 
 
@@ -285,11 +285,11 @@ def _refuse_replacements(work: Work) -> None:
 
 def _current_user(work: Work) -> Record:
     uuid = work.context.caller.user_uuid
-    return work.shown(records.fetched(work.context, USERS, uuid))
+    return work.shown(records.fetch_record(work.context, USERS, uuid))
 
 
 def _current_token(work: Work) -> Record:
-    return work.shown(records.fetched(work.context, TOKENS, work.context.caller.token_uuid))
+    return work.shown(records.fetch_record(work.context, TOKENS, work.context.caller.token_uuid))
 
 
 def _keep_service(work: Work) -> Record:

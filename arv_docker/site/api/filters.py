@@ -89,7 +89,7 @@ def _equal(column: Column, op: str, operand: Json) -> Clause:
     return Clause(f"{column.name} = ?", (value,))
 
 
-def _ordered(column: Column, op: str, operand: Json) -> Clause:
+def _order_clause(column: Column, op: str, operand: Json) -> Clause:
     if column.kind in (Kind.HASH, Kind.ARRAY, Kind.BOOLEAN):
         raise _not_for(column, op)
     return Clause(f"{column.name} {op} ?", (_value(column, op, operand),))
@@ -161,7 +161,7 @@ def _has_keys(column: Column, op: str, operand: Json) -> Clause:
     return Clause(f"has_keys({column.name}, ?)", (json.dumps(keys),))
 
 
-def _unsupported(column: Column, op: str, operand: Json) -> Clause:
+def _refuse_operator(column: Column, op: str, operand: Json) -> Clause:
     del operand
     raise _not_for(column, op)
 
@@ -169,10 +169,10 @@ def _unsupported(column: Column, op: str, operand: Json) -> Clause:
 _OPERATORS: dict[str, Callable[[Column, str, Json], Clause]] = {
     "=": _equal,
     "!=": _equal,
-    "<": _ordered,
-    "<=": _ordered,
-    ">": _ordered,
-    ">=": _ordered,
+    "<": _order_clause,
+    "<=": _order_clause,
+    ">": _order_clause,
+    ">=": _order_clause,
     "like": _pattern,
     "ilike": _pattern,
     "in": _member,
@@ -180,7 +180,7 @@ _OPERATORS: dict[str, Callable[[Column, str, Json], Clause]] = {
     "is_a": _is_a,
     "exists": _exists,
     "contains": _contains,
-    "@@": _unsupported,
+    "@@": _refuse_operator,
 }
 
 

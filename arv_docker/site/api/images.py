@@ -29,13 +29,13 @@ _FILE = re.compile(r"sha256:[0-9A-Fa-f]{64}\.tar", re.ASCII)
 def image_hash(context: Context, image: str) -> str:
     """The portable data hash of the image that ``image`` means; raises Refusal 422 where there is none."""
     if match := _LOCATOR.fullmatch(image):
-        pdh = _usable(context, match[1])
+        pdh = _is_usable(context, match[1])
         if pdh is None:
             raise _not_found(image)
         return pdh
     candidates = list(_candidates(context, image))
     for candidate in candidates:
-        if pdh := _usable(context, str(candidate["portable_data_hash"])):
+        if pdh := _is_usable(context, str(candidate["portable_data_hash"])):
             return pdh
     if candidates:
         raise invalid("Matching Docker image is incompatible with 'docker_image_formats' configuration.")
@@ -53,7 +53,7 @@ def _candidates(context: Context, image: str) -> Iterator[Record]:
     if colon and not tag:
         tagged = Clause("0")
     by_id = Clause("links.link_class = 'docker_image_hash' AND like_pattern(links.name, ?, 0)", (f"{name}%",))
-    found = _linked(context, tagged) or _linked(context, by_id)
+    found = _linked_heads(context, tagged) or _linked_heads(context, by_id)
     keys: dict[str, tuple[int, int]] = {}
     collections: dict[str, Record] = {}
     for link, collection in found:  # the oldest first
@@ -63,7 +63,7 @@ def _candidates(context: Context, image: str) -> Iterator[Record]:
     return (collections[uuid] for uuid in sorted(keys, key=keys.__getitem__))
 
 
-def _linked(context: Context, condition: Clause) -> list[tuple[Record, Record]]:
+def _linked_heads(context: Context, condition: Clause) -> list[tuple[Record, Record]]:
     """Readable links with their readable heads, the oldest link first."""
     links = all_of([condition, readable(LINKS, context.caller)])
     heads = readable(COLLECTIONS, context.caller)
@@ -92,7 +92,7 @@ def _build_time(link: Record) -> int:
         return 0
 
 
-def _usable(context: Context, pdh: str) -> str | None:
+def _is_usable(context: Context, pdh: str) -> str | None:
     """The hash of the image that a collection holds, or that it was migrated to; None where it is none."""
     text = _content(context, pdh)
     if text is None:

@@ -8,7 +8,7 @@ from ..store.resources import COLLECTIONS, GROUPS, LINKS, USERS
 from .collections import check_name
 from .listing import record_of
 from .permissions import LEVELS, MANAGE, is_site_group
-from .records import Context, fetched
+from .records import Context, fetch_record
 from .trash import schedule_trash
 
 
@@ -33,7 +33,7 @@ def check_link(context: Context, old: Record | None, new: Record) -> Record | No
 def _check_tail(context: Context, uuid: str) -> None:
     """Check the tail of a permission link: permissions are given to users, and to groups of users."""
     if uuid[6:11] != USERS.infix and not (
-        uuid[6:11] == GROUPS.infix and fetched(context, GROUPS, uuid)["group_class"] == "role"
+        uuid[6:11] == GROUPS.infix and fetch_record(context, GROUPS, uuid)["group_class"] == "role"
     ):
         raise invalid("tail_uuid of a permission link must name a user or a role group")
 
@@ -43,7 +43,7 @@ def _check_head(context: Context, uuid: str) -> None:
     resource = {found.infix: found for found in (COLLECTIONS, GROUPS, USERS)}.get(uuid[6:11])
     if resource is None:
         raise invalid("head_uuid of a permission link must name a collection, a project or a user")
-    if context.caller.level(fetched(context, resource, uuid)) < MANAGE:
+    if context.caller.level(fetch_record(context, resource, uuid)) < MANAGE:
         raise Refusal(403, f"permission on {uuid} can be given only by those who manage it")
 
 

@@ -43,14 +43,14 @@ def selection(resource: Resource, parameters: Parameters) -> tuple[str, ...] | N
         return None
     if not names:
         raise invalid("select must name at least one attribute")
-    known = {*resource.selectable, "kind", "etag", *derived(resource)}
+    known = {*resource.selectable, "kind", "etag", *derived_attributes(resource)}
     for name in names:
         if name not in known:
             raise invalid(f"invalid attribute '{name}' of {resource.class_name} in select")
     return tuple(dict.fromkeys(names))
 
 
-def derived(resource: Resource) -> frozenset[str]:
+def derived_attributes(resource: Resource) -> frozenset[str]:
     """Attributes that an answer has and the database has not."""
     return frozenset(
         {
@@ -83,7 +83,7 @@ def page(connection: sqlite3.Connection, resource: Resource, parameters: Paramet
         ]
     )
     rows = connection.execute(statement, (*condition.values, limit, offset))
-    records, cut = _bounded(record_of(resource, row) for row in rows)
+    records, cut = _bounded_page(record_of(resource, row) for row in rows)
     available = _count(connection, resource, condition) if count == "exact" else None
     return Page(records, len(records) if cut else limit, offset, available)
 
@@ -149,7 +149,7 @@ def _order_term(resource: Resource, term: str) -> tuple[str, str]:
     return match[2], (match[3] or "asc").lower()
 
 
-def _bounded(records: Iterable[Record]) -> tuple[tuple[Record, ...], bool]:
+def _bounded_page(records: Iterable[Record]) -> tuple[tuple[Record, ...], bool]:
     """The first records whose manifest texts fit one answer, and whether any were left out."""
     taken: list[Record] = []
     size = 0

@@ -140,10 +140,10 @@ def json_of(text: str) -> Json:
     if _count_values(text) > MAX_VALUES:
         raise Refusal(400, f"the JSON holds more than {MAX_VALUES} values")
     try:
-        value: Json = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        value: Json = json.loads(text, parse_constant=_no_constant, parse_float=_finite_number)
     except (ValueError, RecursionError) as error:
         raise Refusal(400, f"the JSON cannot be read: {error}") from error
-    return _cleaned(value, MAX_DEPTH)
+    return _clean_value(value, MAX_DEPTH)
 
 
 def _count_values(text: str) -> int:
@@ -162,22 +162,22 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _finite(digits: str) -> float:
+def _finite_number(digits: str) -> float:
     value = float(digits)
     if math.isinf(value):
         raise ValueError(f"{digits} is out of range")
     return value
 
 
-def _cleaned(value: Json, depth: int) -> Json:
+def _clean_value(value: Json, depth: int) -> Json:
     if depth == 0:
         raise Refusal(400, f"the JSON is nested deeper than {MAX_DEPTH}")
     if isinstance(value, str):
         return _LONE_SURROGATE.sub("\ufffd", value)
     if isinstance(value, list):
-        return [_cleaned(item, depth - 1) for item in value]
+        return [_clean_value(item, depth - 1) for item in value]
     if isinstance(value, dict):
-        return {_LONE_SURROGATE.sub("\ufffd", key): _cleaned(item, depth - 1) for key, item in value.items()}
+        return {_LONE_SURROGATE.sub("\ufffd", key): _clean_value(item, depth - 1) for key, item in value.items()}
     return value
 
 

@@ -15,7 +15,7 @@ from datetime import datetime
 
 from ..refusal import Record, Refusal, invalid
 from ..store import clock
-from ..store.database import encoded, insertion
+from ..store.database import encode_value, insertion
 from ..store.resources import (
     COLLECTIONS,
     CONTAINER_REQUESTS,
@@ -29,7 +29,7 @@ from ..store.resources import (
 )
 from ..store.settings import Settings
 from ..store.vocabulary import Vocabulary
-from .attributes import typed
+from .attributes import typed_attributes
 from .filters import Clause, all_of
 from .listing import record_of
 from .permissions import MANAGE, WRITE, Caller, level_on, readable
@@ -68,7 +68,7 @@ _NAMED = (COLLECTIONS, LINKS, GROUPS, USERS, WORKFLOWS, CONTAINER_REQUESTS, CONT
 _HASH = re.compile(r"[0-9a-f]{32}\+\d+(?=\+|$)", re.ASCII)
 
 
-def fetched(context: Context, resource: Resource, uuid: str, *, include_trash: bool = False) -> Record:
+def fetch_record(context: Context, resource: Resource, uuid: str, *, include_trash: bool = False) -> Record:
     """The readable record of that UUID, with all its columns; raises Refusal 404."""
     allowed = all_of([Clause("uuid = ?", (uuid,)), readable(resource, context.caller, include_trash=include_trash)])
     row = context.connection.execute(
@@ -83,7 +83,7 @@ def fetched(context: Context, resource: Resource, uuid: str, *, include_trash: b
 def create(context: Context, resource: Resource, attributes: Record, rule: Rule, *, unique_name: bool) -> Record:
     """Write a new record, and return it as stored."""
     _require_active(context)
-    given = typed(resource, attributes)
+    given = typed_attributes(resource, attributes)
     if given.pop("uuid", None):
         raise invalid("uuid assignment not permitted")
     record: Record = dict.fromkeys(resource.columns) | _defaults(context, resource) | given
@@ -91,13 +91,13 @@ def create(context: Context, resource: Resource, attributes: Record, rule: Rule,
     _check_common(context, None, record)
     if existing := rule(context, None, record):
         return replace(context, resource, existing, existing | {"name": record["name"]})
-    return _inserted(context, resource, record, unique_name=unique_name)
+    return _insert_record(context, resource, record, unique_name=unique_name)
 
 
 def update(context: Context, resource: Resource, old: Record, attributes: Record, rule: Rule) -> Record:
     """Change the record ``old``, and return it as stored. Without a difference nothing is written."""
     require_write(context, resource, old)
-    given = typed(resource, attributes)
+    given = typed_attributes(resource, attributes)
     if given.get("uuid", old["uuid"]) != old["uuid"]:
         raise invalid("uuid change not permitted")
     new = old | given
@@ -117,7 +117,7 @@ def replace(context: Context, resource: Resource, old: Record, new: Record) -> R
     try:
         context.connection.execute(
             f"UPDATE {resource.name} SET {settings} WHERE uuid = ?",  # noqa: S608
-            [*(encoded(new[name]) for name in names), new["uuid"]],
+            [*(encode_value(new[name]) for name in names), new["uuid"]],
         )
     except sqlite3.IntegrityError as error:
         raise name_taken(new) from error
@@ -132,7 +132,7 @@ def remove(context: Context, resource: Resource, record: Record) -> None:
     context.connection.execute("DELETE FROM links WHERE head_uuid = ? OR tail_uuid = ?", (uuid, uuid))
 
 
-def numbered(name: str, uuid: str) -> str:
+def numbered_name(name: str, uuid: str) -> str:
     """The name that ``ensure_unique_name`` gives a record whose own is taken
     (docs/spec/arvados-api.md#unique-names)."""
     return f"{name[:237]} ({uuid[-15:]})"
@@ -143,7 +143,7 @@ def name_taken(record: Record) -> Refusal:
     return invalid(f"the name {record.get('name')!r} is taken: {record['owner_uuid']} already has one of that name")
 
 
-def _inserted(context: Context, resource: Resource, record: Record, *, unique_name: bool) -> Record:
+def _insert_record(context: Context, resource: Resource, record: Record, *, unique_name: bool) -> Record:
     wanted = record.get("name")
     for _ in range(UNIQUE_NAME_TRIES if unique_name and isinstance(wanted, str) else 1):
         try:
@@ -152,7 +152,7 @@ def _inserted(context: Context, resource: Resource, record: Record, *, unique_na
             fresh = context.settings.new_uuid(resource.infix)
             if record.get("current_version_uuid") == record["uuid"]:
                 record = record | {"current_version_uuid": fresh}
-            record = record | {"uuid": fresh, "name": numbered(str(wanted), fresh)}
+            record = record | {"uuid": fresh, "name": numbered_name(str(wanted), fresh)}
         else:
             return record
     raise name_taken(record | {"name": wanted})
@@ -213,7 +213,7 @@ def _check_owner(context: Context, uuid: str) -> None:
     if resource is None:
         raise Refusal(403, "owner_uuid must be set to a user or a project")
     try:
-        owner = fetched(context, resource, uuid)
+        owner = fetch_record(context, resource, uuid)
     except Refusal as error:
         raise invalid(f"owner_uuid '{uuid}' not found") from error
     if owner.get("group_class", "project") != "project":
@@ -234,7 +234,7 @@ def _reference(context: Context, name: str, value: str) -> str:
     resource = next((found for found in SERVED.values() if found.infix == value[6:11]), None)
     if value[:5] == context.settings.cluster_id and resource in _NAMED:
         try:
-            fetched(context, resource, value)
+            fetch_record(context, resource, value)
         except Refusal:
             pass
         else:

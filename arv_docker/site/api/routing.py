@@ -61,7 +61,7 @@ _WRITABLE = {resource.name: resource for resource in (COLLECTIONS, LINKS, GROUPS
 _READABLE = _WRITABLE | {USERS.name: USERS, CONTAINERS.name: CONTAINERS}
 
 
-def routed(method: str, path: str) -> Call:
+def route(method: str, path: str) -> Call:
     """The call that a request makes; raises Refusal 404, 405, or 501 for parts of Arvados that are not here."""
     parts = path.strip("/").split("/")
     calls = _calls(parts)

@@ -24,7 +24,7 @@ def shown(
 
     ``record`` may lack columns: a list without ``select`` leaves out the manifest text, and shows it as "".
     """
-    full = _full(context, resource, record, sign=sign and select is None)
+    full = _full_record(context, resource, record, sign=sign and select is None)
     if select is None:
         return full
     if "manifest_text" in select and record.get("manifest_text") is not None:
@@ -37,7 +37,7 @@ def shown(
     return answer | {name: full[name] for name in select if name not in ("kind", "etag")}
 
 
-def _full(context: Context, resource: Resource, record: Record, *, sign: bool) -> Record:
+def _full_record(context: Context, resource: Resource, record: Record, *, sign: bool) -> Record:
     answer: Record = {"kind": resource.kind, "etag": etag(record)}
     for name in resource.selectable:
         value = record.get(name)
@@ -48,10 +48,10 @@ def _full(context: Context, resource: Resource, record: Record, *, sign: bool) -
         answer["unsigned_manifest_text"] = ""
         if sign and record.get("manifest_text"):
             answer["manifest_text"] = signed_text(context, record)
-    return answer | _derived(context, resource, record)
+    return answer | _derived_attributes(context, resource, record)
 
 
-def _derived(context: Context, resource: Resource, record: Record) -> Record:
+def _derived_attributes(context: Context, resource: Resource, record: Record) -> Record:
     """The derived attributes of a record: those that no column holds."""
     if resource.name == "links":
         return {f"{end}_kind": kind_of_uuid(str(record.get(f"{end}_uuid") or "")) for end in ("head", "tail")}

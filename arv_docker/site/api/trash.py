@@ -14,7 +14,7 @@ from ..store import clock
 from ..store.released import release_collections
 from ..store.resources import Resource
 from .permissions import is_site_group
-from .records import Context, numbered, replace, require_write
+from .records import Context, numbered_name, replace, require_write
 
 
 def schedule_trash(context: Context, old: Record | None, new: Record) -> None:
@@ -82,7 +82,7 @@ def untrash(context: Context, resource: Resource, old: Record, *, unique_name: b
         raise invalid("item is not trashed, cannot untrash")
     new = old | {"is_trashed": False, "trash_at": None, "delete_at": None}
     if unique_name and isinstance(new["name"], str) and _name_in_use(context, resource, new):
-        new["name"] = numbered(new["name"], str(new["uuid"]))
+        new["name"] = numbered_name(new["name"], str(new["uuid"]))
     return replace(context, resource, old, new)
 
 

@@ -52,7 +52,11 @@ def seed(database: Database, settings: Settings) -> None:
             (PUBLIC_FAVORITES, "Public favorites", "project"),
         ):
             uuid = f"{settings.cluster_id}-{GROUPS.infix}-{suffix}"
-            group = _common(uuid, root, root, stamp) | {"name": name, "description": name, "group_class": group_class}
+            group = _common_columns(uuid, root, root, stamp) | {
+                "name": name,
+                "description": name,
+                "group_class": group_class,
+            }
             group |= {"properties": {}, "is_trashed": False}
             connection.execute(*insertion(GROUPS, group, "INSERT OR IGNORE"))
             # Older versions let administrators put it into the trash.
@@ -110,13 +114,13 @@ def listed(database: Database) -> list[User]:
     ]
 
 
-def _common(uuid: str, owner: str, by: str, stamp: str) -> Record:
+def _common_columns(uuid: str, owner: str, by: str, stamp: str) -> Record:
     return {"uuid": uuid, "owner_uuid": owner, "created_at": stamp, "modified_at": stamp, "modified_by_user_uuid": by}
 
 
 def _person(settings: Settings, uuid: str, username: str, stamp: str) -> Record:
     root = settings.system_user_uuid
-    return _common(uuid, root, root, stamp) | {
+    return _common_columns(uuid, root, root, stamp) | {
         "username": username,
         "email": f"{username}@localhost",
         "first_name": username,
@@ -129,5 +133,5 @@ def _person(settings: Settings, uuid: str, username: str, stamp: str) -> Record:
 
 
 def _token(settings: Settings, user: str, uuid: str, secret: str, stamp: str) -> Record:
-    common = _common(uuid, user, settings.system_user_uuid, stamp)
+    common = _common_columns(uuid, user, settings.system_user_uuid, stamp)
     return common | {"api_token": secret, "scopes": ["all"]}

@@ -23,8 +23,8 @@ def check_workflow(context: Context, old: Record | None, new: Record) -> None:
     del context
     if new["collection_uuid"] is not None:
         raise invalid("Collection uuid must be null")
-    said = _said(new["definition"])
-    before = _said(old["definition"]) if old else {}
+    said = _names_in_definition(new["definition"])
+    before = _names_in_definition(old["definition"]) if old else {}
     for name in _FROM_DEFINITION:
         if not new[name] or (old is not None and new[name] == old[name] == before.get(name)):
             new[name] = said.get(name)
@@ -32,7 +32,7 @@ def check_workflow(context: Context, old: Record | None, new: Record) -> None:
         raise invalid(f"name is longer than {MAX_NAME} characters")
 
 
-def _said(definition: Json) -> Record:
+def _names_in_definition(definition: Json) -> Record:
     """The name and description that a definition gives; raises Refusal 422 for what is no definition."""
     text = str(definition or "")
     if text.lstrip().startswith("{"):

@@ -10,20 +10,20 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 
-from ..folder import SiteFolder, locked
+from ..folder import SiteFolder, hold_folder_lock
 from ..store.files import write_private
 
 
 @contextlib.contextmanager
-def announced(folder: SiteFolder, address: str) -> Iterator[None]:
+def announce(folder: SiteFolder, address: str) -> Iterator[None]:
     """Keep ``address`` in the folder while the site is served; addresses of other servers stay."""
     entry = (address, str(os.getpid()))
-    with locked(folder):
+    with hold_folder_lock(folder):
         _write(folder, [entry, *_running(folder)])
     try:
         yield
     finally:
-        with locked(folder):
+        with hold_folder_lock(folder):
             _write(folder, [other for other in _running(folder) if other != entry])
 
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ...errors import DiskError
-from ..folder import SiteFolder, locked
+from ..folder import SiteFolder, hold_folder_lock
 from ..store import clock
 from ..store.files import write_private
 
@@ -49,7 +49,7 @@ def certificates(folder: SiteFolder, host: str = "localhost") -> Certificates:
     found = paths(folder)
     try:
         folder.tls.mkdir(mode=0o700, exist_ok=True)
-        with locked(folder):
+        with hold_folder_lock(folder):
             authority = folder.tls / "ca.pem"
             if not authority.exists() or host not in _hosts(authority):
                 _make_authority(folder, host)
@@ -84,7 +84,7 @@ def _make_authority(folder: SiteFolder, host: str) -> None:
         .add_extension(_key_usage(signs_certificates=True), critical=True)
         .add_extension(identifier, critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
-        .add_extension(_only(host), critical=True)
+        .add_extension(_name_constraints(host), critical=True)
     )
     write_private(folder.tls / "ca.key", _pem_of_key(key))
     write_private(folder.tls / "ca.pem", builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
@@ -167,7 +167,7 @@ def _names(host: str) -> list[x509.GeneralName]:
     ]
 
 
-def _only(host: str) -> x509.NameConstraints:
+def _name_constraints(host: str) -> x509.NameConstraints:
     """The names that the CA may vouch for."""
     allowed: list[x509.GeneralName] = [x509.DNSName("localhost")]
     allowed += [x509.IPAddress(ipaddress.ip_network(network)) for network in ("127.0.0.0/8", "::1/128")]

@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from ...model.manifest_text import BLOCK_SIZE
 from ..api.endpoint import new_request_id, token_of
 from ..refusal import Refusal
-from ..store.blocks import PIECE, BlockStore, Collision, Damaged, Incoming, WrongContent
+from ..store.blocks import PIECE, BlockStore, Collision, DamagedBlock, Incoming, WrongContent
 from ..store.signatures import Signer, Verdict
 
 _log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class Keep:
         try:
             if request.method == "HEAD" or stored <= PIECE or stored != int(size or 0):
                 await asyncio.to_thread(self.blocks.verify, md5)
-        except Damaged as error:
+        except DamagedBlock as error:
             _log.warning("Block %s is damaged on disk; storing the same content again repairs it.", md5)
             raise Refusal(502, f"block {md5} is damaged on disk") from error
         if stored != int(size or 0):
@@ -149,7 +149,7 @@ class _BlockResponse(Response):
         try:
             async for piece in self._pieces():
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
-        except (Damaged, OSError):
+        except (DamagedBlock, OSError):
             # Without an end of the answer the server drops the connection, and the client sees it cut short.
             _log.warning("Block %s is damaged on disk; storing the same content again repairs it.", self._md5)
             return

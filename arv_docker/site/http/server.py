@@ -19,7 +19,7 @@ import uvicorn
 from ...errors import BadSettings, ClusterError
 from ..folder import Site, opened
 from . import app, certificates
-from .addresses import announced
+from .addresses import announce
 from .protocol import BoundedProtocol
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def serve(folder: Path, host: str, port: int, ready: Callable[[str], None]) -> N
     running = Running(site, port, tls, patience=10, host=host)
     address = f"[{host}]:{running.port}" if ":" in host else f"{host}:{running.port}"
     stop = threading.Event()
-    with _signals(stop), announced(site.folder, address):
+    with _signals(stop), announce(site.folder, address):
         running.start()
         ready(address)
         while not stop.wait(1):

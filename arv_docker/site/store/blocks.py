@@ -43,7 +43,7 @@ class Collision(Exception):
     """Received bytes that differ from a good stored block of the same MD5."""
 
 
-class Damaged(Exception):
+class DamagedBlock(Exception):
     """A stored block that no longer has the MD5 that names it."""
 
 
@@ -102,7 +102,7 @@ class Incoming:
         found = self._hash.hexdigest()
         if found != self._md5:
             raise WrongContent(self._md5, found)
-        with _held(self._place, fcntl.LOCK_SH) as stored:
+        with _open_locked(self._place, fcntl.LOCK_SH) as stored:
             if stored is not None and self._already_stored():
                 os.utime(stored)
                 os.fsync(stored)
@@ -161,7 +161,7 @@ class BlockStore:
     def verify(self, md5: str) -> None:
         """Read the whole block; raises Damaged, and FileNotFoundError."""
         if _md5_of(self.path(md5)) != md5:
-            raise Damaged(md5)
+            raise DamagedBlock(md5)
 
     def pieces(self, md5: str) -> Iterator[bytes]:
         """The block in pieces of 1 MiB. The last one comes only if all of them hash to the name; else Damaged.
@@ -177,7 +177,7 @@ class BlockStore:
                 digest.update(piece)
                 held = piece
         if digest.hexdigest() != md5:
-            raise Damaged(md5)
+            raise DamagedBlock(md5)
         yield held
 
     def names(self) -> Iterator[str]:
@@ -196,7 +196,7 @@ class BlockStore:
         A PUT of the same block waits, and then finds it gone: it never touches a block that is about to go.
         """
         path = self.path(md5)
-        with _held(path, fcntl.LOCK_EX) as stored:
+        with _open_locked(path, fcntl.LOCK_EX) as stored:
             found = os.fstat(stored) if stored is not None else None
             if found is None or found.st_mtime >= before:
                 return None
@@ -206,7 +206,7 @@ class BlockStore:
 
 
 @contextmanager
-def _held(path: Path, operation: int) -> Iterator[int | None]:
+def _open_locked(path: Path, operation: int) -> Iterator[int | None]:
     """The file at ``path``, opened and locked; None where there is none. It is at ``path`` when the lock is had."""
     while True:
         try:

@@ -258,7 +258,7 @@ def _opened(path: Path) -> _Connection:
         return bool(clock.progress())
 
     def like(text: str | None, pattern: str, ignore_case: int) -> bool:
-        return text is not None and patterns.compiled(pattern, bool(ignore_case)).matches(text, check)
+        return text is not None and patterns.compile_pattern(pattern, bool(ignore_case)).matches(text, check)
 
     def test(column: str | None, key: str, op: str, operand: str) -> bool:
         return properties.test(column, key, op, operand, check)
@@ -275,10 +275,10 @@ def insertion(resource: Resource, record: Record, verb: str = "INSERT") -> tuple
     """The statement that adds a record, and its values."""
     marks = ", ".join("?" for _ in record)
     statement = f"{verb} INTO {resource.name} ({', '.join(record)}) VALUES ({marks})"
-    return statement, [encoded(value) for value in record.values()]
+    return statement, [encode_value(value) for value in record.values()]
 
 
-def encoded(value: object) -> object:
+def encode_value(value: object) -> object:
     """``value`` as a column stores it: JSON for objects and arrays, 0 or 1 for booleans."""
     if isinstance(value, (dict, list)):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -49,7 +49,7 @@ class Pattern:
 
 
 @lru_cache(maxsize=256)
-def compiled(pattern: str, ignore_case: bool) -> Pattern:
+def compile_pattern(pattern: str, ignore_case: bool) -> Pattern:
     """The pattern of PostgreSQL's LIKE: ``%``, ``_``, and a backslash that takes the next character literally."""
     parts: list[list[str]] = [[]]
     for piece in re.findall(r"\\.|.", pattern, re.DOTALL):

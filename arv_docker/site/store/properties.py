@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from ..refusal import Json
-from .patterns import Check, compiled
+from .patterns import Check, compile_pattern
 
 _ORDERED: dict[str, Callable[[str | float, str | float], bool]] = {
     "<": operator.lt,
@@ -28,13 +28,13 @@ def test(column: str | None, key: str, op: str, operand: str, check: Check) -> b
 
     ``check`` is called now and then while a long text is matched.
     """
-    held = _loaded(column)
-    wanted = _loaded(operand)
+    held = _load_json(column)
+    wanted = _load_json(operand)
     present = isinstance(held, dict) and key in held
     if op == "exists":
         return present is wanted
     if op == "!=":
-        return not (present and isinstance(held, dict) and same(held[key], wanted))
+        return not (present and isinstance(held, dict) and same_value(held[key], wanted))
     if op == "not in":
         return not (present and isinstance(held, dict) and _among(held[key], wanted))
     if not isinstance(held, dict) or not present:
@@ -44,47 +44,51 @@ def test(column: str | None, key: str, op: str, operand: str, check: Check) -> b
 
 def has_keys(column: str | None, keys: str) -> bool:
     """Say if every one of the JSON array ``keys`` is a key of the object, or an element of the array, ``column``."""
-    held, wanted = _loaded(column), _loaded(keys)
+    held, wanted = _load_json(column), _load_json(keys)
     if not isinstance(held, (dict, list)) or not isinstance(wanted, list):
         return False
-    return all(any(same(key, item) for item in held) for key in wanted)
+    return all(any(same_value(key, item) for item in held) for key in wanted)
 
 
 def same_json(column: str | None, operand: str) -> bool:
     """Say if two JSON texts mean the same value."""
-    return same(_loaded(column), _loaded(operand))
+    return same_value(_load_json(column), _load_json(operand))
 
 
-def same(left: Json, right: Json) -> bool:
+def same_value(left: Json, right: Json) -> bool:
     """Say if two JSON values are equal: as Python's, but true is not 1."""
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
     if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+        return left.keys() == right.keys() and all(same_value(left[key], right[key]) for key in left)
     if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(same(a, b) for a, b in zip(left, right, strict=True))
+        return len(left) == len(right) and all(same_value(a, b) for a, b in zip(left, right, strict=True))
     return left == right
 
 
 def _passes(value: Json, op: str, wanted: Json, check: Check) -> bool:
     if op == "=":
-        return same(value, wanted)
+        return same_value(value, wanted)
     if op == "in":
         return _among(value, wanted)
     if op == "contains":
-        return same(value, wanted) or (isinstance(value, list) and any(same(item, wanted) for item in value))
+        return same_value(value, wanted) or (
+            isinstance(value, list) and any(same_value(item, wanted) for item in value)
+        )
     if op in ("like", "ilike"):
         return (
-            isinstance(value, str) and isinstance(wanted, str) and compiled(wanted, op == "ilike").matches(value, check)
+            isinstance(value, str)
+            and isinstance(wanted, str)
+            and compile_pattern(wanted, op == "ilike").matches(value, check)
         )
-    return _ordered(value, op, wanted)
+    return _compare(value, op, wanted)
 
 
 def _among(value: Json, wanted: Json) -> bool:
-    return isinstance(wanted, list) and any(same(value, item) for item in wanted)
+    return isinstance(wanted, list) and any(same_value(value, item) for item in wanted)
 
 
-def _ordered(value: Json, op: str, wanted: Json) -> bool:
+def _compare(value: Json, op: str, wanted: Json) -> bool:
     """Say if a comparison holds: between two texts or two numbers, never across."""
     compare = _ORDERED[op]
     if isinstance(value, bool) or isinstance(wanted, bool):
@@ -97,6 +101,6 @@ def _ordered(value: Json, op: str, wanted: Json) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _loaded(text: str | None) -> Json:
+def _load_json(text: str | None) -> Json:
     loaded: Json = json.loads(text) if text is not None else None
     return loaded

@@ -79,7 +79,7 @@ def new_settings(created_at: str, username: str) -> Settings:
     )
 
 
-def parsed(text: str, where: str) -> Settings:
+def parse_settings(text: str, where: str) -> Settings:
     """The settings that a file's text holds; raises BadSettings. ``where`` names the file in the message."""
     try:
         found: Json = json.loads(text)

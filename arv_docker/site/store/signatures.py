@@ -43,7 +43,7 @@ class Signer:
 
     def signed(self, locator: str, token: str, expiry: int) -> str:
         """``locator`` with a signature hint, in place of any it has."""
-        bare = unsigned(locator)
+        bare = strip_signature(locator)
         return f"{bare}+A{self.signature(bare[:32], token, expiry)}@{expiry:08x}"
 
     def verdict(self, locator: str, token: str, now: int) -> Verdict:
@@ -62,6 +62,6 @@ class Signer:
         return Verdict.GOOD if good else Verdict.WRONG
 
 
-def unsigned(locator: str) -> str:
+def strip_signature(locator: str) -> str:
     """``locator`` without its signature; other hints stay."""
     return _ANY_HINT.sub("", locator)

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arv_docker.archive.codecs import decompression
-from arv_docker.archive.codecs.decompression import Decompressed, kind_of
+from arv_docker.archive.codecs.decompression import DecompressedStream, kind_of
 from arv_docker.errors import ArvDockerError, BadArchive
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
@@ -39,8 +39,8 @@ def gunzip(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setitem(sys.modules, "isal", None)
 
 
-def opened(content: bytes, kind: str) -> Decompressed:
-    return Decompressed(io.BytesIO(content).read, kind, what="the layer")
+def opened(content: bytes, kind: str) -> DecompressedStream:
+    return DecompressedStream(io.BytesIO(content).read, kind, what="the layer")
 
 
 def whole(content: bytes, kind: str, length: int = 100_000) -> bytes:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arv_docker.archive.codecs.decompression import Decompressed
+from arv_docker.archive.codecs.decompression import DecompressedStream
 from arv_docker.archive.codecs.gzip import compressed
 
 from ...registry.scripted import sha256
@@ -30,7 +30,7 @@ def test_what_is_compressed_comes_back(content: bytes, zeros: int) -> None:
     whole = content + bytes(zeros) + content
     packed = gzipped(whole)
     assert gzip.decompress(packed) == whole
-    assert Decompressed(io.BytesIO(packed).read, "gzip", what="it").read(len(whole) + 1) == whole
+    assert DecompressedStream(io.BytesIO(packed).read, "gzip", what="it").read(len(whole) + 1) == whole
 
 
 def test_other_programs_read_it() -> None:

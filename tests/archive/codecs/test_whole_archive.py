@@ -21,7 +21,7 @@ from arv_docker.archive.codecs.whole_archive import unwrapped_stream
 from arv_docker.archive.reader import ArchiveReader
 from arv_docker.archive.stream import StreamedImage
 from arv_docker.errors import ArvDockerError, BadArchive, ContentError
-from arv_docker.local.progress import Advance, Silent
+from arv_docker.local.progress import Advance, SilentProgress
 
 from ...archives import Bytes, Image, canonical_archive, classic, containerd, files_of, flat, hybrid, image, layout
 
@@ -103,7 +103,7 @@ def test_a_person_is_told_how_far_it_is() -> None:
     told: list[tuple[str, int | None]] = []
     counted: list[int] = []
 
-    class Told(Silent):
+    class Told(SilentProgress):
         def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
             told.append((title, total))
             return nullcontext(counted.append)

@@ -13,9 +13,9 @@ from arv_docker.arvados.catalog.link_classes import DIGEST, HASH, REPO_TAG
 from arv_docker.arvados.catalog.listing import list_images
 from arv_docker.arvados.catalog.resolver import check_trusted, resolve
 from arv_docker.arvados.trust import Trust
-from arv_docker.errors import NoSuchImage, Untrusted
+from arv_docker.errors import NoSuchImage, UntrustedName
 from arv_docker.ingest.service import Ingest, Options
-from arv_docker.local.progress import Silent
+from arv_docker.local.progress import SilentProgress
 from arv_docker.model import manifest_text
 from arv_docker.model.reference import Reference
 
@@ -33,7 +33,9 @@ MANIFEST = str(canonical.layout(OURS.parsed, OURS.sizes).manifest_digest)
 def stored(api: FakeApi, made: Image, folder: Path, name: str = "app:1") -> dict[str, Any]:
     """The collection of an image that was ingested, with its links."""
     (folder / "image.tar").write_bytes(classic(made))
-    done = Ingest(cluster(api), Options(folder), Silent()).from_archive(folder / "image.tar", Reference.parse(name))
+    done = Ingest(cluster(api), Options(folder), SilentProgress()).from_archive(
+        folder / "image.tar", Reference.parse(name)
+    )
     return api.records["collections"][done.uuid]
 
 
@@ -147,7 +149,7 @@ def test_a_name_follows_the_cluster_with_a_warning_or_trusted_users_alone(api: F
     found = resolve(cluster(api), "app:1", TRUST)
     assert (found.collection.uuid, found.untrusted_writer) == (theirs["uuid"], OTHER)
     assert OTHER in " ".join(found.warnings)
-    with pytest.raises(Untrusted, match=OTHER):
+    with pytest.raises(UntrustedName, match=OTHER):
         check_trusted("app:1", found)
     strict = Trust.of(ME, SYSTEM, names_too=True)
     assert resolve(cluster(api), "app:1", strict).collection.uuid == ours
