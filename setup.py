@@ -7,7 +7,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).resolve().parent
-#: Where the project will live, to be set before the first release: links of the README lead there from the package index.
+#: Where the project will live; to be set before the first release. Links of the README lead there from an index.
 URL = "https://github.com/arv-docker/arv-docker"
 VERSION = re.search(r'__version__ = "([^"]+)"', (HERE / "arv_docker/__init__.py").read_text())[1]
 

@@ -159,7 +159,7 @@ def check_image(image: OpenedImage, expected: MemoryImage) -> None:
 
 
 class SourceContract(ABC):
-    """What holds for every source of one image."""
+    """Contract of every source of one image."""
 
     @abstractmethod
     def source_of(self, image: MemoryImage, tmp_path: Path) -> Source:
@@ -187,7 +187,7 @@ class SourceContract(ABC):
 
 
 class TransportContract(SourceContract):
-    """What holds for every transport that is both source and destination.
+    """Contract of every transport that is both source and destination.
 
     ``remembers`` is False for a destination that is written anew each time, ``replaces`` for one that keeps what was
     there, so that a source without a name no longer says which image it is.
@@ -216,7 +216,7 @@ class TransportContract(SourceContract):
             check_image(opened, image)
 
     def test_twice_is_once(self, tmp_path: Path) -> None:
-        """The same image again changes nothing."""
+        """Writing an image again changes nothing."""
         destination, source = self.places(tmp_path)
         first = destination.write(memory_image("layers"), lambda _: None)
         assert destination.write(StreamedMemoryImage(memory_image("layers")), lambda _: None) == first
@@ -239,7 +239,7 @@ class TransportContract(SourceContract):
                 check_image(opened, following)
 
     def test_a_layer_is_called_by_its_compressed_digest_too_where_that_was_learned(self, tmp_path: Path) -> None:
-        """What a registry calls it is not asked for either."""
+        """Digests that a registry calls a layer by are not asked for either."""
         destination, _ = self.places(tmp_path)
         destination.write(memory_image("layers"), lambda _: None)
         low, high = Digest.of(b"the low one, compressed"), Digest.of(_HIGH)

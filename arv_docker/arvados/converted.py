@@ -50,13 +50,13 @@ class ConvertedImages:
         self._cluster.trash_collection(found.uuid)
         return None
 
-    def keep(self, found: CollectionRecord) -> CollectionRecord:
+    def keep(self, collection: CollectionRecord) -> CollectionRecord:
         """Put off the collection's end, if a good part of its time has passed."""
-        ends = parsed_time(found.trash_at)
+        ends = parsed_time(collection.trash_at)
         if ends is None or ends - _current_time() > _FRESH * LIFETIME:
-            return found
-        self._cluster.update_collection(found.uuid, {"trash_at": _end()})
-        return self._cluster.collection(found.uuid)
+            return collection
+        self._cluster.update_collection(collection.uuid, {"trash_at": _end()})
+        return self._cluster.collection(collection.uuid)
 
     def store(
         self, image: ImageFile, file: IO[bytes], old: CollectionRecord | None, advance: Advance
@@ -126,9 +126,9 @@ def _name(image: ImageFile) -> str:
     return f"singularity image for {image.image_id if image.version > 1 else image.image_id.hex}"
 
 
-def _is_usable(found: CollectionRecord) -> bool:
+def _is_usable(collection: CollectionRecord) -> bool:
     try:
-        segments = manifest_text.files(manifest_text.parse(found.manifest_text or "")).get(FILE, ())
+        segments = manifest_text.files(manifest_text.parse(collection.manifest_text or "")).get(FILE, ())
     except BadManifestText:
         return False
     return any(segment.length for segment in segments)

@@ -72,20 +72,26 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _explain(found: Resolution, trust: Trust, shown: progress.Progress) -> None:
+def _explain(resolution: Resolution, trust: Trust, shown: progress.Progress) -> None:
     """The links in the cluster's order: newest image_timestamp, then newest link; the first usable one decides."""
     from ..arvados.catalog.proof import describe_false_link
 
-    for number, link in enumerate(found.ranked, 1):
+    for number, link in enumerate(resolution.ranked, 1):
         candidate = _candidate(link, trust)
-        what = "decides" if link == found.link else "not usable" if found.link in found.ranked[number:] else "outranked"
+        what = (
+            "decides"
+            if link == resolution.link
+            else "not usable"
+            if resolution.link in resolution.ranked[number:]
+            else "outranked"
+        )
         times = f"built {candidate['image_timestamp'] or 'at an unknown time'}, linked {link.created_at}"
         who = f"by {link.modified_by}{'' if candidate['trusted'] else ' (not trusted)'}"
         shown.say(f"{number}. {link.head_uuid}  {times} {who}: {what}")
-    for link in found.false_links:
+    for link in resolution.false_links:
         shown.say(f"left out: {describe_false_link(link)}")
-    if not found.ranked:
-        shown.say(f"{found.collection.uuid} was asked for itself; no link was compared")
+    if not resolution.ranked:
+        shown.say(f"{resolution.collection.uuid} was asked for itself; no link was compared")
 
 
 def _candidate(link: Link, trust: Trust) -> dict[str, object]:

@@ -65,15 +65,15 @@ def _status_of(args: argparse.Namespace, name: Reference, shown: progress.Progre
     return found
 
 
-def _document(name: Reference, found: Status | None) -> dict[str, object]:
+def _document(name: Reference, status: Status | None) -> dict[str, object]:
     """The document of a name's status, for programs."""
     return {
-        "state": found.state if found else "absent",
+        "state": status.state if status else "absent",
         "name": name.link_name,
-        "uuid": found.uuid if found else None,
-        "pdh": found.pdh if found else None,
-        "link_uuid": found.link.uuid if found else None,
-        "linked_by": found.link.modified_by if found else None,
-        "stored": found.stored if found else (),
-        "warnings": found.warnings if found else (),
+        "uuid": status.uuid if status else None,
+        "pdh": status.pdh if status else None,
+        "link_uuid": status.link.uuid if status else None,
+        "linked_by": status.link.modified_by if status else None,
+        "stored": status.stored if status else (),
+        "warnings": status.warnings if status else (),
     }

@@ -210,12 +210,12 @@ def wait(
     return found
 
 
-def _in_words(found: Status | None) -> str:
-    if found is None:
+def _in_words(status: Status | None) -> str:
+    if status is None:
         return "absent"
-    if found.state == "shadowed":
-        return f"shadowed by {found.uuid} (link {found.link.uuid} of {found.link.modified_by})"
-    return found.state
+    if status.state == "shadowed":
+        return f"shadowed by {status.uuid} (link {status.link.uuid} of {status.link.modified_by})"
+    return status.state
 
 
 def named_links(cluster: Cluster, name: Reference) -> Sequence[Link]:
@@ -223,10 +223,10 @@ def named_links(cluster: Cluster, name: Reference) -> Sequence[Link]:
     return list(cluster.links([["link_class", "=", REPO_TAG], ["name", "=", name.link_name]]))
 
 
-def _delete_link(cluster: Cluster, it: Link) -> bool:
+def _delete_link(cluster: Cluster, link: Link) -> bool:
     """Delete a link, if the server lets this user; say if it is gone, by us or by somebody else meanwhile."""
     try:
-        cluster.delete_link(it.uuid)
+        cluster.delete_link(link.uuid)
     except ClusterError as error:
         if error.status not in (403, 404):
             raise

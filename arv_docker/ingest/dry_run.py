@@ -177,8 +177,8 @@ def large_layers(sizes: Mapping[Digest, int]) -> dict[Digest, int]:
     return {diff_id: size for diff_id, size in sizes.items() if span_length(size) >= ALIGNED_SPAN}
 
 
-def _twin(found: Found, kind: str) -> TwinCollection:
-    stored = found.by_kind.get(kind)
+def _twin(image: Found, kind: str) -> TwinCollection:
+    stored = image.by_kind.get(kind)
     if stored is None:
-        return TwinCollection(None, None, found.ids.get(kind), already=False)
+        return TwinCollection(None, None, image.ids.get(kind), already=False)
     return TwinCollection(stored.collection.uuid, stored.collection.pdh, stored.image_id, already=True)

@@ -193,7 +193,7 @@ class ImageRecords:
 
     def _ensure_collections(
         self,
-        found: Found,
+        image: Found,
         name: Reference | None,
         digests: Iterable[Digest],
         archive: StoredArchive | StoredImage | None,
@@ -212,14 +212,14 @@ class ImageRecords:
                 f"images by their {self.options.named_kind} digests (the setting {IMAGE_ID})"
             )
         # The collection that has the names has the digest links.
-        has_names = first == self.options.named_kind or self.options.named_kind not in found.by_kind
-        called = {*found.ids.values(), *digests} if has_names else set()
-        main = self._ensure_collection(first, found, link_name, called, archive)
-        further = [self._ensure_collection(kind, found, None, set(), archive) for kind in others]
+        has_names = first == self.options.named_kind or self.options.named_kind not in image.by_kind
+        called = {*image.ids.values(), *digests} if has_names else set()
+        main = self._ensure_collection(first, image, link_name, called, archive)
+        further = [self._ensure_collection(kind, image, None, set(), archive) for kind in others]
         twins = [
             TwinCollection(each.collection.uuid, each.collection.pdh, each.image_id, not each.made) for each in further
         ]
-        shadow = None if link_name is None else self._shadow_of(main.collection, link_name, found.links)
+        shadow = None if link_name is None else self._shadow_of(main.collection, link_name, image.links)
         result = IngestResult(
             main.collection.uuid,
             main.collection.pdh,
@@ -257,21 +257,21 @@ class ImageRecords:
     def _ensure_collection(
         self,
         kind: str,
-        found: Found,
+        image: Found,
         name: Reference | None,
         digests: set[Digest],
         archive: StoredArchive | StoredImage | None,
     ) -> _EnsuredCollection:
         """Ensure the collection whose file is named by that digest of the image, with its links."""
-        holder = found.by_kind.get(kind)
+        holder = image.by_kind.get(kind)
         if holder is not None:
             image_id, timestamp = holder.image_id, self._timestamp_of(holder)
             collection = self._copy_of_ours(holder, name, timestamp)
         else:
             assert archive is not None
-            image_id, timestamp = found.ids[kind], links.timestamp_of(archive.layout.config)
+            image_id, timestamp = image.ids[kind], links.timestamp_of(archive.layout.config)
             collection = self._create_collection(archive.manifest_text(image_id), image_id, name, timestamp)
-        existing = () if self.options.force else found.links
+        existing = () if self.options.force else image.links
         # A collection that has a digest link by its own ID is named by a manifest's digest (``lookup``).
         called = digests - {image_id} if kind == CONFIG else digests
         # Before the hash link, by which the next run knows the image: it looks for nothing more then.
@@ -323,11 +323,11 @@ class ImageRecords:
         stored = holder.stored or StoredImage(self._cluster, holder.collection)
         return links.timestamp_of(stored.config)
 
-    def _config_digest(self, found: Found) -> Digest:
+    def _config_digest(self, image: Found) -> Digest:
         """The digest of the image's config, which a file's name need not be."""
-        if CONFIG in found.ids:
-            return found.ids[CONFIG]
-        (holder, *_) = found.by_kind.values()
+        if CONFIG in image.ids:
+            return image.ids[CONFIG]
+        (holder, *_) = image.by_kind.values()
         return (holder.stored or StoredImage(self._cluster, holder.collection)).config.digest
 
     def _say_same_layers(self, image: UploadedImage, found: Found, result: IngestResult) -> None:

@@ -122,10 +122,10 @@ def _tags(wanted: WantedImage) -> Names:
     return Names((wanted.canonical,), {oci.FULL_NAME: wanted.canonical, oci.REF_NAME: wanted.name.tag})
 
 
-def _check_same(there: Entry, entry: Entry, wanted: WantedImage) -> None:
-    if there.metadata.image_id != entry.metadata.image_id:
+def _check_same(present: Entry, entry: Entry, wanted: WantedImage) -> None:
+    if present.metadata.image_id != entry.metadata.image_id:
         raise OtherImage(
-            f"WfExS has {wanted} as image {there.metadata.image_id.short}, and it is {entry.metadata.image_id.short} "
+            f"WfExS has {wanted} as image {present.metadata.image_id.short}, and it is {entry.metadata.image_id.short} "
             "now. Use --force to replace it, or another --dir."
         )
 

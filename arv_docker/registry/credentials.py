@@ -385,9 +385,9 @@ def _checked_secret(text: object, where: str) -> str:
     return text
 
 
-def _expiry_in(found: Mapping[str, Any]) -> float | None:
-    seconds = found.get("expires_in")
+def _expiry_in(document: Mapping[str, Any]) -> float | None:
+    seconds = document.get("expires_in")
     if isinstance(seconds, (int, float)) and not isinstance(seconds, bool):
         return good_until(seconds)
-    moment = parsed_time(found.get("expires"))
+    moment = parsed_time(document.get("expires"))
     return None if moment is None else good_until(moment.timestamp() - time.time())

@@ -20,7 +20,7 @@ from .link_query import collections_of
 from .resolver import Resolution, usable_collection
 
 
-def choose_platform(cluster: Cluster, found: Resolution, platform: Platform, progress: Progress) -> Resolution:
+def choose_platform(cluster: Cluster, resolution: Resolution, platform: Platform, progress: Progress) -> Resolution:
     """Choose the image that a name means for ``platform``: the first one for it in the cluster's order.
 
     Without a variant, one of any variant will do where there is none without. A warning says where the cluster
@@ -28,7 +28,7 @@ def choose_platform(cluster: Cluster, found: Resolution, platform: Platform, pro
     """
     others: list[tuple[Link | None, CollectionRecord, Platform]] = []
     with progress.step("reading the configs of the images of that name", None) as advance:
-        for link, collection in _candidates(cluster, found):
+        for link, collection in _candidates(cluster, resolution):
             try:
                 stored = StoredImage(cluster, collection)
             except (ContentError, KeepError) as error:
@@ -36,30 +36,30 @@ def choose_platform(cluster: Cluster, found: Resolution, platform: Platform, pro
                 continue
             advance(stored.bytes_read)
             if same_platform(stored.config.platform, platform):
-                return _choose(found, link, collection)
+                return _choose(resolution, link, collection)
             others.append((link, collection, stored.config.platform))
     for link, collection, other in others:
         if suits(other, platform):
-            return _choose(found, link, collection)
+            return _choose(resolution, link, collection)
     there = "\n".join(f"{collection.uuid}  {other}" for _, collection, other in others)
     raise NoSuchImage(f"no image of that name is for {platform}; there are:", detail=there)
 
 
-def _candidates(cluster: Cluster, found: Resolution) -> list[tuple[Link | None, CollectionRecord]]:
+def _candidates(cluster: Cluster, resolution: Resolution) -> list[tuple[Link | None, CollectionRecord]]:
     """The collections that a name may mean, in the cluster's order."""
-    if not found.ranked:
-        return [(found.link, found.collection)]
-    collections = collections_of(cluster, found.ranked, manifest=True)
+    if not resolution.ranked:
+        return [(resolution.link, resolution.collection)]
+    collections = collections_of(cluster, resolution.ranked, manifest=True)
     pairs = [
         (link, usable_collection(cluster, collections[link.head_uuid]))
-        for link in found.ranked
+        for link in resolution.ranked
         if link.head_uuid in collections
     ]
     return [(link, collection) for link, collection in pairs if collection is not None]
 
 
-def _choose(found: Resolution, link: Link | None, collection: CollectionRecord) -> Resolution:
-    if collection.pdh == found.collection.pdh:
-        return found
-    warning = f"the cluster itself takes {found.collection.uuid} for that name, an image for another platform."
-    return replace(found, collection=collection, link=link, warnings=(*found.warnings, warning))
+def _choose(resolution: Resolution, link: Link | None, collection: CollectionRecord) -> Resolution:
+    if collection.pdh == resolution.collection.pdh:
+        return resolution
+    warning = f"the cluster itself takes {resolution.collection.uuid} for that name, an image for another platform."
+    return replace(resolution, collection=collection, link=link, warnings=(*resolution.warnings, warning))

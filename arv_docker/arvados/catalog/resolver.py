@@ -119,16 +119,16 @@ def check_trusted(text: str, resolved: Resolution) -> None:
         )
 
 
-def collection_with_uuid(cluster: Cluster, found: CollectionRecord) -> CollectionRecord:
+def collection_with_uuid(cluster: Cluster, collection: CollectionRecord) -> CollectionRecord:
     """Return the record of a collection that was asked for by PDH, which names content and no record: the oldest one.
 
     Prefers those of this user. Raises NoSuchImage if it can be read by PDH alone.
     """
-    if is_collection_uuid(found.uuid):
-        return found
-    copies = list(cluster.collections([["portable_data_hash", "=", found.pdh]], manifest=True))
+    if is_collection_uuid(collection.uuid):
+        return collection
+    copies = list(cluster.collections([["portable_data_hash", "=", collection.pdh]], manifest=True))
     if not copies:
-        raise NoSuchImage(f"no collection with the content {found.pdh} is readable, only an old version of one.")
+        raise NoSuchImage(f"no collection with the content {collection.pdh} is readable, only an old version of one.")
     return min(copies, key=lambda copy: (copy.owner_uuid != cluster.user_if_known, copy.created_at, copy.uuid))
 
 

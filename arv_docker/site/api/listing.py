@@ -170,16 +170,16 @@ def _count(connection: sqlite3.Connection, resource: Resource, condition: Clause
     return int(found.fetchone()[0])
 
 
-def envelope(resource: Resource, found: Page, items: Sequence[Json]) -> Record:
+def envelope(resource: Resource, page_found: Page, items: Sequence[Json]) -> Record:
     """The JSON of a list answer; without a count there is no ``items_available`` at all."""
     answer: Record = {
         "kind": resource.kind + "List",
         "items": list(items),
-        "offset": found.offset,
-        "limit": found.limit,
+        "offset": page_found.offset,
+        "limit": page_found.limit,
     }
     if resource.direct:
         answer |= {"etag": "", "self_link": ""}
-    if found.available is not None:
-        answer["items_available"] = found.available
+    if page_found.available is not None:
+        answer["items_available"] = page_found.available
     return answer

@@ -90,7 +90,7 @@ def _make_authority(folder: SiteFolder, host: str) -> None:
     write_private(folder.tls / "ca.pem", builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
 
-def _make_server(folder: SiteFolder, found: Certificates, host: str) -> None:
+def _make_server(folder: SiteFolder, paths: Certificates, host: str) -> None:
     authority = x509.load_pem_x509_certificate((folder.tls / "ca.pem").read_bytes())
     signing_key = serialization.load_pem_private_key((folder.tls / "ca.key").read_bytes(), password=None)
     assert isinstance(signing_key, ec.EllipticCurvePrivateKey)
@@ -105,9 +105,9 @@ def _make_server(folder: SiteFolder, found: Certificates, host: str) -> None:
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(parent), critical=False)
         .add_extension(x509.SubjectAlternativeName(_names(host)), critical=False)
     )
-    write_private(found.server_key, _pem_of_key(key))
+    write_private(paths.server_key, _pem_of_key(key))
     certificate = builder.sign(signing_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    write_private(found.server_chain, certificate)
+    write_private(paths.server_chain, certificate)
 
 
 def _usable(chain: Path) -> bool:

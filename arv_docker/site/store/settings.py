@@ -95,10 +95,10 @@ def new_uuid(cluster_id: str, infix: str) -> str:
     return f"{cluster_id}-{infix}-{_random(15)}"
 
 
-def _typed(found: Record) -> Settings:
+def _typed(document: Record) -> Settings:
     values: dict[str, Any] = {}
     for field in fields(Settings):
-        value = values[field.name] = found[field.name]
+        value = values[field.name] = document[field.name]
         if not isinstance(value, int if field.type == "int" else str):
             raise TypeError(f"{field.name} is no {field.type}")
     return Settings(**values)
