@@ -225,9 +225,6 @@ class ImageLookup:
         except (ContentError, ClusterError) as error:
             self._progress.say(f"{uuid} is not used: {error.message}")
             return False
-        if not report.canonical:  # two readers may see two images in it (docs/spec/trust.md#reading-back)
-            self._progress.say(f"{uuid} is not used: its archive is not the canonical one; the image is stored anew")
-            return False
         return holder.image_id in (report.config_digest, report.manifest_digest)
 
 

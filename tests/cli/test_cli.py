@@ -332,7 +332,8 @@ def test_an_interrupt_at_any_moment_is_one_line(tmp_path: Path) -> None:
             time.sleep(0.02 + 0.01 * number)
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=60)
-        assert process.returncode in (130, 6), err
+        # 6 is the command's own; at its very end the signal itself ends it, which a shell calls 130 too.
+        assert process.returncode in (130, 6, -signal.SIGINT), err
         assert "Traceback" not in err
         assert len(err.splitlines()) == 1
 

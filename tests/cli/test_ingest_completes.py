@@ -81,7 +81,8 @@ def test_a_stranger_s_archive_that_is_not_canonical_is_stored_anew(api: FakeApi,
     api.link(record, HASH, ID, modified_by_user_uuid=OTHER, tail_uuid=record["portable_data_hash"])
     outcome = run("ingest", "--json", "--from-archive", str(saved(tmp_path / "app.tar", APP)), "app:1")
     document = json.loads(outcome.out)
-    assert "is stored anew" in outcome.err
+    assert f"{record['uuid']} is not used: " in outcome.err
+    assert "It is not adopted as it lies" in outcome.err
     assert document["uuid"] != record["uuid"]
     assert document["pdh"] != record["portable_data_hash"]
     assert [it["owner_uuid"] for it in api.records["links"].values() if it["link_class"] == REPO_TAG] == [ME]
