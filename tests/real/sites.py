@@ -75,6 +75,11 @@ class Site:
         self.folder = folder
         self._engine = engine
 
+    def make(self) -> None:
+        """Make the site: commands that only read make none."""
+        with LocalSite(self.folder):
+            pass
+
     def environment(self, **variables: str) -> dict[str, str]:
         """For a command: that of the engine, without credentials of any cluster."""
         return (self._engine.environment if self._engine else dict(os.environ)) | variables

@@ -62,6 +62,7 @@ def test_pull_asks_the_registry_for_the_tag_that_is_meant(docker: Docker, small_
 
 @pytest.mark.conforms("K1")
 def test_a_listing_whose_reader_goes_away(tmp_path: Path) -> None:
+    Site(tmp_path / "site").make()
     line = command("images", f"--local={tmp_path}/site", program="arv_keepdocker")
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None

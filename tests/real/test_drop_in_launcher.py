@@ -76,8 +76,8 @@ def test_the_runner_gets_the_image_that_is_meant(
     with site.opened() as records:
         (collection,) = records.collections()
     assert first == {"pdh": collection.pdh}
-    # From Keep: by its name, by a digest (a name that is registered without an upload), by its ID.
-    digest = f"arvtest/small@sha256:{'d' * 64}"
+    # From Keep: by its name, by a digest that it is proven to have (registered without an upload), by its ID.
+    digest = f"arvtest/small@{small_image.id}"
     site.printed("link", collection.uuid, digest)
     again = [small_image.reference, digest, small_image.id]
     *found, other = runner.each(

@@ -26,7 +26,9 @@ def saved(folder: Path, made: Image) -> Path:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    return Site(tmp_path / "site")
+    site = Site(tmp_path / "site")
+    site.make()
+    return site
 
 
 @pytest.mark.conforms("H19")

@@ -141,6 +141,7 @@ def test_what_an_engine_lacks_is_loaded_once_and_nothing_that_was_altered(
 ) -> None:
     name, engine = loaded
     there = Site(site.folder, engine)
+    site.make()
     site.printed("stage", "--layout", layout, small_image.reference, "--dir", tmp_path / "d")
     archive = next(it for it in sorted((tmp_path / "d").rglob("*")) if it.is_file() and "meta" not in it.name)
     content = archive.read_bytes()
@@ -233,6 +234,7 @@ def test_out_of_a_containerd_store_and_into_it(
 ) -> None:
     """It calls an image by its manifest, and another one by that of whoever saved it."""
     there = Site(site.folder, containerd_docker)
+    site.make()
     site.printed("stage", small_image.reference, "--dir", tmp_path / "classic")
     for state in ("loaded", "there"):
         engine_id, said, _ = there.printed("deploy", tmp_path / "classic").split()
