@@ -124,12 +124,14 @@ class Copier:
     def plan(self, image: Candidate) -> IngestPlan:
         """Plan what ``run`` would do, after the images planned before; read no more than the head of the image."""
         stored = StoredImage(self._source, image.collection)
-        records = ImageRecords(self._target, self._for(image, stored), self._progress)
-        diff_ids = stored.config.diff_ids if stored.is_ours else ()
-        total = stored.layout.size if stored.is_ours else stored.file.size
+        if anew := self._is_stored_anew(stored):
+            image = replace(image, image_id=stored.config.digest)
+        records = ImageRecords(self._target, self._for(image, stored, anew=anew), self._progress)
+        diff_ids = stored.config.diff_ids if stored.is_ours or anew else ()
+        total = stored.layout.size if stored.is_ours or anew else stored.file.size
         about = (str(image), image.image_id)
         found = plan_for(self._target, records, *about, diff_ids=diff_ids, total=total, coming=self._coming)
-        if stored.is_ours:
+        if stored.is_ours or anew:
             self._coming |= large_layers(stored.sizes)
         return found
 
@@ -139,13 +141,12 @@ class Copier:
         Raises what verifying and storing it raise; then the other cluster has no collection and no link of it.
         """
         stored = StoredImage(self._source, image.collection)
-        anew = stored.canonical is None and not self._is_attested(image.collection)
-        if anew:
+        if anew := self._is_stored_anew(stored):
             self._progress.say(
                 f"{image}: only others say what it is, and its archive is not the canonical one; it is stored anew"
             )
             image = replace(image, image_id=stored.config.digest)
-        options = self._for(image, stored)
+        options = self._for(image, stored, anew=anew)
         first = next(iter(image.names), None)
         records = ImageRecords(self._target, options, self._progress)
         if stored.is_ours or anew:
@@ -156,6 +157,8 @@ class Copier:
                 done = records.find_and_complete(image.image_id, first) or self._copy_verbatim(records, stored, first)
         own = (stored.config.digest, stored.layout.manifest_digest)
         digests = [digest for digest in image.digests if digest not in own]
+        if anew:
+            records = ImageRecords(self._target, replace(options, pdh=done.pdh), self._progress)
         written = done.links_written + self._named(records, image, digests)
         if done.pdh != image.collection.pdh and not anew:
             raise NotVerified(f"{image} became {done.pdh}, and was {image.collection.pdh}.")
@@ -211,15 +214,21 @@ class Copier:
             self._target.delete_link(link.uuid)
         return bool(ours)
 
+    def _is_stored_anew(self, stored: StoredImage) -> bool:
+        """True for an archive in another layout than ours that no trusted user vouches for."""
+        return stored.canonical is None and not self._is_attested(stored.collection)
+
     def _is_attested(self, collection: CollectionRecord) -> bool:
         """True if a trusted user says that the collection holds an image, or wrote it."""
         linked = link_query.links_to(self._source, [collection.uuid], [HASH])
         return self._trust.includes(collection.modified_by) or any(self._trust.attests(it, collection) for it in linked)
 
-    def _for(self, image: Candidate, stored: StoredImage) -> Options:
-        """The options for an image: its content stays, and its file named as it is, whichever digest that is."""
+    def _for(self, image: Candidate, stored: StoredImage, *, anew: bool) -> Options:
+        """The options for an image: its content stays unless it is stored ``anew``, and its file named as it is,
+        whichever digest that is."""
         by_manifest = image.image_id == stored.layout.manifest_digest
-        return replace(self._options, by_manifest=by_manifest, image_ids=(), pdh=image.collection.pdh)
+        pdh = None if anew else image.collection.pdh
+        return replace(self._options, by_manifest=by_manifest, image_ids=(), pdh=pdh)
 
     def _named(self, records: ImageRecords, image: Candidate, digests: Sequence[Digest]) -> int:
         """Link the image by its further names, and the digests by which its source called it; return how many links
