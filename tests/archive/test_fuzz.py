@@ -48,8 +48,9 @@ from ..archives import (
     several,
 )
 
-#: Processor seconds after which reading counts as a hang, and bytes by which this process may grow over all cases.
-HANG, GROWTH = 1, 192 << 20
+#: Processor seconds after which reading counts as a hang, and bytes by which this process may grow over all cases (a
+#: compressed layer may ask for a window of 128 MiB).
+HANG, GROWTH = 5, 384 << 20
 
 _BATCH = 500
 

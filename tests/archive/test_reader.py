@@ -242,7 +242,7 @@ def test_an_image_of_many_names_takes_no_time() -> None:
     images = ArchiveReader(Bytes(archive(listing)))
     started = time.process_time()
     (found,) = images.every()
-    assert time.process_time() - started < 8
+    assert time.process_time() - started < 30
     assert found[0].count("a:") == 4000 * 50
 
 

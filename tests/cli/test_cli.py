@@ -286,7 +286,7 @@ def test_signals_end_a_command_with_their_code(number: signal.Signals, code: int
         _, err = process.communicate(timeout=20)
         assert process.returncode == code
         assert b"Traceback" not in err
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
 
 
 def test_json_is_indented_and_keeps_its_characters(capsys: pytest.CaptureFixture[str]) -> None:

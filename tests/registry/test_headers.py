@@ -19,6 +19,8 @@ from arv_docker.registry.upload import _RANGE
 from .scripted import Registry, Waited
 
 SIZE = 65_000
+#: Seconds of CPU that only a reader which goes back over all that it has read takes.
+HANG = 10
 
 
 @pytest.mark.parametrize(
@@ -88,12 +90,11 @@ READERS: tuple[Callable[[str], object], ...] = (
 
 @pytest.mark.parametrize("read", READERS, ids=["WWW-Authenticate", "Link", "Content-Range", "Range"])
 def test_65_kb_of_anything_are_read_in_no_time(read: Callable[[str], object]) -> None:
-    slowest = 0.0
+    start = time.process_time()
     for text in texts():
-        start = time.process_time()
         read(text)
-        slowest = max(slowest, time.process_time() - start)
-    assert slowest < 0.1
+    # 160 texts take 0.1 s; one for which a reader goes back over all that it has read takes over 20 s.
+    assert time.process_time() - start < HANG
 
 
 @pytest.mark.parametrize("name", ["Location", "Link", "WWW_Authenticate", "Retry_After", "Docker_Content_Digest"])
@@ -109,8 +110,7 @@ def test_a_registry_that_says_65_kb_of_anything_is_an_error_of_the_registry(
     start = time.process_time()
     with pytest.raises(RegistryError):
         client.manifest("app", "1")
-    # The registry is a thread of this process, and reads and writes them too.
-    assert time.process_time() - start < 0.5
+    assert time.process_time() - start < HANG
     client.close()
 
 

@@ -25,7 +25,7 @@ from arv_docker.site.store.resources import SERVED
 from .test_clients import Served, connected, start
 
 #: Seconds after which an answer counts as a hang, and bytes by which the server may grow once it is warm.
-HANG, GROWTH = 1, 48 << 20
+HANG, GROWTH = 8, 48 << 20
 
 AMOUNTS = pytest.mark.parametrize("amount", [1_000, pytest.param(25_000, marks=pytest.mark.long)])
 

@@ -400,7 +400,7 @@ def test_a_killed_holder_frees_the_lock(tmp_path: Path) -> None:
         process.wait()
         started = time.monotonic()
         with hold_image_lock(tmp_path, ID):
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < 30
     assert list(tmp_path.iterdir()) == []
 
 
