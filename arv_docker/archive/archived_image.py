@@ -36,7 +36,7 @@ class ArchiveLayer:
             return Layer(self.blob.reader(), claimed=self.diff_id, size=self.blob.size)
         what = f"layer {self.diff_id}"
         stored = Checked(self.blob.reader(), self.blob.size, self.named, what=what)
-        stream = DecompressedStream(stored.read, self.compression, what=what)
+        stream = DecompressedStream(stored.read, self.compression, what=what, compressed_size=self.blob.size, size=size)
         return Layer(stream.read, claimed=self.diff_id, size=size, readinto=stream.readinto)
 
 

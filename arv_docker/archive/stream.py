@@ -114,7 +114,7 @@ class StreamedArchive:
         else:
             what = f"the layer {member.name!r}"
             stored = Checked(section.read, member.size, digest_in(member.name), what=what)
-            stream = DecompressedStream(stored.read, kind, what=what)
+            stream = DecompressedStream(stored.read, kind, what=what, compressed_size=member.size)
             layer = Layer(stream.read, claimed=None, size=None, readinto=stream.readinto)
         yield layer
         self._digests[member.offset] = layer.diff_id

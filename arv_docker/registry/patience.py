@@ -35,15 +35,15 @@ class Patience:
     """The limits to waiting for a registry.
 
     ``tries`` is the number of attempts for one request, and ``total`` the seconds that all of them and the pauses in
-    between may take; the time in which bytes of a blob move does not count. ``connect`` and ``read`` are seconds of
-    silence, and ``read`` those in which the head of an answer, or a document, has to come whole. ``work`` is for a
-    registry that was told to keep what it got: some copy a large layer before they answer (seen with storage as
-    Amazon's). A blob that brings less than ``slowest`` bytes a second for ``window`` seconds is cut off, and taken up
-    again. ``sleep`` waits, ``clock`` says the time in seconds.
+    between may take, less than 90 with those of a mirror and with starting a command; the time in which bytes of a blob
+    move does not count. ``connect`` and ``read`` are seconds of silence, and ``read`` those in which the head of an
+    answer, or a document, has to come whole. ``work`` is for a registry that was told to keep what it got: some copy a
+    large layer before they answer (seen with storage as Amazon's). A blob that brings less than ``slowest`` bytes a
+    second for ``window`` seconds is cut off, and taken up again. ``sleep`` waits, ``clock`` says the time in seconds.
     """
 
     tries: int = 6
-    total: float = 90.0
+    total: float = 70.0
     connect: float = 15.0
     read: float = 60.0
     work: float = 900.0
@@ -57,9 +57,9 @@ class Patience:
         return replace(
             self,
             tries=min(self.tries, 2),
-            total=min(self.total, 15.0),
+            total=min(self.total, 10.0),
             connect=min(self.connect, 5.0),
-            read=min(self.read, 10.0),
+            read=min(self.read, 7.0),
             window=min(self.window, 10.0),
         )
 

@@ -111,7 +111,7 @@ class RegistryImage(OpenedImage):
                 if not waiting:
                     return
                 diff_id, descriptor, ahead = waiting[0]
-                layer = _layer(ahead, diff_id, descriptor)
+                layer = _layer(ahead, diff_id, descriptor, table.size(diff_id))
                 yield layer
                 self.bytes_received += ahead.bytes_received
                 if layer.diff_id == diff_id:  # read to its end
@@ -314,8 +314,12 @@ class RegistryDestination(Destination[PushResult]):
             yield client
 
 
-def _layer(blob: ReadAhead, diff_id: Digest, descriptor: Descriptor) -> Layer:
-    """The layer in a blob. Told apart by its first bytes whether it is compressed, for media types are often wrong."""
+def _layer(blob: ReadAhead, diff_id: Digest, descriptor: Descriptor, size: int | None) -> Layer:
+    """The layer in a blob. Told apart by its first bytes whether it is compressed, for media types are often wrong.
+
+    ``size`` are the uncompressed bytes that a layer of that diff_id had when it was read before, None if it was not:
+    it never has more, and may then grow as it likes.
+    """
     if descriptor.digest == diff_id:
         return Layer(blob.read, claimed=diff_id, size=descriptor.size)
     start = blob.read(MAGIC_LENGTH)
@@ -332,5 +336,6 @@ def _layer(blob: ReadAhead, diff_id: Digest, descriptor: Descriptor) -> Layer:
     kind = kind_of(start)
     if kind is None:
         return Layer(read, claimed=diff_id, size=None)
-    content = DecompressedStream(read, kind, what=f"layer {descriptor.digest}")
+    what = f"layer {descriptor.digest}"
+    content = DecompressedStream(read, kind, what=what, compressed_size=descriptor.size, size=size)
     return Layer(content.read, claimed=diff_id, size=None, readinto=content.readinto)

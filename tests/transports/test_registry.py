@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from arv_docker.archive.codecs import decompression
 from arv_docker.errors import (
     AmbiguousImage,
     ArvDockerError,
@@ -103,6 +104,38 @@ def test_zstd_layers(registry: Registry) -> None:
     zstandard = pytest.importorskip("zstandard")
     registry.add("tools/app:1", IMAGE, zstandard.ZstdCompressor().compress)
     assert read(source(registry)) == IMAGE.by_id
+
+
+@pytest.fixture
+def tight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little growth is taken without a word."""
+    monkeypatch.setattr(decompression, "RATIO_FLOOR", 1 << 20)
+    monkeypatch.setattr(decompression, "MAX_RATIO", 10)
+
+
+@pytest.mark.usefixtures("tight")
+def test_long_zeros_are_a_layer_like_any_other(registry: Registry) -> None:
+    """Where what is still to come explains them, and where the layer was read before."""
+    zeros = archives.image(bytes(4 << 20) + noise(500_000), bytes(5 << 20), os="linux")
+    registry.add("tools/app:1", zeros)
+    with pytest.raises(BadArchive, match="grows more than 10-fold"):
+        read(source(registry))
+    with source(registry).open() as image:
+        first = next(image.layers())
+        assert _all(first.read) == zeros.layers[0]
+    LayerTable(cache_folder()).note(zeros.parsed.diff_ids[1], 5 << 20)
+    assert read(source(registry)) == zeros.by_id
+
+
+def test_a_layer_with_more_bytes_than_it_had_when_it_was_read_before(registry: Registry) -> None:
+    """Refused where it passes them, however small it is compressed."""
+    honest = archives.image(b"layer".ljust(2048), os="linux")
+    registry.add("tools/app:1", honest)
+    read(source(registry))
+    registry.add("tools/app:1", honest, lambda layer: gzip.compress(layer + bytes(50 << 20), mtime=0))
+    with pytest.raises(BadArchive, match="has more than its 2048 bytes") as caught, source(registry).open() as image:
+        _all(next(image.layers()).read)
+    assert caught.value.exit_code == 5
 
 
 def test_an_uncompressed_layer_is_one_whatever_it_begins_with(registry: Registry) -> None:

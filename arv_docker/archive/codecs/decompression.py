@@ -3,7 +3,8 @@
 
 Kinds of compression are told apart by the first bytes, never by a name or a media type. Several streams in a row
 are one, as ``gzip`` and ``zstd`` have it; what else follows the last is refused. Whatever the input,
-memory stays below a few hundred megabytes, and what grows beyond all reason is refused.
+memory stays below a few hundred megabytes, and what grows beyond all reason is refused: beyond the size that it is
+known to have, else beyond what as many compressed bytes as there are may become.
 """
 
 from __future__ import annotations
@@ -58,8 +59,21 @@ class _Codec(Protocol):
 class DecompressedStream:
     """Decompressed content of compressed bytes. A Stream, read once from the front."""
 
-    def __init__(self, read: Callable[[int], bytes], kind: str, *, what: str) -> None:
+    def __init__(
+        self,
+        read: Callable[[int], bytes],
+        kind: str,
+        *,
+        what: str,
+        compressed_size: int | None = None,
+        size: int | None = None,
+    ) -> None:
         """Take compressed bytes from ``read``; ``kind`` is what ``kind_of`` says; ``what`` names them in messages.
+
+        ``compressed_size`` is the number of bytes that ``read`` gives in all, and ``size`` that of the decompressed
+        ones; None where they are not known. The content may have just ``size`` bytes, however few it comes from.
+        Without that it may grow ``MAX_RATIO``-fold beyond ``RATIO_FLOOR``: a layer that begins with gigabytes of zeros
+        may, if enough is still to come.
 
         Raises ArvDockerError where a package is needed that is not installed.
         """
@@ -72,6 +86,8 @@ class DecompressedStream:
         self._ahead = b""
         self._held = memoryview(b"")
         self._begun = False
+        self._compressed_size = compressed_size
+        self._size = size
         self._taken = self._given = 0
 
     def read(self, length: int) -> bytes:
@@ -98,13 +114,25 @@ class DecompressedStream:
         while not self._held and (self._codec is not None or self._another()):
             self._held = memoryview(self._decompress(min(most, _MOST)))
             self._given += len(self._held)
-            if self._given > max(RATIO_FLOOR, self._taken * MAX_RATIO):
-                raise BadArchive(
-                    f"{self._what} grows more than {MAX_RATIO}-fold when it is decompressed, to over {RATIO_FLOOR} "
-                    "bytes. If that is right, decompress it yourself first."
-                )
+            self._check_growth()
         piece, self._held = self._held[:most], self._held[most:]
         return piece
+
+    def _check_growth(self) -> None:
+        """Refuse more than there can be."""
+        if self._size is not None:
+            if self._given > self._size:
+                raise BadArchive(
+                    f"{self._what} has more than its {self._size} bytes when it is decompressed, and is not used. "
+                    "Save or push the image again."
+                )
+            return
+        compressed = self._taken if self._compressed_size is None else self._compressed_size
+        if self._given > max(RATIO_FLOOR, compressed * MAX_RATIO):
+            raise BadArchive(
+                f"{self._what} grows more than {MAX_RATIO}-fold when it is decompressed, to over {RATIO_FLOOR} "
+                "bytes. If that is right, decompress it yourself first."
+            )
 
     def _decompress(self, most: int) -> bytes:
         codec = self._codec

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import io
 import lzma
 import struct
@@ -138,6 +139,33 @@ def test_a_bomb_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadArchive, match="more than 100-fold"):
         pieces.extend(iter(lambda: stream.read(1 << 16), b""))
     assert sum(map(len, pieces)) <= max(1 << 20, len(bomb) * 100)
+
+
+@KINDS
+def test_what_is_known_to_be_large_may_grow(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long zeros are a lawful layer: where its size is known, and where as much is still to come as explains them."""
+    monkeypatch.setattr(decompression, "RATIO_FLOOR", 1 << 20)
+    monkeypatch.setattr(decompression, "MAX_RATIO", 10)
+    zeros = COMPRESS[kind](bytes(8 << 20))
+    known = DecompressedStream(io.BytesIO(zeros).read, kind, what="it", compressed_size=len(zeros), size=8 << 20)
+    assert known.read(9 << 20) == bytes(8 << 20)
+    noise = hashlib.shake_128(b"noise").digest(1 << 20)
+    rest = COMPRESS[kind](noise)
+    mixed = DecompressedStream(io.BytesIO(zeros + rest).read, kind, what="it", compressed_size=len(zeros + rest))
+    assert mixed.read(10 << 20) == bytes(8 << 20) + noise
+    with pytest.raises(BadArchive, match="more than 10-fold"):
+        opened(zeros + rest, kind).read(10 << 20)
+
+
+@KINDS
+def test_more_than_the_size_that_is_known_is_refused(kind: str) -> None:
+    """At once, though the ratio is nothing unusual, and never given out."""
+    content = COMPRESS[kind](bytes(4 << 20))
+    stream = DecompressedStream(io.BytesIO(content).read, kind, what="layer x", size=1 << 20)
+    pieces: list[bytes] = []
+    with pytest.raises(BadArchive, match="layer x has more than its 1048576 bytes"):
+        pieces.extend(iter(lambda: stream.read(1 << 16), b""))
+    assert sum(map(len, pieces)) <= 1 << 20
 
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
