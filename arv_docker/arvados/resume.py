@@ -17,6 +17,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from ..local.ownership import open_ours
 from ..model.image import Digest
 from .client import Cluster
 from .dedup import usable_blocks
@@ -37,7 +38,9 @@ class SentBlocks:
         found: dict[str, str] = {}
         for path in self._paths:
             with suppress(OSError):
-                for line in path.read_text(errors="replace").split("\n")[:-1]:
+                with open_ours(path) as file:
+                    lines = file.read().decode(errors="replace").split("\n")[:-1]
+                for line in lines:
                     found.update(usable_blocks(f". {line} 0:0:x\n", time.time()))
         return {name: locator for name, locator in found.items() if "+A" in locator}
 
@@ -45,7 +48,8 @@ class SentBlocks:
         """Record a block that Keep has taken, if that can be done. Called from any thread."""
         with self._lock, suppress(OSError):
             for path in self._paths:
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+                descriptor = os.open(path, flags, 0o600)
                 try:
                     os.write(descriptor, f"{locator}\n".encode())
                 finally:

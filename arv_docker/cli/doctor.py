@@ -90,7 +90,10 @@ def _engine(args: argparse.Namespace) -> str:
 
 
 def _cache(args: argparse.Namespace) -> str:
+    from ..store.content_store import user_entries
+
     folder = cli.cache_folder(args)
+    user_entries()
     with disk_errors(folder):
         probe = folder / ".probe"
         probe.touch()

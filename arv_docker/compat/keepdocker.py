@@ -195,7 +195,10 @@ def prep_image_file(filename: str) -> tuple[IO[bytes], bool]:
     """Open the tarball of that name in the cache folder, and say if it must be saved into first (then it is empty)."""
     path = Path(get_cache_dir()) / filename
     file, missing = tarballs.prep_image_file(path)
-    return file if file is not None else path.open("w+b"), missing
+    if file is None:
+        path.unlink(missing_ok=True)  # be it a link that somebody made there
+        file = path.open("x+b")
+    return file, missing
 
 
 def save_image(image_hash: str, image_file: IO[bytes]) -> None:

@@ -27,7 +27,7 @@ from ..local.progress import Progress, SilentProgress
 from ..model.image import MAX_JSON_SIZE, Digest
 from ..model.reference import ImageId
 from ..staging.staged import Copy, WantedImage
-from ..store.content_store import Entries, Entry, metadata_path
+from ..store.content_store import Entries, Entry, content_path, metadata_path
 from ..store.filenames import METADATA_SUFFIX, naming
 from ..store.metadata import Metadata, Wfexs, record_of
 from ..transports.docker_archive import ArchiveFile
@@ -65,7 +65,7 @@ class WfexsCache:
     def tidy(self) -> None:
         """Remove archives that are not whole."""
         for factory in FACTORIES.values():
-            Entries(self._root / factory, "", lambda name: (name,)).tidy()
+            Entries(self._root / factory, "", lambda name: (name,), shared=True).tidy()
 
     def paths(self, wanted: WantedImage, image_id: Digest) -> tuple[Path, ...]:
         """The paths of an image's links."""
@@ -96,7 +96,10 @@ class WfexsCache:
                 return _names(scheme, wanted, Digest.of(b""))
 
             root = self._root / FACTORIES[engine]
-            yield scheme, Entries(root, ENGINES[scheme], names, form=Wfexs(engine), progress=self._progress)
+            yield (
+                scheme,
+                Entries(root, ENGINES[scheme], names, form=Wfexs(engine), progress=self._progress, shared=True),
+            )
 
     def _write(self, cache: Entries, wanted: WantedImage, entry: Entry) -> Entry:
         image_id = entry.metadata.image_id
@@ -144,7 +147,7 @@ def _is(path: Path) -> bool:
 
 def _copy(path: Path, engine: str) -> Copy:
     try:
-        return Copy(path, Wfexs(engine).load(read_file(metadata_path(path), MAX_JSON_SIZE)))
+        return Copy(path, Wfexs(engine).load(read_file(content_path(metadata_path(path)), MAX_JSON_SIZE)))
     except (OSError, ContentError) as error:
         return Copy(path, None, f"the metadata of {path} cannot be used: {error}")
 

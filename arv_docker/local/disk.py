@@ -17,6 +17,7 @@ from typing import IO
 
 from ..errors import DigestMismatch, DiskError
 from ..model.image import Digest
+from .ownership import is_ours
 from .progress import Advance, size_text
 
 log = logging.getLogger(__name__)
@@ -140,7 +141,8 @@ def try_lock(path: Path) -> Iterator[bool]:
 
 
 def read_file(path: Path, most: int) -> bytes:
-    """Return the content of a small file, at most ``most`` + 1 bytes; raises OSError also for no regular file."""
+    """Return the content of a small file, at most ``most`` + 1 bytes; raises OSError also for a link, or no regular
+    file."""
     with _open_regular(path) as file:
         return file.read(most + 1)
 
@@ -152,7 +154,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def hash_of(path: Path, advance: Advance) -> Digest | None:
-    """Return the SHA-256 of a file's bytes; None if the file cannot be read."""
+    """Return the SHA-256 of a file's bytes; None if the file cannot be read, or is a link."""
     try:
         with _open_regular(path) as file:
             return _digest_of(file, advance)
@@ -174,11 +176,14 @@ def amount_needed(needed: int) -> str:
 def link_or_copy(source: Path, target: Path, expected: Digest) -> None:
     """Make ``target`` a hard link to ``source``, or else a copy, whose bytes are compared with ``expected``.
 
-    A file at ``target`` is replaced. Raises DigestMismatch and DiskError, and then leaves ``target`` as it was.
+    What others may write to is never linked: they could change it later. A file at ``target`` is replaced.
+    Raises DigestMismatch and DiskError, and then leaves ``target`` as it was.
     """
     temporary = partial_of(target)
     with disk_errors(target.parent, advice="choose another folder"):
         temporary.unlink(missing_ok=True)
+        if not is_ours(source):
+            return _copy(source, target, expected)
         try:
             os.link(source, temporary)
         except OSError as error:
@@ -194,8 +199,8 @@ def link_or_copy(source: Path, target: Path, expected: Digest) -> None:
 
 @contextmanager
 def _open_regular(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file to read; raises OSError also for what is no regular file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a pipe would wait for ever
+    """Open a file to read; raises OSError also for a link, and for what is no regular file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)  # a pipe is not waited for
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
@@ -208,7 +213,7 @@ def _lock_file(path: Path) -> int:
 
 
 def _copy(source: Path, target: Path, expected: Digest) -> None:
-    with source.open("rb") as original, replace_file(target, source.stat().st_size) as file:
+    with _open_regular(source) as original, replace_file(target, os.fstat(original.fileno()).st_size) as file:
         shutil.copyfileobj(original, file, _CHUNK)
         file.seek(0)
         if _digest_of(file, lambda _: None) != expected:

@@ -19,7 +19,7 @@ from ..local.progress import Progress
 from ..model.image import Digest, Platform
 from ..model.manifest import parse_platform, suits
 from ..model.reference import ImageId, Reference, parse_name, references_in
-from ..store.content_store import Entries, Entry, metadata_path
+from ..store.content_store import Entries, Entry, content_path, metadata_path
 from ..store.metadata import Metadata
 from ..transports.docker_archive import ArchiveFile
 
@@ -56,7 +56,7 @@ class Container:
     @property
     def is_sif(self) -> bool:
         """True if the image is a SIF file, False if it is an archive."""
-        return is_sif(self.paths[0])
+        return is_sif(content_path(self.paths[0]))
 
     @property
     def kind(self) -> str:
@@ -69,7 +69,7 @@ class Container:
         what ``ArchiveFile`` raises."""
         if self.is_sif:
             raise NotAnImage(f"{self.paths[0]} is a SIF file; images are read out of archives. Stage it as one too.")
-        with ArchiveFile(self.paths[0]).open() as image:
+        with ArchiveFile(content_path(self.paths[0]), follow_links=False).open() as image:
             if image.config.digest != self.image_id:
                 raise DigestMismatch(
                     f"{self.paths[0]} should hold image {self.image_id}, and holds {image.config.digest}. "
@@ -224,16 +224,18 @@ def check_bytes(container: Container, progress: Progress) -> None:
     read = set()
     for path in container.paths:
         try:
-            status = path.stat()
+            status = (file := content_path(path)).lstat()
         except OSError as error:
             raise DigestMismatch(f"{path} cannot be read: {error.strerror}. Stage the image again.") from None
+        if stat.S_ISLNK(status.st_mode):
+            raise DigestMismatch(f"{path} is a link, which is not followed. Stage the image again, with --force.")
         if not stat.S_ISREG(status.st_mode):
             raise DigestMismatch(f"{path} is no file. Stage the image again, with --force.")
         if (status.st_dev, status.st_ino) in read:
             continue
         read.add((status.st_dev, status.st_ino))
         with progress.step(f"verifying {path.name}", status.st_size) as advance:
-            content = hash_of(path, advance)
+            content = hash_of(file, advance)
         if content is None:
             raise DigestMismatch(f"{path} is not this user's to read, or its disk fails; nothing of it is used.")
         if content != container.archive:

@@ -37,6 +37,7 @@ from ..local.disk import (
     try_lock,
     write_file,
 )
+from ..local.ownership import check_private, is_ours
 from ..local.progress import Progress, SilentProgress
 from ..model.image import MAX_JSON_SIZE, Digest, Platform
 from ..model.manifest import suits, without_usual_variant
@@ -69,13 +70,18 @@ class Entries:
         *,
         form: Form | None = None,
         progress: Progress | None = None,
+        shared: bool = False,
     ) -> None:
-        """``names`` gives the file names of an image's name; ``form`` is that of the metadata, ours unless given."""
+        """``names`` gives the file names of an image's name; ``form`` is that of the metadata, ours unless given.
+
+        ``shared``: others may write to the cache, so that its entries are only read, verified, and copied.
+        """
         self.root = root
         self._group = root / group
         self._names = names
         self._form = form or Sealed()
         self._progress = progress or SilentProgress()
+        self._shared = shared
 
     # -- what is there ---------------------------------------------------------------------
 
@@ -106,7 +112,10 @@ class Entries:
         return next(iter((*exact, *fitting)), None)
 
     def entry(self, path: Path) -> Entry | None:
-        """The entry of an archive in the cache; None if its metadata is missing, damaged, or of another archive."""
+        """The entry of an archive in the cache; None if its metadata is missing, damaged, or of another archive, and,
+        in a cache that is the user's alone, if somebody else may write to one of the two."""
+        if not self._shared and not (is_ours(path) and is_ours(metadata_path(path))):
+            return None
         try:
             metadata = self._form.load(read_file(metadata_path(path), MAX_JSON_SIZE))
         except (OSError, ContentError):
@@ -292,7 +301,9 @@ class Entries:
 
     def _make(self) -> None:
         with disk_errors(self.root):
-            self._group.mkdir(parents=True, exist_ok=True)
+            if not self._shared:
+                self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._group.mkdir(mode=0o777 if self._shared else 0o700, parents=True, exist_ok=True)
 
     def _unnamed_path(self, image_id: Digest) -> Path:
         """The path of an archive between being whole and having its name."""
@@ -345,10 +356,25 @@ class Entries:
 def user_entries(progress: Progress | None = None, platform: Platform | None = None) -> Entries:
     """The user's own cache, beside the saved tarballs: plain canonical archives, by the names of their images.
 
-    What a name means for ``platform``, where one was asked for, is a group of its own.
+    What a name means for ``platform``, where one was asked for, is a group of its own. Raises DiskError where others
+    may write to it.
     """
     group = f"images~{quote(str(without_usual_variant(platform)), safe='')}" if platform else "images"
-    return Entries(cache_folder() / "entries", group, lambda name: (plain(name),), progress=progress)
+    root = cache_folder() / "entries"
+    for folder in (root, root / group):
+        with suppress(FileNotFoundError):
+            check_private(folder)
+    return Entries(root, group, lambda name: (plain(name),), progress=progress)
+
+
+def content_path(path: Path) -> Path:
+    """The file that a name of this layout leads to: the archive or metadata beside its folder; any other path itself,
+    also a link that leads elsewhere."""
+    with suppress(OSError):
+        target = path.readlink()
+        if target.parent == Path("..") and _digest_in(target.name.removesuffix(METADATA_SUFFIX)):
+            return path.parent.parent / target.name
+    return path
 
 
 def metadata_path(path: Path) -> Path:

@@ -9,6 +9,7 @@ All of it only saves work: whatever is sent is read, and hashed.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +19,7 @@ from pathlib import Path
 from ..archive.codecs.gzip import FORM
 from ..errors import BadConfig, BadReference, DiskError
 from ..local.disk import hold_lock, replace_file
+from ..local.ownership import check_private, is_ours, open_ours
 from ..model.image import Descriptor, Digest, json_object
 
 #: Repositories that are remembered for a layer.
@@ -47,7 +49,8 @@ class KnownBlobs:
     def of(self, diff_id: Digest) -> KnownLayer | None:
         """The compressed form and repositories known of a layer; None if that is nothing."""
         try:
-            found = json_object(self._file(diff_id).read_bytes(), what="what is known of a layer")
+            with open_ours(self._file(diff_id)) as file:
+                found = json_object(file.read(_MOST_BYTES), what="what is known of a layer")
             descriptor = Descriptor(found["mediaType"], Digest.parse(found["digest"]), int(found["size"]))
             return KnownLayer(descriptor, tuple(map(str, found["places"])))
         except (OSError, BadConfig, BadReference, KeyError, TypeError, ValueError):
@@ -62,7 +65,7 @@ class KnownBlobs:
         kept = [place, *(it for it in places if it != place)][:_MOST]
         path = self._file(diff_id)
         with suppress(DiskError, OSError):
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with hold_lock(path.with_suffix(".lock")), replace_file(path) as file:
                 file.write(json.dumps({**descriptor.as_json(), "places": kept}).encode())
 
@@ -99,8 +102,11 @@ class LayerTable:
         if not self._learn(size, diff_id, compressed) or self._path is None:
             return
         with suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("ab") as file:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self._path.exists() and not is_ours(self._path):
+                self._path.unlink()  # somebody else's, or a link that leads elsewhere
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+            with os.fdopen(os.open(self._path, flags, 0o600), "ab") as file:
                 if file.tell() > _MOST_BYTES:
                     file.truncate(0)
                 file.write(f"\n{size} {diff_id} {compressed or '-'}\n".encode())  # what was cut before it ends there
@@ -114,5 +120,9 @@ class LayerTable:
         return bool(new)
 
     def _lines(self) -> Iterator[str]:
-        with suppress(OSError):
-            yield from self._path.read_text("ascii", errors="replace").splitlines() if self._path else ()
+        if self._path is None:
+            return
+        with suppress(OSError, DiskError):
+            check_private(self._path.parent)
+            with open_ours(self._path) as file:
+                yield from file.read(2 * _MOST_BYTES).decode("ascii", errors="replace").splitlines()

@@ -21,6 +21,7 @@ from ..engines import Engine
 from ..errors import ClusterError, DigestMismatch, DiskError
 from ..local import disk
 from ..local.disk import disk_errors, hash_of
+from ..local.ownership import check_private, open_ours
 from ..local.progress import UNHEARD_STEP, Advance, SilentProgress
 from ..local.settings import user_folder
 from ..model.image import Digest
@@ -37,7 +38,7 @@ def cache_folder() -> Path:
     """Upstream's cache folder for images, made with mode 0700: ``arvados/docker`` in the user's cache.
 
     ``$CACHE_DIRECTORY`` (systemd) comes before ``$XDG_CACHE_HOME``, as in the Arvados SDK.
-    Raises DiskError if it cannot be made.
+    Raises DiskError if it cannot be made, or somebody else may write to it.
     """
     for entry in os.environ.get("CACHE_DIRECTORY", "").split(":"):
         if entry.startswith("/"):
@@ -54,13 +55,11 @@ def prep_image_file(image_file: Path) -> tuple[IO[bytes] | None, bool]:
     """The saved tarball, open for reading, and whether it must be saved first (then the file is None).
 
     It serves again if it is the same file, unchanged since its save was complete: size,
-    mtime, inode and device are those on record.
+    mtime, inode and device are those on record. A link, and what others may write to, never serves.
     """
-    if not image_file.is_file():  # a pipe would be waited for
-        return None, True
     try:
-        file = image_file.open("rb")
-    except FileNotFoundError:
+        file = open_ours(image_file)
+    except OSError:
         return None, True
     if _is_unchanged(os.fstat(file.fileno()), _record(image_file)):
         return file, False
@@ -83,7 +82,7 @@ def saving(
     partial = _partial(image_file)
     failed: ClusterError | None = None
     try:
-        with disk_errors(partial.parent, expected), partial.open("wb") as file:
+        with disk_errors(partial.parent, expected), _new_file(partial) as file:
             with engine.save([str(image_id)]) as output:
                 both = _Tee(output, file)
                 try:
@@ -139,7 +138,8 @@ def write_record(
     if digest is not None:
         ours["sha256"] = digest.hex
     partial = _partial(stat_cache_name(image_file))
-    partial.write_text(_seal_stat([*stat, ours]))
+    with _new_file(partial) as file:
+        file.write(_seal_stat([*stat, ours]).encode())
     partial.rename(stat_cache_name(image_file))
 
 
@@ -156,7 +156,7 @@ def keep(image_file: Path, engine: str) -> None:
 def check(image_file: Path, advance: Advance) -> None:
     """Read a tarball that was kept, and its record; raises DigestMismatch if one is not as it was then."""
     record, ours = _record(image_file), _ours(image_file)
-    if ours and stat_cache_name(image_file).read_text() != _seal_stat([*record[:10], ours]):
+    if ours and _record_text(image_file) != _seal_stat([*record[:10], ours]).encode():
         raise DigestMismatch(f"{stat_cache_name(image_file)} is not as it was written: save the image again.")
     digest = ours.get("sha256")
     if digest is not None and hash_of(image_file, advance) != Digest("sha256", str(digest)):
@@ -173,9 +173,10 @@ def hold_image_lock(folder: Path, image_id: Digest, say: Callable[[str], None] =
     """The place of the tarball of ``image_id``, while no other process works on that image.
 
     The lock is the one of arv-keepdocker, ``<id>.tar.lock``; its file goes with the lock.
-    ``say`` is told if another process has the lock.
+    ``say`` is told if another process has the lock. Raises DiskError for a folder that others may write to.
     """
     image_file = folder / f"{image_id}.tar"
+    check_private(folder)
     with disk.hold_lock(folder / f"{image_id}.tar.lock", _waiting(image_id, say)):
         for leftover in (_partial(image_file), _partial(stat_cache_name(image_file))):
             leftover.unlink(missing_ok=True)  # of a process that was killed
@@ -205,9 +206,20 @@ def _partial(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
+def _new_file(path: Path) -> IO[bytes]:
+    """Open a new file; what is at ``path`` goes, be it a link that somebody made there."""
+    path.unlink(missing_ok=True)
+    return path.open("xb")
+
+
+def _record_text(image_file: Path) -> bytes:
+    with open_ours(stat_cache_name(image_file)) as file:
+        return file.read(_LONGEST_RECORD + 1)
+
+
 def _record(image_file: Path) -> list[Any]:
     try:
-        record = json.loads(disk.read_file(stat_cache_name(image_file), _LONGEST_RECORD))
+        record = json.loads(_record_text(image_file))
     except (OSError, ValueError, RecursionError):
         return []
     return record if isinstance(record, list) else []
@@ -247,4 +259,5 @@ def _make_folder(folder: Path) -> Path:
         raise DiskError(f"the cache folder {folder} cannot be made: {error.strerror}.") from error
     if not os.access(folder, os.R_OK | os.X_OK):
         raise DiskError(f"the cache folder {folder} is not this user's to read. Set XDG_CACHE_HOME to another one.")
+    check_private(folder)
     return folder

@@ -67,9 +67,12 @@ class ArchiveFile(Source):
         *,
         by_index: bool = False,
         any_name: bool = False,
+        follow_links: bool = True,
     ) -> None:
         """Name an archive in a file. ``by_index``: names are those of the OCI index, where the archive has one.
-        ``any_name``: of an archive with one image the name need not be its own."""
+        ``any_name``: of an archive with one image the name need not be its own. Without ``follow_links`` a link in
+        the file's place cannot be read."""
+        self._flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow_links else os.O_NOFOLLOW)
         self._any_name = any_name
         self._path = path
         self._by_index = by_index
@@ -97,7 +100,7 @@ class ArchiveFile(Source):
     @contextmanager
     def _opened(self) -> Iterator[ArchiveReader]:
         try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = os.open(self._path, self._flags)
         except OSError as error:
             raise BadArchive(f"{self._path} cannot be read: {error.strerror}.") from None
         try:

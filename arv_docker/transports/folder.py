@@ -108,7 +108,8 @@ class FolderArchive:
         if self.name.format not in (PLAIN, ZIP):
             raise BadArchive(f"{self.path}: a file of format {self.name.format!r} is no image archive.")
         try:
-            file = self.path.open("rb")
+            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+            file = os.fdopen(os.open(self.path, flags), "rb")
         except OSError as error:
             raise BadArchive(f"{self.path} cannot be read: {error.strerror}.") from None
         with file:
@@ -177,9 +178,12 @@ class FolderDestination(Destination[FolderArchive]):
 
 
 def archives(folder: Path) -> list[FolderArchive]:
-    """The files of a folder whose names have the form, by name; raises UsageError for what is no folder."""
+    """The files of a folder whose names have the form, by name; a link is none.
+
+    Raises UsageError for what is no folder.
+    """
     try:
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False))
     except OSError as error:
         raise UsageError(f"{folder} is no folder that can be read: {error.strerror}.") from None
     return [FolderArchive(name, folder / text) for text in names if (name := ArchiveName.parse(text)) is not None]
