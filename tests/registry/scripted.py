@@ -128,8 +128,27 @@ class Conversation(BaseHTTPRequestHandler):
     server: Registry
     request_seen: Request
 
+    def handle_one_request(self) -> None:
+        """One request. Whoever says the hello of TLS first, as engines do, is told that this is plain HTTP."""
+        if self.rfile.peek(1)[:1] == b"\x16":  # type: ignore[attr-defined]
+            self.close_connection = True
+            self.connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+            return
+        super().handle_one_request()
+
+    def _body(self) -> bytes:
+        """The body of the request, which engines send in chunks."""
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
     def _converse(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._body()
         self.request_seen = Request(self.command, self.path, dict(self.headers), body)
         with self.server.lock:
             self.server.seen.append(self.request_seen)
@@ -350,7 +369,7 @@ class TokenServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, *, uses: int | None = None, users: Mapping[str, str] | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), _TokenConversation)
+        super().__init__(("127.0.0.1", 0), TokenConversation)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.issued: dict[str, Issued] = {}
         self.uses = uses
@@ -359,6 +378,8 @@ class TokenServer(ThreadingHTTPServer):
         self.closed = False
         self.raw: bytes | None = None
         self.given = 0
+        #: Gets each conversation first, and answers it itself if it gives True, as that of a registry.
+        self.fault: Callable[[TokenConversation], bool] = lambda conversation: False
 
     def made(self, scopes: list[str]) -> str:
         """A new token."""
@@ -372,7 +393,9 @@ class TokenServer(ThreadingHTTPServer):
         return True
 
 
-class _TokenConversation(BaseHTTPRequestHandler):
+class TokenConversation(BaseHTTPRequestHandler):
+    """One connection to a token server."""
+
     protocol_version = "HTTP/1.1"
     server: TokenServer
 
@@ -383,14 +406,16 @@ class _TokenConversation(BaseHTTPRequestHandler):
         self._give(parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode()))
 
     def _give(self, fields: dict[str, list[str]]) -> None:
+        if self.server.fault(self):
+            return None
         given = self.headers.get("Authorization")
         if self.server.users is not None:
             pairs = {base64.b64encode(f"{name}:{word}".encode()).decode() for name, word in self.server.users.items()}
             refresh = fields.get("refresh_token", [""])[0] in self.server.users.values()
             if not refresh and (given or "").removeprefix("Basic ") not in pairs:
-                return self._answer(401, b'{"errors":[{"code":"DENIED","message":"no such user"}]}')
+                return self.answer(401, b'{"errors":[{"code":"DENIED","message":"no such user"}]}')
         if self.server.closed:
-            return self._answer(403, b"{}")
+            return self.answer(403, b"{}")
         self.server.given += 1
         scopes = [scope for text in fields.get("scope", []) for scope in text.split()]
         token = self.server.made(scopes)
@@ -398,10 +423,13 @@ class _TokenConversation(BaseHTTPRequestHandler):
         found: dict[str, Any] = {"token": token}
         if self.server.lifetime is not None:
             found["expires_in"] = self.server.lifetime
-        return self._answer(200, self.server.raw if self.server.raw is not None else json.dumps(found).encode())
+        return self.answer(200, self.server.raw if self.server.raw is not None else json.dumps(found).encode())
 
-    def _answer(self, status: int, body: bytes) -> None:
+    def answer(self, status: int, body: bytes, **headers: str) -> None:
+        """A whole answer, names of headers with underscores for dashes."""
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

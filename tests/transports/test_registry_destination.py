@@ -36,7 +36,7 @@ from arv_docker.transports.registry import RegistryDestination, RegistrySource
 
 from .. import archives
 from ..archives import Image
-from ..registry.scripted import Conversation, Registry, TokenServer, Waited, running, sha256
+from ..registry.scripted import Conversation, Registry, TokenConversation, TokenServer, Waited, running, sha256
 from .contract import Contract
 
 MIB = 1 << 20
@@ -493,6 +493,27 @@ def random_faults(seed: int, tokens: TokenServer, kinds: tuple[str, ...] = FAULT
     return fault
 
 
+def random_token_faults(seed: int) -> Callable[[TokenConversation], bool]:
+    """10 faults of the token server, each in a request that chance takes."""
+    chance = random.Random(seed)
+    left = [10]
+
+    def fault(conversation: TokenConversation) -> bool:
+        if not left[0] or chance.random() < 0.4:
+            return False
+        left[0] -= 1
+        kind = chance.choice(("break", "503", "429", "page", "nothing"))
+        if kind == "break":
+            conversation.close_connection = True
+        elif kind in ("503", "429"):
+            conversation.answer(int(kind), b"{}", Retry_After="1")
+        else:
+            conversation.answer(200, b"<html>Log in</html>" if kind == "page" else b"{}")
+        return True
+
+    return fault
+
+
 def seeds() -> list[object]:
     """10 that each run tries, and 190 more with --long."""
     return [seed if seed < 10 else pytest.param(seed, marks=pytest.mark.long) for seed in range(200)]
@@ -501,8 +522,9 @@ def seeds() -> list[object]:
 @pytest.mark.parametrize("seed", seeds())
 def test_thirty_random_faults(registry: Registry, tokens: TokenServer, waited: Waited, seed: int) -> None:
     """The push succeeds or ends in the named error; what is there under the tag is complete or absent. Read through a
-    mirror that has faults of its own, it is the image or an error."""
+    mirror that has faults of its own, it is the image or an error. The token server has faults too."""
     registry.bearer = tokens
+    tokens.fault = random_token_faults(seed + 3000)
     registry.fault = random_faults(seed, tokens)
     outcomes = set()
     for _ in range(40):
@@ -518,6 +540,7 @@ def test_thirty_random_faults(registry: Registry, tokens: TokenServer, waited: W
             break
     assert "pushed" in outcomes
     registry.fault = random_faults(seed + 1000, tokens)
+    tokens.fault = random_token_faults(seed + 4000)
     mirror = Registry()
     mirror.add("tools/app:1", LARGE)
     mirror.fault = random_faults(seed + 2000, tokens, kinds=("reset", "500", "404", "403", "429", "page", "other"))
@@ -545,6 +568,7 @@ def test_random_faults_under_a_tag_that_may_not_be_moved(
 ) -> None:
     """Complete or absent, and never "failed" for what is there: a push again says that it is."""
     registry.bearer = tokens
+    tokens.fault = random_token_faults(seed + 3000)
     chance = random_faults(seed, tokens)
 
     def fault(conversation: Conversation) -> bool:
