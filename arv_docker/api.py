@@ -111,7 +111,7 @@ def get_image(
     if not pull and project_uuid is None and (record := _record_in_keep(cluster, name, trust, progress)) is not None:
         return record
     ingest = Ingest(
-        cluster, Options.configured(settings, cache or tarballs.cache_folder(), project_uuid), progress, trust
+        cluster, Options.from_settings(settings, cache or tarballs.cache_folder(), project_uuid), progress, trust
     )
     request = IngestRequest((reference,), pull=pull, prefer_keep=True, follow_cluster=True)
     stored = store_from_engine(ingest, request, lambda: open_engine(engine), name, progress=progress)

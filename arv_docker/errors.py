@@ -229,7 +229,7 @@ class RegistryDenied(RegistryError):
     """The registry wants credentials, or does not take or allow those that it got."""
 
 
-class Unsupported(RegistryError):
+class UnsupportedByRegistry(RegistryError):
     """The registry does not offer what was asked for: listing, deleting."""
 
 

@@ -56,7 +56,7 @@ class Cache:
 
     def list(self) -> tuple[CacheItem, ...]:
         """The archives in the cache, the one that was used last first."""
-        return tuple(sorted([*self._images(), *self._tarballs()], key=lambda it: (it.age, it.path.name)))
+        return tuple(sorted([*self._images(), *self._tarballs()], key=lambda item: (item.age, item.path.name)))
 
     def verify(self) -> Iterator[tuple[CacheItem, str]]:
         """Read every archive, and yield each with what is wrong with it, or an empty text."""
@@ -148,7 +148,7 @@ class Cache:
             tarballs.check(kept.path, advance)
         with (
             ArchiveFile(kept.path, ImageId(kept.image_id.hex)).open() as image,
-            self._progress.step(f"verifying {kept.image_id.short}", sum(image.sizes.values())) as advance,
+            self._progress.step(f"verifying {kept.image_id.short_hex}", sum(image.sizes.values())) as advance,
         ):
             for layer in image.layers():
                 while content := layer.read(CHUNK):

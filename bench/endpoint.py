@@ -160,7 +160,7 @@ class NullKeep:
             return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
         self._counter.request(length, block[1])
         token = token_of({"authorization": authorization[1].decode("latin-1")})
-        locator = self._signer.signed(f"{block[1]}+{length}", token, int(time.time()) + self._signer.ttl)
+        locator = self._signer.sign(f"{block[1]}+{length}", token, int(time.time()) + self._signer.ttl)
         return (
             f"HTTP/1.1 200 OK\r\nContent-Length: {len(locator) + 1}\r\nX-Keep-Replicas-Stored: 1\r\n"
             f"X-Keep-Storage-Classes-Confirmed: default=1\r\n\r\n{locator}\n"
@@ -181,7 +181,7 @@ def _head(connection: socket.socket) -> bytes:
 @contextlib.contextmanager
 def serving(root: Path, *, null: bool) -> Iterator[tuple[dict[str, str], Counter]]:
     """Serves the site in `root`, created if there is none; gives what clients need in their environment."""
-    site = folder.opened(root)
+    site = folder.open_site(root)
     counter = Counter()
     keep = NullKeep(site.settings.signer, counter) if null else None
     services: dict[str, object] | None = None

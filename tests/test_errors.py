@@ -46,7 +46,7 @@ ALL: list[type[errors.ArvDockerError]] = [
         (errors.ShadowedName, 8),
         (errors.RegistryError, 9),
         (errors.RegistryDenied, 9),
-        (errors.Unsupported, 9),
+        (errors.UnsupportedByRegistry, 9),
         (errors.NotReady, 10),
         (errors.BuildFailed, 11),
     ],

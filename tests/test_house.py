@@ -68,6 +68,12 @@ def test_a_measure(census: house.Census, key: str, value: float, places: list[st
         assert sorted(place.text for place in measure.places(census)) == places
 
 
+@pytest.mark.parametrize("key", ["lone", "unnamed_object", "no_nouns"])
+def test_this_package_has_none(key: str) -> None:
+    (measure,) = (measure for measure in house.MEASURES if measure.key == key)
+    assert [str(place) for place in measure.places(house.census_of(house.HERE / "arv_docker"))] == []
+
+
 @pytest.mark.parametrize(
     ("name", "lone"),
     [

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..errors import DigestMismatch
 from ..local.progress import Progress, SilentProgress
 from ..model.image import Config, Descriptor, Digest
-from .blob import Blob, Checked
+from .blob import Blob, CheckedReader
 from .codecs.decompression import MAGIC_LENGTH, DecompressedStream, kind_of
 from .layer import CHUNK, Layer
 from .opened_image import SeekableImage
@@ -35,7 +35,7 @@ class ArchiveLayer:
         if self.compression is None:
             return Layer(self.blob.reader(), claimed=self.diff_id, size=self.blob.size)
         what = f"layer {self.diff_id}"
-        stored = Checked(self.blob.reader(), self.blob.size, self.named, what=what)
+        stored = CheckedReader(self.blob.reader(), self.blob.size, self.named, what=what)
         stream = DecompressedStream(stored.read, self.compression, what=what, compressed_size=self.blob.size, size=size)
         return Layer(stream.read, claimed=self.diff_id, size=size, readinto=stream.readinto)
 
@@ -86,7 +86,7 @@ class ArchivedImage(SeekableImage):
                 )
 
     @property
-    def compressed(self) -> Mapping[Digest, Descriptor]:
+    def compressed_layers(self) -> Mapping[Digest, Descriptor]:
         """The compressed layers that the archive has a digest for, by diff_id; their descriptors have no media type."""
         return {
             it.diff_id: Descriptor("", it.named, it.blob.size)

@@ -57,7 +57,7 @@ class Files(Protocol):
         """Return a file's content; raises BadArchive where it is larger than ``limit`` bytes."""
 
 
-class Checked:
+class CheckedReader:
     """A blob's bytes, read from its front: checked at the end to be ``size`` bytes that hash to the blob's digest."""
 
     def __init__(self, read: Callable[[int], bytes], size: int, named: Digest | None, *, what: str) -> None:

@@ -47,7 +47,7 @@ class Span:
         return layer_header(self.diff_id, self.size)
 
     @property
-    def aligned(self) -> bool:
+    def is_aligned(self) -> bool:
         """True if the layer begins a block of its own."""
         return self.length >= ALIGNED_SPAN
 
@@ -72,19 +72,19 @@ class Layout:
         return len(self.head) + sum(span.length for span in self.spans) + len(END)
 
     @property
-    def packed(self) -> tuple[Span, ...]:
+    def packed_spans(self) -> tuple[Span, ...]:
         """The layers that share a run of blocks."""
-        return tuple(span for span in self.spans if not span.aligned)
+        return tuple(span for span in self.spans if not span.is_aligned)
 
     @property
-    def aligned(self) -> tuple[Span, ...]:
+    def aligned_spans(self) -> tuple[Span, ...]:
         """The layers that are runs of their own."""
-        return tuple(span for span in self.spans if span.aligned)
+        return tuple(span for span in self.spans if span.is_aligned)
 
     def block_sizes(self) -> tuple[int, ...]:
         """The sizes of the archive's blocks, in order: the block rule of layout 1."""
-        runs = [len(self.head), sum(span.length for span in self.packed)]
-        runs += [span.length for span in self.aligned]
+        runs = [len(self.head), sum(span.length for span in self.packed_spans)]
+        runs += [span.length for span in self.aligned_spans]
         return tuple(size for run in [*runs, len(END)] for size in cut(run))
 
 

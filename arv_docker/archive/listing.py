@@ -22,7 +22,7 @@ _BLOB_NAME = re.compile(r"blobs/(sha256|sha512)/([0-9a-f]+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ArchiveEntry:
     """An image that an archive lists: the names of its files there.
 
     ``tags`` are the image's names in full, ``short_names`` those of an OCI layout that are no full names.
@@ -66,7 +66,7 @@ class Listed:
         return f"{name} ({self.platform})" if self.platform and self.groups else name
 
 
-def each_once(images: Sequence[Listed]) -> list[Listed]:
+def each_once(images: Sequence[ArchiveEntry]) -> list[ArchiveEntry]:
     """Return each image once, with all its names."""
     tags: dict[str, dict[str, None]] = {}
     for image in images:
@@ -76,8 +76,8 @@ def each_once(images: Sequence[Listed]) -> list[Listed]:
 
 
 def choose_image(
-    images: Sequence[Listed], name: Name | None, platform: Platform | None, *, any_name: bool = False
-) -> Listed:
+    images: Sequence[ArchiveEntry], name: Name | None, platform: Platform | None, *, any_name: bool = False
+) -> ArchiveEntry:
     """The image called ``name``, or the only one if None; for ``platform``, where the archive has it for several.
 
     With ``any_name`` a name does not have to be the archive's own if only one image is there. Raises SeveralImages,
@@ -88,7 +88,7 @@ def choose_image(
     return distinct[0] if len(distinct) == 1 else _for_platform(distinct, platform)
 
 
-def for_platforms(images: Sequence[Listed], name: Name | None, *, any_name: bool = False) -> list[Listed]:
+def for_platforms(images: Sequence[ArchiveEntry], name: Name | None, *, any_name: bool = False) -> list[ArchiveEntry]:
     """The image called ``name``, or the only one if None, once for each platform; raises as ``choose_image`` does."""
     found = [image for image in images if name is None or image.answers_to(name)]
     if not found and any_name and not isinstance(name, ImageId) and _are_one(images):
@@ -117,16 +117,16 @@ def digest_in(path: str) -> Digest | None:
     return None
 
 
-def _are_one(images: Sequence[Listed]) -> bool:
+def _are_one(images: Sequence[ArchiveEntry]) -> bool:
     """True if ``images`` are one image, for one platform or several."""
     return len(images) == 1 or (bool(images) and bool(frozenset.intersection(*(image.groups for image in images))))
 
 
-def _for_platform(images: Sequence[Listed], platform: Platform | None) -> Listed:
+def _for_platform(images: Sequence[ArchiveEntry], platform: Platform | None) -> ArchiveEntry:
     by_digest = {image.digests[0]: image for image in images}
-    offered = [manifests.Listed(Descriptor("", digest, 0), image.platform) for digest, image in by_digest.items()]
-    return by_digest[manifests.chosen(offered, platform, what="the archive").descriptor.digest]
+    offered = [manifests.IndexEntry(Descriptor("", digest, 0), image.platform) for digest, image in by_digest.items()]
+    return by_digest[manifests.choose_entry(offered, platform, what="the archive").descriptor.digest]
 
 
-def _lines(images: Sequence[Listed]) -> str:
+def _lines(images: Sequence[ArchiveEntry]) -> str:
     return "\n".join(map(str, images))

@@ -18,7 +18,7 @@ from ..model.image import MAX_JSON_SIZE, Descriptor, Digest, oci_object
 from ..model.manifest import Index, Manifest
 from ..model.reference import Reference, references_in
 from .blob import Files
-from .listing import Listed
+from .listing import ArchiveEntry
 
 #: How `cosign save` marks the entries of a layout: its image, and what belongs to that.
 _COSIGN_KIND = "dev.cosignproject.cosign/"
@@ -29,7 +29,7 @@ FULL_NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
 
 
-def listing(files: Files) -> tuple[Listed, ...]:
+def listing(files: Files) -> tuple[ArchiveEntry, ...]:
     """The images that the index leads to, attestations and artifacts left out, and those whose manifest is not there:
     an engine that has an image for one platform saves the index of all.
 
@@ -42,7 +42,7 @@ def listing(files: Files) -> tuple[Listed, ...]:
         raise NotAnImage("index.json is no index of images.")
     names = _names(raw)
     reader = _Reader(files)
-    found: dict[Digest, Listed] = {}
+    found: dict[Digest, ArchiveEntry] = {}
     artifacts = []
     aside = _beside_cosign_image(raw)
     entries = [entry for entry in top.manifests if str(entry.descriptor.digest) not in aside]
@@ -55,7 +55,7 @@ def listing(files: Files) -> tuple[Listed, ...]:
             read = reader.fetch(image.descriptor)
             if not isinstance(read, Manifest):
                 continue
-            listed = Listed(
+            listed = ArchiveEntry(
                 config_path=blob_name(read.config.digest),
                 tags=tags,
                 layer_paths=tuple(blob_name(layer.digest) for layer in read.layers),
@@ -75,7 +75,7 @@ def listing(files: Files) -> tuple[Listed, ...]:
     return images
 
 
-def check(files: Files, docker: Sequence[Listed]) -> tuple[Listed, ...]:
+def check(files: Files, docker: Sequence[ArchiveEntry]) -> tuple[ArchiveEntry, ...]:
     """Return the images of the layout; raises DigestMismatch if one is none of ``docker``, those of ``manifest.json``.
 
     One for another platform than one of theirs is no deceit: ``manifest.json`` has room for one. A manifest
@@ -100,18 +100,18 @@ def check(files: Files, docker: Sequence[Listed]) -> tuple[Listed, ...]:
     return images
 
 
-def with_names_of(images: Iterable[Listed], others: Sequence[Listed]) -> tuple[Listed, ...]:
+def with_names_of(images: Iterable[ArchiveEntry], others: Sequence[ArchiveEntry]) -> tuple[ArchiveEntry, ...]:
     """Return ``images`` with the names that the other list of the same archive has for them too, and its manifests.
 
     An engine writes all names into one of its two lists alone, where two builds have the same image.
     """
-    by_config: dict[object, list[Listed]] = {}
+    by_config: dict[object, list[ArchiveEntry]] = {}
     for other in others:
         by_config.setdefault(other.config_digest or other.config_path, []).append(other)
     return tuple(_named_like(image, by_config.get(image.config_digest or image.config_path, ())) for image in images)
 
 
-def _named_like(image: Listed, others: Iterable[Listed]) -> Listed:
+def _named_like(image: ArchiveEntry, others: Iterable[ArchiveEntry]) -> ArchiveEntry:
     known = set(references_in(image.tags))
     tags, short = dict.fromkeys(image.tags), dict.fromkeys(image.short_names)
     for other in others:
@@ -121,7 +121,7 @@ def _named_like(image: Listed, others: Iterable[Listed]) -> Listed:
     return replace(image, tags=tuple(tags), short_names=tuple(short), manifest=image.manifest or described)
 
 
-def digests_of(images: Iterable[Listed], listed: Listed) -> tuple[Digest, ...]:
+def digests_of(images: Iterable[ArchiveEntry], listed: ArchiveEntry) -> tuple[Digest, ...]:
     """The digests of all those ``images`` that are the image ``listed``."""
     return tuple(
         dict.fromkeys(it for image in images if image.config_path == listed.config_path for it in image.digests)
@@ -171,13 +171,13 @@ def _beside_cosign_image(raw: bytes) -> frozenset[str]:
 
 
 def _groups_of(
-    entries: Sequence[manifest.Listed], names: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
+    entries: Sequence[manifest.IndexEntry], names: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
 ) -> dict[Digest, int]:
     """A number for each entry by its digest, the same for the entries of one image for several platforms.
 
     These have the same names, or none, and each another platform: some writers list them flat in index.json.
     """
-    alike: dict[object, list[manifest.Listed]] = {}
+    alike: dict[object, list[manifest.IndexEntry]] = {}
     for entry in {entry.descriptor.digest: entry for entry in entries}.values():
         alike.setdefault(names.get(str(entry.descriptor.digest), ((), ())), []).append(entry)
     groups: dict[Digest, int] = {}
@@ -208,31 +208,31 @@ def _names(raw: bytes) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
 def _familiar_name(text: str) -> str:
     """The name as engines print it, so that an image gets the same links whoever wrote its names."""
     try:
-        return Reference.parse(text).familiar
+        return Reference.parse(text).familiar_name
     except BadReference:
         return text
 
 
-def _merge_entries(before: Listed | None, listed: Listed) -> Listed:
+def _merge_entries(before: ArchiveEntry | None, listed: ArchiveEntry) -> ArchiveEntry:
     """Merge the two entries of an image that is named twice."""
     if before is None:
         return listed
 
-    def joined(key: str) -> tuple[Any, ...]:
+    def merged_values(key: str) -> tuple[Any, ...]:
         mine, theirs = getattr(before, key), getattr(listed, key)
         return mine if mine == theirs else tuple(dict.fromkeys((*mine, *theirs)))
 
     return replace(
         before,
-        tags=joined("tags"),
-        short_names=joined("short_names"),
-        digests=joined("digests"),
+        tags=merged_values("tags"),
+        short_names=merged_values("short_names"),
+        digests=merged_values("digests"),
         platform=before.platform or listed.platform,
         groups=before.groups | listed.groups,
     )
 
 
-def _other_platform(image: Listed, other: Listed) -> bool:
+def _other_platform(image: ArchiveEntry, other: ArchiveEntry) -> bool:
     """True if both are the same image for different platforms: one index below the top leads to both."""
     shared = bool(image.groups & other.groups) and len(image.digests) > 1
     return shared and None not in (image.platform, other.platform) and image.platform != other.platform

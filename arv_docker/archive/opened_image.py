@@ -61,7 +61,7 @@ class OpenedImage(ABC):
         return sum(sizes[it] for it in set(layers)) if layers and set(layers) <= sizes.keys() else None
 
     @property
-    def compressed(self) -> Mapping[Digest, Descriptor]:
+    def compressed_layers(self) -> Mapping[Digest, Descriptor]:
         """The layers that the image's place has compressed and calls by a digest, by diff_id."""
         return MappingProxyType({})
 

@@ -23,7 +23,7 @@ from . import oci
 from .archived_image import ArchivedImage, ArchiveLayer
 from .blob import Files, RandomAccess
 from .codecs.whole_archive import unwrap
-from .listing import Listed, Name, choose_image, digest_in, each_once, for_platforms
+from .listing import ArchiveEntry, Name, choose_image, digest_in, each_once, for_platforms
 from .strict_tar import StrictCheck
 from .tar import TOLERANT, Index
 
@@ -31,7 +31,7 @@ _MAX_LAYERS = 10_000
 _MAX_IMAGES = 10_000
 _MANIFEST_KEYS = spellings_of("Config", "RepoTags", "Layers")
 
-#: One of several images: what the archive calls it, and what opens it, which raises what ``Images.opened`` raises.
+#: One of several images: what the archive calls it, and what opens it, which raises what ``Images.open_entry`` raises.
 Openable = tuple[str, Callable[[], ArchivedImage]]
 
 
@@ -49,7 +49,7 @@ class Images:
         self._files = files
         self._progress = progress
         self._any_name = any_name
-        self._faces: tuple[Listed, ...] | None = None
+        self._faces: tuple[ArchiveEntry, ...] | None = None
         if by_index and "index.json" in files:
             self.images = self._by_index()
         else:
@@ -60,15 +60,15 @@ class Images:
 
         Without a platform that for this machine is taken, where there are several. Raises SeveralImages or
         AmbiguousImage, which name them, where that leaves more than one, and NoSuchImage where it leaves none; and what
-        ``opened`` raises.
+        ``open_entry`` raises.
         """
         images = self.images
         if platform is not None and "index.json" in self._files:
             images = self._by_index() or images  # manifest.json has one platform of each image
-        image = self.opened(choose_image(images, name, platform, any_name=self._any_name))
+        image = self.open_entry(choose_image(images, name, platform, any_name=self._any_name))
         if platform is not None:
-            found = manifest.Listed(Descriptor("", image.config.digest, 0), image.config.platform)
-            manifest.chosen([found], platform, what="the archive")
+            found = manifest.IndexEntry(Descriptor("", image.config.digest, 0), image.config.platform)
+            manifest.choose_entry([found], platform, what="the archive")
         return image
 
     def every(self, name: Name | None = None) -> Iterator[Openable]:
@@ -80,15 +80,15 @@ class Images:
         if not found:
             found = [choose_image(self.images, name, None, any_name=self._any_name)]
         for image in each_once(found):
-            yield str(image), partial(self.opened, image)
+            yield str(image), partial(self.open_entry, image)
 
     def platforms(self, name: Name | None = None) -> Iterator[Openable]:
         """The image called ``name``, or the only one there is, for each of its platforms; raises as ``image`` does."""
         images = self._by_index() if "index.json" in self._files else ()
         for image in for_platforms(images or self.images, name, any_name=self._any_name):
-            yield str(image), partial(self.opened, image)
+            yield str(image), partial(self.open_entry, image)
 
-    def opened(self, listed: Listed) -> ArchivedImage:
+    def open_entry(self, listed: ArchiveEntry) -> ArchivedImage:
         """Open an image of ``images``: read its config and structure.
 
         Raises BadArchive, BadConfig, or a NotAnImage; DigestMismatch where ``manifest.json`` and the OCI index lead to
@@ -105,7 +105,7 @@ class Images:
             digests = oci.digests_of(oci.check(self._files, listing(self._files)), listed)
         return ArchivedImage(config, layers, tags=listed.tags, digests=digests, progress=self._progress)
 
-    def _by_index(self) -> tuple[Listed, ...]:
+    def _by_index(self) -> tuple[ArchiveEntry, ...]:
         """The images of the OCI index, with the names of ``manifest.json`` for them too."""
         if self._faces is None:
             docker = listing(self._files) if "manifest.json" in self._files else ()
@@ -134,7 +134,7 @@ class ArchiveReader(Images):
         super().__init__(Index(content, known, check=check), by_index=by_index, any_name=any_name, progress=progress)
 
 
-def named_listing(files: Files) -> tuple[Listed, ...]:
+def named_listing(files: Files) -> tuple[ArchiveEntry, ...]:
     """The images of an archive as ``listing`` has them, with the names that its OCI index has for them too."""
     images = listing(files)
     if "manifest.json" not in files or "index.json" not in files:
@@ -145,13 +145,13 @@ def named_listing(files: Files) -> tuple[Listed, ...]:
         return images
 
 
-def check_listed(listed: Listed) -> None:
+def check_listed(listed: ArchiveEntry) -> None:
     """Raise NotAnImage for an image that its manifest shows to be something else."""
     if listed.manifest is not None:
         manifest.check_image(listed.manifest, what=f"{listed} in the archive")
 
 
-def listing(files: Files) -> tuple[Listed, ...]:
+def listing(files: Files) -> tuple[ArchiveEntry, ...]:
     """The images of an archive, by ``manifest.json`` or else the OCI index.
 
     Raises BadArchive, BadConfig, SchemaOne or NotAnImage where they cannot be told.
@@ -172,7 +172,7 @@ def listing(files: Files) -> tuple[Listed, ...]:
     return tuple(_listed_image(item) for item in document)
 
 
-def config_of(files: Files, listed: Listed) -> Config:
+def config_of(files: Files, listed: ArchiveEntry) -> Config:
     """The config of a listed image; raises BadConfig, DigestMismatch, or what ``Config.parse`` refuses."""
     size = files.blob(listed.config_path).size
     if size > MAX_JSON_SIZE:
@@ -189,7 +189,7 @@ def config_of(files: Files, listed: Listed) -> Config:
     return Config.parse(raw)
 
 
-def layer_paths(listed: Listed, config: Config) -> list[tuple[Digest, str]]:
+def layer_paths(listed: ArchiveEntry, config: Config) -> list[tuple[Digest, str]]:
     """An image's layers from the lowest up, each with its path in the archive; raises LayerCountMismatch."""
     if len(listed.layer_paths) != len(config.diff_ids):
         raise LayerCountMismatch(
@@ -209,7 +209,7 @@ def _without_images(files: Files) -> Exception:
     )
 
 
-def _listed_image(item: Any) -> Listed:
+def _listed_image(item: Any) -> ArchiveEntry:
     def strings(key: str) -> tuple[str, ...]:
         value = item.get(key) or []
         if not isinstance(value, list) or not all(isinstance(text, str) for text in value) or len(value) > _MAX_LAYERS:
@@ -218,4 +218,4 @@ def _listed_image(item: Any) -> Listed:
 
     if not isinstance(item, dict) or not isinstance(item.get("Config"), str):
         raise BadArchive("manifest.json in the archive has an entry without a config.")
-    return Listed(item["Config"], strings("RepoTags"), strings("Layers"))
+    return ArchiveEntry(item["Config"], strings("RepoTags"), strings("Layers"))

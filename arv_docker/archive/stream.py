@@ -20,10 +20,10 @@ from ..errors import ArvDockerError, BadArchive, DigestMismatch
 from ..model.image import MAX_JSON_SIZE, Config, Digest, Platform
 from . import oci
 from .archived_image import ArchiveLayer
-from .blob import Blob, Checked
+from .blob import Blob, CheckedReader
 from .codecs.decompression import MAGIC_LENGTH, DecompressedStream, kind_of
 from .layer import CHUNK, Layer, Stream
-from .listing import Listed, Name, choose_image, digest_in, each_once
+from .listing import ArchiveEntry, Name, choose_image, digest_in, each_once
 from .opened_image import OpenedImage
 from .reader import check_listed, config_of, layer_paths, named_listing
 from .tar import Index, Member, members
@@ -42,7 +42,7 @@ class StreamedArchive:
         self._tape = _Tape(stream)
         self._members: list[Member] = []
         self._digests: dict[int, Digest] = {}
-        self._listed: tuple[Listed, ...] = ()
+        self._listed: tuple[ArchiveEntry, ...] = ()
         self._configs: dict[int, Config] = {}
         self._room = _MAX_DOCUMENTS
         self._images: dict[str, Config | ArvDockerError] = {}
@@ -59,12 +59,12 @@ class StreamedArchive:
             found |= {digest: image for digest in (own, *listed.digests) if digest and shared[digest] < 2}
         return found
 
-    def every(self) -> list[tuple[Listed, Config | ArvDockerError]]:
+    def every(self) -> list[tuple[ArchiveEntry, Config | ArvDockerError]]:
         """Each image once, with all its names, and its config or its error, as ``images`` has them."""
         return [(listed, self._images[listed.config_path]) for listed in each_once(self._listed)]
 
-    def image(self, name: Name | None = None, platform: Platform | None = None) -> tuple[Listed, Config]:
-        """The image called ``name``, or the only one; raises the image's error, and as ``listing.chosen`` does."""
+    def image(self, name: Name | None = None, platform: Platform | None = None) -> tuple[ArchiveEntry, Config]:
+        """Return the image called ``name``, or the only one; raises its error, and what ``choose_image`` raises."""
         listed = choose_image(self._listed, name, platform)
         image = self._images[listed.config_path]
         if isinstance(image, ArvDockerError):
@@ -100,7 +100,7 @@ class StreamedArchive:
                 self._images[listed.config_path] = error
         self._tape.drain()
 
-    def _named_images(self, index: Index) -> tuple[Listed, ...]:
+    def _named_images(self, index: Index) -> tuple[ArchiveEntry, ...]:
         """The images that the archive lists, with the digests that its OCI index has for each."""
         images = named_listing(index)
         if "manifest.json" not in index or "index.json" not in index:
@@ -113,13 +113,13 @@ class StreamedArchive:
             layer = Layer(section.read, claimed=None, size=member.size, readinto=section.readinto)
         else:
             what = f"the layer {member.name!r}"
-            stored = Checked(section.read, member.size, digest_in(member.name), what=what)
+            stored = CheckedReader(section.read, member.size, digest_in(member.name), what=what)
             stream = DecompressedStream(stored.read, kind, what=what, compressed_size=member.size)
             layer = Layer(stream.read, claimed=None, size=None, readinto=stream.readinto)
         yield layer
         self._digests[member.offset] = layer.diff_id
 
-    def _conclude(self, index: Index, listed: Listed) -> Generator[Layer, None, Config]:
+    def _conclude(self, index: Index, listed: ArchiveEntry) -> Generator[Layer, None, Config]:
         """Judge an image by its documents; hand out layers that were kept because they looked like documents."""
         check_listed(listed)
         config = self._config(index, listed)
@@ -136,7 +136,7 @@ class StreamedArchive:
                 )
         return config
 
-    def _config(self, index: Index, listed: Listed) -> Config:
+    def _config(self, index: Index, listed: ArchiveEntry) -> Config:
         """The config of a listed image, read once: a few bytes can claim to be the config of each of many images."""
         blob = index.blob(listed.config_path)
         known = self._configs.get(blob.offset)

@@ -97,7 +97,7 @@ class BlockWriter:
             if not roots:
                 block.words["Keep"] = "no service is known that may be written to"
                 break
-            if block.stored(roots, self._keep.max_replicas_per_service, attempt):
+            if block.ask_services(roots, self._keep.max_replicas_per_service, attempt):
                 return block.locator
             if not block.worth_another_try(roots):
                 break
@@ -197,7 +197,7 @@ class _Block:
         self.locator = ""
         self.words: dict[str, str] = {}
 
-    def stored(self, roots: Sequence[str], most_per_service: int | None, attempt: int) -> bool:
+    def ask_services(self, roots: Sequence[str], most_per_service: int | None, attempt: int) -> bool:
         """Ask the services in their order, as many at once as copies are missing; say if the block is stored then."""
         waiting = [root for root in roots if root not in self._finished]
         while waiting and not self._complete:
@@ -279,7 +279,7 @@ def _answer(response: BaseHTTPResponse, body: bytes, name: str) -> _Answer:
 def _is_of(text: str, name: str) -> bool:
     """True if the text is a locator, and nothing else, of the block called ``name``."""
     try:
-        return Locator.parse(text).stripped == name
+        return Locator.parse(text).without_hints == name
     except BadManifestText:
         return False
 

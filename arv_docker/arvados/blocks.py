@@ -188,7 +188,7 @@ class ArchiveWriter:
         runs = [
             self._store_run([layout.head]),
             self._store_run(self._packed_run(layout)),
-            *(self._aligned[span.diff_id] for span in layout.aligned),
+            *(self._aligned[span.diff_id] for span in layout.aligned_spans),
             self._store_run([END]),
         ]
         return StoredArchive(layout, tuple(block.result() for run in runs for block in run))
@@ -233,7 +233,7 @@ class ArchiveWriter:
                 return
 
     def _packed_run(self, layout: Layout) -> Iterator[bytes]:
-        for span in layout.packed:
+        for span in layout.packed_spans:
             self._spool.seek(self._packed[span.diff_id])
             yield b"".join((span.header, self._spool.read(span.size), canonical.padding(span.size)))
 

@@ -44,7 +44,7 @@ class ConvertedImages:
 
         An empty one, which versions of crunch-run with a defect left, is removed as crunch-run does.
         """
-        found = self._named(_name(image))
+        found = self._collection_named(_name(image))
         if found is None or _is_usable(found):
             return found
         self._cluster.trash_collection(found.uuid)
@@ -75,10 +75,10 @@ class ConvertedImages:
         new = {**attributes, "owner_uuid": self._project, "name": name}
         try:
             return create_or_find(
-                lambda: self._cluster.create_collection(new, unique_name=False), lambda: self._named(name)
+                lambda: self._cluster.create_collection(new, unique_name=False), lambda: self._collection_named(name)
             )
         except ClusterError as error:
-            if error.status != 422 or (there := self._named(name)) is None:
+            if error.status != 422 or (there := self._collection_named(name)) is None:
                 raise
             return there
 
@@ -102,7 +102,7 @@ class ConvertedImages:
                 raise
             return there
 
-    def _named(self, name: str) -> CollectionRecord | None:
+    def _collection_named(self, name: str) -> CollectionRecord | None:
         filters = [["owner_uuid", "=", self._project], ["name", "=", name]]
         return next(self._cluster.collections(filters, manifest=True), None)
 

@@ -135,14 +135,14 @@ class LayerLookup:
         Such a link only saves work, so that a refusal is no failure.
         """
         refused = []
-        for span in layout.aligned:
+        for span in layout.aligned_spans:
             if str(span.diff_id) in self._served:
                 continue
             self._served.add(str(span.diff_id))
             try:
                 self._cluster.create_link(_attributes(span.diff_id, collection))
             except ClusterError as error:
-                refused.append(f"layer {span.diff_id.short} was not linked: {error.message}")
+                refused.append(f"layer {span.diff_id.short_hex} was not linked: {error.message}")
         return refused
 
     def _serves(self, link: Link) -> bool:
@@ -157,9 +157,9 @@ def _layers_of(stored: StoredImage, usable: Mapping[str, str]) -> Iterator[Layer
     )
     for span in stored.layout.spans:
         locators: tuple[str, ...] = ()
-        if span.aligned:
+        if span.is_aligned:
             parts = [starts.get(span.offset + start) for start in range(0, span.length, BLOCK_SIZE)]
-            names = [part.locator.stripped if part else "" for part in parts]
+            names = [part.locator.without_hints if part else "" for part in parts]
             locators = tuple(usable[name] for name in names if name in usable)
             held = sum(part.length for part in parts if part and (part.offset, part.length) == (0, part.locator.size))
             if len(locators) < len(parts) or held != span.length:
@@ -175,7 +175,7 @@ def usable_blocks(text: str, now: float) -> dict[str, str]:
     """
     try:
         found = locators(parse(text))
-        return {locator.stripped: str(locator) for locator in found if _is_usable(locator, now)}
+        return {locator.without_hints: str(locator) for locator in found if _is_usable(locator, now)}
     except BadManifestText:
         return {}
 

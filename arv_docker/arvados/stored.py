@@ -216,7 +216,9 @@ class KeepFile(RandomAccess):
         length = min(length, segment.length - start)
         block = memoryview(self._block(segment.locator))
         if len(block) < segment.offset + segment.length:
-            raise BadManifestText(f"block {segment.locator.stripped} has {len(block)} bytes, fewer than its name says.")
+            raise BadManifestText(
+                f"block {segment.locator.without_hints} has {len(block)} bytes, fewer than its name says."
+            )
         return bytes(block[segment.offset + start : segment.offset + start + length])
 
     def _block(self, locator: Locator) -> bytes:

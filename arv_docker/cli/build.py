@@ -131,7 +131,7 @@ def _context(path: str) -> Iterator[Path | IO[bytes]]:
 def _ingest(args: argparse.Namespace, shown: progress.Progress) -> Iterator[Ingest]:
     from ..ingest.service import Ingest, Options
 
-    options = Options.configured(cli.settings(args), cli.cache_folder(args), args.project_uuid)
+    options = Options.from_settings(cli.settings(args), cli.cache_folder(args), args.project_uuid)
     with cli.cluster(args) as cluster:
         yield Ingest(cluster, options, shown, cli.trust(args, cluster, shown))
 

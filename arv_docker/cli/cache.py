@@ -78,7 +78,7 @@ def _list(args: argparse.Namespace, cache: Cache) -> int:
         return 0
     rows = [("KIND", "IMAGE ID", "PLATFORM", "SIZE", "USED", "NAMES")]
     for it in found:
-        image_id = it.image_id.short if it.image_id else "<unknown>"
+        image_id = it.image_id.short_hex if it.image_id else "<unknown>"
         names = ", ".join(_names(it)) if it.usable else "<unusable>"
         rows.append((it.kind, image_id, str(it.platform or "<unknown>"), size_text(it.size), _ago(it.age), names))
     for line in _table(rows):
@@ -92,7 +92,7 @@ def _verify(args: argparse.Namespace, cache: Cache) -> int:
     for it, problem in cache.verify():
         checked.append((it, problem))
         if not args.json:
-            what = it.image_id.short if it.image_id else it.path.name
+            what = it.image_id.short_hex if it.image_id else it.path.name
             print(f"{'BAD' if problem else 'ok '}  {it.kind:7}  {what}", flush=True)
     if args.json:
         cli.print_json([_as_json(it) | {"problem": problem} for it, problem in checked])

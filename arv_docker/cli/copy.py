@@ -182,7 +182,7 @@ def _into_keep(args: argparse.Namespace, target: Place, shown: progress.Progress
         ingest = Ingest(here, _options(args), shown)
         name = _name(target.name) if target.name else None
         do = ingest.plans.source if args.dry_run else ingest.from_source
-        outcome: IngestResult | IngestPlan = do(source, name, source.called)
+        outcome: IngestResult | IngestPlan = do(source, name, source.catalog_name)
     if args.json:
         cli.print_json(cli.as_json(outcome))
     else:
@@ -251,7 +251,7 @@ def _choice(args: argparse.Namespace, shown: progress.Progress, text: str, other
 def _options(args: argparse.Namespace) -> Options:
     from ..ingest.service import Options
 
-    return Options.configured(cli.settings(args), cli.cache_folder(args), args.project_uuid)
+    return Options.from_settings(cli.settings(args), cli.cache_folder(args), args.project_uuid)
 
 
 def _name(text: str) -> Reference:

@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _update(args: argparse.Namespace, folder: ArchiveFolder) -> int:
-    image, version = _named(args.image, args.version)
+    image, version = _name_and_version(args.image, args.version)
     result = folder.update(cli.engine(args), image, version, clean=args.clean, compress=args.compress, force=args.force)
     did = "saved" if result.saved else "compressed" if result.compressed else "up to date"
     removed = f", {len(result.removed)} removed" if result.removed else ""
@@ -127,7 +127,7 @@ def _update(args: argparse.Namespace, folder: ArchiveFolder) -> int:
     return 0
 
 
-def _named(image: str, version: str | None) -> tuple[str, str]:
+def _name_and_version(image: str, version: str | None) -> tuple[str, str]:
     """The image's name without a tag, and the version: as given, else the tag, else ``latest``."""
     name, colon, tag = image.rpartition(":")
     if version is not None or not colon or "/" in tag:
@@ -140,7 +140,7 @@ def _list(args: argparse.Namespace, folder: ArchiveFolder) -> int:
 
 
 def _latest_archive(args: argparse.Namespace, folder: ArchiveFolder) -> int:
-    return _print(args, list(folder.latest().values()))
+    return _print(args, list(folder.latest_archives().values()))
 
 
 def _verify(args: argparse.Namespace, folder: ArchiveFolder) -> int:

@@ -257,7 +257,7 @@ def _ingest(args: argparse.Namespace, cluster: Cluster, shown: progress.Progress
     from ..ingest.service import Ingest, Options
 
     options = replace(
-        Options.configured(cli.settings(args), cli.cache_folder(args), args.project_uuid, args.image_id),
+        Options.from_settings(cli.settings(args), cli.cache_folder(args), args.project_uuid, args.image_id),
         name=args.name,
         force=args.force,
         use_cache=args.cache,

@@ -72,7 +72,9 @@ def _document_of_source(args: argparse.Namespace) -> dict[str, object]:
             **_started_by(config),
             "tags": list(image.tags),
             "digests": [str(digest) for digest in image.digests],
-            "layers": [{"diff_id": str(it), **_stored(image.compressed.get(it))} for it in config.diff_ids],
+            "layers": [
+                {"diff_id": str(it), **_compressed_form(image.compressed_layers.get(it))} for it in config.diff_ids
+            ],
         }
         tags = references_in(image.tags)
     from ..arvados.trust import Trust
@@ -101,7 +103,7 @@ def _same_layers(cluster: Cluster, config: Config, names: Sequence[str], trust: 
     return [cli.as_json(it) for it in images_with_same_layers(cluster, config, layers, named, trust=trust)]
 
 
-def _stored(compressed: Descriptor | None) -> dict[str, object]:
+def _compressed_form(compressed: Descriptor | None) -> dict[str, object]:
     """A layer as the source has it, where that is compressed."""
     return {"compressed": str(compressed.digest), "size": compressed.size} if compressed else {}
 
@@ -147,7 +149,7 @@ def _document(cluster: Cluster, image: StoredImage, trust: Trust) -> dict[str, o
         "layers": [
             {"diff_id": str(diff_id), "size": image.archived.sizes[diff_id]} for diff_id in image.config.diff_ids
         ],
-        "blocks": [locator.stripped for locator in locators(image.file.streams)],
+        "blocks": [locator.without_hints for locator in locators(image.file.streams)],
         "collections": [{"uuid": copy.uuid, "owner_uuid": copy.owner_uuid, "name": copy.name} for copy in copies],
         "links": [
             {

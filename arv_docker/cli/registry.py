@@ -141,14 +141,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _push(args: argparse.Namespace, registry: Registry) -> int:
     shown = cli.progress_for(args)
-    with _opened(args, shown) as (image, called, tags):
+    with _open_image(args, shown) as (image, called, tags):
         name = args.name or registry.name_of(image.config.digest, called, tags)
         with shown.step(f"pushing to {registry.host}", image.known_size) as advance:
             pushed = registry.push(image, name, advance, compress=not args.uncompressed)
-    shown.say(f"{pushed.reference.familiar}: pushed, {progress.size_text(pushed.bytes_sent)} sent")
+    shown.say(f"{pushed.reference.familiar_name}: pushed, {progress.size_text(pushed.bytes_sent)} sent")
     document = {
         "name": name,
-        "reference": pushed.reference.familiar,
+        "reference": pushed.reference.familiar_name,
         "image_id": str(pushed.image_id),
         "digest": str(pushed.digest),
         "bytes_sent": pushed.bytes_sent,
@@ -161,7 +161,7 @@ def _push(args: argparse.Namespace, registry: Registry) -> int:
 
 
 @contextmanager
-def _opened(
+def _open_image(
     args: argparse.Namespace, shown: Progress
 ) -> Iterator[tuple[OpenedImage, Reference | None, tuple[str, ...]]]:
     """The image that is meant, opened, with the name it was called by, and what else it is called."""
@@ -180,7 +180,7 @@ def _opened(
             if args.name is None and opened.streams:  # its ID, and so its name, shows at its end
                 with shown.step(f"reading {args.image}", None):
                     image = stack.enter_context(seekable(opened, tarballs.cache_folder()))
-            yield image, source.called, opened.tags
+            yield image, source.catalog_name, opened.tags
         return
     if args.platform:
         raise UsageError("--platform chooses among the images of a source; an engine has one.")

@@ -197,7 +197,7 @@ def _list_users(args: argparse.Namespace) -> int:
     from ..site.status import existing
 
     with existing(_folder(args)) as opened:
-        found = users.listed(opened.database)
+        found = users.list_users(opened.database)
     if args.json:
         print(json.dumps([asdict(user) for user in found]))
         return 0

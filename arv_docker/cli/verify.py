@@ -61,7 +61,7 @@ def _verify_folder(args: argparse.Namespace, copies: Sequence[Copy]) -> int:
         cli.print_json([dataclasses.asdict(it) | {"image_id": it.image_id} for it in checked])
     else:
         for it in checked:
-            image_id = it.image_id.short if it.image_id else "-" * 12
+            image_id = it.image_id.short_hex if it.image_id else "-" * 12
             print(printable(f"{'BAD' if it.problem else 'ok '}  {image_id}  {it.path}"))
     if bad := [it.problem for it in checked if it.problem]:
         raise NotVerified(f"{len(bad)} of {len(checked)} files in {args.name} are bad:", detail="\n".join(bad))

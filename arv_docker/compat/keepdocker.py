@@ -261,13 +261,13 @@ def list_images_in_arv(
         return [_list_links(row) for row in list_images(cluster, trust, project=project_uuid).rows]
     try:
         also = name_as_id(image_name)
-        if also is not None and (also.whole or image_name.startswith("sha256:")):
+        if also is not None and (also.as_digest or image_name.startswith("sha256:")):
             name: Reference | ImageId = also
         else:
             name = name_from_arguments(image_name, image_tag or DEFAULT_TAG)
     except ArvDockerError:
         return []  # no link that this program or the original writes is called so
-    return [_list_links(row) for row in list_images(cluster, trust, name.written, project_uuid, also=also).rows]
+    return [_list_links(row) for row in list_images(cluster, trust, str(name), project_uuid, also=also).rows]
 
 
 def items_owned_by(owner_uuid: str, arv_items: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

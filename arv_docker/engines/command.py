@@ -136,15 +136,15 @@ class CommandLine:
                 raise missing
         else:
             prefix = name
-        return self._inspect(str(prefix.whole or self._only_match(prefix, name)))
+        return self._inspect(str(prefix.as_digest or self._only_match(prefix, name)))
 
     def spellings(self, name: Reference) -> Sequence[str]:
         """Spellings that the engine may have for a name, the likeliest first, the one for a registry last."""
-        return [name.written or name.familiar]
+        return [name.written or name.familiar_name]
 
     def target_name(self, name: Reference) -> str:
         """The spelling of a name that an image is to get."""
-        return name.familiar
+        return name.familiar_name
 
     def tag(self, image: Digest, name: Reference) -> None:
         """Give the image the name."""

@@ -70,7 +70,7 @@ class Podman(CommandLine):
 
         Only full ones: Podman takes ``app:1`` for the end of any name, and may give ``localhost/x/app:1``.
         """
-        local = Reference.parse(name.written or name.familiar, default_registry=_OWN)
+        local = Reference.parse(name.written or name.familiar_name, default_registry=_OWN)
         # Podman refuses a name that has both a tag and a digest.
         plain = [replace(full, tag=None) if full.digest else full for full in (local, name)]
         return list(dict.fromkeys(full.canonical for full in plain))

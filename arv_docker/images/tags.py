@@ -126,7 +126,7 @@ def link_uniquely(
     Returns that name. Raises what ``link`` raises, and ShadowedName if the cluster takes even it for another
     collection, which somebody else has given the name to.
     """
-    unique = Reference.parse(f"{name.name}:{name.unique(StoredImage(cluster, collection).config.digest).tag}")
+    unique = Reference.parse(f"{name.name}:{name.unique_for(StoredImage(cluster, collection).config.digest).tag}")
     named = link(cluster, collection, unique, trust, progress)
     if (shadow := named.shadowed_by) is not None:
         raise ShadowedName(

@@ -47,7 +47,7 @@ def verify(cluster: Cluster, collection: CollectionRecord, *, quick: bool, progr
     if pdh(collection.manifest_text or "") != collection.pdh:
         raise NotVerified(f"the manifest text of {collection.uuid} is not that of {collection.pdh}.")
     image = StoredImage(cluster, collection)
-    names = {locator.stripped: str(locator) for locator in locators(image.file.streams)}
+    names = {locator.without_hints: str(locator) for locator in locators(image.file.streams)}
     _check_presence(cluster, collection, names)
     read = 0 if quick else _read_layers(image, progress)
     return Report(

@@ -159,7 +159,7 @@ class Copier:
         digests = [digest for digest in image.digests if digest not in own]
         if anew:
             records = ImageRecords(self._target, replace(options, pdh=done.pdh), self._progress)
-        written = done.links_written + self._named(records, image, digests)
+        written = done.links_written + self._add_names(records, image, digests)
         if done.pdh != image.collection.pdh and not anew:
             raise NotVerified(f"{image} became {done.pdh}, and was {image.collection.pdh}.")
         if anew:
@@ -230,7 +230,7 @@ class Copier:
         pdh = None if anew else image.collection.pdh
         return replace(self._options, by_manifest=by_manifest, image_ids=(), pdh=pdh)
 
-    def _named(self, records: ImageRecords, image: Candidate, digests: Sequence[Digest]) -> int:
+    def _add_names(self, records: ImageRecords, image: Candidate, digests: Sequence[Digest]) -> int:
         """Link the image by its further names, and the digests by which its source called it; return how many links
         that took."""
         further = image.names[1:] or ((None,) if digests else ())
@@ -267,10 +267,10 @@ class Copier:
         count = 0
         with self._progress.step("copying blocks", stored.file.size) as advance:
             for locator in locators(stored.file.streams):
-                if locator.stripped not in there:
+                if locator.without_hints not in there:
                     content = self._source.get_block(str(locator))
-                    there[locator.stripped] = self._target.put_block(content)
-                    sent.note(there[locator.stripped])
+                    there[locator.without_hints] = self._target.put_block(content)
+                    sent.note(there[locator.without_hints])
                     count += len(content)
                 advance(locator.size or 0)
         text = _BLOCK.sub(lambda match: there[match[1]], stored.collection.manifest_text or "")

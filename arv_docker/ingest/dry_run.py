@@ -18,7 +18,7 @@ from ..model.image import Digest
 from ..model.reference import ImageId, Reference
 from ..transports import OpenedImage, Source
 from .from_keep import find_in_keep
-from .lookup import Found
+from .lookup import LookupResult
 from .records import ImageRecords
 from .results import TwinCollection
 from .upload import bytes_of
@@ -47,10 +47,10 @@ class IngestPlan:
     twin: TwinCollection | None = field(default=None, metadata={"json": "beside"})
 
     def __str__(self) -> str:
-        return f"{self.name}: {self._first}{self._second}"
+        return f"{self.name}: {self._first_part}{self._second_part}"
 
     @property
-    def _first(self) -> str:
+    def _first_part(self) -> str:
         if self.uuid is not None:
             return f"already stored, as {self.uuid}"
         of = "an unknown number of bytes" if self.size is None else f"about {size_text(self.size)}"
@@ -63,7 +63,7 @@ class IngestPlan:
         return f"{of}{held if self.layers else ''}{resumed}{to_send}"
 
     @property
-    def _second(self) -> str:
+    def _second_part(self) -> str:
         if self.twin is None:
             return ""
         called = self.twin.image_id or "its other digest"
@@ -177,7 +177,7 @@ def large_layers(sizes: Mapping[Digest, int]) -> dict[Digest, int]:
     return {diff_id: size for diff_id, size in sizes.items() if span_length(size) >= ALIGNED_SPAN}
 
 
-def _twin(image: Found, kind: str) -> TwinCollection:
+def _twin(image: LookupResult, kind: str) -> TwinCollection:
     stored = image.by_kind.get(kind)
     if stored is None:
         return TwinCollection(None, None, image.ids.get(kind), already=False)

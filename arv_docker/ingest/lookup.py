@@ -47,7 +47,7 @@ class StoredUnder:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class LookupResult:
     """Everything that a cluster has of an image.
 
     ``by_kind`` are collections by the kind of digest that names their files (CONFIG, MANIFEST), and ``ids`` the
@@ -88,7 +88,7 @@ class ImageLookup:
         also: Sequence[str] = (),
         diff_ids: Sequence[Digest] = (),
         read_back: bool = True,
-    ) -> Found:
+    ) -> LookupResult:
         """Return everything that Keep has of the image that its source calls ``image_id``, whichever digest that is.
 
         ``kinds`` are wanted. Links by the names in ``also`` are asked for with the others. An index's digest may stand
@@ -116,19 +116,21 @@ class ImageLookup:
             return self._in_other_layout(candidates, links)
         return self._under_both(image, candidates, [*kinds], links, image_id, read_back=read_back)
 
-    def find_trusted(self, ids: Mapping[str, Digest], *, also: Sequence[str] = ()) -> Found:
+    def find_trusted(self, ids: Mapping[str, Digest], *, also: Sequence[str] = ()) -> LookupResult:
         """Return everything that Keep has of the image with these digests, by the word of trusted users."""
         links = self._links([*map(str, ids.values()), *also])
         by_kind = {kind: self._by_hash(image_id, links, read_back=False) for kind, image_id in ids.items()}
-        return Found(_preferred_holders(by_kind), ids, None, links)
+        return LookupResult(_preferred_holders(by_kind), ids, None, links)
 
     # -- the cases ---------------------------------------------------------------------------
 
-    def _by_config(self, by_hash: Sequence[StoredUnder], links: tuple[Link, ...]) -> Found:
-        return Found(_preferred_holders({CONFIG: by_hash}), links=links)
+    def _by_config(self, by_hash: Sequence[StoredUnder], links: tuple[Link, ...]) -> LookupResult:
+        return LookupResult(_preferred_holders({CONFIG: by_hash}), links=links)
 
-    def _in_other_layout(self, candidates: Sequence[StoredUnder], links: tuple[Link, ...]) -> Found:
-        return Found(_preferred_holders({CONFIG: [each for each in candidates if each.stored is None]}), links=links)
+    def _in_other_layout(self, candidates: Sequence[StoredUnder], links: tuple[Link, ...]) -> LookupResult:
+        return LookupResult(
+            _preferred_holders({CONFIG: [each for each in candidates if each.stored is None]}), links=links
+        )
 
     def _under_both(
         self,
@@ -139,7 +141,7 @@ class ImageLookup:
         image_id: Digest,
         *,
         read_back: bool,
-    ) -> Found:
+    ) -> LookupResult:
         ids = {CONFIG: image.config.digest, MANIFEST: image.layout.manifest_digest}
         same = [each for each in candidates if each.stored is None or each.stored.config == image.config]
         source = next((each.stored for each in same if each.stored is not None and each.stored.is_ours), None)
@@ -150,7 +152,7 @@ class ImageLookup:
         missing = [kind for kind in kinds if kind not in by_kind]
         read_back = read_back and source is None
         further = {kind: self._by_hash(ids[kind], links, read_back=read_back) for kind in missing}
-        return Found(by_kind | _preferred_holders(further), ids, source, links)
+        return LookupResult(by_kind | _preferred_holders(further), ids, source, links)
 
     # -- what links say ----------------------------------------------------------------------
 

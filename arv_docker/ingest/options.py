@@ -42,7 +42,7 @@ class Options:
     pdh: str | None = None
 
     @classmethod
-    def configured(
+    def from_settings(
         cls, settings: Settings, cache: Path, project: str | None = None, image_id: str | None = None
     ) -> Options:
         """The usual options, with what the settings say of the digests that name files.

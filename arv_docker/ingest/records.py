@@ -29,7 +29,7 @@ from ..local.progress import Progress
 from ..local.settings import CONFIG, IMAGE_ID, MANIFEST
 from ..model.image import Digest
 from ..model.reference import Reference
-from .lookup import Found, ImageLookup, StoredUnder
+from .lookup import ImageLookup, LookupResult, StoredUnder
 from .options import Options
 from .results import IngestResult, TwinCollection
 from .upload import ReusedBlocksRefused, UploadedImage
@@ -59,10 +59,10 @@ class ImageRecords:
         self.trust = trust or Trust.of(cluster.user_uuid, cluster.system_user_uuid)
         self._lookup = ImageLookup(cluster, self.trust, self._owner, progress, pdh=options.pdh)
 
-    def look_up(self, image_id: Digest, diff_ids: Sequence[Digest] = ()) -> Found:
+    def look_up(self, image_id: Digest, diff_ids: Sequence[Digest] = ()) -> LookupResult:
         """Look up what ``find_and_complete`` would find by the word of trusted users; read back and write nothing."""
         if self.options.force:
-            return Found()
+            return LookupResult()
         return self._lookup.find(image_id, self.options.kinds, diff_ids=diff_ids, read_back=False)
 
     def find_and_complete(
@@ -105,17 +105,17 @@ class ImageRecords:
         if name is not None:
             tags.check_free(self._cluster, name, layout.config.digest, self.trust)
         ids = {CONFIG: layout.config.digest, MANIFEST: layout.manifest_digest}
-        found = Found(ids=ids)
+        present = LookupResult(ids=ids)
         if not self.options.force:
-            found = self._lookup.find_trusted(ids, also=[*_texts(name), *map(str, image.digests)])
+            present = self._lookup.find_trusted(ids, also=[*_texts(name), *map(str, image.digests)])
         try:
-            result, made = self._ensure_collections(found, name, image.digests, image.archive)
+            result, made = self._ensure_collections(present, name, image.digests, image.archive)
         except ClusterError as error:
             if error.status == 403 and image.bytes_skipped:
                 raise ReusedBlocksRefused from error
             raise
-        if made and not found.by_kind:
-            self._say_same_layers(image, found, result)
+        if made and not present.by_kind:
+            self._say_same_layers(image, present, result)
         if made:
             self._write_layer_links(image.layers, layout, made[0])
         return replace(result, bytes_sent=image.bytes_sent, bytes_skipped=image.bytes_skipped)
@@ -137,52 +137,52 @@ class ImageRecords:
         self, image_id: Digest, name: Reference | None, digests: Sequence[Digest] = (), diff_ids: Sequence[Digest] = ()
     ) -> IngestResult | None:
         also = [*_texts(name), *map(str, digests)]
-        found = self._lookup.find(image_id, self.options.kinds, also=also, diff_ids=diff_ids)
-        if not found.suffices(self.options.kinds):
+        present = self._lookup.find(image_id, self.options.kinds, also=also, diff_ids=diff_ids)
+        if not present.suffices(self.options.kinds):
             log.debug("%s is to be read: no attested link says that Keep has it", image_id)
             return None
         if name is not None and name.unique_to is not None:
-            tags.check_free(self._cluster, name, self._config_digest(found), self.trust)
-        canonical = self._canonical_in(found)
+            tags.check_free(self._cluster, name, self._config_digest(present), self.trust)
+        canonical = self._canonical_in(present)
         if canonical is not None:
-            found = self._with_links_to(found, canonical)
-        result, _ = self._ensure_collections(found, name, (image_id, *digests), found.source)
+            present = self._with_links_to(present, canonical)
+        result, _ = self._ensure_collections(present, name, (image_id, *digests), present.source)
         if canonical is not None:
-            self._complete_layer_links(canonical, found.links)
+            self._complete_layer_links(canonical, present.links)
         return result
 
-    def _canonical_in(self, found: Found) -> StoredImage | None:
+    def _canonical_in(self, present: LookupResult) -> StoredImage | None:
         """The image in one of the collections, if it is in the canonical layout: its head says which links it may lack.
 
         None where that cannot be read, for it is no reason to fail.
         """
-        if found.source is not None:
-            return found.source
-        for stored in found.by_kind.values():
+        if present.source is not None:
+            return present.source
+        for stored in present.by_kind.values():
             if may_be_canonical(stored.collection):
                 with suppress(ContentError, KeepError):
                     image = stored.stored or StoredImage(self._cluster, stored.collection)
                     return image if image.is_ours else None
         return None
 
-    def _with_links_to(self, found: Found, image: StoredImage) -> Found:
-        """``found`` with both digests of the image, and the digest and layer links to its collection."""
+    def _with_links_to(self, present: LookupResult, image: StoredImage) -> LookupResult:
+        """``present`` with both digests of the image, and the digest and layer links to its collection."""
         ids = {CONFIG: image.config.digest, MANIFEST: image.layout.manifest_digest}
         about = ["head_uuid", "=", image.collection.uuid]
-        known = {link.uuid for link in found.links}
+        known = {link.uuid for link in present.links}
         further = [
             link
             for link in self._cluster.links([["link_class", "in", [DIGEST, LAYER]], about])
             if link.uuid not in known
         ]
-        return replace(found, ids=ids, links=(*found.links, *further))
+        return replace(present, ids=ids, links=(*present.links, *further))
 
     def _complete_layer_links(self, image: StoredImage, existing: Iterable[Link]) -> None:
         """Write the layer links that a run which was killed, or refused, left out."""
         linked = {
             link.name for link in existing if link.link_class == LAYER and self.trust.attests(link, image.collection)
         }
-        missing = [span.diff_id for span in image.layout.aligned if str(span.diff_id) not in linked]
+        missing = [span.diff_id for span in image.layout.aligned_spans if str(span.diff_id) not in linked]
         if missing and image.collection.owner_uuid == self._owner:
             layers = LayerLookup(self._cluster, image.config.diff_ids, self.trust)
             self._write_layer_links(layers, image.layout, image.collection)
@@ -193,7 +193,7 @@ class ImageRecords:
 
     def _ensure_collections(
         self,
-        image: Found,
+        image: LookupResult,
         name: Reference | None,
         digests: Iterable[Digest],
         archive: StoredArchive | StoredImage | None,
@@ -257,7 +257,7 @@ class ImageRecords:
     def _ensure_collection(
         self,
         kind: str,
-        image: Found,
+        image: LookupResult,
         name: Reference | None,
         digests: set[Digest],
         archive: StoredArchive | StoredImage | None,
@@ -300,7 +300,7 @@ class ImageRecords:
             self._cluster,
             text,
             owner=self._owner,
-            name=self.options.name or f"Docker image {called}{image_id.short}",
+            name=self.options.name or f"Docker image {called}{image_id.short_hex}",
             properties=self._properties_of(image_id, name, timestamp),
             anew=self.options.force,
         )
@@ -323,19 +323,19 @@ class ImageRecords:
         stored = holder.stored or StoredImage(self._cluster, holder.collection)
         return links.timestamp_of(stored.config)
 
-    def _config_digest(self, image: Found) -> Digest:
+    def _config_digest(self, image: LookupResult) -> Digest:
         """The digest of the image's config, which a file's name need not be."""
         if CONFIG in image.ids:
             return image.ids[CONFIG]
         (holder, *_) = image.by_kind.values()
         return (holder.stored or StoredImage(self._cluster, holder.collection)).config.digest
 
-    def _say_same_layers(self, image: UploadedImage, found: Found, result: IngestResult) -> None:
+    def _say_same_layers(self, image: UploadedImage, present: LookupResult, result: IngestResult) -> None:
         """Tell of stored images with the same layers under another ID."""
         layout = image.archive.layout
         try:
             others = images_with_same_layers(
-                self._cluster, layout.config, image.layers, found.links, trust=self.trust, layout=layout
+                self._cluster, layout.config, image.layers, present.links, trust=self.trust, layout=layout
             )
         except ClusterError as error:
             self._progress.say(f"whether there are images with the same layers was not found out: {error.message}")

@@ -80,7 +80,7 @@ class IngestRun:
                 with suppress(NoSuchImage, UsageError):
                     name = parse_name(text)
                     images[text] = (name, engine.inspect(name))
-            stored = self._ingest.shared(engine, list(images.values()))
+            stored = self._ingest.store_shared(engine, list(images.values()))
         except ClusterError as error:
             return dict.fromkeys(images, error)
         except ArvDockerError as error:
@@ -118,7 +118,7 @@ class IngestRun:
                 "or give it one more name with arv-docker link."
             )
         source = names.source(text, request.choice)
-        return source, request.name, source.called
+        return source, request.name, source.catalog_name
 
     # -- several images of one source ----------------------------------------------------
 

@@ -165,7 +165,7 @@ class Ingest:
         timestamp = links.timestamp_of(StoredImage(self._cluster, collection).config)
         return self._records.adopt(collection.manifest_text or "", image.image_id, image.name, timestamp, bytes_sent=0)
 
-    def shared(
+    def store_shared(
         self, engine: Engine, wanted: Sequence[tuple[Reference | ImageId, EngineImage]]
     ) -> dict[Digest, IngestResult | ArvDockerError]:
         """Put an engine's images into Keep, those that nobody has stored yet and that share layers, in one save.

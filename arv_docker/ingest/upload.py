@@ -124,7 +124,7 @@ class Uploader:
             try:
                 with kept:
                     return self.upload(
-                        docker_archive.opened(kept.fileno(), ImageId(image.id.hex)), expected, dedup=dedup
+                        docker_archive.image_in_file(kept.fileno(), ImageId(image.id.hex)), expected, dedup=dedup
                     )
             except (ContentError, NoSuchImage) as error:
                 self._progress.say(f"the tarball in the cache is no good, saving the image again: {error.message}")

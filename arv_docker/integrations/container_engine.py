@@ -188,7 +188,7 @@ class ContainerEngine:
     def _options(self) -> Options:
         from ..ingest.options import Options
 
-        return Options.configured(settings(), cache_folder(), self._project)
+        return Options.from_settings(settings(), cache_folder(), self._project)
 
     def _push(self, image_spec: str, progress: Progress) -> IngestResult:
         from ..arvados.trust import Trust

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ..archive import canonical, oci
 from ..archive.canonical import Names
-from ..archive.codecs.gzip import compressed
+from ..archive.codecs.gzip import gzip_chunks
 from ..errors import ContentError, OtherImage, UsageError
 from ..local.disk import read_file
 from ..local.progress import Progress, SilentProgress
@@ -108,7 +108,7 @@ class WfexsCache:
             tags = [wanted.canonical] if _tags(wanted).tags else []
             record = record_of(image.config, sum(image.sizes.values()), entry.metadata.repo_digests, tags)
             with self._progress.step(f"compressing {wanted}", layout.size) as advance:
-                chunks = compressed(_read_from(archive_of(image, layout, advance)))
+                chunks = gzip_chunks(_read_from(archive_of(image, layout, advance)))
                 return cache.update(
                     wanted.canonical, chunks, layout.size, image_id, lambda archive: Metadata(image_id, archive, record)
                 )
@@ -128,8 +128,8 @@ def _tags(wanted: WantedImage) -> Names:
 def _check_same(present: Entry, entry: Entry, wanted: WantedImage) -> None:
     if present.metadata.image_id != entry.metadata.image_id:
         raise OtherImage(
-            f"WfExS has {wanted} as image {present.metadata.image_id.short}, and it is {entry.metadata.image_id.short} "
-            "now. Use --force to replace it, or another --dir."
+            f"WfExS has {wanted} as image {present.metadata.image_id.short_hex}, and it is "
+            f"{entry.metadata.image_id.short_hex} now. Use --force to replace it, or another --dir."
         )
 
 

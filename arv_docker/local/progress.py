@@ -307,10 +307,10 @@ class Bar(SilentProgress):
             progress.TimeRemainingColumn(),
         )
         with progress.Progress(*columns, console=self._console, transient=True, speed_estimate_period=_RECENT) as shown:
-            yield _Shown(shown, shown.add_task(title, total=total or None, were_there=""))
+            yield _ProgressBar(shown, shown.add_task(title, total=total or None, were_there=""))
 
 
-class _Shown:
+class _ProgressBar:
     """A step that is shown as a bar."""
 
     def __init__(self, shown: rich.progress.Progress, task: rich.progress.TaskID) -> None:

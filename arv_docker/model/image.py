@@ -79,7 +79,7 @@ class Digest:
         return cls(algorithm, hashlib.new(algorithm, content).hexdigest())
 
     @property
-    def short(self) -> str:
+    def short_hex(self) -> str:
         """The digest's first 12 hex digits, as engines print an image ID."""
         return self.hex[:12]
 

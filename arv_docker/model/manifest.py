@@ -78,7 +78,7 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class IndexEntry:
     """A manifest that an index names. ``platform`` is None where the index does not say."""
 
     descriptor: Descriptor
@@ -94,7 +94,7 @@ class Listed:
 class Index:
     """An index of several images under one name. Attestations are left out."""
 
-    manifests: tuple[Listed, ...]
+    manifests: tuple[IndexEntry, ...]
 
 
 def parse(raw: bytes, *, what: str) -> Manifest | Index:
@@ -154,14 +154,14 @@ def is_image(manifest: Manifest) -> bool:
     return True
 
 
-def images_of(index: Index, fetch: Callable[[Descriptor], Index | Manifest], *, what: str) -> Iterator[Listed]:
+def images_of(index: Index, fetch: Callable[[Descriptor], Index | Manifest], *, what: str) -> Iterator[IndexEntry]:
     """Yield every image that an index leads to, through indexes within it, once. ``fetch`` reads and parses a document.
 
     Only indexes that the descriptor calls so are read. Raises NotAnImage for a loop, or one that is nested too deep.
     """
     seen: set[Digest] = set()
 
-    def walk(index: Index, depth: int) -> Iterator[Listed]:
+    def walk(index: Index, depth: int) -> Iterator[IndexEntry]:
         for listed in index.manifests:
             digest = listed.descriptor.digest
             if digest in seen:
@@ -179,13 +179,13 @@ def images_of(index: Index, fetch: Callable[[Descriptor], Index | Manifest], *, 
     yield from walk(index, 1)
 
 
-def chosen(
-    images: Iterable[Listed],
+def choose_entry(
+    images: Iterable[IndexEntry],
     platform: Platform | None,
     *,
     what: str,
-    look: Callable[[Listed], Listed | None] = lambda listed: listed,
-) -> Listed:
+    look: Callable[[IndexEntry], IndexEntry | None] = lambda listed: listed,
+) -> IndexEntry:
     """The image for ``platform``; without one, the only image there is, else the one for this machine.
 
     ``look`` reads an image of which the index says no platform, and gives it with that, or None for what is no image.
@@ -273,7 +273,7 @@ def suits(platform: Platform, wanted: Platform) -> bool:
     return not wanted.variant and (platform.os, platform.architecture) == (wanted.os, wanted.architecture)
 
 
-def _fitting(listed: Sequence[Listed], wanted: Platform) -> list[Listed]:
+def _fitting(listed: Sequence[IndexEntry], wanted: Platform) -> list[IndexEntry]:
     """The images for exactly that platform; where no variant is asked for and none is usual, those of any variant; else
     those of the highest variant below it, whose programs run there too."""
     exact = [image for image in listed if image.platform and same_platform(image.platform, wanted)]
@@ -296,7 +296,7 @@ def _steps_below(platform: Platform, wanted: Platform) -> int | None:
     return steps if steps >= 0 else None
 
 
-def _lines(listed: Sequence[Listed]) -> str:
+def _lines(listed: Sequence[IndexEntry]) -> str:
     return "\n".join(map(str, listed))
 
 
@@ -327,14 +327,14 @@ def _is_attachment(item: dict[str, Any]) -> bool:
     return isinstance(platform, dict) and platform.get("os") == platform.get("architecture") == "unknown"
 
 
-def _listed_manifests(item: dict[str, Any], what: str) -> Listed:
+def _listed_manifests(item: dict[str, Any], what: str) -> IndexEntry:
     found = item.get("platform")
     if not isinstance(found, dict):
-        return Listed(_descriptor(item, what))
+        return IndexEntry(_descriptor(item, what))
     texts = [value if isinstance(value := found.get(key), str) else "" for key in ("os", "architecture", "variant")]
     version = found.get("os.version")
     platform = Platform(*texts) if texts[0] and texts[1] else None
-    return Listed(_descriptor(item, what), platform, version if isinstance(version, str) else "")
+    return IndexEntry(_descriptor(item, what), platform, version if isinstance(version, str) else "")
 
 
 def _descriptor(item: object, what: str) -> Descriptor:

@@ -52,12 +52,12 @@ class Locator:
         return cls(match[1], _number(match[2]) if match[2] else None, match[3])
 
     @property
-    def stripped(self) -> str:
+    def without_hints(self) -> str:
         """The locator without hints: ``md5+size``, or ``md5`` alone where no size was given."""
         return self.md5 if self.size is None else f"{self.md5}+{self.size}"
 
     def __str__(self) -> str:
-        return self.stripped + self.hints
+        return self.without_hints + self.hints
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def unescape(token: str) -> str:
     """Return the name that ``token`` stands for."""
     if "\\" not in token:
         return token
-    raw = re.sub(rb"\\([0-3][0-7][0-7])", lambda found: bytes([int(found[1], 8)]), token.encode())
+    raw = re.sub(rb"\\([0-3][0-7][0-7])", lambda match: bytes([int(match[1], 8)]), token.encode())
     return raw.decode("utf-8", "surrogateescape")
 
 

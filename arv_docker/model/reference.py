@@ -81,7 +81,7 @@ class Reference:
         return f"{self.registry}/{'library/' if official else ''}{self.repository}{self._suffix}"
 
     @property
-    def familiar(self) -> str:
+    def familiar_name(self) -> str:
         """The short spelling of the name, as engines print it: without Docker Hub's registry and ``library/``.
 
         The registry stays where the repository alone would be taken for a name in another one.
@@ -92,7 +92,7 @@ class Reference:
     @property
     def name(self) -> str:
         """The name as written, without tag and digest."""
-        return _split(self.written)[0] if self.written else _split(self.familiar)[0]
+        return _split(self.written)[0] if self.written else _split(self.familiar_name)[0]
 
     @property
     def link_name(self) -> str:
@@ -105,12 +105,12 @@ class Reference:
         name = re.sub(r"^([^/]+):443/", r"\1/", self.name)
         return f"{name}:{self.tag}" if self.tag else f"{name}@{self.digest}"
 
-    def unique(self, image_id: Digest) -> Reference:
+    def unique_for(self, image_id: Digest) -> Reference:
         """A name that can never mean another image: the tag followed by a dash and 10 digits of the image's ID.
 
         ``latest`` stands in where there is no tag; a tag that would get too long is cut.
 
-        >>> Reference.parse("hello:1").unique(Digest.sha256("b038788ddb" + "0" * 54)).familiar
+        >>> Reference.parse("hello:1").unique_for(Digest.sha256("b038788ddb" + "0" * 54)).familiar_name
         'hello:1-b038788ddb'
         """
         suffix = f"-{image_id.hex[:10]}"
@@ -119,8 +119,10 @@ class Reference:
 
     @property
     def unique_to(self) -> ImageId | None:
-        """The beginning of the ID of the only image that the name is for, if its tag is one of ``unique``; such a tag
-        may also be somebody's own, with a number of ten hex digits in it."""
+        """The beginning of the ID of the only image that the name is for, if its tag looks like one of ``unique_for``.
+
+        Such a tag may also be somebody's own, with a number of ten hex digits in it.
+        """
         match = _ENDS_IN_ID.search(self.tag or "")
         return ImageId(match[1]) if match else None
 
@@ -139,7 +141,7 @@ class Reference:
         return (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 
     def __str__(self) -> str:
-        return self.written or self.familiar
+        return self.written or self.familiar_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,17 +155,17 @@ class ImageId:
         return digest.algorithm == "sha256" and digest.hex.startswith(self.hex)
 
     @property
-    def whole(self) -> Digest | None:
+    def as_digest(self) -> Digest | None:
         """The ID as a digest, where all 64 digits were written; else None."""
         return Digest.sha256(self.hex) if len(self.hex) == 64 else None
 
     @property
-    def written(self) -> str:
+    def full_id(self) -> str:
         """The ID as engines and links write it, with ``sha256:`` in front."""
         return f"sha256:{self.hex}"
 
     def __str__(self) -> str:
-        return self.written
+        return self.full_id
 
 
 def parse_name(text: str) -> Reference | ImageId:

@@ -76,7 +76,7 @@ class ArchiveFolder:
         """The archives in the folder, by file name; other files are left out. Raises UsageError if there is none."""
         return archives(self.path)
 
-    def latest(self) -> dict[str, FolderArchive]:
+    def latest_archives(self) -> dict[str, FolderArchive]:
         """The latest archive of each image: the one whose image was built last, by its config.
 
         Of equal times a released version comes before a dirty one, then the file written last.
@@ -106,7 +106,7 @@ class ArchiveFolder:
         format, and what saving and writing raise; then nothing in the folder has changed.
         """
         reference = Reference.parse(f"{image}:{tag_of(version)}")
-        name = Reference.parse(image).familiar.removesuffix(":latest")
+        name = Reference.parse(image).familiar_name.removesuffix(":latest")
         FolderDestination(self.path, name, version)  # a version that no file name can hold
         found = engine.inspect(reference)
         wanted = ZIP if compress else PLAIN
@@ -155,8 +155,8 @@ class ArchiveFolder:
     ) -> FolderArchive | None:
         """The archive of that very image and version, in the format ``wanted`` if there are both; damaged ones do not
         count."""
-        found = [it for it in ours if (it.name.version, it.name.short_id) == (version, image_id.short)]
-        for archive in sorted(found, key=lambda it: it.name.format != wanted):
+        found = [it for it in ours if (it.name.version, it.name.short_id) == (version, image_id.short_hex)]
+        for archive in sorted(found, key=lambda archive: archive.name.format != wanted):
             try:
                 with archive.open(self._progress) as image:
                     if image.config.digest == image_id:

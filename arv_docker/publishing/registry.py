@@ -64,7 +64,7 @@ class Registry:
         """
         if not isinstance(called, Reference):
             called = next(iter(references_in(tags)), Reference.parse(NAMELESS))
-        unique = called.unique(image_id)
+        unique = called.unique_for(image_id)
         return f"{unique.repository}:{unique.tag}"
 
     def push(self, image: OpenedImage, name: str, advance: Advance, *, compress: bool = True) -> PushResult:
@@ -108,7 +108,7 @@ class Registry:
         wait_until_ready(lambda: self.status(name), str, what=name, seconds=seconds, sleep=self._sleep)
 
     def delete(self, name: str) -> bool:
-        """Delete an image; False if there was none. Raises Unsupported where the registry does not allow it."""
+        """Delete an image; False if there was none. Raises UnsupportedByRegistry where that is not allowed."""
         return self._service.delete(self._name_with_tag(name))
 
     def token(self) -> str:

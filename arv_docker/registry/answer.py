@@ -97,7 +97,7 @@ class Answer:
         raw = b"".join(pieces)
         if not self.encoding or raw[:1] in (b"{", b"["):  # some say that they encode, and do not
             return raw
-        content = self.decoded(io.BytesIO(raw).read)(limit + 1)
+        content = self.decoded_reader(io.BytesIO(raw).read)(limit + 1)
         if len(content) > limit:
             raise self.error(f"the answer is larger than {limit} bytes; it is not read.")
         return content
@@ -108,7 +108,7 @@ class Answer:
         text = self.headers.get("Content-Encoding", "")[:100].strip().lower()
         return "" if text == "identity" else text
 
-    def decoded(self, read: Read) -> Read:
+    def decoded_reader(self, read: Read) -> Read:
         """A reader of the body that ``read`` gives encoded. Raises RegistryError for an encoding that is not known."""
         kind = _ENCODINGS.get(self.encoding)
         if kind is None:
@@ -192,7 +192,7 @@ class Answer:
         except (HTTPError, OSError):
             return ""
         with suppress(ArvDockerError):
-            raw = self.decoded(io.BytesIO(raw).read)(_MAX_ERROR) if self.encoding else raw
+            raw = self.decoded_reader(io.BytesIO(raw).read)(_MAX_ERROR) if self.encoding else raw
         text = raw.decode(errors="replace")
         with suppress(ValueError, TypeError, AttributeError, RecursionError):
             errors = json.loads(text).get("errors", [])

@@ -142,7 +142,7 @@ class BlobReader:
         """Go to where the last connection broke, in an answer that begins at the front."""
         if answer.encoding and not self._is_as_named(answer):
             self._has_ranges = False  # of what is encoded, they would be others
-            self._read_body = answer.decoded(answer.read_some)
+            self._read_body = answer.decoded_reader(answer.read_some)
         else:
             self._check_length(answer, self._descriptor.size)
         skipped = 0

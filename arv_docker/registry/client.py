@@ -21,7 +21,7 @@ from ..errors import (
     NoSuchImage,
     RegistryDenied,
     RegistryError,
-    Unsupported,
+    UnsupportedByRegistry,
     UsageError,
 )
 from ..model.image import MAX_JSON_SIZE, OCI_INDEX, OCI_MANIFEST, Descriptor, Digest
@@ -100,7 +100,7 @@ class Client:
         return self.http.patience.run(lambda attempts: self._read_manifest(repository, name, attempts))
 
     def _read_manifest(self, repository: str, name: str | Digest, attempts: Attempts) -> Document:
-        written = _written(repository, name)
+        written = _full_name(repository, name)
         with self.send(
             "GET",
             f"/v2/{repository}/manifests/{name}",
@@ -217,7 +217,7 @@ class Client:
             f"/v2/{repository}/manifests/{name}",
             {"Content-Type": media_type},
             scopes=push_scopes(repository),
-            step=f"putting the manifest of {_written(repository, name)}",
+            step=f"putting the manifest of {_full_name(repository, name)}",
             body=raw,
             attempts=attempts,
         ) as answer:
@@ -227,7 +227,7 @@ class Client:
             return stored or self._tag_digest(repository, name, attempts) or digest
         if self._tag_digest(repository, name, attempts) != digest:
             raise refusal
-        log.debug("%s: %s has that manifest already", self.host, _written(repository, name))
+        log.debug("%s: %s has that manifest already", self.host, _full_name(repository, name))
         return digest
 
     def _tag_digest(self, repository: str, name: str, attempts: Attempts) -> Digest | None:
@@ -239,7 +239,7 @@ class Client:
 
     def _check_rewritten(self, repository: str, name: str, raw: bytes, stored: Digest) -> None:
         """Warn that a registry has written a manifest anew; raises DigestMismatch if it does not have what it says."""
-        written = _written(repository, name)
+        written = _full_name(repository, name)
         try:
             theirs = parse(self.manifest(repository, stored).raw, what=f"{self.host}/{written}")
         except NoSuchImage as error:
@@ -258,7 +258,7 @@ class Client:
     # -- lists and deletion ----------------------------------------------------------------
 
     def repositories(self) -> Iterator[str]:
-        """The names of all repositories; raises Unsupported where the registry gives no list."""
+        """The names of all repositories; raises UnsupportedByRegistry where the registry gives no list."""
         return Pages(self, "/v2/_catalog", "repositories", ("registry:catalog:*",), "listing repositories")
 
     def tags(self, repository: str) -> Iterator[str]:
@@ -281,7 +281,7 @@ class Client:
                 path,
                 {"Accept": _ACCEPT},
                 scopes=pull_scopes(repository),
-                step=f"asking for {_written(repository, name)}",
+                step=f"asking for {_full_name(repository, name)}",
                 attempts=attempts,
             ) as answer:
                 status, found = answer.status, _digest_in(answer)
@@ -297,7 +297,7 @@ class Client:
     def delete(self, repository: str, name: str | Digest) -> bool:
         """Delete a tag, or a manifest with all its tags by its digest; False if it was not there.
 
-        Raises Unsupported where the registry does not allow that.
+        Raises UnsupportedByRegistry where the registry does not allow that.
         """
         step = f"deleting {name} from {repository}"
         path = f"/v2/{repository}/manifests/{name}"
@@ -314,10 +314,10 @@ class Client:
 
         return self.http.patience.run(attempt)
 
-    def unsupported_error(self, answer: Answer, step: str, what: str) -> Unsupported:
+    def unsupported_error(self, answer: Answer, step: str, what: str) -> UnsupportedByRegistry:
         """The error for something that the registry does not offer."""
         message = f"{self.host}: {step}: unsupported. The registry does not allow {what}."
-        return Unsupported(message, detail=answer.refusal().detail, status=answer.status)
+        return UnsupportedByRegistry(message, detail=answer.refusal().detail, status=answer.status)
 
     # -- the conversation -----------------------------------------------------------------
 
@@ -415,7 +415,7 @@ def pull_scopes(repository: str) -> Scopes:
     return (f"repository:{repository}:pull",)
 
 
-def _written(repository: str, name: str | Digest) -> str:
+def _full_name(repository: str, name: str | Digest) -> str:
     return f"{repository}{'@' if isinstance(name, Digest) else ':'}{name}"
 
 

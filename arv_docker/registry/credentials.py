@@ -77,7 +77,7 @@ class Credentials:
         return self.secret
 
     @property
-    def fresh(self) -> bool:
+    def is_fresh(self) -> bool:
         """Say if the credentials are good for a while yet."""
         return self.until is None or time.monotonic() < self.until
 
@@ -104,7 +104,7 @@ class Wallet:
     def credentials(self) -> Credentials | None:
         """Credentials that have not expired; asks the provider where it must. Raises what the provider raises."""
         with self._lock:
-            if self._asked_at is None or (self._credentials is not None and not self._credentials.fresh):
+            if self._asked_at is None or (self._credentials is not None and not self._credentials.is_fresh):
                 self._ask()
             return self._credentials
 

@@ -45,8 +45,8 @@ _BARE = re.compile(r'[^\s;,"]*')
 class Pages:
     """The names in a list, over all its pages. An iterator.
 
-    ``key`` is what the list is called in each answer. Raises NoSuchImage where there is no such repository, Unsupported
-    where the registry gives no list, RegistryError where it is none, or has no end.
+    ``key`` is what the list is called in each answer. Raises NoSuchImage where there is no such repository,
+    UnsupportedByRegistry where the registry gives no list, RegistryError where it is none, or has no end.
     """
 
     def __init__(self, client: Client, path: str, key: str, scopes: Scopes, step: str) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from ..errors import RegistryDenied, RegistryError, Unsupported, UsageError
+from ..errors import RegistryDenied, RegistryError, UnsupportedByRegistry, UsageError
 from ..model.image import MAX_JSON_SIZE
 from .access import Access
 from .answer import Answer
@@ -120,7 +120,7 @@ class Project:
             if error.status not in (403, 404, 405, 501):
                 raise
             message = f"{self._http.host}: {step}: unsupported. The service does not allow deleting."
-            raise Unsupported(message, detail=error.detail, status=error.status) from None
+            raise UnsupportedByRegistry(message, detail=error.detail, status=error.status) from None
 
     def close(self) -> None:
         """Close the connections."""

@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol
 
-from ..errors import NoSuchImage, RegistryDenied, RegistryError, Unsupported, UsageError
+from ..errors import NoSuchImage, RegistryDenied, RegistryError, UnsupportedByRegistry, UsageError
 from ..local.settings import command_environment
 from ..model.reference import Reference
 from .client import Client
@@ -26,7 +26,8 @@ _TIMEOUT = 300.0
 
 class Service(Protocol):
     """The questions that every registry answers in its own way, about repositories and names (``repository:tag``)
-    without the registry's host and folder. Each may raise RegistryError, and Unsupported for what is not offered."""
+    without the registry's host and folder. Each may raise RegistryError, and UnsupportedByRegistry for what is not
+    offered."""
 
     def create(self, repository: str) -> bool:
         """Have a repository be there before a push; False if it was, or need not be."""
@@ -122,17 +123,19 @@ class PlainService:
         try:
             if self._client.delete(repository, tag):
                 return True
-        except Unsupported:
+        except UnsupportedByRegistry:
             pass
         others = [it for it in self.tags(repository) if it != tag and self._client.digest_of(repository, it) == digest]
         if others:
-            raise Unsupported(
+            raise UnsupportedByRegistry(
                 f"{self._client.host}: deleting {name}: unsupported. The registry deletes an image with all its names, "
                 f"and this one is also {', '.join(others)}."
             )
         gone = self._client.delete(repository, digest)
         if not gone and self._client.digest_of(repository, tag) is not None:
-            raise Unsupported(f"{self._client.host}: deleting {name}: unsupported. The registry has no way to do that.")
+            raise UnsupportedByRegistry(
+                f"{self._client.host}: deleting {name}: unsupported. The registry has no way to do that."
+            )
         return gone
 
     def _exists(self, repository: str) -> bool:

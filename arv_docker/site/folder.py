@@ -68,7 +68,7 @@ class Site:
         self.database.close()
 
 
-def opened(root: Path) -> Site:
+def open_site(root: Path) -> Site:
     """The site in ``root``, created there if nothing is; raises DiskError and BadSettings."""
     folder = SiteFolder(root.absolute())
     try:
@@ -119,7 +119,7 @@ def _settings(folder: SiteFolder) -> Settings:
             "Put that file back, or choose another folder."
         )
     _refuse_foreign(folder)
-    settings = new_settings(clock.text_of(clock.now()), _username())
+    settings = new_settings(clock.text_of(clock.current_time()), _username())
     write_private(folder.settings, settings.to_json().encode())
     return settings
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BadSettings, DiskError, NoCluster
-from .folder import Site, SiteFolder, existing_settings, opened
+from .folder import Site, SiteFolder, existing_settings, open_site
 from .http.addresses import addresses
 from .store.blocks import BlockStore
 from .store.database import Database, schema_version
@@ -92,9 +92,9 @@ def status(root: Path) -> Status:
 
 @contextlib.contextmanager
 def existing(root: Path) -> Iterator[Site]:
-    """The site in ``root``, opened for a command; raises BadSettings where there is none, DiskError as ``opened``."""
+    """Open the site in ``root`` for a command; raises BadSettings where there is none, else as ``open_site``."""
     _existing(SiteFolder(root.absolute()))
-    site = opened(root)
+    site = open_site(root)
     try:
         yield site
     except (OSError, sqlite3.Error) as error:

@@ -31,7 +31,7 @@ def collect_garbage(site: Site, *, dry_run: bool) -> Totals:
     that lets somebody name it anew: for the lifetime of signatures after it was last stored, and after it
     was last named by a collection that has changed or been deleted since.
     """
-    before = clock.now() - timedelta(seconds=site.settings.blob_signature_ttl + SLACK_SECONDS)
+    before = clock.current_time() - timedelta(seconds=site.settings.blob_signature_ttl + SLACK_SECONDS)
     with site.database.reading() as connection:
         needed = {bytes.fromhex(md5) for md5 in blocks_in_use(connection, clock.text_of(before))}
     blocks = size = 0

@@ -14,11 +14,11 @@ from ..local.progress import Progress, SilentProgress
 from ..model.image import MAX_JSON_SIZE, Digest
 from ..store.content_store import Entries, Entry, inside, metadata_path
 from ..store.filenames import METADATA_SUFFIX, Naming, naming
-from ..store.metadata import Metadata, Sealed
+from ..store.metadata import Metadata, SealedForm
 from .staged import Copy, WantedImage
 
 #: How metadata is written in such a folder.
-FORM = Sealed()
+FORM = SealedForm()
 
 
 class PlainFolder:
@@ -110,7 +110,7 @@ class PlainFolder:
         with self._progress.step(f"verifying {path.name}", path.stat().st_size) as advance:
             if hash_of(path, advance) != metadata.archive:
                 raise OtherImage(
-                    f"{path} is there and is not image {metadata.image_id.short}, which {metadata.name} is. "
+                    f"{path} is there and is not image {metadata.image_id.short_hex}, which {metadata.name} is. "
                     "Use --force to replace it, or another --dir or --naming."
                 )
 

@@ -203,7 +203,7 @@ def _resolve(cluster: Cluster, wanted: WantedImage, trust: Trust, progress: Prog
         return _for_platform(cluster, wanted, resolver.resolve(cluster, str(wanted.digest), trust), progress)
     assert isinstance(wanted.name, Reference)
     missing = []
-    for text in dict.fromkeys((*wanted.spellings, wanted.name.familiar, wanted.canonical)):
+    for text in dict.fromkeys((*wanted.spellings, wanted.name.familiar_name, wanted.canonical)):
         try:
             return _for_platform(cluster, wanted, resolver.resolve(cluster, text, trust), progress)
         except NoSuchImage as error:

@@ -72,7 +72,7 @@ def fill_sif_cache(
         elif earlier is not None and not force:
             renewed = images.keep(earlier)
             return CachedSif(image_id, renewed.uuid, renewed.pdh, renewed.name, renewed.trash_at, already=True, size=0)
-        sif = build_sif(stored, folder, f"{image_id.short}.sif", apptainer, progress)
+        sif = build_sif(stored, folder, f"{image_id.short_hex}.sif", apptainer, progress)
         size = sif.stat().st_size
         with sif.open("rb") as file, progress.store_step("storing in Keep", size) as advance:
             new = images.store(stored.file, file, earlier, advance)

@@ -81,7 +81,7 @@ class SifFolder(PlainFolder):
             right = present is not None and present.image_id == wanted.image_id and is_sif(path)
             if present is None or not right or self._hash(path) != present.archive:
                 raise OtherImage(
-                    f"{path} is there and is no SIF file of image {wanted.image_id.short}, which {wanted.name} is. "
+                    f"{path} is there and is no SIF file of image {wanted.image_id.short_hex}, which {wanted.name} is. "
                     "Use --force to replace it, or another --dir or --naming."
                 )
             earlier = path

@@ -95,12 +95,12 @@ class WantedImage:
     @property
     def canonical(self) -> str:
         """The full spelling of the name."""
-        return self.name.written if isinstance(self.name, ImageId) else self.name.canonical
+        return self.name.full_id if isinstance(self.name, ImageId) else self.name.canonical
 
     @property
     def digest(self) -> Digest | None:
         """The digest that was asked for; None for a name alone."""
-        return self.name.whole if isinstance(self.name, ImageId) else self.name.digest
+        return self.name.as_digest if isinstance(self.name, ImageId) else self.name.digest
 
     def fits(self, platform: Platform) -> bool:
         """Say if an image for ``platform`` is among those that are meant."""
@@ -162,7 +162,7 @@ def wanted_images(
         text, known, before = (staged.name, staged.repo_digest, staged.platform) if staged else (str(asked), None, None)
         before = None if before is None or "unknown" in (before.os, before.architecture) else before
         name = parse_name(text)
-        if isinstance(name, ImageId) and name.whole is None:
+        if isinstance(name, ImageId) and name.as_digest is None:
             raise BadReference(f"{text!r} is the beginning of an image ID; what is staged is named by all 64 digits.")
         new = WantedImage(name, (text,), chosen, Reference.parse(known) if known else None, before)
         old = by_name.get(new.canonical, new)
@@ -207,7 +207,7 @@ def container_of(metadata: Metadata, path: Path, origin: str) -> Container:
     asked = parse_name(metadata.name or str(metadata.image_id))
     same = [digest for digest in digests if isinstance(asked, Reference) and digest.repository == asked.repository]
     return Container(
-        name=asked.written if isinstance(asked, ImageId) else asked.canonical,
+        name=asked.full_id if isinstance(asked, ImageId) else asked.canonical,
         image_id=metadata.image_id,
         repo_digest=next((digest.canonical for digest in (*same, *digests)), None),
         platform=metadata.platform,

@@ -42,7 +42,7 @@ from ..local.progress import Progress, SilentProgress
 from ..model.image import MAX_JSON_SIZE, Digest, Platform
 from ..model.manifest import suits, without_usual_variant
 from .filenames import METADATA_SUFFIX, plain
-from .metadata import Form, Metadata, Sealed, digest_of, signature_of
+from .metadata import Form, Metadata, SealedForm, digest_of, signature_of
 from .tarballs import cache_folder
 
 #: How signatures are written in file names: some file systems dislike these characters.
@@ -79,7 +79,7 @@ class Entries:
         self.root = root
         self._group = root / group
         self._names = names
-        self._form = form or Sealed()
+        self._form = form or SealedForm()
         self._progress = progress or SilentProgress()
         self._shared = shared
 
@@ -135,7 +135,7 @@ class Entries:
     def check(self, entry: Entry) -> None:
         """Read the archive; raises DigestMismatch if it is not as it was written, or gone."""
         size = entry.path.stat().st_size if entry.path.exists() else 0
-        with self._progress.step(f"verifying {entry.metadata.image_id.short}", size) as advance:
+        with self._progress.step(f"verifying {entry.metadata.image_id.short_hex}", size) as advance:
             if hash_of(entry.path, advance) != entry.metadata.archive:
                 raise DigestMismatch(f"{entry.path} is not as it was written; nothing of it is used.")
 
@@ -349,7 +349,7 @@ class Entries:
             ) from error
 
     def _waiting(self, image_id: Digest) -> Iterator[None]:
-        self._progress.say(f"another process fetches image {image_id.short}; waiting for it")
+        self._progress.say(f"another process fetches image {image_id.short_hex}; waiting for it")
         yield
 
 

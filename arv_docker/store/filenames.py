@@ -27,7 +27,7 @@ def plain(text: str, suffix: str = ".tar") -> str:
     'quay.io%2Fa%2Fb%3A1.tar'
     """
     name = parse_name(text)
-    full = quote(name.written if isinstance(name, ImageId) else name.familiar, safe="")
+    full = quote(name.full_id if isinstance(name, ImageId) else name.familiar_name, safe="")
     if len(full) > _LONGEST_NAME - len(suffix):
         full = f"{full[:100]}~{Digest.of(full.encode()).hex}"
     return f"{full}{suffix}"
@@ -71,8 +71,8 @@ def folder(text: str, image_id: Digest, form: str = PLAIN) -> str:
     """The file name that ``arv-docker folder`` gives an archive, the tag being the version; raises UsageError for a
     name that it cannot hold."""
     name = _reference(text, "folder")
-    image = name.familiar.partition("@")[0].removesuffix(f":{name.tag}")
-    return ArchiveName(image, name.tag or "", image_id.short, form).file_name
+    image = name.familiar_name.partition("@")[0].removesuffix(f":{name.tag}")
+    return ArchiveName(image, name.tag or "", image_id.short_hex, form).file_name
 
 
 SCHEMES: dict[str, Naming] = {
@@ -114,7 +114,7 @@ def _fill_template(template: str, text: str, image_id: Digest) -> str:
         "repository": name.repository,
         "tag": name.tag or "",
         "id": image_id.hex,
-        "short_id": image_id.short,
+        "short_id": image_id.short_hex,
     }
     try:
         return template.format_map({key: quote(value, safe="") for key, value in fields.items()})

@@ -103,7 +103,7 @@ class Wfexs:
     def parse(self, document: Mapping[str, Any]) -> Metadata:
         """The metadata in a document of this form, which may have other keys too; raises BadArchive if it is none."""
         try:
-            found = self._parsed(document)
+            found = self._metadata_of(document)
             agrees = self.document(found).items() <= document.items()
         except (KeyError, ValueError, TypeError, AttributeError, RecursionError, BadReference):
             agrees = False
@@ -111,7 +111,7 @@ class Wfexs:
             raise BadArchive(f"{_WHAT} is not what was written.")
         return found
 
-    def _parsed(self, document: Mapping[str, Any]) -> Metadata:
+    def _metadata_of(self, document: Mapping[str, Any]) -> Metadata:
         (record,) = document["manifests"]
         image_id = Digest.sha256(record["Id"].removeprefix("sha256:"))
         names = references_in(_texts(record, "RepoTags"))
@@ -119,7 +119,7 @@ class Wfexs:
         return Metadata(image_id, digest_of(document["image_signature"]), record, name=name)
 
 
-class Sealed(Wfexs):
+class SealedForm(Wfexs):
     """Our own form: that of ``Wfexs`` with the name, further digests, and a seal."""
 
     def __init__(self) -> None:
@@ -138,11 +138,11 @@ class Sealed(Wfexs):
         ours = {"name": metadata.name, "digests": list(map(str, metadata.digests))}
         return {**super().document(metadata), **ours}
 
-    def _parsed(self, document: Mapping[str, Any]) -> Metadata:
+    def _metadata_of(self, document: Mapping[str, Any]) -> Metadata:
         name, digests = document["name"], tuple(map(Digest.parse, document["digests"]))
         if name != "":
             parse_name(name)
-        return replace(super()._parsed(document), name=name, digests=digests)
+        return replace(super()._metadata_of(document), name=name, digests=digests)
 
 
 def record_of(

@@ -198,7 +198,7 @@ def discard(image_file: Path) -> None:
 
 
 def _waiting(image_id: Digest, say: Callable[[str], None]) -> Iterator[None]:
-    say(f"another process works on image {image_id.short}; waiting for it")
+    say(f"another process works on image {image_id.short_hex}; waiting for it")
     yield
 
 

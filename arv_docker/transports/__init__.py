@@ -59,7 +59,7 @@ class Source(ABC):
     """A place that an image is read from."""
 
     @property
-    def called(self) -> Reference | None:
+    def catalog_name(self) -> Reference | None:
         """The image's name at the source, where that is a name for a catalogue too."""
         return None
 

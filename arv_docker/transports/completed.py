@@ -81,8 +81,8 @@ class _CompletedImage(OpenedImage):
         return getattr(self._image, "known_sizes", None) or super().known_sizes
 
     @property
-    def compressed(self) -> Mapping[Digest, Descriptor]:
-        return getattr(self._image, "compressed", None) or super().compressed
+    def compressed_layers(self) -> Mapping[Digest, Descriptor]:
+        return getattr(self._image, "compressed_layers", None) or super().compressed_layers
 
 
 class _CompletedSeekable(_CompletedImage, SeekableImage):
@@ -109,8 +109,8 @@ class _CompletedSource(Source):
         self._source = source
 
     @property
-    def called(self) -> Reference | None:
-        return getattr(self._source, "called", None)
+    def catalog_name(self) -> Reference | None:
+        return getattr(self._source, "catalog_name", None)
 
     @contextmanager
     def open(self) -> Iterator[OpenedImage]:
@@ -145,11 +145,11 @@ def _completed_images(
 ) -> Iterator[Iterator[Openable]]:
     """The images that a source opens one by one, each completed."""
 
-    def opened(open_one: Callable[[], Any]) -> OpenedImage:
+    def open_completed(open_one: Callable[[], Any]) -> OpenedImage:
         return completed_image(open_one())
 
     with open_all() as images:
-        yield ((called, partial(opened, open_one)) for called, open_one in images)
+        yield ((called, partial(open_completed, open_one)) for called, open_one in images)
 
 
 def _is_stream(image: Any) -> bool:

@@ -53,7 +53,7 @@ def _names(text: str) -> Names:
     name = Reference.parse(text)
     if name.tag is None or name.digest is not None:
         raise UsageError(f"{text!r}: an archive gives an image a name and a tag; write NAME:TAG.")
-    return Names((name.familiar,), {oci.FULL_NAME: name.canonical, oci.REF_NAME: name.tag})
+    return Names((name.familiar_name,), {oci.FULL_NAME: name.canonical, oci.REF_NAME: name.tag})
 
 
 class ArchiveFile(Source):
@@ -82,23 +82,23 @@ class ArchiveFile(Source):
     @contextmanager
     def open(self) -> Iterator[ArchivedImage]:
         """The image; raises BadArchive for a file that cannot be read, and what ``archive.docker`` refuses."""
-        with self._opened() as archive:
+        with self._open_reader() as archive:
             yield archive.image(self._name, self._choice.platform)
 
     @contextmanager
     def every(self) -> Iterator[Iterator[Openable]]:
         """Every image of that name, or every one; for all the platforms that are there. Raises as ``open`` does."""
-        with self._opened() as archive:
+        with self._open_reader() as archive:
             yield archive.every(self._name)
 
     @contextmanager
     def platforms(self) -> Iterator[Iterator[Openable]]:
         """The image that ``open`` gives for one platform, for each that is there. Raises as ``open`` does."""
-        with self._opened() as archive:
+        with self._open_reader() as archive:
             yield archive.platforms(self._name)
 
     @contextmanager
-    def _opened(self) -> Iterator[ArchiveReader]:
+    def _open_reader(self) -> Iterator[ArchiveReader]:
         try:
             descriptor = os.open(self._path, self._flags)
         except OSError as error:
@@ -176,7 +176,7 @@ class ArchiveDestination(Destination[Layout]):
         return layout
 
 
-def opened(descriptor: int, name: Name | None = None) -> ArchivedImage:
+def image_in_file(descriptor: int, name: Name | None = None) -> ArchivedImage:
     """The image in the archive that is open as ``descriptor``; also by the digest that a containerd store calls it."""
     try:
         return ArchiveReader(LocalFile(descriptor)).image(name)

@@ -24,7 +24,7 @@ from ..model.manifest import suits
 from ..model.reference import ImageId, Reference, parse_name
 from ..store import tarballs
 from . import Destination, EngineImageNamed, OpenedImage, SeekableImage, Source
-from .local import archive_of, learned, named, seekable
+from .local import archive_of, names_present, seekable, user_layer_table
 from .names import Choice
 
 
@@ -50,7 +50,7 @@ class NamedSource(Source):
         self._name = name
 
     @property
-    def called(self) -> Reference | None:
+    def catalog_name(self) -> Reference | None:
         """The image's name in the engine, None for an ID."""
         return self._name if isinstance(self._name, Reference) else None
 
@@ -98,7 +98,7 @@ class NamedDestination(Destination[Digest]):
         says the sizes of all.
         """
         engine = self._engine()
-        with seekable(image, tarballs.cache_folder(), learned(), self._progress) as found:
+        with seekable(image, tarballs.cache_folder(), user_layer_table(), self._progress) as found:
             return ensure_loaded(
                 engine, found, self._name, lambda _: nullcontext(advance), self._progress.say
             ).engine_id
@@ -136,7 +136,7 @@ class EngineSource(Source):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class LoadResult:
     """An image that an engine has: its ID there, whether it had it before, and the bytes that it could do without."""
 
     engine_id: Digest
@@ -150,7 +150,7 @@ def ensure_loaded(
     name: Reference | None,
     step: Callable[[int], AbstractContextManager[Advance]],
     say: Callable[[str], None],
-) -> Held:
+) -> LoadResult:
     """See to it that the engine has all of the image, called ``name`` unless that is None.
 
     What it lacks is loaded; ``step`` gets the number of bytes. Raises as ``EngineDestination.write`` does.
@@ -162,7 +162,7 @@ def ensure_loaded(
         found = there
     if name is not None:
         engine.tag(found, name)
-    return Held(found, there is not None, spared)
+    return LoadResult(found, there is not None, spared)
 
 
 class EngineDestination:
@@ -177,14 +177,14 @@ class EngineDestination:
         Docker's classic store knows a layer by its chain, the layers below it, so one counts only
         where an image there begins with the same ones; and not if it stands in another place too.
         """
-        return named(layers, self._in_place)
+        return names_present(layers, self._in_place)
 
     def _in_place(self, diff_ids: Sequence[Digest]) -> frozenset[Digest]:
         try:
             chains = self._engine.chains()
         except NoSuchImage:  # one was removed between two commands
             return frozenset()
-        shared = max((_shared(diff_ids, chain) for chain in chains), default=0)
+        shared = max((_count_common(diff_ids, chain) for chain in chains), default=0)
         return frozenset(diff_ids[:shared]).difference(diff_ids[shared:])
 
     def write_missing(
@@ -229,7 +229,7 @@ class EngineDestination:
             words = self._engine.load(archive_of(image, layout, advance, skip))
         except EngineFull as error:
             raise DiskError(
-                f"{self._engine.name} has no room for image {image.config.digest.short}: "
+                f"{self._engine.name} has no room for image {image.config.digest.short_hex}: "
                 f"{amount_needed(layout.size)} are needed, {error.room or 'fewer'} are free. "
                 "Make room there, and try again.",
                 detail=error.detail,
@@ -239,7 +239,7 @@ class EngineDestination:
             raise EngineError(
                 f"{self._engine.name} took the archive, but has no image {image.config.digest} now.", detail=words
             )
-        table = learned()
+        table = user_layer_table()
         for span in layout.spans:
             if span.diff_id not in skip:
                 table.note(span.diff_id, span.size)
@@ -276,7 +276,7 @@ def _names(image: SeekableImage) -> Iterator[Digest]:
     yield canonical.layout(image.config, image.sizes).manifest_digest
 
 
-def _shared(one: Sequence[Digest], other: Sequence[Digest]) -> int:
+def _count_common(one: Sequence[Digest], other: Sequence[Digest]) -> int:
     """The number of layers that both have in common, from the lowest up."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((place for place, (mine, theirs) in pairs if mine != theirs), min(len(one), len(other)))

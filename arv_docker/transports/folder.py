@@ -74,7 +74,7 @@ class FolderArchive:
             if image is not None and not image.is_framed():
                 raise self._is_altered()
             opened = image or ArchiveReader(content).image()
-            if opened.config.digest.short != self.name.short_id:
+            if opened.config.digest.short_hex != self.name.short_id:
                 raise DigestMismatch(
                     f"{self.path} should hold image {self.name.short_id} by its name, and holds "
                     f"{opened.config.digest}. It was renamed or altered; nothing of it is used."
@@ -84,19 +84,19 @@ class FolderArchive:
             yield opened
 
     @property
-    def created(self) -> datetime:
+    def created_at(self) -> datetime:
         """The time when the image was built, by its config; year 1 where that says nothing, or the file cannot be read.
 
         The rest of the file is not looked at.
         """
         with suppress(ContentError), self._bytes() as content:
             config = (recognise(content) or ArchiveReader(content).image()).config
-            if config.digest.short == self.name.short_id:
+            if config.digest.short_hex == self.name.short_id:
                 return parsed_time(config.created) or _NEVER
         return _NEVER
 
     @property
-    def modified(self) -> float:
+    def modified_at(self) -> float:
         """The time when the file was written; 0 if it is gone."""
         try:
             return self.path.stat().st_mtime
@@ -164,7 +164,7 @@ class FolderDestination(Destination[FolderArchive]):
 
     def write_locked(self, image: SeekableImage, advance: Advance) -> FolderArchive:
         """Write the archive for a caller who is ``working_on`` the image, whatever was released."""
-        name = replace(self._name, short_id=image.config.digest.short)
+        name = replace(self._name, short_id=image.config.digest.short_hex)
         written = FolderArchive(name, self._folder / name.file_name)
         layout = canonical.layout(image.config, image.sizes)
         content = archive_of(image, layout, advance)
@@ -192,7 +192,7 @@ def archives(folder: Path) -> list[FolderArchive]:
 def rank(archive: FolderArchive) -> tuple[datetime, bool, float, str]:
     """The rank of an archive, greatest for the latest: the newest by its config; of equals a released version before a
     dirty one, then the one written last."""
-    return archive.created, not is_dirty(archive.name.version), archive.modified, archive.name.short_id
+    return archive.created_at, not is_dirty(archive.name.version), archive.modified_at, archive.name.short_id
 
 
 def check_unreleased(ours: Iterable[FolderArchive], version: str, image_id: Digest) -> None:
@@ -211,7 +211,7 @@ def check_unreleased(ours: Iterable[FolderArchive], version: str, image_id: Dige
 def _may_hold(archive: FolderArchive, image_id: Digest) -> bool:
     """Say if the archive is one of that image, or a damaged one of it; of two images with the same first digits the
     config decides."""
-    if archive.name.short_id != image_id.short:
+    if archive.name.short_id != image_id.short_hex:
         return False
     with suppress(ContentError), archive.open() as image:
         return image.config.digest == image_id

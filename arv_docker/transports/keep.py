@@ -25,7 +25,7 @@ from ..local.progress import UNHEARD_STEP, Advance
 from ..model.image import Digest
 from ..model.reference import references_in
 from . import Destination, OpenedImage, Source, known_layers
-from .local import named
+from .local import names_present
 from .names import Choice, split
 
 #: Says of which of these layers Keep has every byte, by the word of attested links; they need not come from elsewhere.
@@ -125,7 +125,7 @@ class KeepDestination(Destination[StoredArchive]):
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
         """The layers that Keep has by the word of attested links, and small ones in the same collections. Blocks that
         it has otherwise are not sent either, but their layers are read and hashed. Raises ClusterError."""
-        return named(layers, self._there)
+        return names_present(layers, self._there)
 
     def write(self, image: OpenedImage, advance: Advance, spared: Advance = UNHEARD_STEP) -> StoredArchive:
         """Store the image's canonical archive, every layer checked. Raises what the layers raise, and KeepError.

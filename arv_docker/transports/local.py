@@ -137,7 +137,7 @@ def folder_advice(path: Path) -> str:
     return ""
 
 
-def learned() -> LayerTable:
+def user_layer_table() -> LayerTable:
     """The table of layers that the user's runs learned; nothing where there can be no cache."""
     try:
         return LayerTable(tarballs.cache_folder())
@@ -145,14 +145,14 @@ def learned() -> LayerTable:
         return LayerTable()
 
 
-def named(layers: Sequence[Digest], there: Callable[[Sequence[Digest]], Container[Digest]]) -> frozenset[Digest]:
-    """The names of layers whose diff_ids are in what ``there`` gives for the diff_ids of all of them.
+def names_present(layers: Sequence[Digest], find: Callable[[Sequence[Digest]], Container[Digest]]) -> frozenset[Digest]:
+    """The names of layers whose diff_ids are in what ``find`` gives for the diff_ids of all of them.
 
     Each is named by its diff_id, or by a compressed digest, of which it was learned whose it is.
     """
-    table = learned()
+    table = user_layer_table()
     diff_ids = [table.diff_id(it) for it in layers]
-    present = there(diff_ids)
+    present = find(diff_ids)
     return frozenset(name for name, diff_id in zip(layers, diff_ids, strict=True) if diff_id in present)
 
 

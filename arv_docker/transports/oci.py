@@ -29,7 +29,7 @@ from ..local.progress import Advance
 from ..model.image import MAX_JSON_SIZE, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Digest, oci_object
 from ..model.reference import Reference
 from . import Destination, OpenedImage, Source, known_layers
-from .local import LocalFile, folder_advice, named
+from .local import LocalFile, folder_advice, names_present
 from .names import Choice
 
 _DOCUMENTS = ("index.json", "oci-layout")
@@ -100,7 +100,7 @@ class LayoutDestination(Destination[Layout]):
 
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
         """The layers that lie there as they are written, uncompressed; each is read, and hashed."""
-        return named(layers, lambda _: self._blobs)
+        return names_present(layers, lambda _: self._blobs)
 
     def write(self, image: OpenedImage, advance: Advance) -> Layout:
         """Write the image, every layer checked, and return what it is. Blobs that are there and right are not read.
@@ -108,7 +108,7 @@ class LayoutDestination(Destination[Layout]):
         The index names the image when all of it is on disk. Raises what the layers raise, DiskError,
         and UsageError for a folder with other things in it.
         """
-        with self._locked():
+        with self._hold_layout():
             blobs = self._blobs = _Blobs(self._folder)
             try:
                 for layer in image.layers(skip=self.present(known_layers(image))):
@@ -127,7 +127,7 @@ class LayoutDestination(Destination[Layout]):
         return layout
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _hold_layout(self) -> Iterator[None]:
         """Hold the layout, made if it is not there, while no other process writes to it."""
         if self._folder.exists() and not self._folder.is_dir():
             raise UsageError(f"{self._folder} is no folder; an OCI layout is one.")
@@ -184,7 +184,7 @@ def names_of(name: str | None) -> Names:
     with suppress(BadReference):
         reference = Reference.parse(name)
         if ":" in name and reference.tag and not reference.digest:
-            return Names((reference.familiar,), {oci.FULL_NAME: reference.canonical, **notes})
+            return Names((reference.familiar_name,), {oci.FULL_NAME: reference.canonical, **notes})
     return Names(notes=notes)
 
 
@@ -224,15 +224,15 @@ class _File:
 
     @property
     def size(self) -> int:
-        with self._opened() as descriptor:
+        with self._open_file() as descriptor:
             return os.fstat(descriptor).st_size
 
     def read_at(self, offset: int, length: int) -> bytes:
-        with self._opened() as descriptor:
+        with self._open_file() as descriptor:
             return LocalFile(descriptor).read_at(offset, length)
 
     @contextmanager
-    def _opened(self) -> Iterator[int]:
+    def _open_file(self) -> Iterator[int]:
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
@@ -252,7 +252,7 @@ class _Blobs:
         self._new: set[Digest] = set()
 
     def __contains__(self, digest: object) -> bool:
-        return isinstance(digest, Digest) and (digest in self._sizes or self._found(digest))
+        return isinstance(digest, Digest) and (digest in self._sizes or self._has_blob(digest))
 
     def size(self, digest: Digest) -> int:
         """The bytes of a blob; raises BadArchive if it is not there."""
@@ -286,7 +286,7 @@ class _Blobs:
         for digest in self._new - wanted:
             (self._folder / digest.hex).unlink(missing_ok=True)
 
-    def _found(self, digest: Digest) -> bool:
+    def _has_blob(self, digest: Digest) -> bool:
         """Say if a blob of that name is there and hashes to it."""
         path = self._folder / digest.hex
         if not path.is_file():

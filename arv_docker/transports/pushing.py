@@ -13,7 +13,7 @@ from functools import partial
 from typing import IO
 
 from ..archive import canonical
-from ..archive.codecs.gzip import compressed
+from ..archive.codecs.gzip import gzip_chunks
 from ..archive.layer import CHUNK, Layer
 from ..errors import BadArchive, RegistryError, UsageError
 from ..local.disk import disk_errors
@@ -26,7 +26,7 @@ from ..registry.upload import Blob, Uploads
 from ..store import tarballs
 from ..store.layer_index import KnownBlobs
 from . import OpenedImage, can_seek, known_layers
-from .local import learned, named
+from .local import names_present, user_layer_table
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Repository:
         It is asked for what each became when it was compressed here: of another compressed form, which the registry
         may have, nobody can say whose it is before it was read. Raises RegistryError.
         """
-        return named(layers, lambda diff_ids: [it for it in diff_ids if self._has_layer(it)])
+        return names_present(layers, lambda diff_ids: [it for it in diff_ids if self._has_layer(it)])
 
     def descriptor(self, diff_id: Digest, size: int | None) -> Descriptor | None:
         """The descriptor of a layer that is not read; None if it must be. ``size`` are its uncompressed bytes."""
@@ -122,7 +122,7 @@ class _Push:
         self._client = repository.client
         self._advance = advance
         self._folder = tarballs.cache_folder()
-        self._table = learned()
+        self._table = user_layer_table()
         self._uploads = Uploads()
         self._layers: dict[Digest, Descriptor] = {}
 
@@ -189,7 +189,7 @@ class _Push:
             return content
 
         compress = self._repository.compress
-        for chunk in compressed(read) if compress else iter(partial(read, CHUNK), b""):
+        for chunk in gzip_chunks(read) if compress else iter(partial(read, CHUNK), b""):
             digest.update(chunk)
             with disk_errors(self._folder):
                 spool.write(chunk)

@@ -17,7 +17,7 @@ from ..errors import LayerCountMismatch, NoSuchImage, NotAnImage
 from ..local.progress import Advance, Progress, SilentProgress, size_text
 from ..local.settings import settings
 from ..model.image import Config, Descriptor, Digest, Platform
-from ..model.manifest import Index, Listed, Manifest, check_image, chosen, images_of, suits
+from ..model.manifest import Index, IndexEntry, Manifest, check_image, choose_entry, images_of, suits
 from ..model.reference import Reference
 from ..registry.access import Access
 from ..registry.client import Client, Document
@@ -29,7 +29,7 @@ from ..registry.pulling import RepositoryReader
 from ..registry.read_ahead import ReadAhead
 from ..store.tarballs import cache_folder
 from . import Destination, Openable, Source
-from .local import learned
+from .local import user_layer_table
 from .names import Choice
 from .pushing import PushResult, Repository, push
 
@@ -63,7 +63,7 @@ class RegistryImage(OpenedImage):
     """An image of a registry. Its config is known at once; of its layers only those that are asked for are fetched.
 
     ``host`` is the registry, or the mirror that has the image. ``digests`` are what it calls the image: its
-    manifest, and the index in which that was found. ``compressed`` are the layers as the registry has them, by
+    manifest, and the index in which that was found. ``compressed_layers`` are the layers as the registry has them, by
     diff_id. ``bytes_received`` counts the bytes of layers that came over the network.
     """
 
@@ -91,7 +91,7 @@ class RegistryImage(OpenedImage):
         return self._config
 
     @property
-    def compressed(self) -> Mapping[Digest, Descriptor]:
+    def compressed_layers(self) -> Mapping[Digest, Descriptor]:
         """The layers as the registry has them, by diff_id."""
         return self._stored
 
@@ -101,8 +101,8 @@ class RegistryImage(OpenedImage):
         The layer that is read to its end has been checked by both its names, the registry's and its diff_id. That they
         belong together is remembered.
         """
-        table = learned()
-        wanted = iter([pair for pair in self.compressed.items() if pair[0] not in skip])
+        table = user_layer_table()
+        wanted = iter([pair for pair in self.compressed_layers.items() if pair[0] not in skip])
         waiting: deque[tuple[Digest, Descriptor, ReadAhead]] = deque()
         try:
             while True:
@@ -141,7 +141,7 @@ class RegistrySource(Source):
     progress: Progress = field(default_factory=SilentProgress, kw_only=True, repr=False)
 
     @property
-    def called(self) -> Reference:
+    def catalog_name(self) -> Reference:
         """The image's name in the registry."""
         return self.reference
 
@@ -162,7 +162,7 @@ class RegistrySource(Source):
     def _open_image(self) -> Iterator[RegistryImage]:
         with self._open_name() as (reader, document, parsed):
             if isinstance(parsed, Index):
-                listed = chosen(
+                listed = choose_entry(
                     self._entries_of(reader, parsed),
                     self.platform,
                     what=str(self.reference),
@@ -181,7 +181,7 @@ class RegistrySource(Source):
         """The image for each of its platforms; raises what ``open`` does."""
         with self._open_name() as (reader, document, parsed):
 
-            def open_listed(listed: Listed) -> RegistryImage:
+            def open_listed(listed: IndexEntry) -> RegistryImage:
                 manifest = self._listed_manifest(reader, listed.descriptor)
                 return RegistryImage(reader, manifest, (listed.descriptor.digest, document.digest))
 
@@ -194,14 +194,14 @@ class RegistrySource(Source):
             else:
                 yield iter([(str(self.reference), partial(RegistryImage, reader, parsed, (document.digest,)))])
 
-    def images(self) -> list[Listed]:
+    def images(self) -> list[IndexEntry]:
         """Every image that the name stands for, one a platform; raises what ``open`` does."""
         with self._open_name() as (reader, document, parsed):
             if isinstance(parsed, Index):
                 return list(self._images_in(reader, parsed))
             image = RegistryImage(reader, parsed, (document.digest,))
             descriptor = Descriptor(document.media_type, document.digest, len(document.raw))
-            return [Listed(descriptor, image.config.platform)]
+            return [IndexEntry(descriptor, image.config.platform)]
 
     @contextmanager
     def _open_name(self) -> Iterator[tuple[RepositoryReader, Document, Manifest | Index]]:
@@ -240,20 +240,20 @@ class RegistrySource(Source):
             role="mirror",
         )
 
-    def _images_in(self, reader: RepositoryReader, index: Index) -> Iterator[Listed]:
+    def _images_in(self, reader: RepositoryReader, index: Index) -> Iterator[IndexEntry]:
         """Every image of an index, each with its platform; artifacts are left out."""
         for entry in self._entries_of(reader, index):
             if (image := entry if entry.platform else self._with_platform(reader, entry)) is not None:
                 yield image
 
-    def _with_platform(self, reader: RepositoryReader, entry: Listed) -> Listed | None:
+    def _with_platform(self, reader: RepositoryReader, entry: IndexEntry) -> IndexEntry | None:
         """An entry of an index without a platform, with that of its config; None for an artifact."""
         manifest = self._listed_manifest(reader, entry.descriptor)
         if not manifest.is_image:
             return None
         return replace(entry, platform=Config.parse(reader.read_document(manifest.config)).platform)
 
-    def _entries_of(self, reader: RepositoryReader, index: Index) -> Iterator[Listed]:
+    def _entries_of(self, reader: RepositoryReader, index: Index) -> Iterator[IndexEntry]:
         """The images that an index lists, and those of the indexes within it."""
 
         def fetch(descriptor: Descriptor) -> Index | Manifest:

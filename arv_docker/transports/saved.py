@@ -17,7 +17,7 @@ from ..local.progress import Progress
 from ..model.reference import ImageId
 from ..store import tarballs
 from . import Source
-from .docker_archive import opened
+from .docker_archive import image_in_file
 
 
 class SavedSource(Source):
@@ -47,7 +47,7 @@ class SavedSource(Source):
                 file = tarball.open("rb")
             try:
                 with file:
-                    yield opened(file.fileno(), ImageId(self._image.id.hex))
+                    yield image_in_file(file.fileno(), ImageId(self._image.id.hex))
             except (ContentError, NoSuchImage):
                 tarballs.discard(tarball)
                 raise

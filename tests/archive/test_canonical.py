@@ -227,18 +227,18 @@ def test_blocks_add_up_and_fit(sizes: list[int]) -> None:
     assert sum(blocks) == layout.size
     assert layout.size % 512 == 0
     assert all(0 < block <= BLOCK_SIZE for block in blocks)
-    assert len(blocks) <= layout.size // BLOCK_SIZE + len(layout.aligned) + 3
+    assert len(blocks) <= layout.size // BLOCK_SIZE + len(layout.aligned_spans) + 3
 
 
 @given(_sizes)
 def test_packed_layers_come_first_each_group_in_order_of_first_use(sizes: list[int]) -> None:
     layout = layout_with(sizes)
-    assert layout.spans == layout.packed + layout.aligned
+    assert layout.spans == layout.packed_spans + layout.aligned_spans
     order = list(layout.config.distinct_diff_ids)
-    for group in (layout.packed, layout.aligned):
+    for group in (layout.packed_spans, layout.aligned_spans):
         assert [span.diff_id for span in group] == sorted((span.diff_id for span in group), key=order.index)
-    assert all(span.length >= ALIGNED_SPAN for span in layout.aligned)
-    assert all(span.length < ALIGNED_SPAN for span in layout.packed)
+    assert all(span.length >= ALIGNED_SPAN for span in layout.aligned_spans)
+    assert all(span.length < ALIGNED_SPAN for span in layout.packed_spans)
     place = len(layout.head)
     for span in layout.spans:
         assert span.offset == place
@@ -253,7 +253,7 @@ def test_an_aligned_layer_is_cut_alike_in_every_image(sizes: list[int], size: in
     for block in layout.block_sizes():
         starts.append(place)
         place += block
-    for span in layout.aligned:
+    for span in layout.aligned_spans:
         own = [start - span.offset for start in starts if span.offset <= start < span.offset + span.length]
         assert own == list(range(0, span.length, BLOCK_SIZE))
 
@@ -269,7 +269,7 @@ def test_an_aligned_layer_is_cut_alike_in_every_image(sizes: list[int], size: in
 )
 def test_the_span_decides_what_is_aligned(size: int, aligned: bool) -> None:
     (span,) = layout_with([size]).spans
-    assert span.aligned is aligned
+    assert span.is_aligned is aligned
 
 
 def test_blocks_of_a_known_image() -> None:

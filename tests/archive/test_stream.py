@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from arv_docker.archive import reader, stream
 from arv_docker.archive.blob import Files
-from arv_docker.archive.listing import Listed
+from arv_docker.archive.listing import ArchiveEntry
 from arv_docker.archive.reader import ArchiveReader
 from arv_docker.archive.stream import StreamedArchive, StreamedImage
 from arv_docker.errors import ArvDockerError, BadArchive, ContentError, DigestMismatch, NoSuchImage, SeveralImages
@@ -170,7 +170,7 @@ def test_a_config_that_many_images_are_said_to_have_is_read_once(monkeypatch: py
     """A few bytes of `manifest.json` say it; the config may have millions."""
     read = []
 
-    def config_of(files: Files, listed: Listed) -> Config:
+    def config_of(files: Files, listed: ArchiveEntry) -> Config:
         read.append(listed)
         return reader.config_of(files, listed)
 

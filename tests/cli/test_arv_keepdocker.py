@@ -76,7 +76,7 @@ def test_an_id_gives_the_image_and_no_name(api: FakeApi, engine: FakeEngine, run
     assert run("arv-keepdocker", name).code == 0
     (record,) = collections(api)
     assert links(api, record["uuid"]) == [(HASH, ID)]
-    assert record["name"] == f"Docker image {APP.parsed.digest.short}"
+    assert record["name"] == f"Docker image {APP.parsed.digest.short_hex}"
 
 
 @pytest.mark.conforms("S1", "K8", "K11")

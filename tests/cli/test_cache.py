@@ -23,7 +23,7 @@ def test_the_listing(run: Run) -> None:
     add(user_entries(), "quay.io/a/b:1")
     tarball()
     out = run("cache", "list").out
-    assert APP.parsed.digest.short in out
+    assert APP.parsed.digest.short_hex in out
     assert "quay.io/a/b:1" in out
     assert "just now" in out
     assert "2 in all" in out

@@ -14,7 +14,7 @@ from ..archives import canonical_archive
 from ..transports.fake_engine import FakeEngine
 from .conftest import APP, Run
 
-SHORT = APP.parsed.digest.short
+SHORT = APP.parsed.digest.short_hex
 
 
 @pytest.fixture

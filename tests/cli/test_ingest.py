@@ -41,7 +41,7 @@ def links(api: FakeApi) -> list[tuple[str, str, str]]:
 
 def content_of(api: FakeApi, record: dict[str, Any]) -> bytes:
     ((parts),) = manifest_text.files(manifest_text.parse(record["manifest_text"])).values()
-    return b"".join(api.keep.blocks[part.locator.stripped][part.offset :][: part.length] for part in parts)
+    return b"".join(api.keep.blocks[part.locator.without_hints][part.offset :][: part.length] for part in parts)
 
 
 @pytest.mark.conforms("K3", "K24")
@@ -54,7 +54,7 @@ def test_an_image_of_the_engine(api: FakeApi, engine: FakeEngine, run: Run, argu
     assert (outcome.code, outcome.out) == (0, f"{record['uuid']}\n")
     assert content_of(api, record) == canonical_archive(APP)
     assert f"sha256\\072{APP.parsed.digest.hex}.tar" in record["manifest_text"]
-    assert record["name"] == f"Docker image app:1 {APP.parsed.digest.short}"
+    assert record["name"] == f"Docker image app:1 {APP.parsed.digest.short_hex}"
     assert record["properties"] == {"docker-image-repo-tag": "app:1"}
     assert links(api) == [(HASH, ID, record["uuid"]), (REPO_TAG, "app:1", record["uuid"])]
     for link in (it for it in api.records["links"].values() if it["link_class"] in (HASH, REPO_TAG)):
@@ -119,7 +119,7 @@ def test_an_image_by_its_id_gets_no_name(api: FakeApi, engine: FakeEngine, run: 
     assert run("ingest", ID).code == 0
     assert [link_class for link_class, _, _ in links(api)] == [HASH]
     (record,) = collections(api)
-    assert record["name"] == f"Docker image {APP.parsed.digest.short}"
+    assert record["name"] == f"Docker image {APP.parsed.digest.short_hex}"
     assert record["properties"] == {}
 
 
@@ -257,12 +257,12 @@ def test_a_stored_image_gets_no_name_that_is_another_s_alone(api: FakeApi, engin
     """Also where nothing has to be read for it."""
     other = image(files_of(b"other"), os="linux")
     engine.load([canonical_archive(other)])
-    taken = Reference.parse("app:1").unique(APP.parsed.digest)
+    taken = Reference.parse("app:1").unique_for(APP.parsed.digest)
     assert run("ingest", "--unique", "app:1").code == 0
     assert run("ingest", str(other.parsed.digest)).code == 0
     before = links(api)
     engine.tag(other.parsed.digest, taken)
-    refused = run("ingest", taken.familiar)
+    refused = run("ingest", taken.familiar_name)
     assert refused.code == 8
     assert "alone" in refused.err
     assert links(api) == before
@@ -432,7 +432,7 @@ def test_a_project_that_may_not_be_written_is_found_before_anything_is_sent(
 
 
 def test_a_short_id_gives_an_archive_s_image_no_name(api: FakeApi, run: Run, archive: Path) -> None:
-    assert run("ingest", "--from-archive", str(archive), APP.parsed.digest.short).code == 0
+    assert run("ingest", "--from-archive", str(archive), APP.parsed.digest.short_hex).code == 0
     assert [link_class for link_class, _, _ in links(api)] == [HASH]
 
 

@@ -131,7 +131,7 @@ def test_one_of_several_platforms(api: FakeApi, engine: FakeEngine, registry: Re
     listed = []
     for platform in ("linux/amd64", "linux/arm64"):
         made = image(files_of(platform.encode()), os="linux", architecture=platform.partition("/")[2])
-        digest = registry.add(f"x:{made.parsed.digest.short}", made)
+        digest = registry.add(f"x:{made.parsed.digest.short_hex}", made)
         listed.append((platform, digest, len(registry.manifests["x", digest][1])))
     registry.put_manifest("x", "1", index(*listed), OCI_INDEX)
     name = f"{registry.host}/x:1"
@@ -166,13 +166,13 @@ def test_a_folder_whose_name_is_no_text(api: FakeApi, engine: FakeEngine, run: R
     [
         ("cwl", "app:1.img"),
         ("nextflow", "app-1.img"),
-        ("folder", f"app_1_{APP.parsed.digest.short}.docker"),
-        ("{tag}+{short_id}.tar", f"1+{APP.parsed.digest.short}.tar"),
+        ("folder", f"app_1_{APP.parsed.digest.short_hex}.docker"),
+        ("{tag}+{short_id}.tar", f"1+{APP.parsed.digest.short_hex}.tar"),
     ],
 )
 def test_names_of_files(api: FakeApi, engine: FakeEngine, run: Run, scheme: str, name: str) -> None:
     assert run("stage", "app:1", "--dir", "d", "--naming", scheme).out == f"d/{name}\n"
-    assert run("verify", "d").out == f"ok   {APP.parsed.digest.short}  d/{name}\n"
+    assert run("verify", "d").out == f"ok   {APP.parsed.digest.short_hex}  d/{name}\n"
 
 
 def test_a_cache_of_wfexs(api: FakeApi, engine: FakeEngine, run: Run) -> None:
@@ -228,7 +228,7 @@ def test_what_was_altered_is_refused(api: FakeApi, engine: FakeEngine, run: Run)
         refused = run("deploy", "d", *options)
         assert (refused.code, refused.out) == (5, "")
         assert "not as it was staged" in refused.err
-    assert run("verify", "d").out == f"BAD  {APP.parsed.digest.short}  d/app%3A1.tar\n"
+    assert run("verify", "d").out == f"BAD  {APP.parsed.digest.short_hex}  d/app%3A1.tar\n"
     assert engine.calls == []
 
 

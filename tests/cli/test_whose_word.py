@@ -25,7 +25,7 @@ from arv_docker.model import manifest_text
 from arv_docker.model.reference import Reference
 from arv_docker.site import LocalSite
 from arv_docker.site.api import users
-from arv_docker.site.folder import opened
+from arv_docker.site.folder import open_site
 
 from ..archives import Image, classic, files_of, image
 from ..registry.conftest import registry
@@ -95,7 +95,7 @@ def ingested(api: Any, made: Image, folder: Path, name: str, project: str | None
 def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting]:
     monkeypatch.setattr(cli, "engine", lambda args: FakeEngine())
     folder = tmp_path / "site"
-    site = opened(folder)
+    site = open_site(folder)
     users.create(site.database, site.settings, "me", is_admin=False)
     users.create(site.database, site.settings, "mallory", is_admin=False)
     tokens = [users.new_token(site.database, site.settings, name, None) for name in ("me", "mallory")]

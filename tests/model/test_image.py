@@ -38,7 +38,7 @@ def test_digest() -> None:
     digest = Digest.of(b"one")
     assert str(digest) == ONE
     assert Digest.parse(ONE) == Digest.sha256(digest.hex) == digest
-    assert digest.short == digest.hex[:12]
+    assert digest.short_hex == digest.hex[:12]
 
 
 @pytest.mark.parametrize("text", ["sha512:" + "0" * 128, "sha384:" + "a" * 96, "blake3+x:" + "f" * 32])

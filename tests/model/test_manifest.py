@@ -20,9 +20,9 @@ from arv_docker.errors import (
 from arv_docker.model.image import OCI_INDEX, OCI_MANIFEST, Descriptor, Digest, Platform
 from arv_docker.model.manifest import (
     Index,
-    Listed,
+    IndexEntry,
     Manifest,
-    chosen,
+    choose_entry,
     images_of,
     machine_platform,
     parse,
@@ -47,8 +47,8 @@ def index(*manifests: dict[str, Any]) -> Index:
     return parsed
 
 
-def listed(text: str, digest: str = A) -> Listed:
-    return Listed(Descriptor(OCI_MANIFEST, Digest.parse(digest), 7), parse_platform(text))
+def listed(text: str, digest: str = A) -> IndexEntry:
+    return IndexEntry(Descriptor(OCI_MANIFEST, Digest.parse(digest), 7), parse_platform(text))
 
 
 def test_a_manifest_is_its_config_and_its_layers() -> None:
@@ -119,7 +119,7 @@ def test_what_an_index_calls_an_index_must_be_one() -> None:
 
 
 def test_the_only_image_is_taken_whatever_it_is_for() -> None:
-    assert chosen([listed("windows/mips")], None, what="it") == listed("windows/mips")
+    assert choose_entry([listed("windows/mips")], None, what="it") == listed("windows/mips")
 
 
 @pytest.mark.parametrize(
@@ -131,33 +131,33 @@ def test_this_machine_is_meant_unless_another_platform_is(
     monkeypatch.setattr(platform, "machine", lambda: processor)
     assert str(machine_platform()) == expected
     images = [listed("linux/amd64"), listed("linux/arm64/v8", B), listed("linux/s390x", C)]
-    assert chosen(images, None, what="it").platform in (
+    assert choose_entry(images, None, what="it").platform in (
         Platform("linux", expected[6:]),
         Platform("linux", "arm64", "v8"),
     )
-    assert chosen(images, Platform("linux", "arm64"), what="it") == images[1]
+    assert choose_entry(images, Platform("linux", "arm64"), what="it") == images[1]
 
 
 def test_an_image_for_another_platform_is_not_taken_instead() -> None:
     with pytest.raises(NoSuchImage, match="no image for linux/riscv64") as caught:
-        chosen([listed("linux/amd64"), listed("linux/arm64", B)], Platform("linux", "riscv64"), what="it")
+        choose_entry([listed("linux/amd64"), listed("linux/arm64", B)], Platform("linux", "riscv64"), what="it")
     assert caught.value.detail == f"linux/amd64 {A}\nlinux/arm64 {B}"
     with pytest.raises(NoSuchImage, match="names no image"):
-        chosen([], None, what="it")
+        choose_entry([], None, what="it")
 
 
 def test_several_that_fit_are_listed_and_none_is_taken() -> None:
     with pytest.raises(AmbiguousImage, match=r"2 images for linux/arm.*--platform") as caught:
-        chosen([listed("linux/arm/v5"), listed("linux/arm/v6", B)], Platform("linux", "arm"), what="it")
+        choose_entry([listed("linux/arm/v5"), listed("linux/arm/v6", B)], Platform("linux", "arm"), what="it")
     assert caught.value.detail == f"linux/arm/v5 {A}\nlinux/arm/v6 {B}"
 
 
 def test_a_variant_that_is_usual_needs_not_be_written() -> None:
     images = [listed("linux/arm/v6"), listed("linux/arm/v7", B)]
-    assert chosen(images, Platform("linux", "arm"), what="it") == images[1]
-    assert chosen(images, Platform("linux", "arm", "v6"), what="it") == images[0]
+    assert choose_entry(images, Platform("linux", "arm"), what="it") == images[1]
+    assert choose_entry(images, Platform("linux", "arm", "v6"), what="it") == images[0]
     with pytest.raises(NoSuchImage):
-        chosen(images, Platform("linux", "arm", "v5"), what="it")
+        choose_entry(images, Platform("linux", "arm", "v5"), what="it")
 
 
 @pytest.mark.parametrize("text", ["", "linux", "linux/", "a/b/c/d", "linux/am d64"])

@@ -144,12 +144,12 @@ def test_what_is_parsed() -> None:
 
 def test_locators() -> None:
     locator = Locator.parse(f"{A}+3+Kx+A{'0' * 40}@12345678")
-    assert (locator.stripped, str(locator)) == (f"{A}+3", f"{A}+3+Kx+A{'0' * 40}@12345678")
-    assert Locator.parse(A).stripped == A
+    assert (locator.without_hints, str(locator)) == (f"{A}+3", f"{A}+3+Kx+A{'0' * 40}@12345678")
+    assert Locator.parse(A).without_hints == A
     with pytest.raises(BadManifestText):
         Locator.parse(f"{A}+3 ")
     text = f". {A}+3+A1 {B}+4 0:7:f\n./d {A}+3+A1 0:3:g\n"
-    assert [found.stripped for found in manifest_text.locators(manifest_text.parse(text))] == [
+    assert [found.without_hints for found in manifest_text.locators(manifest_text.parse(text))] == [
         f"{A}+3",
         f"{B}+4",
         f"{A}+3",

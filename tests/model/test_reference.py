@@ -96,7 +96,7 @@ def test_another_default_registry() -> None:
     ],
 )
 def test_familiar(text: str, familiar: str) -> None:
-    assert Reference.parse(text).familiar == familiar
+    assert Reference.parse(text).familiar_name == familiar
 
 
 @pytest.mark.conforms("K2", "S5")
@@ -227,8 +227,8 @@ def test_image_id() -> None:
     assert ImageId(HEX[:12]).matches(DIGEST)
     assert not ImageId("00").matches(DIGEST)
     assert not ImageId(HEX[:12]).matches(Digest("sha512", HEX * 2))
-    assert ImageId(HEX).whole == DIGEST
-    assert ImageId(HEX[:12]).whole is None
+    assert ImageId(HEX).as_digest == DIGEST
+    assert ImageId(HEX[:12]).as_digest is None
     assert str(ImageId(HEX)) == f"sha256:{HEX}"
 
 
@@ -302,10 +302,10 @@ def _texts(draw: st.DrawFn) -> str:
 def test_every_spelling_of_a_name_is_that_name(text: str) -> None:
     name = Reference.parse(text)
     assert str(name) == text
-    for spelling in (name.canonical, name.familiar, f"docker://{text}"):
+    for spelling in (name.canonical, name.familiar_name, f"docker://{text}"):
         assert Reference.parse(spelling) == name
     assert Reference.parse(name.canonical).canonical == name.canonical
-    assert Reference.parse(name.familiar).familiar == name.familiar
+    assert Reference.parse(name.familiar_name).familiar_name == name.familiar_name
 
 
 @given(_texts())
@@ -329,7 +329,7 @@ def test_any_text_is_a_name_that_reads_back_or_refused(text: str) -> None:
         assert parse_name(str(name)) == name
         if isinstance(name, Reference):
             assert Reference.parse(name.canonical) == name
-            assert Reference.parse(name.familiar) == name
+            assert Reference.parse(name.familiar_name) == name
 
 
 @given(st.text(max_size=30), st.one_of(st.none(), st.text(max_size=30), _tag))
@@ -360,8 +360,8 @@ UNIQUE_ID = Digest.sha256("b038788ddb2" + "0" * 53)
     ],
 )
 def test_a_name_that_can_never_mean_another_image(text: str, expected: str) -> None:
-    unique = Reference.parse(text).unique(UNIQUE_ID)
-    assert unique.familiar == expected
-    assert Reference.parse(unique.familiar) == unique
-    assert unique == Reference.parse(text).unique(UNIQUE_ID)
-    assert unique != Reference.parse(text).unique(Digest.sha256("c" * 64))
+    unique = Reference.parse(text).unique_for(UNIQUE_ID)
+    assert unique.familiar_name == expected
+    assert Reference.parse(unique.familiar_name) == unique
+    assert unique == Reference.parse(text).unique_for(UNIQUE_ID)
+    assert unique != Reference.parse(text).unique_for(Digest.sha256("c" * 64))

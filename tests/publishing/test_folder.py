@@ -22,7 +22,7 @@ from ..transports.fake_engine import FakeEngine, Pipe
 
 ONE = image(files_of(b"one" * 9000), files_of(b"common"), os="linux", created="2024-01-02T03:04:05Z")
 TWO = image(files_of(b"two"), files_of(b"common"), os="linux", created="2024-02-02T03:04:05Z")
-ID1, ID2 = ONE.parsed.digest.short, TWO.parsed.digest.short
+ID1, ID2 = ONE.parsed.digest.short_hex, TWO.parsed.digest.short_hex
 
 
 def engine_with(made: Image, *names: str) -> FakeEngine:
@@ -281,7 +281,7 @@ def test_the_latest_of_each_image(tmp_path: Path) -> None:
     update(tmp_path, TWO, version="1")
     update(tmp_path, ONE, version="2")
     update(tmp_path, ONE, image="ui", version="2")
-    found = ArchiveFolder(tmp_path).latest()
+    found = ArchiveFolder(tmp_path).latest_archives()
     assert {name: it.name.version for name, it in found.items()} == {"ui": "2", "web": "1"}
 
 

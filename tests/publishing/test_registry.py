@@ -22,7 +22,7 @@ from arv_docker.errors import (
     NotReady,
     RegistryDenied,
     RegistryError,
-    Unsupported,
+    UnsupportedByRegistry,
     UsageError,
 )
 from arv_docker.model.image import Config, Digest
@@ -197,7 +197,7 @@ def test_lists_over_several_pages(registry: scripted.Registry) -> None:
 
 def test_a_registry_without_a_list(registry: scripted.Registry) -> None:
     registry.fault = lambda conversation: "_catalog" in conversation.path and conversation.refuse(404, "UNSUPPORTED")
-    with pytest.raises(Unsupported, match="listing repositories: unsupported"):
+    with pytest.raises(UnsupportedByRegistry, match="listing repositories: unsupported"):
         list(publisher(registry).repositories())
 
 
@@ -297,7 +297,7 @@ def test_an_image_that_has_other_names_is_not_deleted_with_them(registry: script
         push(publisher(registry), IMAGE, name)
     push(publisher(registry), OTHER, "app:3")
     registry.fault = by_digest_alone
-    with pytest.raises(Unsupported, match="this one is also 2"):
+    with pytest.raises(UnsupportedByRegistry, match="this one is also 2"):
         publisher(registry).delete("app:1")
     assert publisher(registry).status("app:1") == "ready"
     assert publisher(registry).delete("app:3")
@@ -309,7 +309,7 @@ def test_an_image_that_has_other_names_is_not_deleted_with_them(registry: script
 def test_a_registry_that_deletes_nothing(registry: scripted.Registry, status: int) -> None:
     push(publisher(registry), IMAGE, "app:1")
     registry.fault = lambda it: it.command == "DELETE" and it.refuse(status, "DENIED_FOR_A_TEST")
-    with pytest.raises(Unsupported, match="unsupported") as caught:
+    with pytest.raises(UnsupportedByRegistry, match="unsupported") as caught:
         publisher(registry).delete("app:1")
     assert caught.value.detail == "DENIED_FOR_A_TEST: denied for a test"
 
@@ -319,7 +319,7 @@ def test_a_registry_that_knows_no_deleting(registry: scripted.Registry) -> None:
     """It says that there is no such page: that is not that there is no such image."""
     push(publisher(registry), IMAGE, "app:1")
     registry.fault = lambda it: it.command == "DELETE" and it.answer(404, b"page not found")
-    with pytest.raises(Unsupported, match="deleting app:1: unsupported"):
+    with pytest.raises(UnsupportedByRegistry, match="deleting app:1: unsupported"):
         publisher(registry).delete("app:1")
     registry.fault = lambda it: it.command == "DELETE" and "sha256" not in it.path and it.answer(404)
     assert publisher(registry).delete("app:1")
@@ -430,7 +430,7 @@ def test_a_service_that_has_withdrawn_deleting(service: ProjectService, waited: 
     push(ours, IMAGE, "app:1")
     for status in (403, 404, 405):
         service.deletes = status
-        with pytest.raises(Unsupported, match="unsupported"):
+        with pytest.raises(UnsupportedByRegistry, match="unsupported"):
             ours.delete("app:1")
     service.deletes = None
     assert ours.delete("app:1")

@@ -181,7 +181,7 @@ def seen_by_skopeo(skopeo: Program, place: str) -> dict[str, Any]:
 def seen_by_us(place: str) -> dict[str, Any]:
     with names.source(place).open() as image:
         assert isinstance(image, ArchivedImage)
-        stored = {diff_id: it.digest for diff_id, it in image.compressed.items()}
+        stored = {diff_id: it.digest for diff_id, it in image.compressed_layers.items()}
         return {
             "image_id": str(image.config.digest),
             "platform": str(image.config.platform),
@@ -249,7 +249,7 @@ def test_what_is_in_the_image(golden: Golden) -> None:
     assert len(set(golden.diff_ids)) < len(golden.diff_ids)
     with names.source(golden.place("oci:skopeo-zstd:golden")).open() as image:
         assert isinstance(image, ArchivedImage)
-        assert set(image.compressed) == set(golden.diff_ids)
+        assert set(image.compressed_layers) == set(golden.diff_ids)
 
 
 @pytest.mark.engine("umoci")

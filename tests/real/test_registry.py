@@ -238,7 +238,7 @@ def test_connections_that_break_cost_little(
         for layer in image.layers():
             while layer.read(CHUNK):
                 pass
-        assert image.bytes_received <= sum(it.size for it in image.compressed.values())
+        assert image.bytes_received <= sum(it.size for it in image.compressed_layers.values())
     show(
         capsys,
         f"registry: over connections that broke three times {size:,} bytes sent, {registry.served - served:,} got",

@@ -210,7 +210,7 @@ def test_a_command_prints_a_secret_or_says_more() -> None:
     assert 900 < found.until - time.monotonic() < 950
     dated = command_provider(["echo", json.dumps({"token": "it", "expires": "2000-01-01T00:00:00Z"})], "ann")()
     assert dated is not None
-    assert not dated.fresh
+    assert not dated.is_fresh
 
 
 @pytest.mark.parametrize("printed", ["", "{}", '{"token": 1}', '{"token": ""}', "two\nlines"])

@@ -18,7 +18,7 @@ import pytest
 from arv_docker.site import LocalSite
 from arv_docker.site.api.discovery import Origin
 from arv_docker.site.api.endpoint import Answer, Api, Request
-from arv_docker.site.folder import Site, opened
+from arv_docker.site.folder import Site, open_site
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Direct:
         """A locator of ``data``, signed for the user; the block itself need not exist."""
         digest = hashlib.md5(data).hexdigest()
         settings = self.site.settings
-        return settings.signer.signed(f"{digest}+{len(data)}", settings.token, int(time.time()) + ttl)
+        return settings.signer.sign(f"{digest}+{len(data)}", settings.token, int(time.time()) + ttl)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Web:
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[Direct]:
     """The API of an empty site."""
-    site = opened(tmp_path / "site")
+    site = open_site(tmp_path / "site")
     yield Direct(site)
     site.close()
 

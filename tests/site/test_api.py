@@ -13,7 +13,7 @@ import pytest
 
 from arv_docker.site.api.discovery import Origin, origin_of
 from arv_docker.site.api.endpoint import Api, Request, token_of
-from arv_docker.site.api.parameters import merged
+from arv_docker.site.api.parameters import merge_parameters
 
 from .conftest import Direct
 
@@ -168,12 +168,12 @@ def test_a_body_of_another_type_is_ignored(api: Direct) -> None:
 
 
 def test_lone_surrogates_and_bad_utf8_become_replacement_characters() -> None:
-    assert merged("", "application/json", b'{"name":"\\ud800x","\\udfff":["\\udc00"]}').values == {
+    assert merge_parameters("", "application/json", b'{"name":"\\ud800x","\\udfff":["\\udc00"]}').values == {
         "name": "\ufffdx",
         "\ufffd": ["\ufffd"],
     }
-    assert merged("", "application/json", b'{"name":"\xff"}').values == {"name": "\ufffd"}
-    assert merged("", "application/json", b'{"name":"\\ud83d\\ude00"}').values == {"name": "\U0001f600"}
+    assert merge_parameters("", "application/json", b'{"name":"\xff"}').values == {"name": "\ufffd"}
+    assert merge_parameters("", "application/json", b'{"name":"\\ud83d\\ude00"}').values == {"name": "\U0001f600"}
 
 
 def test_times_grow_in_the_order_of_writing(api: Direct) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from arv_docker.site.api import parameters
 from arv_docker.site.api.parameters import json_of
-from arv_docker.site.folder import opened
+from arv_docker.site.folder import open_site
 from arv_docker.site.http import protocol
 from arv_docker.site.http.addresses import addresses, announce
 from arv_docker.site.refusal import Refusal
@@ -173,7 +173,7 @@ def test_a_pattern_that_is_too_long_is_422(op: str, attribute: str, api: Direct)
 
 
 def test_a_statement_is_given_up_when_its_time_has_passed(tmp_path: Path) -> None:
-    site = opened(tmp_path / "site")
+    site = open_site(tmp_path / "site")
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     began = time.monotonic()
     with pytest.raises(TookTooLong), site.database.reading(0.2) as connection:
@@ -214,7 +214,7 @@ def test_a_served_site_ends_on_sigterm_whatever_its_clients_do(tmp_path: Path) -
 
 
 def test_the_address_stays_as_long_as_one_server_runs(tmp_path: Path) -> None:
-    folder = opened(tmp_path / "site").folder
+    folder = open_site(tmp_path / "site").folder
     first, second = announce(folder, "127.0.0.1:1"), announce(folder, "127.0.0.1:2")
     first.__enter__()
     second.__enter__()
@@ -226,7 +226,7 @@ def test_the_address_stays_as_long_as_one_server_runs(tmp_path: Path) -> None:
 
 
 def test_the_address_of_a_killed_server_goes_with_the_next_announcement(tmp_path: Path) -> None:
-    folder = opened(tmp_path / "site").folder
+    folder = open_site(tmp_path / "site").folder
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     folder.address.write_text(f"127.0.0.1:1\n{gone.pid}\n127.0.0.1:3\n{os.getppid()}\n")

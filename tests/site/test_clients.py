@@ -27,7 +27,7 @@ from arv_docker import site
 from arv_docker.cli import site as command
 from arv_docker.errors import BadSettings, NoCluster
 from arv_docker.model import manifest_text
-from arv_docker.site.folder import SiteFolder, opened
+from arv_docker.site.folder import SiteFolder, open_site
 from arv_docker.site.http.certificates import RENEW_DAYS, certificates, system_bundle
 from arv_docker.site.status import client_settings
 from arv_docker.site.store import clock
@@ -216,7 +216,7 @@ def test_env_of_a_killed_server_is_an_error_with_advice(served: Served) -> None:
 
 
 def test_env_does_not_believe_another_site_on_that_port(served: Served, tmp_path: Path) -> None:
-    other = opened(tmp_path / "other")
+    other = open_site(tmp_path / "other")
     other.close()
     certificates(SiteFolder(tmp_path / "other"))
     (tmp_path / "other" / "address").write_bytes((served.folder / "address").read_bytes())
@@ -242,7 +242,7 @@ def test_a_chosen_port_is_used_and_a_taken_one_refused(served: Served, tmp_path:
 def test_another_host_is_served_with_a_certificate_of_its_own(tmp_path: Path) -> None:
     """Where the machine has another name or address than loopback, clients reach it there, and trust it."""
     folder = SiteFolder(tmp_path / "site")
-    opened(folder.root).close()
+    open_site(folder.root).close()
     first = certificates(folder).bundle.read_bytes()
     for host in ("site.example", "192.0.2.7", "2001:db8::7"):
         chain = certificates(folder, host).server_chain.read_bytes()
@@ -335,12 +335,12 @@ def test_the_bundle_keeps_the_machines_own_authorities(served: Served) -> None:
 
 
 def test_certificates_stay_until_they_are_about_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened(tmp_path / "site").close()
+    open_site(tmp_path / "site").close()
     folder = SiteFolder(tmp_path / "site")
     first = certificates(folder).server_chain.read_bytes()
     authority = (folder.tls / "ca.pem").read_bytes()
     assert certificates(folder).server_chain.read_bytes() == first
     ends = x509.load_pem_x509_certificate(first).not_valid_after_utc
-    monkeypatch.setattr(clock, "now", lambda: ends - timedelta(days=RENEW_DAYS - 1))
+    monkeypatch.setattr(clock, "current_time", lambda: ends - timedelta(days=RENEW_DAYS - 1))
     assert certificates(folder).server_chain.read_bytes() != first
     assert (folder.tls / "ca.pem").read_bytes() == authority

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from arv_docker.model import manifest_text
-from arv_docker.site.folder import opened
+from arv_docker.site.folder import open_site
 
 from .conftest import Direct
 
@@ -43,7 +43,7 @@ def test_signed_text_is_stored_bare_and_comes_back_signed(api: Direct) -> None:
     assert (made["file_count"], made["file_size_total"]) == (1, 5)
     found = api.ok("GET", f"collections/{made['uuid']}")
     [stream] = manifest_text.parse(found["manifest_text"])
-    assert stream.locators[0].stripped == bare
+    assert stream.locators[0].without_hints == bare
     assert "+K@zzzzz" in stream.locators[0].hints
     assert "+A" in stream.locators[0].hints
     again = create(api, manifest_text=found["manifest_text"])
@@ -63,7 +63,7 @@ def test_a_block_needs_a_good_signature(api: Direct) -> None:
         locator.replace("+A", "+A0")[:-1],
         locator[:-1] + ("0" if locator[-1] != "0" else "1"),
         api.signed(b"hello", ttl=-10),
-        api.site.settings.signer.signed(locator, api.site.settings.token_secret, int(time.time()) + 100),
+        api.site.settings.signer.sign(locator, api.site.settings.token_secret, int(time.time()) + 100),
         f"{locator.split('+A')[0]}+Rzzzzz-{locator.split('+A')[1]}",
         locator.upper().replace("+A", "+A", 1),
     ):
@@ -332,7 +332,7 @@ def test_a_strict_vocabulary_refuses_keys_it_does_not_know(tmp_path: Path) -> No
     folder = tmp_path / "strict"
     folder.mkdir()
     (folder / "vocabulary.json").write_text(json.dumps({"strict_tags": True, "tags": {"IDTAG1": {}}}))
-    api = Direct(opened(folder))
+    api = Direct(open_site(folder))
     create(api, properties={"IDTAG1": "x", "docker-image-repo-tag": "app:1"})
     for resource in ("collections", "links"):
         assert "arv-docker.x" in api.refused(422, "POST", resource, {"properties": {"arv-docker.x": 1}})

@@ -21,7 +21,7 @@ import pytest
 
 from arv_docker.errors import DiskError
 from arv_docker.site import LocalSite, upkeep
-from arv_docker.site.folder import opened
+from arv_docker.site.folder import open_site
 
 from .conftest import Web
 from .test_clients import connected, run, start
@@ -42,7 +42,7 @@ class Acknowledged:
             web = Web(int(local.url.rpartition(":")[2]), local.token, folder)
             for locator, data in self.blocks.items():
                 assert web("GET", f"/{locator}").body == data
-        site = opened(folder)
+        site = open_site(folder)
         with site.database.reading() as connection:
             stored = dict(connection.execute("SELECT uuid, portable_data_hash FROM collections").fetchall())
             links = {row[0] for row in connection.execute("SELECT uuid FROM links")}
@@ -152,7 +152,7 @@ def test_a_full_disk_refuses_and_recovers(small_disk: Path) -> None:
         assert web("PUT", f"/{hashlib.md5(data).hexdigest()}", data).status == 200
         assert web(*create, content_type="application/json").status == 200
         assert web("GET", "/arvados/v1/collections?limit=0").json["items_available"] == count + 1
-    site = opened(folder)
+    site = open_site(folder)
     assert list(upkeep.problems(site, quick=False)) == []
     site.close()
 

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from arv_docker.errors import BadManifestText
 from arv_docker.model import manifest_text
 from arv_docker.site.api import users
-from arv_docker.site.folder import opened
+from arv_docker.site.folder import open_site
 from arv_docker.site.store.resources import SERVED
 
 from .test_clients import Served, connected, start
@@ -221,7 +221,7 @@ class TwoUsers:
         self.target = target
         self.tokens: list[str] = []
         self.uuids: dict[str, list[str]] = {resource: [] for resource in (*KINDS, "users", "containers")}
-        site = opened(target.folder)
+        site = open_site(target.folder)
         people = {name: users.create(site.database, site.settings, name, is_admin=False) for name in ("a", "b", "c")}
         tokens = {name: users.new_token(site.database, site.settings, name, None) for name in people}
         site.close()

@@ -100,9 +100,9 @@ def test_statuses_of_a_read(web: Web) -> None:
     settings = existing_settings(web.folder)
     assert settings
     locator = web("PUT", f"/{HELLO}", b"hello").body.decode().strip()
-    past = settings.signer.signed(f"{HELLO}+5", web.token, int(time.time()) - 10)
-    absent = settings.signer.signed(f"{'0' * 32}+5", web.token, int(time.time()) + 100)
-    other = settings.signer.signed(f"{HELLO}+5", settings.token_secret, int(time.time()) + 100)
+    past = settings.signer.sign(f"{HELLO}+5", web.token, int(time.time()) - 10)
+    absent = settings.signer.sign(f"{'0' * 32}+5", web.token, int(time.time()) + 100)
+    other = settings.signer.sign(f"{HELLO}+5", settings.token_secret, int(time.time()) + 100)
     statuses = {
         f"/{HELLO}+5": 400,
         f"/{HELLO}+5+A{'0' * 40}@7fffffff": 400,

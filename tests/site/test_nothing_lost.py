@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from arv_docker.site import upkeep
 from arv_docker.site.api import users
 from arv_docker.site.api.permissions import SITE_GROUPS
-from arv_docker.site.folder import Site, opened
+from arv_docker.site.folder import Site, open_site
 from arv_docker.site.store import clock
 from arv_docker.site.store.signatures import Verdict
 
@@ -43,9 +43,9 @@ class World:
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch, trash_lifetime: int = TTL) -> None:
         self.now = START
-        patch.setattr(clock, "now", lambda: self.now)
+        patch.setattr(clock, "current_time", lambda: self.now)
         patch.setattr(upkeep, "SLACK_SECONDS", SLACK)
-        site = opened(folder)
+        site = open_site(folder)
         short = replace(site.settings, blob_signature_ttl=TTL, trash_lifetime=trash_lifetime)
         self.site: Site = replace(site, settings=short)
         self.api = Direct(self.site)
@@ -70,7 +70,7 @@ class World:
         incoming.write(data)
         incoming.commit()
         os.utime(self.site.blocks.path(md5), (seconds, seconds))
-        locator = self.site.settings.signer.signed(f"{md5}+{len(data)}", self.token, int(seconds) + TTL)
+        locator = self.site.settings.signer.sign(f"{md5}+{len(data)}", self.token, int(seconds) + TTL)
         self.signed.add(locator)
         return locator
 
@@ -359,7 +359,7 @@ def test_users_are_not_deleted_by_requests(api: Direct, people: dict[str, Person
 
 
 def test_a_site_whose_groups_an_older_version_put_into_the_trash_gets_them_back(tmp_path: Path) -> None:
-    site = opened(tmp_path / "site")
+    site = open_site(tmp_path / "site")
     uuid = site.settings.user_uuid
     with site.database.writing() as connection:
         connection.execute(
@@ -369,7 +369,7 @@ def test_a_site_whose_groups_an_older_version_put_into_the_trash_gets_them_back(
         )
         connection.execute("DELETE FROM groups WHERE uuid LIKE '%fffffffffffffff'")
     site.close()
-    site = opened(tmp_path / "site")
+    site = open_site(tmp_path / "site")
     groups = Direct(site).ok("GET", "groups")["items"]
     assert {group["uuid"][12:] for group in groups} == SITE_GROUPS
     assert {group["owner_uuid"] for group in groups} == {site.settings.system_user_uuid}

@@ -20,7 +20,7 @@ import pytest
 
 from arv_docker.site import LocalSite
 from arv_docker.site.api import users
-from arv_docker.site.folder import opened
+from arv_docker.site.folder import open_site
 
 from .conftest import Reply, Web
 from .test_wrong_tokens import KINDS, NEEDED
@@ -93,7 +93,7 @@ class World:
 def served(folder: Path) -> Iterator[World]:
     """The world on a fresh site."""
     with LocalSite(folder) as running:
-        site = opened(folder)
+        site = open_site(folder)
         tokens, uuids = {"owner": running.token, "no token": ""}, {"owner": site.settings.user_uuid}
         for person in set(PEOPLE) - tokens.keys():
             name = person.replace("_", "-")

@@ -17,7 +17,7 @@ import pytest
 
 from arv_docker.site import LocalSite
 from arv_docker.site.api import users
-from arv_docker.site.folder import Site, opened
+from arv_docker.site.folder import Site, open_site
 from arv_docker.site.store.files import write_private
 from arv_docker.site.store.settings import Settings, new_settings, new_uuid
 
@@ -151,7 +151,7 @@ def seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Seeds]:
     folder.mkdir()
     settings = replace(new_settings("2026-11-20T00:00:00.000000000Z", "alice"), cluster_id="zzzzz", user_uuid=ALICE)
     write_private(folder / "settings.json", settings.to_json().encode())
-    site = opened(folder)
+    site = open_site(folder)
     for name, uuid in (("bob", BOB), ("admin", ADMIN)):
         users.create(site.database, site.settings, name, is_admin=name == "admin")
         with site.database.writing() as connection:
@@ -196,7 +196,7 @@ def between(seeds: Seeds, replay: Replay) -> dict[int, Callable[[], None]]:
     def signed_block() -> None:
         (theirs,) = SIGNATURE.findall(recording(274)["request"]["body"]["manifest_text"])
         settings = seeds.api.site.settings
-        locator = settings.signer.signed("d3ea6ec95bb6da9669cf5151e3cfcec7", seeds.tokens[ALICE], 0x7FFFFFFF)
+        locator = settings.signer.sign("d3ea6ec95bb6da9669cf5151e3cfcec7", seeds.tokens[ALICE], 0x7FFFFFFF)
         replay.ours[theirs] = locator[32:]
 
     def two_requests() -> None:

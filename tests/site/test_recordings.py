@@ -24,7 +24,7 @@ import pytest
 
 from arv_docker.site import LocalSite
 from arv_docker.site.api import users
-from arv_docker.site.folder import opened
+from arv_docker.site.folder import open_site
 from arv_docker.site.store.files import write_private
 from arv_docker.site.store.settings import new_settings
 
@@ -177,7 +177,7 @@ def replay(tmp_path: Path) -> Iterator[Replay]:
         settings, token_uuid="zzzzz-gj3su-000000000000001", keep_service_uuid="zzzzz-bi6l4-000000000000001"
     )
     write_private(folder / "settings.json", settings.to_json().encode())
-    site = opened(folder)
+    site = open_site(folder)
     for name in ("bob", "carol"):
         users.create(site.database, site.settings, name, is_admin=False)
     with site.database.writing() as connection:

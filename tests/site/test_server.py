@@ -23,7 +23,7 @@ from arv_docker import site
 from arv_docker.errors import BadSettings, DiskError
 from arv_docker.site import LocalSite
 from arv_docker.site import http as site_http
-from arv_docker.site.folder import existing_settings, opened
+from arv_docker.site.folder import existing_settings, open_site
 from arv_docker.site.store.database import SCHEMA_VERSION
 
 from .conftest import Web
@@ -98,32 +98,32 @@ def test_the_folder_is_private(local: LocalSite) -> None:
 def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(BadSettings, match=r"thesis\.tex"):
-        opened(tmp_path)
+        open_site(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_site_without_its_settings_is_not_taken_for_a_new_one(tmp_path: Path) -> None:
-    opened(tmp_path / "site").close()
+    open_site(tmp_path / "site").close()
     (tmp_path / "site" / "settings.json").unlink()
     with pytest.raises(BadSettings, match=r"settings\.json"):
-        opened(tmp_path / "site")
+        open_site(tmp_path / "site")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"cluster_id": 1}'])
 def test_unreadable_settings_are_an_error(tmp_path: Path, text: str) -> None:
-    opened(tmp_path / "site").close()
+    open_site(tmp_path / "site").close()
     (tmp_path / "site" / "settings.json").write_text(text)
     with pytest.raises(BadSettings, match=r"settings\.json"):
-        opened(tmp_path / "site")
+        open_site(tmp_path / "site")
 
 
 def test_a_site_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
-    opened(tmp_path / "site").close()
+    open_site(tmp_path / "site").close()
     database = sqlite3.connect(tmp_path / "site" / "site.db")
     database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     database.close()
     with pytest.raises(BadSettings, match="newer"):
-        opened(tmp_path / "site")
+        open_site(tmp_path / "site")
 
 
 def test_a_folder_that_cannot_be_made_is_a_disk_error(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_folder_that_cannot_be_made_is_a_disk_error(tmp_path: Path) -> None:
 
 def test_a_commit_is_on_disk_before_it_is_answered(tmp_path: Path) -> None:
     """SQLite's words for it: in WAL mode, FULL syncs the log at each commit."""
-    found = opened(tmp_path / "site")
+    found = open_site(tmp_path / "site")
     for transaction in (found.database.reading, found.database.writing):
         with transaction() as connection:
             assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
@@ -143,7 +143,7 @@ def test_a_commit_is_on_disk_before_it_is_answered(tmp_path: Path) -> None:
 
 
 def test_a_failed_change_leaves_nothing(tmp_path: Path) -> None:
-    found = opened(tmp_path / "site")
+    found = open_site(tmp_path / "site")
 
     def fail() -> None:
         with found.database.writing() as connection:
@@ -158,10 +158,10 @@ def test_a_failed_change_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_broken_database_is_a_disk_error(tmp_path: Path) -> None:
-    opened(tmp_path / "site").close()
+    open_site(tmp_path / "site").close()
     (tmp_path / "site" / "site.db").write_bytes(b"not a database, but long enough to be looked at" * 100)
     with pytest.raises(DiskError):
-        opened(tmp_path / "site")
+        open_site(tmp_path / "site")
 
 
 def _open_and_write(folder: Path, start: threading.Event, number: int) -> None:
@@ -195,7 +195,7 @@ def _create_sites(folders: list[Path], together: Barrier, identities: Queue[list
     found = []
     for folder in folders:
         together.wait(30)
-        site_there = opened(folder)
+        site_there = open_site(folder)
         found.append(site_there.settings.token)
         site_there.close()
     identities.put(found)

@@ -314,4 +314,4 @@ def test_tokens_end_and_names_are_checked(api: Direct) -> None:
     api.refused(401, "GET", "users/current", token=expired)
     valid = users.new_token(api.site.database, api.site.settings, "carol", 1)
     assert api.ok("GET", "users/current", token=valid)["is_admin"] is True
-    assert [(user.username, user.tokens) for user in users.listed(api.site.database)][-1] == ("carol", 1)
+    assert [(user.username, user.tokens) for user in users.list_users(api.site.database)][-1] == ("carol", 1)

@@ -22,7 +22,7 @@ expiries = st.integers(0, 0xFFFFFFFF)
 def test_the_published_vector() -> None:
     """The vector of docs/spec/arvados-collections.md#block-signatures; servers in three languages agree on it."""
     assert SIGNER.signature(MD5, TOKEN, EXPIRY) == "48e7a8bd03baa9e72735d5c9c2390f8aaabac896"
-    assert SIGNER.signed(f"{MD5}+5", TOKEN, EXPIRY) == SIGNED
+    assert SIGNER.sign(f"{MD5}+5", TOKEN, EXPIRY) == SIGNED
     assert SIGNER.verdict(SIGNED, TOKEN, EXPIRY) is Verdict.GOOD
 
 
@@ -42,14 +42,14 @@ def test_an_outdated_hint_is_expired_even_when_it_was_never_genuine() -> None:
 
 @given(hashes, tokens, expiries, st.sampled_from(["", "+K@zzzzz", "+Z"]))
 def test_what_is_signed_verifies_until_it_expires(md5: str, token: str, expiry: int, hint: str) -> None:
-    locator = SIGNER.signed(f"{md5}+12{hint}", token, expiry)
+    locator = SIGNER.sign(f"{md5}+12{hint}", token, expiry)
     assert SIGNER.verdict(locator, token, expiry) is Verdict.GOOD
     assert SIGNER.verdict(locator, token, expiry + 1) is Verdict.EXPIRED
     assert strip_signature(locator) == f"{md5}+12{hint}"
-    assert SIGNER.signed(locator, token, expiry) == locator
+    assert SIGNER.sign(locator, token, expiry) == locator
 
 
 @given(hashes, tokens, tokens, expiries)
 def test_a_signature_serves_one_token(md5: str, token: str, other: str, expiry: int) -> None:
-    verdict = SIGNER.verdict(SIGNER.signed(f"{md5}+1", token, expiry), other, expiry)
+    verdict = SIGNER.verdict(SIGNER.sign(f"{md5}+1", token, expiry), other, expiry)
     assert (verdict is Verdict.GOOD) == (token == other)

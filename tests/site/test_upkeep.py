@@ -17,7 +17,7 @@ import pytest
 from arv_docker.cli import site as command
 from arv_docker.errors import BadSettings, ContentError, UsageError
 from arv_docker.site import LocalSite, upkeep
-from arv_docker.site.folder import Site, opened
+from arv_docker.site.folder import Site, open_site
 from arv_docker.site.store import database
 from arv_docker.site.store.blocks import Incoming
 from arv_docker.site.store.database import MIGRATIONS, SCHEMA_VERSION, Database
@@ -118,7 +118,7 @@ def test_the_check_finds_damage_and_loss(api: Direct) -> None:
 
 def test_a_site_of_the_first_version_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "site"
-    opened(folder).close()
+    open_site(folder).close()
     for part in folder.glob("site.db*"):
         part.unlink()
     with monkeypatch.context() as patch:
@@ -129,7 +129,7 @@ def test_a_site_of_the_first_version_is_brought_up_to_date(tmp_path: Path, monke
     old.execute("INSERT INTO links VALUES ('u', 'o', 'c', 'm', NULL, NULL, 'kept', NULL, NULL, '{}')")
     old.commit()
     old.close()
-    site = opened(folder)
+    site = open_site(folder)
     with site.database.reading() as connection:
         assert connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
         assert connection.execute("SELECT name FROM links").fetchone()[0] == "kept"
@@ -139,12 +139,12 @@ def test_a_site_of_the_first_version_is_brought_up_to_date(tmp_path: Path, monke
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "site"
-    opened(folder).close()
+    open_site(folder).close()
     with monkeypatch.context() as patch:
         patch.setattr(database, "MIGRATIONS", (*MIGRATIONS, "CREATE TABLE extra (x); CREATE TABLE links (x);"))
         with pytest.raises(Exception, match="cannot be opened"):
-            opened(folder)
-    site = opened(folder)
+            open_site(folder)
+    site = open_site(folder)
     with site.database.reading() as connection:
         names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
     assert "extra" not in names
@@ -158,7 +158,7 @@ def test_users_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     where = ["--dir", str(tmp_path / "site")]
     with pytest.raises(BadSettings):
         command.run(arguments("user", "create", "an.other", *where))
-    opened(tmp_path / "site").close()
+    open_site(tmp_path / "site").close()
     assert command.run(arguments("user", "create", "an.other", *where)) == 0
     uuid = capsys.readouterr().out.strip()
     with pytest.raises(UsageError, match="already"):
@@ -167,7 +167,7 @@ def test_users_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     token = capsys.readouterr().out.strip()
     with LocalSite(tmp_path / "site") as site:
         assert site.token != token
-    api = Direct(opened(tmp_path / "site"))
+    api = Direct(open_site(tmp_path / "site"))
     assert api.ok("GET", "users/current", token=token)["uuid"] == uuid
     assert api.ok("GET", "api_client_authorizations/current", token=token)["expires_at"]
     assert command.run(arguments("user", "list", *where)) == 0
@@ -178,7 +178,7 @@ def test_users_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_gc_and_check_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    site = opened(tmp_path / "site")
+    site = open_site(tmp_path / "site")
     where = ["--dir", str(tmp_path / "site")]
     block = stored(site, b"data")
     assert command.run(arguments("gc", "--dry-run", *where)) == 0

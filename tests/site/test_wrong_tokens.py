@@ -15,7 +15,7 @@ import pytest
 
 from arv_docker.site import LocalSite
 from arv_docker.site.api import users
-from arv_docker.site.folder import Site, opened
+from arv_docker.site.folder import Site, open_site
 
 from .conftest import Reply, Web
 
@@ -67,7 +67,7 @@ class World:
 
     def signed(self, token: str, seconds: int = 600) -> str:
         """The block's locator as if it had been signed for a token."""
-        return self.site.settings.signer.signed(f"{MD5}+{len(DATA)}", token, int(time.time()) + seconds)
+        return self.site.settings.signer.sign(f"{MD5}+{len(DATA)}", token, int(time.time()) + seconds)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The site, for all tests here: none of them may change anything."""
     folder = tmp_path_factory.mktemp("wrong-tokens") / "site"
     with LocalSite(folder) as running:
-        site = opened(folder)
+        site = open_site(folder)
         web = Web(int(running.url.rpartition(":")[2]), running.token, folder)
         users.create(site.database, site.settings, "other", is_admin=False)
         other = users.new_token(site.database, site.settings, "other", None)

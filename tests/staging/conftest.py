@@ -53,15 +53,15 @@ class Recorder(FakeEngine):
         return replace(image, digests=tuple(self.digests.get(image.id, ())))
 
     def pull(self, name: Reference, on_line: Callable[[str], None] | None = None) -> None:
-        self.calls.append(f"pull {name.familiar}")
+        self.calls.append(f"pull {name.familiar_name}")
         if name.canonical not in self.remote:
             raise EngineError("docker pull failed with status 1.", detail="manifest unknown")
         made = self.remote[name.canonical]
         self.images[made.parsed.digest] = classic(made)
         self.digests[made.parsed.digest] = [f"docker.io/library/app@{made.parsed.digest}"]
         for tags in self.tags.values():
-            tags[:] = [it for it in tags if it != name.familiar]
-        self.tags.setdefault(made.parsed.digest, []).extend([name.familiar] if name.tag else [])
+            tags[:] = [it for it in tags if it != name.familiar_name]
+        self.tags.setdefault(made.parsed.digest, []).extend([name.familiar_name] if name.tag else [])
 
 
 class Said(SilentProgress):
@@ -104,7 +104,7 @@ class Place:
     def store(self, made: Image, name: str) -> None:
         """Puts an image into Keep."""
         engine = FakeEngine(made)
-        engine.tags[made.parsed.digest] = [Reference.parse(name).familiar]
+        engine.tags[made.parsed.digest] = [Reference.parse(name).familiar_name]
         Ingest(cluster(self.api), Options(cache_folder()), SilentProgress()).from_engine(engine, Reference.parse(name))
 
     def files(self, into: str = "staged") -> list[str]:

@@ -19,7 +19,7 @@ from arv_docker.local.progress import SilentProgress
 from arv_docker.model.image import Digest
 from arv_docker.staging.folder import PlainFolder
 from arv_docker.staging.staged import verify
-from arv_docker.store.metadata import Metadata, Sealed, record_of, record_signature, seal, unseal
+from arv_docker.store.metadata import Metadata, SealedForm, record_of, record_signature, seal, unseal
 
 from ..archives import Image, canonical_archive, classic, hybrid
 from ..transports.fake_engine import FakeEngine
@@ -43,7 +43,7 @@ def written(folder: Path, content: bytes, made: Image = APP, image_id: Digest | 
     metadata = Metadata(
         image_id or made.parsed.digest, Digest.of(content), record_of(made.parsed, 1), name="docker.io/library/x:1"
     )
-    (folder / "x.tar_meta.json").write_bytes(Sealed().dump(metadata))
+    (folder / "x.tar_meta.json").write_bytes(SealedForm().dump(metadata))
 
 
 @pytest.mark.conforms("W18")

@@ -24,7 +24,7 @@ from arv_docker.staging.folder import PlainFolder
 from arv_docker.staging.staged import verify, wanted_images
 from arv_docker.store.content_store import user_entries
 from arv_docker.store.filenames import naming
-from arv_docker.store.metadata import Sealed, record_signature, seal, unseal
+from arv_docker.store.metadata import SealedForm, record_signature, seal, unseal
 
 from ..archives import canonical_archive, files_of, image
 from ..transports.fake_engine import FakeEngine
@@ -233,7 +233,7 @@ def test_two_images_of_one_name_at_the_same_time(place: Place, folder: Path) -> 
     entries = user_entries()
     for made in (APP, OTHER):
         place.engine = Recorder(made)
-        place.stage(str(made.parsed.digest), into=made.parsed.digest.short)
+        place.stage(str(made.parsed.digest), into=made.parsed.digest.short_hex)
     first, second = (entries.by_image(made.parsed.digest) for made in (APP, OTHER))
     assert first is not None
     assert second is not None
@@ -274,7 +274,7 @@ def test_a_config_of_megabytes(place: Place, folder: Path) -> None:
     assert found.image_id == large.parsed.digest
     assert [it.problem for it in verify(PlainFolder(folder).copies(), SilentProgress())] == [""]
     assert place.stage("app:1", into="second", offline=True)[0].image_id == large.parsed.digest
-    assert len(Sealed().load(found.metadata_paths[0].read_bytes()).record["RootFS"]["Layers"]) == 1
+    assert len(SealedForm().load(found.metadata_paths[0].read_bytes()).record["RootFS"]["Layers"]) == 1
 
 
 @pytest.mark.parametrize("depth", [500, 980, 2_500])
@@ -308,7 +308,7 @@ def test_metadata_in_the_cache_that_lie(place: Place, folder: Path) -> None:
     place.stage("app:1", into="elsewhere")
     (path,) = user_entries().contents()
     beside = path.with_name(f"{path.name}_meta.json")
-    metadata = Sealed().load(beside.read_bytes())
+    metadata = SealedForm().load(beside.read_bytes())
     document = unseal(beside.read_bytes())
     record = {**document["manifests"][0], "Id": str(OTHER.parsed.digest)}
     lying = {**document, "image_id": str(OTHER.parsed.digest), "manifests": [record]}

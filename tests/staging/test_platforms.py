@@ -41,7 +41,7 @@ def offered(place: Place) -> tuple[str, str]:
     """Puts an index of three platforms into the registry; gives its name and its digest."""
     listed = []
     for platform, made in (("linux/amd64", AMD), ("linux/arm64/v8", ARM), ("linux/arm/v6", OLD)):
-        digest = place.registry.add(f"tools/app:{made.parsed.digest.short}", made)
+        digest = place.registry.add(f"tools/app:{made.parsed.digest.short_hex}", made)
         listed.append((platform, digest, len(place.registry.manifests["tools/app", digest][1])))
     digest = place.registry.put_manifest("tools/app", "1", index(*listed), OCI_INDEX)
     return f"{place.registry.host}/tools/app:1", digest

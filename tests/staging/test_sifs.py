@@ -101,7 +101,7 @@ def test_force_replaces_what_the_name_was_before(stored: Place, program: Scripte
     (kept,) = staged(stored, scheme="folder")
     assert kept.image_id == ID
     (found,) = staged(stored, scheme="folder", force=True)
-    name = f"app_1_{OTHER.parsed.digest.short}.sif"
+    name = f"app_1_{OTHER.parsed.digest.short_hex}.sif"
     assert found.image_id == OTHER.parsed.digest
     assert stored.files() == [name, f"{name}_meta.json"]
 

@@ -32,7 +32,7 @@ from arv_docker.staging.origins import FromEngine
 from arv_docker.staging.staged import verify
 from arv_docker.store.content_store import Entries, Entry, user_entries
 from arv_docker.store.filenames import naming
-from arv_docker.store.metadata import Sealed
+from arv_docker.store.metadata import SealedForm
 
 from ..archives import Bytes, canonical_archive, containerd
 from ..arvados.fake_api import OTHER as STRANGER
@@ -70,7 +70,7 @@ def test_from_an_engine_that_has_to_fetch_it(place: Place) -> None:
     )
     assert path.read_bytes() == canonical_archive(APP)
     assert path.stat().st_ino == user_entries().contents()[0].stat().st_ino
-    metadata = Sealed().load(found.metadata_paths[0].read_bytes())
+    metadata = SealedForm().load(found.metadata_paths[0].read_bytes())
     assert (metadata.image_id, metadata.archive, metadata.name) == (ID, found.archive, NAME)
     assert metadata.record["Architecture"] == "arm64"
     assert place.files() == ["app%3A1.tar", "app%3A1.tar_meta.json"]
@@ -531,7 +531,7 @@ def test_what_a_name_meant_before_goes_when_it_is_forced(place: Place) -> None:
     place.engine.tags = {OTHER.parsed.digest: ["app:1"]}
     place.engine.images[OTHER.parsed.digest] = canonical_archive(OTHER)
     (found,) = place.stage("app:1", folder=folder, force=True)
-    name = f"app_1_{OTHER.parsed.digest.short}.docker"
+    name = f"app_1_{OTHER.parsed.digest.short_hex}.docker"
     assert found.paths == (place.folder / "staged" / name,)
     assert place.files() == [name, f"{name}_meta.json"]
 

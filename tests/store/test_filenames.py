@@ -26,10 +26,10 @@ ID = Digest.of(b"image")
         ("plain", "docker.io/library/busybox:latest", "busybox%3Alatest.tar"),
         ("plain", "localhost:5000/a/b:1", "localhost%3A5000%2Fa%2Fb%3A1.tar"),
         ("plain", str(ID), f"sha256%3A{ID.hex}.tar"),
-        ("folder", "quay.io/a/b:1", f"quay.io%2Fa%2Fb_1_{ID.short}.docker"),
-        ("folder", "busybox", f"busybox_latest_{ID.short}.docker"),
+        ("folder", "quay.io/a/b:1", f"quay.io%2Fa%2Fb_1_{ID.short_hex}.docker"),
+        ("folder", "busybox", f"busybox_latest_{ID.short_hex}.docker"),
         ("{repository}-{tag}.tar", "quay.io/a/b:1", "a%2Fb-1.tar"),
-        ("{registry}+{short_id}+{id}", "b", f"docker.io+{ID.short}+{ID.hex}"),
+        ("{registry}+{short_id}+{id}", "b", f"docker.io+{ID.short_hex}+{ID.hex}"),
     ],
 )
 def test_names(scheme: str, text: str, name: str) -> None:
@@ -44,7 +44,7 @@ def test_names(scheme: str, text: str, name: str) -> None:
         ("cwl", "docker://quay.io/a/b:1", "quay.io_a_b:1.sif"),
         ("cwl", "busybox", "busybox_latest.sif"),
         ("nextflow", "docker://quay.io/a/b:1", "quay.io-a-b-1.img"),
-        ("folder", "quay.io/a/b:1", f"quay.io%2Fa%2Fb_1_{ID.short}.sif"),
+        ("folder", "quay.io/a/b:1", f"quay.io%2Fa%2Fb_1_{ID.short_hex}.sif"),
         ("{repository}-{tag}.simg", "quay.io/a/b:1", "a%2Fb-1.simg"),
     ],
 )

@@ -13,7 +13,7 @@ from arv_docker.errors import ContentError
 from arv_docker.model.image import Digest
 from arv_docker.store.metadata import (
     Metadata,
-    Sealed,
+    SealedForm,
     Wfexs,
     digest_of,
     record_of,
@@ -93,23 +93,23 @@ def test_the_form_of_wfexs_has_four_keys(engine: str) -> None:
 
 
 def test_our_form_has_a_seal_over_everything() -> None:
-    raw = Sealed().dump(METADATA)
-    assert Sealed().load(raw) == METADATA
+    raw = SealedForm().dump(METADATA)
+    assert SealedForm().load(raw) == METADATA
     for place in range(len(raw)):
         for bit in (0, 5):
             damaged = bytearray(raw)
             damaged[place] ^= 1 << bit
             with pytest.raises(ContentError):
-                Sealed().load(bytes(damaged))
+                SealedForm().load(bytes(damaged))
 
 
 @pytest.mark.parametrize("key", ["image_id", "image_signature", "manifests", "manifests_signature"])
 def test_documents_whose_parts_do_not_agree(key: str) -> None:
-    document = unseal(Sealed().dump(METADATA))
+    document = unseal(SealedForm().dump(METADATA))
     values: tuple[object, ...] = (None, 1, "x", [], [{}], ["x"])
     for value in values:
         with pytest.raises(ContentError):
-            Sealed().load(seal({**document, key: value}))
+            SealedForm().load(seal({**document, key: value}))
     del document[key]
     with pytest.raises(ContentError):
-        Sealed().load(seal(document))
+        SealedForm().load(seal(document))

@@ -118,8 +118,8 @@ class FakeEngine:
 
     def tag(self, image: Digest, name: Reference) -> None:
         self.calls.append("tag")
-        self.tags = {it: [tag for tag in tags if tag != name.familiar] for it, tags in self.tags.items()}
-        self.tags.setdefault(image, []).append(name.familiar)
+        self.tags = {it: [tag for tag in tags if tag != name.familiar_name] for it, tags in self.tags.items()}
+        self.tags.setdefault(image, []).append(name.familiar_name)
 
     def pull(self, name: Reference, on_line: Callable[[str], None] | None = None) -> None:
         self.calls.append("pull")

@@ -204,7 +204,7 @@ def test_nothing_is_asked_of_an_engine_before_it_is_needed(monkeypatch: pytest.M
 def test_what_an_image_of_an_engine_is_called(text: str, called: str | None) -> None:
     found = names.source(f"docker-daemon:{text}")
     assert isinstance(found, NamedSource)
-    assert found.called == (Reference.parse(called) if called else None)
+    assert found.catalog_name == (Reference.parse(called) if called else None)
 
 
 def test_an_image_for_another_platform_is_none_of_that_name() -> None:

@@ -38,7 +38,7 @@ class TestZip(Contract):
 
 
 APP = image(files_of(b"low" * 9000), files_of(b"high"), os="linux", created="2024-01-02T03:04:05Z")
-SHORT = APP.parsed.digest.short
+SHORT = APP.parsed.digest.short_hex
 ID12 = "0123456789ab"
 
 

@@ -17,7 +17,7 @@ from arv_docker.errors import BadArchive, NoSuchImage
 from arv_docker.local.progress import Advance
 from arv_docker.model.image import Config, Digest
 from arv_docker.transports import Destination, OpenedImage, Source, known_layers, names
-from arv_docker.transports.local import named
+from arv_docker.transports.local import names_present
 
 from ..archives import Bytes, Image, canonical_archive
 from .contract import Contract
@@ -34,7 +34,7 @@ class Shelf:
         self._config: Config | None = None
 
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
-        return named(layers, lambda _: self._layers)
+        return names_present(layers, lambda _: self._layers)
 
     def write(self, image: OpenedImage, advance: Advance) -> Digest:
         new = {}

@@ -143,7 +143,7 @@ def test_it_is_opened(kind: type) -> None:
             with pytest.raises(BadArchive):
                 _ = image.config
         check_image(image, APP)
-        assert (image.tags, image.digests, dict(image.compressed)) == ((), (), {})
+        assert (image.tags, image.digests, dict(image.compressed_layers)) == ((), (), {})
 
 
 def test_it_is_ingested(kind: type, api: FakeApi, run: Run) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from arv_docker.archive import canonical
-from arv_docker.archive.codecs.gzip import compressed
+from arv_docker.archive.codecs.gzip import gzip_chunks
 from arv_docker.archive.layer import Layer
 from arv_docker.archive.stream import StreamedImage
 from arv_docker.errors import ArvDockerError, DigestMismatch, RegistryDenied, RegistryError, UsageError
@@ -102,7 +102,7 @@ def held(registry: Registry, name: str = "tools/app:1") -> Image | None:
 
 def gzip_of(layer: bytes) -> bytes:
     """The layer as it is pushed."""
-    return b"".join(compressed(io.BytesIO(layer).read))
+    return b"".join(gzip_chunks(io.BytesIO(layer).read))
 
 
 def sent(registry: Registry) -> int:

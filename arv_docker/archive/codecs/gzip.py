@@ -28,7 +28,7 @@ _WINDOW = 32 << 10
 _LEVEL = 4
 
 
-def compressed(read: Callable[[int], bytes]) -> Iterator[bytes]:
+def gzip_chunks(read: Callable[[int], bytes]) -> Iterator[bytes]:
     """Yield the gzip stream of ``read``'s bytes, in chunks. ``read`` gives fewer than asked for only at the end."""
     processors = os.cpu_count() or 1
     yield _HEADER

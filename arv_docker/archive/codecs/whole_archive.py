@@ -39,7 +39,7 @@ def unwrap(
     if (kind := kind_of(start)) is not None:
         inner = UnwrappedArchive(source, kind)
         _refuse_wrapped(inner)
-        return inner, inner.indexed(progress or SilentProgress(), check)
+        return inner, inner.read_members(progress or SilentProgress(), check)
     if start.startswith(_ZIP):
         member = ZippedMember(cast(IO[bytes], _File(source)))
         _refuse_wrapped(member)
@@ -79,7 +79,7 @@ class UnwrappedArchive:
         self._begin()
         self.size = sys.maxsize  # nobody knows before its end
 
-    def indexed(self, progress: Progress, check: HeaderCheck = TOLERANT) -> list[Member]:
+    def read_members(self, progress: Progress, check: HeaderCheck = TOLERANT) -> list[Member]:
         """Return the members of the compressed tar; reads it once, to its end. Raises what ``tar.members`` raises."""
         found = []
         room = _ROOM

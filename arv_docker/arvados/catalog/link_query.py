@@ -64,8 +64,8 @@ class LinkQuery:
             named = cluster.links([["link_class", "=", REPO_TAG], self.name, *self._owner])
             found += (link for link in named if self.slashes in (None, link.name.count("/")))
         if self.image_id is not None:
-            whole = self.image_id.whole
-            name: Filter = ["name", "=", str(whole)] if whole else ["name", "like", f"{self.image_id.written}%"]
+            whole = self.image_id.as_digest
+            name: Filter = ["name", "=", str(whole)] if whole else ["name", "like", f"{self.image_id.full_id}%"]
             found += cluster.links([["link_class", "in", [HASH, DIGEST]], name, *self._owner])
         return found
 

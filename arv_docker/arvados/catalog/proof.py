@@ -33,7 +33,7 @@ class Judgement:
     proven: tuple[Link, ...]
     false: tuple[Link, ...]
 
-    def attested(self, collections: Mapping[str, CollectionRecord], trust: Trust) -> Judgement:
+    def only_attested(self, collections: Mapping[str, CollectionRecord], trust: Trust) -> Judgement:
         """Return the judgement without the links that count by their images' bytes alone."""
         proven = (link for link in self.proven if trust.attests(link, collections[link.head_uuid]))
         return Judgement(tuple(proven), self.false)

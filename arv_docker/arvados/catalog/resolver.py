@@ -66,7 +66,7 @@ def resolve(cluster: Cluster, text: str, trust: Trust, *, attested_only: bool | 
     named = [link for link in readable if link.link_class == REPO_TAG]
     if trust.names_too if attested_only is None else attested_only:
         named = [link for link in named if trust.attests(link, collections[link.head_uuid])]
-        judged = judged.attested(collections, trust)
+        judged = judged.only_attested(collections, trust)
     chosen = _names_or_ids(
         name,
         named,

@@ -44,7 +44,7 @@ def signed_text(context: Context, record: Record) -> str:
     if end is not None:
         expiry = min(expiry, int(clock.moment_of(end).timestamp()))
     signer, token = context.settings.signer, context.caller.token
-    return _LOCATOR.sub(lambda found: f" {signer.signed(found[1], token, expiry)}", text)
+    return _LOCATOR.sub(lambda match: f" {signer.sign(match[1], token, expiry)}", text)
 
 
 def _trash_time(context: Context, record: Record) -> str | None:
@@ -201,7 +201,7 @@ def _count_files(new: Record, streams: tuple[manifest_text.Stream, ...]) -> None
 
 def _without_signatures(text: str) -> str:
     """``text`` as it is stored: signature hints gone, other hints kept."""
-    return _SIGNED.sub(lambda found: strip_signature(found[0]), text)
+    return _SIGNED.sub(lambda match: strip_signature(match[0]), text)
 
 
 _SIGNED = re.compile(r"(?<= )[0-9a-fA-F]{32}(?:\+\d+)?(?:\+[A-Z][A-Za-z0-9@_-]*)+(?=[ \n])", re.ASCII)

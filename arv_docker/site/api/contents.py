@@ -22,7 +22,7 @@ from .listing import Page, envelope, page, selection
 from .parameters import MAX_LIMIT, Parameters
 from .permissions import readable
 from .records import Context, fetch_record
-from .shapes import shown
+from .shapes import shape_record
 
 #: The kinds that projects hold here, in the order in which they are listed.
 _KINDS = (GROUPS, CONTAINER_REQUESTS, WORKFLOWS, COLLECTIONS)
@@ -55,7 +55,7 @@ def contents(context: Context, parameters: Parameters) -> Record:
         available += found.available or 0
         select = selection(resource, own)
         for record in found.records:
-            item = shown(context, resource, record, select)
+            item = shape_record(context, resource, record, select)
             if "mounts" in item:
                 item["mounts"] = record["mounts"]  # as a request was sent, not in full
             left_out = _LEFT_OUT if select is None or "etag" in select else _LEFT_OUT | {"etag"}
@@ -86,12 +86,12 @@ def _is_a(resource: Resource, op: Json, kinds: Json) -> bool:
     return op != "is_a" or resource.kind.lower() in [str(kind).lower() for kind in wanted]
 
 
-def shared(context: Context, parameters: Parameters) -> Record:
+def list_shared(context: Context, parameters: Parameters) -> Record:
     """The groups that are the caller's to see by permission, not by being in the caller's home or in another one."""
     allowed = all_of([readable(GROUPS, context.caller), _not_at_home(context)])
     found = page(context.connection, GROUPS, parameters, allowed)
     select = selection(GROUPS, parameters)
-    items: list[Json] = [shown(context, GROUPS, record, select) for record in found.records]
+    items: list[Json] = [shape_record(context, GROUPS, record, select) for record in found.records]
     owners = {str(record.get("owner_uuid")) for record in found.records}
     return envelope(GROUPS, found, items) | {"included": _included_owners(context, parameters, owners)}
 
@@ -151,7 +151,7 @@ def _included_owners(context: Context, parameters: Parameters, owners: set[str])
         allowed = all_of([listed, readable(resource, context.caller)])
         everything = Parameters({"limit": 1000, "count": "none"})
         rows = page(context.connection, resource, everything, allowed)
-        found += [shown(context, resource, record, None) for record in rows.records]
+        found += [shape_record(context, resource, record, None) for record in rows.records]
     return found
 
 
@@ -167,7 +167,7 @@ def _included_containers(context: Context, parameters: Parameters, containers: s
     listed = Clause(f"uuid IN {LISTED}", (json.dumps(sorted(containers)),))
     rows = page(context.connection, CONTAINERS, own, all_of([listed, readable(CONTAINERS, context.caller)]))
     chosen = None if select is None else ["uuid", *(name for name in select if name in CONTAINERS.columns)]
-    return [shown(context, CONTAINERS, record, chosen) for record in rows.records]
+    return [shape_record(context, CONTAINERS, record, chosen) for record in rows.records]
 
 
 def _include(parameters: Parameters) -> list[str]:

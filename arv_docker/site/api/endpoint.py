@@ -33,11 +33,11 @@ from .collections import check_collection
 from .discovery import Origin
 from .links import check_group, check_link
 from .listing import Page, envelope, selection
-from .parameters import Parameters, merged
+from .parameters import Parameters, merge_parameters
 from .permissions import caller_of, owner_of, readable
 from .records import Context, Rule
 from .routing import Call, route
-from .shapes import etag, shown
+from .shapes import etag, shape_record
 from .workflows import check_workflow
 
 #: Seconds that one request may keep the database busy.
@@ -93,21 +93,21 @@ class Api:
     def knows(self, token: str) -> bool:
         """Say if ``token`` is somebody's and valid now."""
         with self.database.reading(QUERY_SECONDS) as connection:
-            return owner_of(connection, token, clock.text_of(clock.now())) is not None
+            return owner_of(connection, token, clock.text_of(clock.current_time())) is not None
 
     def _answer(self, request: Request) -> Record:
-        parameters = merged(request.query, request.headers.get("content-type", ""), request.body)
+        parameters = merge_parameters(request.query, request.headers.get("content-type", ""), request.body)
         call = route(_method(request, parameters), request.path)
         if call.function in _OPEN:
             return _OPEN[call.function](self, request.origin)
         token = token_of(request.headers, parameters)
         if not token:
             raise Refusal(401, "Not logged in")
-        self._sweep(clock.text_of(clock.now()))
+        self._sweep(clock.text_of(clock.current_time()))
         begin = self.database.writing if call.writes else self.database.reading
         with begin(QUERY_SECONDS) as connection:
             # Read inside the transaction: writers take turns, so what is written later has the later time.
-            now = clock.now()
+            now = clock.current_time()
             caller = caller_of(connection, token, clock.text_of(now))
             if caller is None:
                 raise Refusal(401, "Not logged in")
@@ -182,15 +182,15 @@ class Work:
         assert self.call.resource is not None
         return self.call.resource
 
-    def found(self, *, include_trash: bool | None = None) -> Record:
+    def fetch_record(self, *, include_trash: bool | None = None) -> Record:
         """The record that the call is about; raises Refusal 404."""
         trash = self.parameters.flag("include_trash") if include_trash is None else include_trash
         return records.fetch_record(self.context, self.resource, self.call.uuid, include_trash=trash)
 
-    def shown(self, record: Record, *, sign: bool = True, whole: bool = False) -> Record:
+    def shape_answer(self, record: Record, *, sign: bool = True, whole: bool = False) -> Record:
         """``record`` as the answer to this call; ``whole`` whatever is selected."""
         select = selection(self.resource, self.parameters)
-        answer = shown(self.context, self.resource, record, None if whole else select, sign=sign)
+        answer = shape_record(self.context, self.resource, record, None if whole else select, sign=sign)
         if select is not None and self.resource.direct and "kind" not in select and not whole:
             del answer["kind"]
         return answer
@@ -206,13 +206,13 @@ def _list(work: Work) -> Record:
     allowed = readable(resource, context.caller, include_trash=work.parameters.flag("include_trash"))
     found = listing.page(context.connection, resource, work.parameters, allowed)
     select = selection(resource, work.parameters)
-    return envelope(resource, found, [shown(context, resource, record, select) for record in found.records])
+    return envelope(resource, found, [shape_record(context, resource, record, select) for record in found.records])
 
 
 def _get(work: Work) -> Record:
     if work.resource is COLLECTIONS and not records.is_uuid(work.call.uuid):
-        return work.shown(_by_hash(work)) | {"etag": ""}
-    return work.shown(work.found())
+        return work.shape_answer(_by_hash(work)) | {"etag": ""}
+    return work.shape_answer(work.fetch_record())
 
 
 def _by_hash(work: Work) -> Record:
@@ -230,7 +230,7 @@ def _create(work: Work) -> Record:
     unique = work.parameters.flag("ensure_unique_name")
     rule = _RULES[work.resource.name]
     record = records.create(work.context, work.resource, attributes, rule, unique_name=unique)
-    return shown(work.context, work.resource, record, select)
+    return shape_record(work.context, work.resource, record, select)
 
 
 def _update(work: Work) -> Record:
@@ -239,7 +239,7 @@ def _update(work: Work) -> Record:
     attributes = work.parameters.attributes(work.resource.singular)
     rule = _RULES[work.resource.name]
     record = records.update(work.context, work.resource, _record_to_change(work), attributes, rule)
-    return shown(work.context, work.resource, record, select)
+    return shape_record(work.context, work.resource, record, select)
 
 
 def _record_to_change(work: Work, *, include_trash: bool = False) -> Record:
@@ -247,16 +247,16 @@ def _record_to_change(work: Work, *, include_trash: bool = False) -> Record:
     if work.resource is COLLECTIONS and not records.is_uuid(work.call.uuid):
         _by_hash(work)
         raise invalid("a portable data hash cannot be changed or deleted: give the collection's UUID")
-    return work.found(include_trash=include_trash)
+    return work.fetch_record(include_trash=include_trash)
 
 
 def _delete(work: Work) -> Record:
     if work.resource is CONTAINER_REQUESTS:
-        return work.shown(containers.delete_request(work.context, work.found()), whole=True)
+        return work.shape_answer(containers.delete_request(work.context, work.fetch_record()), whole=True)
     if work.resource in (LINKS, WORKFLOWS):
-        record = work.found()
+        record = work.fetch_record()
         records.remove(work.context, work.resource, record)
-        return work.shown(record, whole=True)
+        return work.shape_answer(record, whole=True)
     return _move_to_trash(work, work.context.settings.blob_signature_ttl)
 
 
@@ -266,7 +266,7 @@ def _trash(work: Work) -> Record:
 
 def _move_to_trash(work: Work, lifetime: int) -> Record:
     record = trash.trash(work.context, work.resource, _record_to_change(work, include_trash=True), lifetime)
-    return work.shown(record, sign=False, whole=True)
+    return work.shape_answer(record, sign=False, whole=True)
 
 
 def _untrash(work: Work) -> Record:
@@ -274,7 +274,7 @@ def _untrash(work: Work) -> Record:
     (docs/spec/arvados-collections.md#unsigned-answers): who wants to read asks again."""
     unique = work.parameters.flag("ensure_unique_name")
     record = trash.untrash(work.context, work.resource, _record_to_change(work, include_trash=True), unique_name=unique)
-    return work.shown(record, sign=False, whole=True)
+    return work.shape_answer(record, sign=False, whole=True)
 
 
 def _refuse_replacements(work: Work) -> None:
@@ -285,18 +285,18 @@ def _refuse_replacements(work: Work) -> None:
 
 def _current_user(work: Work) -> Record:
     uuid = work.context.caller.user_uuid
-    return work.shown(records.fetch_record(work.context, USERS, uuid))
+    return work.shape_answer(records.fetch_record(work.context, USERS, uuid))
 
 
 def _current_token(work: Work) -> Record:
-    return work.shown(records.fetch_record(work.context, TOKENS, work.context.caller.token_uuid))
+    return work.shape_answer(records.fetch_record(work.context, TOKENS, work.context.caller.token_uuid))
 
 
 def _keep_service(work: Work) -> Record:
     record = discovery.keep_service(work.context.settings, work.origin)
     if record["uuid"] != work.call.uuid:
         raise Refusal(404, "Path not found")
-    return shown(work.context, KEEP_SERVICES, record, None)
+    return shape_record(work.context, KEEP_SERVICES, record, None)
 
 
 def _keep_services(api: Api, origin: Origin) -> Record:
@@ -337,5 +337,5 @@ _FUNCTIONS: dict[str, Callable[[Work], Record]] = {
     "current_token": _current_token,
     "keep_service": _keep_service,
     "contents": lambda work: contents.contents(work.context, work.parameters),
-    "shared": lambda work: contents.shared(work.context, work.parameters),
+    "shared": lambda work: contents.list_shared(work.context, work.parameters),
 }

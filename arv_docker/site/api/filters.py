@@ -32,20 +32,20 @@ class Clause:
 
 def all_of(clauses: Iterable[Clause]) -> Clause:
     """The condition that every one of ``clauses`` holds."""
-    return _joined(list(clauses), "AND") or Clause("1")
+    return _join_clauses(list(clauses), "AND") or Clause("1")
 
 
 def any_of(clauses: Iterable[Clause]) -> Clause:
     """The condition that at least one of ``clauses`` holds."""
-    return _joined(list(clauses), "OR") or Clause("0")
+    return _join_clauses(list(clauses), "OR") or Clause("0")
 
 
-def _joined(parts: Sequence[Clause], word: str) -> Clause | None:
+def _join_clauses(parts: Sequence[Clause], word: str) -> Clause | None:
     """The clauses joined by ``word``, in halves: SQLite takes a thousand of them in a row for too deep."""
     if len(parts) < 2:
         return parts[0] if parts else None
     middle = len(parts) // 2
-    left, right = _joined(parts[:middle], word), _joined(parts[middle:], word)
+    left, right = _join_clauses(parts[:middle], word), _join_clauses(parts[middle:], word)
     assert left is not None
     assert right is not None
     return Clause(f"({left.sql}) {word} ({right.sql})", left.values + right.values)

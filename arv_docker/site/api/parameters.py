@@ -76,14 +76,14 @@ class Parameters:
 
     def array(self, name: str) -> list[Json] | None:
         """The parameter as an array, also as JSON text; None where it is absent, empty or null."""
-        value = _decoded(name, self.values.get(name))
+        value = _decode_value(name, self.values.get(name))
         if value is None:
             return None
         return value if isinstance(value, list) else _refuse(name, "an array")
 
     def mapping(self, name: str) -> Record | None:
         """The parameter as an object, also as JSON text; None where it is absent, empty or null."""
-        value = _decoded(name, self.values.get(name))
+        value = _decode_value(name, self.values.get(name))
         if value is None:
             return None
         return value if isinstance(value, dict) else _refuse(name, "an object")
@@ -114,7 +114,7 @@ def parameters_of(query: str) -> Parameters:
     return Parameters(_pairs(query))
 
 
-def merged(query: str, content_type: str, body: bytes) -> Parameters:
+def merge_parameters(query: str, content_type: str, body: bytes) -> Parameters:
     """The parameters of a request with this query string and body; raises Refusal 400 for malformed JSON.
 
     A body of any other type than JSON and form is ignored, as a real server does.
@@ -188,7 +188,7 @@ def _pairs(text: str) -> Record:
         raise Refusal(400, f"the parameters cannot be read: {error}") from error
 
 
-def _decoded(name: str, value: Json) -> Json:
+def _decode_value(name: str, value: Json) -> Json:
     if not isinstance(value, str):
         return value
     if value in ("", "null"):

@@ -17,7 +17,7 @@ from .permissions import MANAGE, WRITE
 from .records import Context
 
 
-def shown(
+def shape_record(
     context: Context, resource: Resource, record: Record, select: Sequence[str] | None, *, sign: bool = True
 ) -> Record:
     """``record`` as clients see it; with ``select`` only those attributes, ``kind``, and an empty ``etag``.

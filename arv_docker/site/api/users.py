@@ -71,7 +71,7 @@ def create(database: Database, settings: Settings, username: str, *, is_admin: b
     """Add an active user and return its UUID; raises UsageError where the name is taken or no name."""
     if not _NAME.fullmatch(username) or username == ROOT:
         raise UsageError(f"{username!r} is no name for a user: letters, digits, '.', '_', '-', a letter first.")
-    now = clock.text_of(clock.now())
+    now = clock.text_of(clock.current_time())
     record = _person(settings, settings.new_uuid(USERS.infix), username, now) | {"is_admin": is_admin}
     try:
         with database.writing() as connection:
@@ -83,7 +83,7 @@ def create(database: Database, settings: Settings, username: str, *, is_admin: b
 
 def new_token(database: Database, settings: Settings, username: str, days: int | None) -> str:
     """A fresh token for a user, valid for so many days or for good; raises UsageError where there is no such user."""
-    now = clock.now()
+    now = clock.current_time()
     uuid, secret = settings.new_uuid(TOKENS.infix), settings.new_secret()
     with database.writing() as connection:
         found = connection.execute(
@@ -99,7 +99,7 @@ def new_token(database: Database, settings: Settings, username: str, days: int |
     return f"v2/{uuid}/{secret}"
 
 
-def listed(database: Database) -> list[User]:
+def list_users(database: Database) -> list[User]:
     """All users, the site's own first."""
     with database.reading() as connection:
         rows = connection.execute(
@@ -107,7 +107,7 @@ def listed(database: Database) -> list[User]:
             "(SELECT count(*) FROM api_client_authorizations AS tokens "
             "WHERE tokens.owner_uuid = users.uuid AND (expires_at IS NULL OR expires_at > ?)) AS tokens "
             "FROM users ORDER BY users.created_at, username",
-            (clock.text_of(clock.now()),),
+            (clock.text_of(clock.current_time()),),
         ).fetchall()
     return [
         User(row["uuid"], row["username"] or ROOT, row["email"], bool(row["is_admin"]), row["tokens"]) for row in rows

@@ -54,7 +54,7 @@ def certificates(folder: SiteFolder, host: str = "localhost") -> Certificates:
             if not authority.exists() or host not in _hosts(authority):
                 _make_authority(folder, host)
                 found.server_chain.unlink(missing_ok=True)
-            if not _usable(found.server_chain):
+            if not _is_usable(found.server_chain):
                 _make_server(folder, found, host)
             _write_bundle(found.bundle, authority)
     except OSError as error:
@@ -110,13 +110,13 @@ def _make_server(folder: SiteFolder, paths: Certificates, host: str) -> None:
     write_private(paths.server_chain, certificate)
 
 
-def _usable(chain: Path) -> bool:
+def _is_usable(chain: Path) -> bool:
     """Say if there is a server certificate that will last a while."""
     try:
         certificate = x509.load_pem_x509_certificate(chain.read_bytes())
     except (FileNotFoundError, ValueError):
         return False
-    return _end(certificate) - clock.now() > timedelta(days=RENEW_DAYS)
+    return _end(certificate) - clock.current_time() > timedelta(days=RENEW_DAYS)
 
 
 def _end(certificate: x509.Certificate) -> datetime:
@@ -133,7 +133,7 @@ def _write_bundle(bundle: Path, authority: Path) -> None:
 def _builder(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, lifetime: timedelta
 ) -> x509.CertificateBuilder:
-    start = clock.now() - timedelta(hours=1)  # clocks differ a little
+    start = clock.current_time() - timedelta(hours=1)  # clocks differ a little
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -80,7 +80,7 @@ class Keep:
             size = await self._store(request, md5)
         except OSError as error:
             raise _disk_refusal(error) from error
-        locator = self.signer.signed(f"{md5}+{size}", token, began + self.signer.ttl)
+        locator = self.signer.sign(f"{md5}+{size}", token, began + self.signer.ttl)
         headers = {"X-Keep-Replicas-Stored": "1", "X-Keep-Storage-Classes-Confirmed": "default=1"}
         return PlainTextResponse(locator + "\n", headers=headers)
 

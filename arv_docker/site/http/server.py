@@ -17,7 +17,7 @@ from types import FrameType
 import uvicorn
 
 from ...errors import BadSettings, ClusterError
-from ..folder import Site, opened
+from ..folder import Site, open_site
 from . import app, certificates
 from .addresses import announce
 from .protocol import BoundedProtocol
@@ -53,13 +53,13 @@ class Running:
         """Serve the site; returns when clients are answered. Raises ClusterError where serving did not begin."""
         self._thread.start()
         while not self._server.started:
-            if not self.alive:
+            if not self.is_alive:
                 self.stop()
                 raise ClusterError("The site's server did not start.")
             time.sleep(0.005)
 
     @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """Say if the serving thread runs."""
         return self._thread.is_alive()
 
@@ -82,14 +82,14 @@ class Running:
 def local(folder: Path) -> Running:
     """Serve the site in ``folder`` on a free loopback port over plain HTTP."""
     # No patience: whoever leaves has the answers it waited for.
-    return Running(opened(folder), 0, None, patience=0)
+    return Running(open_site(folder), 0, None, patience=0)
 
 
 def serve(folder: Path, host: str, port: int, ready: Callable[[str], None]) -> None:
     """Serve the site in ``folder`` over HTTPS until SIGINT or SIGTERM; ``ready`` gets ``host:port`` when it is up."""
     if host in ("", "0.0.0.0", "::"):  # noqa: S104 - refused
         raise BadSettings("Give --host the one name or address under which clients reach this machine.")
-    site = opened(folder)
+    site = open_site(folder)
     tls = certificates.certificates(site.folder, host)
     running = Running(site, port, tls, patience=10, host=host)
     address = f"[{host}]:{running.port}" if ":" in host else f"{host}:{running.port}"
@@ -98,10 +98,10 @@ def serve(folder: Path, host: str, port: int, ready: Callable[[str], None]) -> N
         running.start()
         ready(address)
         while not stop.wait(1):
-            if not running.alive:
+            if not running.is_alive:
                 raise ClusterError("The site's server stopped by itself.")
         running.stop()
-    if running.alive:
+    if running.is_alive:
         # Python would wait at its end for the thread that does not come back. What is on disk is whole at any moment.
         logging.shutdown()
         os._exit(0)

@@ -35,8 +35,8 @@ _MD5 = re.compile(r"[0-9a-f]{32}", re.ASCII)
 class WrongContent(Exception):
     """Received bytes whose MD5 is not the name they were sent under."""
 
-    def __init__(self, wanted: str, found: str) -> None:
-        super().__init__(f"the bytes have MD5 {found}, not {wanted}")
+    def __init__(self, wanted: str, actual: str) -> None:
+        super().__init__(f"the bytes have MD5 {actual}, not {wanted}")
 
 
 class Collision(Exception):

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 import ciso8601
 
 
-def now() -> datetime:
+def current_time() -> datetime:
     """The present moment, in UTC."""
     return datetime.now(timezone.utc)
 

@@ -202,7 +202,7 @@ class Database:
         try:
             connection = self._idle.get_nowait()
         except queue.Empty:
-            connection = _opened(self.path)
+            connection = _connect(self.path)
         self._busy.add(connection)
         try:
             yield connection
@@ -241,7 +241,7 @@ def schema_version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _opened(path: Path) -> _Connection:
+def _connect(path: Path) -> _Connection:
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=_Connection
     )

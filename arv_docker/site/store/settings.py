@@ -85,7 +85,7 @@ def parse_settings(text: str, where: str) -> Settings:
         found: Json = json.loads(text)
         if not isinstance(found, dict):
             raise TypeError("not an object")
-        return _typed(found)
+        return _settings_of(found)
     except (ValueError, TypeError, KeyError) as error:
         raise BadSettings(f"The site settings {where} cannot be read.", detail=str(error)) from error
 
@@ -95,7 +95,7 @@ def new_uuid(cluster_id: str, infix: str) -> str:
     return f"{cluster_id}-{infix}-{_random(15)}"
 
 
-def _typed(document: Record) -> Settings:
+def _settings_of(document: Record) -> Settings:
     values: dict[str, Any] = {}
     for field in fields(Settings):
         value = values[field.name] = document[field.name]

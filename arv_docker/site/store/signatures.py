@@ -41,7 +41,7 @@ class Signer:
         message = f"{md5}@{token}@{expiry:08x}@{self.ttl:x}"
         return hmac.new(self.key, message.encode(), hashlib.sha1).hexdigest()
 
-    def signed(self, locator: str, token: str, expiry: int) -> str:
+    def sign(self, locator: str, token: str, expiry: int) -> str:
         """``locator`` with a signature hint, in place of any it has."""
         bare = strip_signature(locator)
         return f"{bare}+A{self.signature(bare[:32], token, expiry)}@{expiry:08x}"

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arv_docker.archive.codecs.decompression import DecompressedStream
-from arv_docker.archive.codecs.gzip import compressed
+from arv_docker.archive.codecs.gzip import gzip_chunks
 
 from ...registry.scripted import sha256
 
@@ -21,7 +21,7 @@ MIB = 1 << 20
 
 
 def gzipped(content: bytes) -> bytes:
-    return b"".join(compressed(io.BytesIO(content).read))
+    return b"".join(gzip_chunks(io.BytesIO(content).read))
 
 
 @settings(max_examples=25)
@@ -52,4 +52,4 @@ def test_a_failed_read_goes_through() -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        list(compressed(read))
+        list(gzip_chunks(read))
