@@ -30,6 +30,10 @@ class NoSuchImage(ArvDockerError):
     """No image of that name or ID: not in the engine, not in the archive, not in Keep."""
 
 
+class NoSuchFile(ArvDockerError):
+    """A path that leads to no file in an image."""
+
+
 class AmbiguousImage(ArvDockerError):
     """More than one image answers to the name, ID or platform asked for."""
 

@@ -125,6 +125,11 @@ class ArchivedImage(SeekableImage):
         """The layer called ``diff_id``, from its front. Its ``size`` is None if it is compressed and was never read."""
         return self._layers[diff_id].open(self._sizes.get(diff_id))
 
+    def plain_blob(self, diff_id: Digest) -> Blob | None:
+        """The layer's bytes as they are stored, None if they are compressed."""
+        layer = self._layers[diff_id]
+        return layer.blob if layer.compression is None else None
+
     def place(self, diff_id: Digest) -> tuple[int, int]:
         """The place of a layer's stored bytes in the archive: offset and size."""
         blob = self._layers[diff_id].blob

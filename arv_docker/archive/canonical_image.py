@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import BadReference, ContentError
 from ..model.image import MAX_JSON_SIZE, Config, Digest, oci_object
 from . import canonical
-from .blob import RandomAccess, section
+from .blob import Blob, RandomAccess, section
 from .canonical import Layout
 from .layer import Layer
 from .opened_image import SeekableImage
@@ -57,6 +57,10 @@ class CanonicalImage(SeekableImage):
         """The layer called ``diff_id``, from its front."""
         offset, size = self.place(diff_id)
         return Layer(section(self._source, offset, size), claimed=diff_id, size=size)
+
+    def plain_blob(self, diff_id: Digest) -> Blob:
+        """The layer's bytes, where they lie in the archive."""
+        return Blob(self._source, *self.place(diff_id))
 
     def place(self, diff_id: Digest) -> tuple[int, int]:
         """The place of a layer's bytes in the archive: offset and size."""

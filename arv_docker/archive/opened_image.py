@@ -14,6 +14,7 @@ from typing import TypeGuard
 
 from ..errors import BadArchive
 from ..model.image import Config, Descriptor, Digest
+from .blob import Blob
 from .layer import Layer
 
 
@@ -77,6 +78,10 @@ class SeekableImage(OpenedImage):
     @abstractmethod
     def layer(self, diff_id: Digest) -> Layer:
         """The layer called ``diff_id``, from its front."""
+
+    def plain_blob(self, diff_id: Digest) -> Blob | None:  # noqa: ARG002 -- of those that have one
+        """The layer's uncompressed bytes where they can be read at any place, unchecked; None otherwise."""
+        return None
 
     def read_ahead(self, diff_ids: Sequence[Digest]) -> None:
         """Announce the layers that are read next, in this order; an image that is far away fetches them meanwhile."""

@@ -34,8 +34,8 @@ _CHUNK = 1 << 20
 
 _REGULAR = frozenset((b"\0", b"0", b"7"))
 #: Hard and symbolic links, devices, folders and fifos: no content follows, whatever their size field says.
-_WITHOUT_CONTENT = frozenset((b"1", b"2", b"3", b"4", b"5", b"6"))
-_METADATA = frozenset((b"x", b"g", b"L", b"K"))
+WITHOUT_CONTENT = frozenset((b"1", b"2", b"3", b"4", b"5", b"6"))
+METADATA = frozenset((b"x", b"g", b"L", b"K"))
 #: What a PAX header may say that matters here; the last is how each key of a sparse file begins.
 _USED, _SPARSE = (b"path", b"linkpath", b"size"), b"GNU.sparse."
 _ZEROS = bytes(BLOCK)
@@ -175,21 +175,21 @@ def members(source: RandomAccess, check: HeaderCheck = TOLERANT) -> Iterator[Mem
         count += 1
         if count > MAX_MEMBERS:
             raise BadArchive(f"the archive has more than {MAX_MEMBERS} members.")
-        _check_header(header, offset)
+        check_header(header, offset)
         kind = header[156:157]
-        size = 0 if kind in _WITHOUT_CONTENT else _size(header, {} if kind in _METADATA else overrides)
+        size = 0 if kind in WITHOUT_CONTENT else size_of(header, {} if kind in METADATA else overrides)
         offset += BLOCK
         if offset + size > source.size:
             raise BadArchive(
                 f"the archive is cut short: a member at byte {offset} should have {size} bytes, "
                 f"and {source.size - offset} are left. Save or copy it again."
             )
-        if kind in _METADATA:
+        if kind in METADATA:
             content = _metadata_content(source, offset, size)
             check.metadata(header, kind, content)
             overrides = _merge_metadata(overrides, _metadata(kind, content))
         else:
-            check.member(header, overrides.get("path") or _name(header), kind, _target(header, kind, overrides))
+            check.member(header, overrides.get("path") or name_of(header), kind, _target(header, kind, overrides))
             if (member := _member(header, kind, offset, size, overrides)) is not None:
                 named += len(member.name) + len(member.target or "")
                 if named > MAX_NAMES:
@@ -210,24 +210,25 @@ def _merge_metadata(overrides: dict[str, str], more: dict[str, str]) -> dict[str
     return overrides | more
 
 
-def _check_header(header: bytes, offset: int) -> None:
+def check_header(header: bytes, offset: int) -> None:
+    """Raise BadArchive for a header that is cut short or has a wrong checksum."""
     if len(header) < BLOCK:
         raise BadArchive(f"the archive is cut short: it ends within a header at byte {offset}.")
     total = sum(header) - sum(header[148:156]) + 8 * 0x20
-    if _octal(header[148:156]) != total:
+    if number_of(header[148:156]) != total:
         raise BadArchive(f"not a tar archive, or a damaged one: the header at byte {offset} has a wrong checksum.")
 
 
 def _member(header: bytes, kind: bytes, offset: int, size: int, overrides: dict[str, str]) -> Member | None:
-    if kind == b"S" or _text(_SPARSE) in overrides:
+    if kind == b"S" or text_of(_SPARSE) in overrides:
         raise BadArchive("the archive has a sparse member; no engine saves images so.")
-    written = overrides.get("path") or _name(header)
+    written = overrides.get("path") or name_of(header)
     name = normal_name(written)
     if kind in _REGULAR:
         if written.endswith("/"):
             raise BadArchive(f"{written!r} in the archive is a file by its type and a folder by its name.")
         return Member(name, offset, size)
-    if kind not in _WITHOUT_CONTENT:
+    if kind not in WITHOUT_CONTENT:
         raise BadArchive(f"{name!r} in the archive is of a type, {kind!r}, that readers take for different things.")
     if (target := _target(header, kind, overrides)) is not None:
         return Member(name, offset, size, _link_target(name, target, symbolic=kind == b"2"))
@@ -236,7 +237,7 @@ def _member(header: bytes, kind: bytes, offset: int, size: int, overrides: dict[
 
 def _target(header: bytes, kind: bytes, overrides: dict[str, str]) -> str | None:
     """The target of a link, as it is written; None for what is no link."""
-    return (overrides.get("linkpath") or _text(header[157:257])) if kind in (b"1", b"2") else None
+    return (overrides.get("linkpath") or text_of(header[157:257])) if kind in (b"1", b"2") else None
 
 
 def _link_target(name: str, target: str, *, symbolic: bool) -> str:
@@ -262,14 +263,24 @@ def _metadata_content(source: RandomAccess, offset: int, size: int) -> bytes:
 def _metadata(kind: bytes, content: bytes) -> dict[str, str]:
     """The fields that a long-name or PAX header sets for the next member. Global PAX records bind nothing we use."""
     if kind == b"L":
-        return {"path": _text(content)}
+        return {"path": text_of(content)}
     if kind == b"K":
-        return {"linkpath": _text(content)}
+        return {"linkpath": text_of(content)}
     return _pax(content) if kind == b"x" else {}
 
 
 def _pax(content: bytes) -> dict[str, str]:
     records: dict[str, str] = {}
+    for key, value in pax_records(content):
+        if key in _USED:  # of the others there may be very many, one header after the other
+            records[text_of(key)] = value.decode("utf-8", "surrogateescape")
+        elif key.startswith(_SPARSE):
+            records[text_of(_SPARSE)] = ""
+    return records
+
+
+def pax_records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The keys and values of a PAX header, in its order; raises BadArchive for a malformed one."""
     content = content.rstrip(b"\0")
     start = 0
     while start < len(content):
@@ -279,39 +290,39 @@ def _pax(content: bytes) -> dict[str, str]:
         key, equals, value = record.partition(b"=")
         if not equals or not record.endswith(b"\n") or start + length > len(content):
             raise BadArchive("the archive has a malformed PAX record.")
-        if key in _USED:  # of the others there may be very many, one header after the other
-            records[_text(key)] = value[:-1].decode("utf-8", "surrogateescape")
-        elif key.startswith(_SPARSE):
-            records[_text(_SPARSE)] = ""
+        yield key, value[:-1]
         start += length
-    return records
 
 
-def _size(header: bytes, overrides: dict[str, str]) -> int:
+def size_of(header: bytes, overrides: dict[str, str]) -> int:
+    """The bytes of a member's content, by its PAX records or its header; raises BadArchive for what is no number."""
     if (text := overrides.get("size")) is not None:
         if not (text.isascii() and text.isdigit() and len(text) < 20):
             raise BadArchive("the archive has a malformed size in a PAX record.")
         return int(text)
     field = header[124:136]
     if not field[0] & 0x80:
-        return _octal(field)
+        return number_of(field)
     if field[0] != 0x80:  # 0xff begins a negative number
         raise BadArchive("the archive has a member of negative size.")
     return int.from_bytes(field[1:], "big")
 
 
-def _octal(field: bytes) -> int:
+def number_of(field: bytes) -> int:
+    """The octal number in a field, 0 if it is blank; raises BadArchive for anything else."""
     digits = field.strip(b" \0")
     if digits.strip(b"01234567"):  # int() would also take a sign, underscores, blanks and a prefix
         raise BadArchive("not a tar archive, or a damaged one: a header holds no octal number.")
     return int(digits, 8) if digits else 0
 
 
-def _name(header: bytes) -> str:
-    prefix = _text(header[345:500]) if header[257:263] == b"ustar\0" else ""
-    name = _text(header[:100])
+def name_of(header: bytes) -> str:
+    """The name in a header, with the prefix that POSIX has for it."""
+    prefix = text_of(header[345:500]) if header[257:263] == b"ustar\0" else ""
+    name = text_of(header[:100])
     return f"{prefix}/{name}" if prefix else name
 
 
-def _text(field: bytes) -> str:
+def text_of(field: bytes) -> str:
+    """The text of a field, which a NUL ends; bytes that are not UTF-8 are kept as half characters."""
     return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")

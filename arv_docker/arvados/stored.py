@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from ..archive import canonical
 from ..archive.archived_image import ArchivedImage
-from ..archive.blob import RandomAccess
+from ..archive.blob import Blob, RandomAccess
 from ..archive.canonical_image import CanonicalImage, recognise
 from ..archive.layer import Layer
 from ..archive.opened_image import SeekableImage
@@ -156,6 +156,10 @@ class StoredImage(SeekableImage):
     def layer(self, diff_id: Digest) -> Layer:
         """The layer of that name, from its front."""
         return self.archived.layer(diff_id)
+
+    def plain_blob(self, diff_id: Digest) -> Blob | None:
+        """The layer's bytes, where they lie in the archive."""
+        return self.archived.plain_blob(diff_id)
 
     def read_ahead(self, diff_ids: Sequence[Digest]) -> None:
         """Say that these layers are read next, in this order: their blocks, and no others, are fetched ahead."""

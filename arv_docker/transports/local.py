@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from ..archive import canonical
-from ..archive.blob import section
+from ..archive.blob import Blob, section
 from ..archive.canonical import Layout
 from ..archive.layer import CHUNK, Layer
 from ..errors import BadArchive, DiskError
@@ -74,6 +74,11 @@ class SpooledImage(SeekableImage):
         self.read_ahead([diff_id])
         offset, size = self._places[diff_id]
         return Layer(section(LocalFile(self._file.fileno()), offset, size), claimed=diff_id, size=size)
+
+    def plain_blob(self, diff_id: Digest) -> Blob:
+        """The layer's bytes, where they wait."""
+        self.read_ahead([diff_id])
+        return Blob(LocalFile(self._file.fileno()), *self._places[diff_id])
 
     def read_ahead(self, diff_ids: Sequence[Digest]) -> None:
         """Read the layers among these that do not wait yet.

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``arv-docker cat``: the content of files of an image."""
+
+from __future__ import annotations
+
+import argparse
+
+from .. import cli
+from ..errors import NoSuchFile
+from . import image_files
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the verb."""
+    parser.epilog = (
+        f"{image_files.SOURCES}\n"
+        "Prints the bytes as they are. Links are followed within the image, as in a container of it.\n\n"
+        "examples:\n"
+        "  arv-docker cat --local busybox:latest /etc/passwd\n"
+        "  arv-docker cat docker://registry.example/team/app:1 /etc/os-release\n"
+    )
+    image_files.add_image_argument(parser)
+    parser.add_argument("path", nargs="+", metavar="PATH", help="a file in the image; several are printed in turn")
+    image_files.add_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the files to standard output; nothing if one of them is not there."""
+    from ..archive.file_tree import Directory, entry_of, find
+    from ..images.files import open_files
+
+    shown = cli.progress_for(args)
+    source = image_files.source_of(args, args.image, shown)
+    with open_files(source, shown, whole=args.verify) as files:
+        entries = []
+        for path in args.path:
+            node = find(files.root, path)
+            if isinstance(node, Directory) or (entry := entry_of(node)).kind != "file":
+                raise NoSuchFile(f"{path!r} in the image is no regular file. arv-docker ls shows what it is.")
+            entries.append(entry)
+        output = image_files.binary_output()
+        with shown.step("reading", sum(entry.size for entry in entries)) as advance:
+            for entry in entries:
+                if entry.size:
+                    for _, content in files.contents([entry], lambda _: None, whole=args.verify):
+                        for piece in content:
+                            output.write(piece)
+                            advance(len(piece))
+        output.flush()
+    return 0

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``arv-docker export``: the files of an image as one tar."""
+
+from __future__ import annotations
+
+import argparse
+
+from .. import cli
+from ..errors import UsageError
+from . import image_files
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the verb."""
+    parser.epilog = (
+        f"{image_files.SOURCES}\n"
+        "The tar is what `docker export` gives of a container: all files once, without layers. Directories come\n"
+        "first, so GNU tar needs --delay-directory-restore to keep their times. Every layer is checked; if one is\n"
+        "not what the image says, the code is 5 and the tar has no end mark.\n\n"
+        "examples:\n"
+        "  arv-docker export --local busybox:latest > files.tar\n"
+        "  arv-docker export docker-archive:busybox.tar | tar -x --delay-directory-restore -C rootfs\n"
+    )
+    image_files.add_image_argument(parser)
+    image_files.add_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the tar to standard output."""
+    from ..archive.flat_tar import flat_tar
+    from ..images.files import open_files
+
+    output = image_files.binary_output()
+    if output.isatty():
+        raise UsageError("the tar would go to the terminal. Write it to a file: arv-docker export IMAGE > FILE.")
+    shown = cli.progress_for(args)
+    source = image_files.source_of(args, args.image, shown)
+    with (
+        open_files(source, shown, whole=args.verify) as files,
+        shown.step("exporting", None) as advance,
+    ):
+        for piece in flat_tar(files, advance):
+            output.write(piece)
+        output.flush()
+    return 0
