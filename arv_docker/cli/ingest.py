@@ -221,7 +221,7 @@ def _request(args: argparse.Namespace, shown: progress.Progress) -> IngestReques
     return IngestRequest(
         tuple(args.image or [""]),
         from_archive=args.from_archive,
-        name=_link_name(args.called) if args.called else None,
+        name=Reference.parse(args.called) if args.called else None,
         choice=cli.choice(args, shown),
         every=args.all,
         all_platforms=args.all_platforms,
@@ -290,11 +290,3 @@ def _document(text: str, outcome: Outcome, *, every: bool) -> dict[str, object]:
     if isinstance(outcome, ArvDockerError):
         return {"asked": text, "error": outcome.message, "detail": outcome.detail, "exit_code": outcome.exit_code}
     return ({"asked": text} if every else {}) | cli.as_json(outcome)
-
-
-def _link_name(text: str) -> Reference:
-    """A name for an image, by a tag and not by a digest, which it has."""
-    name = Reference.parse(text)
-    if name.digest is not None:
-        raise UsageError(f"--as {text}: an image is named by a tag, and not by a digest, which it has. Write NAME:TAG.")
-    return name

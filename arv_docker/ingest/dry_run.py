@@ -17,6 +17,7 @@ from ..local.progress import Progress, size_text
 from ..model.image import Digest
 from ..model.reference import ImageId, Reference
 from ..transports import OpenedImage, Source
+from . import link_names
 from .from_keep import find_in_keep
 from .lookup import LookupResult
 from .records import ImageRecords
@@ -83,9 +84,11 @@ class IngestPlanner:
         self._progress = progress
         self._coming: dict[Digest, int] = {}
 
-    def engine(self, engine: Engine, name: Reference | ImageId) -> IngestPlan:
-        """Plan what ``Ingest.from_engine`` would do."""
+    def engine(self, engine: Engine, name: Reference | ImageId, called: Reference | None = None) -> IngestPlan:
+        """Plan what ``Ingest.from_engine`` would do; raises NotVerified as that does."""
         image = engine.inspect(name)
+        if called is not None:
+            link_names.check_engine_name(called, image)
         return plan_for(self._cluster, self._records, str(name), image.id, diff_ids=image.diff_ids, total=image.size)
 
     def source(
@@ -93,10 +96,11 @@ class IngestPlanner:
     ) -> IngestPlan:
         """Plan what ``Ingest.from_source`` would do. The source is opened, and none of its layers read."""
         if (place := source.in_engine()) is not None:
-            return self.engine(place.engine, place.name)
+            return self.engine(place.engine, place.name, name if isinstance(name, Reference) else None)
         with source.open() as image:
             if image.streams:
                 raise UsageError("what is piped in is known only when all of it was read; save it to a file first.")
+            link_names.of_source(image, name, otherwise)  # raises for a digest that is not proven
             return self.image(image, str(name or otherwise or image.config.digest))
 
     def image(self, image: OpenedImage, called: str) -> IngestPlan:

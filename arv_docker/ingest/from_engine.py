@@ -72,7 +72,7 @@ def plan_from_engine(
         found = engine()
         if request.choice.platform:
             check_platform(found.inspect(name), request.choice.platform, name)
-        return ingest.plans.engine(found, name)
+        return ingest.plans.engine(found, name, request.name)
     except _ABSENT:
         if ingest.options.force or request.choice.platform or (kept := ingest.plans.keep(name)) is None:
             raise

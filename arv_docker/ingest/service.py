@@ -62,9 +62,11 @@ class Ingest:
         """Put the image that the engine calls ``name`` into Keep, linked by that name, or by its ID if it is none.
 
         ``image`` is what the engine says of it, if it has been asked already; ``called`` is
-        another name to link it by.
+        another name to link it by. Raises NotVerified where that has a digest which the engine does not know it by.
         """
         image = image or engine.inspect(name)
+        if called is not None:
+            link_names.check_engine_name(called, image)
         expected = ExpectedImages((image.id,), image.diff_ids, image.size)
         upload = partial(self._uploader.upload_from_engine, engine, image)
         return self._ingest(expected, called or link_names.of_engine(name, image), upload, engine=engine)

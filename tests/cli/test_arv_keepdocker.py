@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from arv_docker.arvados.catalog.link_classes import HASH, REPO_TAG
+from arv_docker.arvados.catalog.link_classes import DIGEST, HASH, REPO_TAG
 from arv_docker.model.image import Digest
 from arv_docker.model.reference import name_as_id
 
@@ -103,11 +103,47 @@ def test_an_empty_name_is_no_name(api: FakeApi, run: Run, arguments: list[str]) 
 @pytest.mark.conforms("S11", "K11")
 def test_a_name_with_a_digest(api: FakeApi, run: Run, archive: Path) -> None:
     """arvados-cwl-runner splits it at the colon and relies on a link of that very name."""
-    digest = f"sha256:{'d' * 64}"
-    for arguments in ([f"app@{digest}"], [f"app@{digest.partition(':')[0]}", "d" * 64]):
+    for arguments in ([f"app@{ID}"], ["app@sha256", ID[7:]]):
         assert run("arv-keepdocker", "--from-archive", str(archive), *arguments).code == 0
     (record,) = collections(api)
-    assert links(api, record["uuid"]) == [(HASH, ID), (REPO_TAG, f"app@{digest}")]
+    assert links(api, record["uuid"]) == [(HASH, ID), (REPO_TAG, f"app@{ID}")]
+
+
+@pytest.mark.parametrize("name", ["app@sha256:" + "d" * 64, "app:1@sha256:" + "d" * 64])
+def test_a_digest_that_the_source_has_not_proven_is_refused(
+    api: FakeApi, engine: FakeEngine, run: Run, archive: Path, name: str
+) -> None:
+    """Whoever reads NAME@DIGEST takes it for a promise about bytes."""
+    ways: list[tuple[str, ...]] = [
+        ("arv-keepdocker", "--from-archive", str(archive), name),
+        ("ingest", "--from-archive", str(archive), name),
+        ("ingest", "--as", name, f"docker-archive:{archive}"),
+        ("ingest", "--as", name, "app:1"),
+        ("ingest", "--as", name, "--dry-run", f"docker-archive:{archive}"),
+        ("ingest", "--as", name, "--dry-run", "app:1"),
+    ]
+    for words in ways:
+        outcome = run(*words)
+        assert outcome.code == (1 if words[0] == "arv-keepdocker" else 5), words
+        assert f"{'d' * 64}; it has {ID}" in outcome.err, words
+    assert collections(api) == []
+    assert run("ingest", f"docker-archive:{archive}").code == 0
+    before = dict(api.records["links"])
+    for verb in ("link", "tag"):
+        assert run(verb, "app:1", name).code == 5
+    assert api.records["links"] == before
+
+
+def test_the_digest_of_the_canonical_manifest_is_proven(api: FakeApi, run: Run, archive: Path) -> None:
+    assert run("ingest", f"docker-archive:{archive}").code == 0
+    manifest = next(it["name"] for it in api.records["links"].values() if it["link_class"] == DIGEST)
+    for words in (
+        ("ingest", "--as", f"app@{manifest}", f"docker-archive:{archive}"),
+        ("tag", "app:1", f"b@{manifest}"),
+    ):
+        assert run(*words).code == 0, words
+    names = {it["name"] for it in api.records["links"].values() if it["link_class"] == REPO_TAG}
+    assert names == {"app:1", f"app@{manifest}", f"b@{manifest}"}
 
 
 # -- what is there already --------------------------------------------------------------
