@@ -350,7 +350,7 @@ def applied(flat: Flat, steps: list[tuple[str, str, str]], number: int) -> list[
             if any(layer.table.get(it) is not None for it in ancestors(target)):
                 continue
             value = layer.table[target] if target in layer.table else below.get(target)
-            if value is None or target == path:
+            if value is None or target in (path, *ancestors(path)):
                 continue
             members.append(hard_link(path, target))
         else:
