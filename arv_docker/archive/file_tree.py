@@ -103,7 +103,7 @@ def _unpack(layer: Directory, written: str, entry: FileEntry | HardLink, budget:
             folder.removed = []
         folder.removed.append(removed)
     elif isinstance(entry, HardLink):
-        folder.children[name] = _linked(layer, entry.target, budget)
+        folder.children[name] = _link_target(layer, entry.target, budget)
     elif entry.kind == DIRECTORY:
         present = folder.children.get(name)
         if isinstance(present, Directory):
@@ -136,7 +136,7 @@ def _folder(layer: Directory, parts: list[str], written: str, budget: Budget) ->
     return folder
 
 
-def _linked(layer: Directory, target: str, budget: Budget) -> Node:
+def _link_target(layer: Directory, target: str, budget: Budget) -> Node:
     """The file that a hard link names: one of the same layer, which comes before it, or one of a lower layer."""
     found = _look_up(layer, _parts(target), follow=False, budget=budget)
     if isinstance(found, Directory):

@@ -273,7 +273,7 @@ def _texts(records: dict[bytes, bytes]) -> dict[str, str]:
 
 def _owner(record: bytes | None, header_field: bytes) -> int:
     if record is not None and record.isdigit() and len(record) < 20:
-        return _bounded(int(record), _MAX_OWNER)
+        return _check_limit(int(record), _MAX_OWNER)
     return _number(header_field, _MAX_OWNER)
 
 
@@ -289,11 +289,11 @@ def _time(record: bytes | None, header_field: bytes) -> int:
 
 def _number(header_field: bytes, limit: int) -> int:
     if header_field[0] & 0x80:
-        return _bounded(int.from_bytes(bytes([header_field[0] & 0x7F]) + header_field[1:], "big"), limit)
-    return _bounded(number_of(header_field), limit)
+        return _check_limit(int.from_bytes(bytes([header_field[0] & 0x7F]) + header_field[1:], "big"), limit)
+    return _check_limit(number_of(header_field), limit)
 
 
-def _bounded(number: int, limit: int) -> int:
+def _check_limit(number: int, limit: int) -> int:
     if number >= limit:
         raise BadArchive(f"the layer has a member with the number {number} in its header, where none is so large.")
     return number

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands. One module for each verb of ``arv-docker``, with ``configure`` and ``run``.
 
-Here is what they share: options for the cluster, and how an error becomes a message and
-an exit code. Only this package knows of the embedded site and of standard output.
+Here is what they share: the cluster, the engine and the settings that their options mean, and JSON. Only this package
+knows of the embedded site and of standard output.
 """
 
 from __future__ import annotations
@@ -11,24 +11,38 @@ from . import interrupt  # first of all: Ctrl-C while the others are imported
 
 # isort: split
 import argparse
-import atexit
 import codecs
-import gc
-import io
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ArvDockerError, ClusterError, DiskError, KeepError, UsageError
+from ..errors import ArvDockerError, ClusterError, KeepError
+from .options import (
+    APPTAINER,
+    ENGINES,
+    HelpFormatter,
+    add_cluster_options,
+    add_command,
+    add_deletion_options,
+    add_engine_option,
+    add_insecure_option,
+    add_json_option,
+    add_login_options,
+    add_platform_option,
+    add_source_options,
+    add_telling_options,
+    add_timeout_option,
+    add_trust_option,
+    as_folder,
+    without_local,
+    without_telling,
+)
+from .program import EXIT_CODES, INTERRUPTED, exit_code_of
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import FrameType
-    from typing import TextIO
 
     from _typeshed import DataclassInstance
 
@@ -38,195 +52,52 @@ if TYPE_CHECKING:
     from ..engines.apptainer import Apptainer
     from ..local.progress import Progress
     from ..local.settings import Settings
-    from ..model.image import Platform
     from ..transports.names import Choice
 
-INTERRUPTED = interrupt.INTERRUPTED
+
+__all__ = [
+    "APPTAINER",
+    "ENGINES",
+    "EXIT_CODES",
+    "INTERRUPTED",
+    "SHADOWED",
+    "HelpFormatter",
+    "add_cluster_options",
+    "add_command",
+    "add_deletion_options",
+    "add_engine_option",
+    "add_insecure_option",
+    "add_json_option",
+    "add_login_options",
+    "add_platform_option",
+    "add_source_options",
+    "add_telling_options",
+    "add_timeout_option",
+    "add_trust_option",
+    "as_folder",
+    "as_json",
+    "asking",
+    "cache_folder",
+    "choice",
+    "cluster",
+    "cluster_named",
+    "confirm_deletion",
+    "engine",
+    "engine_or_apptainer",
+    "exit_code_of",
+    "hint_at_place",
+    "interrupt",
+    "is_of_the_cluster",
+    "print_json",
+    "progress_for",
+    "settings",
+    "trust",
+    "without_local",
+    "without_telling",
+]
 
 #: The exit code when a name means something else to the cluster than was wanted.
 SHADOWED = 8
-
-EXIT_CODES = """\
-exit codes:
-  0    done
-  1    the image: there is none of that name, or more than one; anything without a code of its own
-  2    the command line: an unknown option, a text that is no image name
-  3    the engine: none installed, not running, not permitted, or its command failed
-  4    the cluster: not reachable, refuses, or Keep lost a block
-  5    the content: not an image, a damaged archive, bytes that do not match their digest
-  6    settings: no cluster configured and no --local
-  7    this machine's disk: full, or a folder that cannot be written
-  8    the name: to the cluster it means another image, or it is another one's alone (link, tag, untag, status,
-       ingest, copy)
-  9    a registry: not reachable, refuses, or does not offer what was asked for
-  10   an image that is not ready for use (registry status, registry wait, --wait)
-  11   a build that failed (build)
-  130  interrupted (Ctrl-C); 143, 129: terminated, hung up
-"""
-
-ENGINES = ("docker", "podman", "auto")
-#: What runs images and holds none, for the verbs that can do with that.
-APPTAINER = "apptainer"
-
-#: Seconds that an image's being ready is waited for.
-_TIMEOUT = 600.0
-
-
-def _natural_number(text: str) -> int:
-    """Return the number of times in ``text``; raises what argparse tells the user."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of times")
-    return int(text)
-
-
-class _WrittenShort(argparse.Action):
-    """An action that refuses ``--loc``, which would go past ``without_local``, and the image to a cluster instead."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        parser.error("write --local in full, with a folder as --local=FOLDER")
-
-
-#: The options that say how much is told, by what is meant; they may stand before the verb too.
-_TELLING = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose", "--debug": "debug"}
-
-
-def add_telling_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--quiet``, ``--verbose`` and ``--debug`` to the help; ``without_telling`` takes them out before parsing."""
-    group = parser.add_argument_group("how much is told, for every verb")
-    for options, meaning in (
-        (("-q", "--quiet"), "the result, warnings and errors alone"),
-        (("-v", "--verbose"), "also the commands of engines and what was decided"),
-        (("--debug",), "also each request (or ARV_DOCKER_LOG=debug)"),
-    ):
-        group.add_argument(*options, action="store_true", default=argparse.SUPPRESS, help=meaning)
-
-
-def add_command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    name: str,
-    summary: str,
-    epilog: str = "",
-    more: str = "",
-) -> argparse.ArgumentParser:
-    """Add a command below another: ``summary`` is in the list of them, ``more`` stands behind it in the command's own
-    help, and ``epilog`` below, both as they are written."""
-    command = commands.add_parser(
-        name,
-        help=summary,
-        description=summary + more,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add_telling_options(command)
-    return command
-
-
-def add_cluster_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--local`` and ``--retries``; ``without_local`` takes ``--local`` out, which stands here for ``--help``."""
-    from ..arvados.client import RETRIES
-
-    parser.add_argument(
-        "--local",
-        metavar="[=FOLDER]",
-        action=_WrittenShort,
-        default=argparse.SUPPRESS,
-        help="use a site on this machine instead of a cluster: in FOLDER, or in $ARV_DOCKER_SITE, "
-        "or in the user's data folder; verbs that put images there make it",
-    )
-    parser.add_argument(
-        "--retries",
-        type=_natural_number,
-        default=RETRIES,
-        metavar="N",
-        help=f"try a failed request N times more ({RETRIES})",
-    )
-
-
-def add_trust_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--trust-readable``."""
-    parser.add_argument(
-        "--trust-readable",
-        action="store_true",
-        help="take everybody's word for what a collection holds, as the original does; "
-        "otherwise only yours, the system's and that of the users in ARV_DOCKER_TRUSTED_WRITERS",
-    )
-
-
-def add_engine_option(parser: argparse.ArgumentParser, *others: str) -> None:
-    """Add ``--engine``, which may also be one of ``others``."""
-    parser.add_argument(
-        "--engine",
-        choices=(*ENGINES, *others),
-        default=ENGINES[0],
-        help="the container engine to use (docker); auto: the first of them that has the image, which is said",
-    )
-
-
-def add_platform_option(parser: argparse.ArgumentParser, more: str) -> None:
-    """Add ``--platform``; ``more`` says where it counts."""
-    text = f"the image for this platform, {more}"
-    parser.add_argument("--platform", metavar="OS/ARCH", type=_platform, help=text)
-
-
-def add_source_options(parser: argparse.ArgumentParser, *creds: str) -> None:
-    """Add ``--platform``, ``--insecure``, ``--authfile`` and ``--creds``, or what ``creds`` names in its place."""
-    add_platform_option(parser, "of a source that has several")
-    add_insecure_option(parser)
-    add_login_options(parser, *creds)
-
-
-def add_login_options(parser: argparse.ArgumentParser, *creds: str) -> None:
-    """Add ``--authfile`` and ``--creds``, or what ``creds`` names in its place."""
-    from . import registry_access
-
-    registry_access.add_options(parser, *(creds or ("--creds",)))
-
-
-def add_insecure_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--insecure``."""
-    parser.add_argument("--insecure", action="store_true", help="talk to a registry on this machine without TLS")
-
-
-def as_folder(text: str) -> Path:
-    """A folder, as the type of an argument. An empty text, of an unset variable, is not the current one."""
-    if not text:
-        raise argparse.ArgumentTypeError("it is empty; . is the current folder")
-    from pathlib import Path
-
-    return Path(text)
-
-
-def _platform(text: str) -> Platform:
-    from ..model.manifest import parse_platform
-
-    try:
-        return parse_platform(text)
-    except UsageError as error:
-        raise argparse.ArgumentTypeError(error.message) from None
-
-
-def add_timeout_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--timeout``, for who waits until an image is ready."""
-    parser.add_argument(
-        "--timeout", type=_seconds, default=_TIMEOUT, metavar="SECONDS", help=f"wait so long ({_TIMEOUT:g})"
-    )
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1
-    if not 0 <= seconds <= 10**7:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return seconds
-
-
-def add_deletion_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--yes`` and ``--dry-run``, for verbs that may delete links of other users."""
-    parser.add_argument("--yes", action="store_true", help="delete links of other users too, without asking")
-    parser.add_argument("--dry-run", action="store_true", help="say what links would be deleted; write nothing")
 
 
 def confirm_deletion(args: argparse.Namespace, cluster: Cluster, links: Sequence[Link], shown: Progress) -> None:
@@ -252,40 +123,6 @@ def confirm_deletion(args: argparse.Namespace, cluster: Cluster, links: Sequence
     print(question, end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise NotConfirmed("nothing was deleted or written.")
-
-
-def add_json_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--json``."""
-    parser.add_argument("--json", action="store_true", help="print the answer as JSON, for programs")
-
-
-def without_local(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The value of ``--local`` ("" without a folder, None if it is not given), and the other arguments.
-
-    Taken out before parsing, wherever it stands: ``--local IMAGE`` must not swallow the image.
-    """
-    rest: list[str] = []
-    local: str | None = None
-    for place, argument in enumerate(arguments):
-        if argument == "--":
-            return local, rest + list(arguments[place:])
-        option, _, folder = argument.partition("=")
-        if option == "--local":
-            local = folder
-        else:
-            rest.append(argument)
-    return local, rest
-
-
-def without_telling(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """Return how much is to be told ("", "quiet", "verbose" or "debug"), and the other arguments.
-
-    Where several options say it, the one that has most told counts.
-    """
-    end = list(arguments).index("--") if "--" in arguments else len(arguments)
-    given = {_TELLING[argument] for argument in arguments[:end] if argument in _TELLING}
-    rest = [argument for argument in arguments[:end] if argument not in _TELLING]
-    return next((it for it in ("debug", "verbose", "quiet") if it in given), ""), rest + list(arguments[end:])
 
 
 def progress_for(args: argparse.Namespace) -> Progress:
@@ -484,80 +321,3 @@ def print_json(document: object) -> None:
     # Half characters, as a file's name may have them, are written as JSON escapes by ``exit_code_of``.
     every_character = codecs.lookup(getattr(sys.stdout, "encoding", None) or "utf-8").name == "utf-8"
     print(json.dumps(document, indent=2, default=str, ensure_ascii=not every_character))
-
-
-def exit_code_of(
-    run: Callable[[], int],
-    program: str,
-    out: TextIO | None = None,
-    err: TextIO | None = None,
-    *,
-    signals: bool = True,
-    log: str | None = None,
-) -> int:
-    """Call ``run`` and return its exit code, or that of the error that ended it, which is printed on standard error.
-
-    With ``log``, one of the levels of ``logs.shown``, this is a command of its own, whose log messages are shown.
-    """
-    out, err = out or sys.stdout, err or sys.stderr
-    try:
-        if signals:
-            interrupt.raise_interrupts()
-            _make_ready(out, err)
-        code = run() if log is None else _run_with_log(run, log, err)
-        if out is not None:  # as where it was closed
-            out.flush()
-        return code
-    except ArvDockerError as error:
-        from ..local.progress import printable
-
-        print(printable(f"{program}: {error.message}"), file=err)
-        for line in error.detail.splitlines():
-            print(printable(f"  {line}"), file=err)
-        return error.exit_code
-    except KeyboardInterrupt:
-        if not signals:
-            raise  # signals are the calling program's
-        print(f"{program}: interrupted", file=err)
-        return INTERRUPTED
-    except _TerminationRequest as signalled:
-        print(f"{program}: terminated", file=err)
-        return signalled.code
-    except BrokenPipeError:
-        # Who read our output has gone, for example head. Python would complain again at exit.
-        if out is sys.stdout:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        print(f"{program}: {error}", file=err)
-        return DiskError.exit_code
-
-
-def _run_with_log(run: Callable[[], int], level: str, err: TextIO) -> int:
-    from . import logs
-
-    with logs.show_log(level, err):
-        return run()
-
-
-def _make_ready(*streams: TextIO) -> None:
-    """Set up streams, exit and signals for a command, which is no business of ours in a program that calls us."""
-    for stream in streams:
-        if isinstance(stream, io.TextIOWrapper):  # names come from strangers, and few locales have all characters
-            stream.reconfigure(errors="backslashreplace")
-    # At exit Python would look for garbage in all that the SDK is made of: a tenth of a short command's time.
-    atexit.register(gc.freeze)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
-            signal.signal(number, _terminate)
-
-
-class _TerminationRequest(BaseException):
-    """A signal's request to end; passes through whatever handles errors."""
-
-    def __init__(self, number: int) -> None:
-        self.code = 128 + number
-
-
-def _terminate(number: int, _frame: FrameType | None) -> None:
-    raise _TerminationRequest(number)

@@ -10,7 +10,16 @@ import sys
 from collections.abc import Collection, Sequence
 
 from .. import __version__
-from . import EXIT_CODES, add_command, add_telling_options, exit_code_of, interrupt, without_local, without_telling
+from . import (
+    EXIT_CODES,
+    HelpFormatter,
+    add_command,
+    add_telling_options,
+    exit_code_of,
+    interrupt,
+    without_local,
+    without_telling,
+)
 
 #: The verbs and what each does. One verb's module is imported when it is asked for, so that the help is there at once.
 VERBS = {
@@ -66,7 +75,7 @@ def parser(asked: Collection[str] = VERBS) -> argparse.ArgumentParser:
         prog="arv-docker",
         description="Container images in Arvados Keep: put in, found, checked, and got out again.",
         epilog=f"example:\n  arv-docker ingest --local busybox:latest\n\n{EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")

@@ -19,7 +19,7 @@ from .. import __version__, cli
 from ..errors import ArvDockerError
 from ..local import progress
 from ..model.reference import name_from_arguments
-from . import exit_code_of, images, ingest, interrupt, without_local
+from . import HelpFormatter, exit_code_of, images, ingest, interrupt, without_local
 
 logger = logging.getLogger("arvados.keepdocker")
 
@@ -149,7 +149,7 @@ def parser(options: argparse.ArgumentParser | None = None) -> argparse.ArgumentP
         prog="arv-keepdocker",
         description="Put a container image into Keep, or list the images that are there.",
         epilog="examples:\n  arv-keepdocker --local busybox latest\n  arv-keepdocker images\n\n" + _EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
         parents=[options or own_options()],
     )
     parser.add_argument(

@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         '  eval "$(arv-docker completion zsh)"       # zsh, after compinit\n'
         "  arv-docker completion fish | source       # fish\n\n"
         "for every later one:\n"
-        "  arv-docker completion bash > ~/.local/share/bash-completion/completions/arv-docker\n"
+        "  arv-docker completion bash > \\\n    ~/.local/share/bash-completion/completions/arv-docker\n"
         "  arv-docker completion zsh > FOLDER/_arv-docker      # a FOLDER of $fpath\n"
         "  arv-docker completion fish > ~/.config/fish/completions/arv-docker.fish\n"
     )

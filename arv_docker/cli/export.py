@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "not what the image says, the code is 5 and the tar has no end mark.\n\n"
         "examples:\n"
         "  arv-docker export --local busybox:latest > files.tar\n"
-        "  arv-docker export docker-archive:busybox.tar | tar -x --delay-directory-restore -C rootfs\n"
+        "  arv-docker export docker-archive:busybox.tar |\n    tar -x --delay-directory-restore -C rootfs\n"
     )
     image_files.add_image_argument(parser)
     image_files.add_options(parser)

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     shown = cli.progress_for(args)
     source = image_files.source_of(args, args.image, shown)
     with open_files(source, shown, contents=False, whole=args.verify) as files:
-        listed = [(path, entry_of(node)) for path, node in _listed(files, args.path, recursive=args.recursive)]
+        listed = [(path, entry_of(node)) for path, node in _files_at(files, args.path, recursive=args.recursive)]
         layers = list(map(str, files.layers))
     if args.json:
         places = [layers[entry.layer] if entry.offset else None for _, entry in listed]
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _listed(files: ImageFiles, path: str, *, recursive: bool) -> Iterator[tuple[str, Node]]:
+def _files_at(files: ImageFiles, path: str, *, recursive: bool) -> Iterator[tuple[str, Node]]:
     """The files that are to be listed for a path: what is in a directory, or the one file."""
     from ..archive.file_tree import Directory, find, walk
 

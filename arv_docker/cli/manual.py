@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import __version__
-from . import arv_docker, arv_keepdocker
+from . import HelpFormatter, arv_docker, arv_keepdocker
 
 
 def pages() -> dict[str, str]:
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m arv_docker.cli.manual",
         description="Write manual pages of arv-docker, its verbs, and arv-keepdocker. SOURCE_DATE_EPOCH dates them.",
         epilog="example:\n  python -m arv_docker.cli.manual /usr/local/share/man/man1\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="the folder to write into; it is made if missing")
     folder = parser.parse_args(arguments).folder

@@ -48,7 +48,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Prints the image's name in the registry: NAME, or one made of the image's own name and ID that can never\n"
         "mean another image, such as hello:1-b038788ddb. Layers that the registry has are not sent.\n\n"
         "examples:\n  arv-docker registry push --insecure localhost:5000 hello:1\n"
-        "  arv-docker registry push registry.example oci-archive:app.tar tools/app:2 --wait",
+        "  arv-docker registry push --wait registry.example oci-archive:app.tar \\\n"
+        "    tools/app:2",
     )
     push.add_argument(
         "image", metavar="IMAGE", help="an image of the engine, keep:NAME, or docker-archive:FILE and the like"
@@ -81,8 +82,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "create a repository",
         "Where a registry has repositories with the first push, nothing is to be done.\n\n"
         "example:\n  arv-docker registry create registry.example tools/app\n"
-        "  arv-docker registry create registry.example app --create-command 'aws ecr create-repository "
-        "--repository-name'",
+        "  arv-docker registry create registry.example app --create-command \\\n"
+        "    'aws ecr create-repository --repository-name'",
     )
     create.add_argument("repository", metavar="REPOSITORY", help="its name")
     status = _command(

@@ -17,11 +17,14 @@ from ..local.settings import expand_home
 
 _EPILOG = """\
 examples:
-  arv-docker site serve                       serve the site, until Ctrl-C
-  eval "$(arv-docker site env)"; arv-ls UUID  use it with any Arvados client
-  arv-docker site status --check              what it holds, and whether all of it is well
-  arv-docker site user create ann             another user, who gets a token of her own
-  arv-docker site gc                          remove blocks that nothing needs any more
+  arv-docker site serve                 serve the site, until Ctrl-C
+  arv-docker site status --check        what it holds, and if all of it is well
+  arv-docker site user create ann       another user, who gets her own token
+  arv-docker site gc                    remove blocks that nothing needs
+
+  # use it with any Arvados client
+  eval "$(arv-docker site env)"; arv-ls UUID
+
 """
 
 
@@ -225,7 +228,7 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
 def _describe(parser: argparse.ArgumentParser, description: str, epilog: str) -> None:
     parser.description = description
     parser.epilog = epilog
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.formatter_class = cli.HelpFormatter
 
 
 def _port(text: str) -> int:

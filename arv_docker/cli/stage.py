@@ -35,8 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "  arv-docker stage quay.io/tools/bwa:0.7 busybox:latest --dir containers\n"
         "  arv-docker stage --offline busybox:latest --dir again\n"
         "  arv-docker stage --platform linux/arm64 debian:12 --dir for-arm64\n"
-        "  arv-docker stage --layout wfexs --naming cwl quay.io/tools/bwa:0.7 --dir wfexs-cache\n"
-        "  arv-docker stage --format sif --naming nextflow quay.io/tools/bwa:0.7 --dir singularity\n"
+        "  arv-docker stage --layout wfexs --naming cwl quay.io/tools/bwa:0.7 \\\n    --dir wfexs-cache\n"
+        "  arv-docker stage --format sif --naming nextflow quay.io/tools/bwa:0.7 \\\n    --dir singularity\n"
         "  arv-docker stage --sif-cache quay.io/tools/bwa:0.7\n"
     )
     parser.add_argument("name", nargs="+", metavar="NAME", help="the name or whole ID of an image")

@@ -128,7 +128,7 @@ def test_the_list_of_verbs_needs_none_of_them(arguments: list[str]) -> None:
     assert ours == {
         "arv_docker",
         "arv_docker.errors",
-        *(f"arv_docker.cli{it}" for it in ("", ".arv_docker", ".interrupt")),
+        *(f"arv_docker.cli{it}" for it in ("", ".arv_docker", ".interrupt", ".options", ".program")),
     }
     assert not loaded & {"dataclasses", "pathlib", "json", "inspect", "logging", "ssl", "http.client", "threading"}
 

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A command from its beginning to its end: streams and signals, and how an error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..errors import ArvDockerError, DiskError
+from . import interrupt
+
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import TextIO
+
+
+INTERRUPTED = interrupt.INTERRUPTED
+
+EXIT_CODES = """\
+exit codes:
+  0    done
+  1    the image: there is none of that name, or more than one; a file that an
+       image has not; anything without a code of its own
+  2    the command line: an unknown option, a text that is no image name
+  3    the engine: none installed, not running, not permitted, or its command
+       failed
+  4    the cluster: not reachable, refuses, or Keep lost a block
+  5    the content: not an image, a damaged archive, bytes that do not match
+       their digest
+  6    settings: no cluster configured and no --local
+  7    this machine's disk: full, or a folder that cannot be written
+  8    the name: to the cluster it means another image, or it is another one's
+       alone (link, tag, untag, status, ingest, copy)
+  9    a registry: not reachable, refuses, or does not offer what was asked for
+  10   an image that is not ready for use (registry status, registry wait,
+       --wait)
+  11   a build that failed (build)
+  130  interrupted (Ctrl-C); 143, 129: terminated, hung up
+"""
+
+
+def exit_code_of(
+    run: Callable[[], int],
+    program: str,
+    out: TextIO | None = None,
+    err: TextIO | None = None,
+    *,
+    signals: bool = True,
+    log: str | None = None,
+) -> int:
+    """Call ``run`` and return its exit code, or that of the error that ended it, which is printed on standard error.
+
+    With ``log``, one of the levels of ``logs.shown``, this is a command of its own, whose log messages are shown.
+    """
+    out, err = out or sys.stdout, err or sys.stderr
+    try:
+        if signals:
+            interrupt.raise_interrupts()
+            _make_ready(out, err)
+        code = run() if log is None else _run_with_log(run, log, err)
+        if out is not None:  # as where it was closed
+            out.flush()
+        return code
+    except ArvDockerError as error:
+        from ..local.progress import printable
+
+        print(printable(f"{program}: {error.message}"), file=err)
+        for line in error.detail.splitlines():
+            print(printable(f"  {line}"), file=err)
+        return error.exit_code
+    except KeyboardInterrupt:
+        if not signals:
+            raise  # signals are the calling program's
+        print(f"{program}: interrupted", file=err)
+        return INTERRUPTED
+    except _TerminationRequest as signalled:
+        print(f"{program}: terminated", file=err)
+        return signalled.code
+    except BrokenPipeError:
+        # Who read our output has gone, for example head. Python would complain again at exit.
+        if out is sys.stdout:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"{program}: {error}", file=err)
+        return DiskError.exit_code
+
+
+def _run_with_log(run: Callable[[], int], level: str, err: TextIO) -> int:
+    from . import logs
+
+    with logs.show_log(level, err):
+        return run()
+
+
+def _make_ready(*streams: TextIO) -> None:
+    """Set up streams, exit and signals for a command, which is no business of ours in a program that calls us."""
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):  # names come from strangers, and few locales have all characters
+            stream.reconfigure(errors="backslashreplace")
+    # At exit Python would look for garbage in all that the SDK is made of: a tenth of a short command's time.
+    atexit.register(gc.freeze)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, _terminate)
+
+
+class _TerminationRequest(BaseException):
+    """A signal's request to end; passes through whatever handles errors."""
+
+    def __init__(self, number: int) -> None:
+        self.code = 128 + number
+
+
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    raise _TerminationRequest(number)
