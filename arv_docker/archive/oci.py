@@ -8,13 +8,15 @@ to each, every byte of both being right; ``check`` refuses that.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from ..errors import BadReference, DigestMismatch, NotAnImage
+from ..errors import BadReference, ContentError, DigestMismatch, NotAnImage
 from ..model import manifest
-from ..model.image import MAX_JSON_SIZE, Descriptor, Digest, oci_object
+from ..model.image import MAX_JSON_SIZE, Config, Descriptor, Digest, Platform, oci_object
 from ..model.manifest import Index, Manifest
 from ..model.reference import Reference, references_in
 from .blob import Files
@@ -23,6 +25,10 @@ from .listing import ArchiveEntry
 #: How `cosign save` marks the entries of a layout: its image, and what belongs to that.
 _COSIGN_KIND = "dev.cosignproject.cosign/"
 _COSIGN_IMAGES = (f"{_COSIGN_KIND}image", f"{_COSIGN_KIND}imageIndex")
+
+#: The names of an entry: those in full, and others.
+_Names = tuple[tuple[str, ...], tuple[str, ...]]
+_NAMELESS: _Names = ((), ())
 
 #: Annotations of an index: an image's name in full, and what else it is called.
 FULL_NAME = "io.containerd.image.name"
@@ -46,29 +52,33 @@ def listing(files: Files) -> tuple[ArchiveEntry, ...]:
     artifacts = []
     aside = _beside_cosign_image(raw)
     entries = [entry for entry in top.manifests if str(entry.descriptor.digest) not in aside]
-    groups = _groups_of(entries, names)
-    for entry in entries:
+    read = [
+        (entry, image, document)
+        for entry in entries
+        for image in manifest.images_of(Index((entry,)), reader.fetch, what="index.json")
+        if isinstance(document := reader.fetch(image.descriptor), Manifest)
+    ]
+    platforms = _platforms_of(files, read, names)
+    groups = _groups_of(
+        [replace(it, platform=platforms.get(it.descriptor.digest, it.platform)) for it in entries], names
+    )
+    for entry, image, document in read:
         digest = entry.descriptor.digest
-        tags, short = names.get(str(digest), ((), ()))
-        group = groups[digest]
-        for image in manifest.images_of(Index((entry,)), reader.fetch, what="index.json"):
-            read = reader.fetch(image.descriptor)
-            if not isinstance(read, Manifest):
-                continue
-            listed = ArchiveEntry(
-                config_path=blob_name(read.config.digest),
-                tags=tags,
-                layer_paths=tuple(blob_name(layer.digest) for layer in read.layers),
-                short_names=short,
-                digests=tuple(dict.fromkeys((image.descriptor.digest, digest))),
-                platform=image.platform,
-                groups=frozenset([group]),
-                manifest=read,
-            )
-            if manifest.is_image(read):
-                found[image.descriptor.digest] = _merge_entries(found.get(image.descriptor.digest), listed)
-            else:
-                artifacts.append(listed)
+        tags, short = names.get(str(digest), _NAMELESS)
+        listed = ArchiveEntry(
+            config_path=blob_name(document.config.digest),
+            tags=tags,
+            layer_paths=tuple(blob_name(layer.digest) for layer in document.layers),
+            short_names=short,
+            digests=tuple(dict.fromkeys((image.descriptor.digest, digest))),
+            platform=platforms[image.descriptor.digest],
+            groups=frozenset([groups[digest]]),
+            manifest=document,
+        )
+        if manifest.is_image(document):
+            found[image.descriptor.digest] = _merge_entries(found.get(image.descriptor.digest), listed)
+        else:
+            artifacts.append(listed)
     images = tuple(found.values()) or tuple(artifacts)  # of artifacts alone the config says that they are none
     if not images and oci_object(raw, what="index.json").get("manifests"):
         raise NotAnImage("the OCI index in the archive names no image that is there. Save the image again.")
@@ -170,16 +180,37 @@ def _beside_cosign_image(raw: bytes) -> frozenset[str]:
     return frozenset(digest for digest, kind in kinds.items() if kind not in _COSIGN_IMAGES)
 
 
-def _groups_of(
-    entries: Sequence[manifest.IndexEntry], names: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
-) -> dict[Digest, int]:
+def _platforms_of(
+    files: Files, read: Sequence[tuple[manifest.IndexEntry, manifest.IndexEntry, Manifest]], names: Mapping[str, _Names]
+) -> dict[Digest, Platform | None]:
+    """The platform of each image by its manifest's digest: as the index says it, else of several images by one name as
+    their configs say it."""
+    called = Counter(names.get(str(entry.descriptor.digest), _NAMELESS) for entry, _, _ in read)
+    platforms: dict[Digest, Platform | None] = {}
+    for entry, image, document in read:
+        platform = image.platform or platforms.get(image.descriptor.digest)
+        if platform is None and called[names.get(str(entry.descriptor.digest), _NAMELESS)] > 1:
+            platform = _platform_in(files, document)
+        platforms[image.descriptor.digest] = platform
+    return platforms
+
+
+def _platform_in(files: Files, document: Manifest) -> Platform | None:
+    """The platform that the config of an image says; None where it says none, or cannot be read."""
+    with suppress(ContentError):
+        platform = Config.parse(files.read(blob_name(document.config.digest), limit=MAX_JSON_SIZE)).platform
+        return None if "unknown" in (platform.os, platform.architecture) else platform
+    return None
+
+
+def _groups_of(entries: Sequence[manifest.IndexEntry], names: Mapping[str, _Names]) -> dict[Digest, int]:
     """A number for each entry by its digest, the same for the entries of one image for several platforms.
 
     These have the same names, or none, and each another platform: some writers list them flat in index.json.
     """
     alike: dict[object, list[manifest.IndexEntry]] = {}
     for entry in {entry.descriptor.digest: entry for entry in entries}.values():
-        alike.setdefault(names.get(str(entry.descriptor.digest), ((), ())), []).append(entry)
+        alike.setdefault(names.get(str(entry.descriptor.digest), _NAMELESS), []).append(entry)
     groups: dict[Digest, int] = {}
     for same in alike.values():
         platforms = {entry.platform for entry in same}
@@ -190,7 +221,7 @@ def _groups_of(
     return groups
 
 
-def _names(raw: bytes) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+def _names(raw: bytes) -> dict[str, _Names]:
     """The names that an OCI index gives its entries, by their digests: names in full, and others."""
     found: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for entry in oci_object(raw, what="index.json").get("manifests") or []:

@@ -12,7 +12,6 @@ from ..arvados.client import Cluster, CollectionRecord
 from ..arvados.stored import StoredImage, image_file
 from ..arvados.trust import Trust
 from ..errors import AmbiguousImage, ContentError, KeepError, NoSuchImage, NotAnImage
-from ..images import verify
 from ..local.progress import Progress
 from ..local.settings import TRUSTED_WRITERS
 from ..model.image import Digest
@@ -55,14 +54,13 @@ def find_in_keep(
         return None
 
 
-def verify_unless_attested(cluster: Cluster, image: KeepImage, owner: str, trust: Trust, progress: Progress) -> None:
-    """Read and hash every layer of an untrusted user's image, unless ``owner`` has it already by an attested link."""
+def has_attested_copy(cluster: Cluster, image: KeepImage, owner: str, trust: Trust) -> bool:
+    """True if ``owner`` has an untrusted user's image already, as it lies, by an attested link."""
     copy = collections.oldest_collection(cluster, image.collection.pdh, owner)
-    if copy is not None:
-        links = link_query.links_to(cluster, [copy.uuid], [HASH])
-        if any(link.name == str(image.image_id) and trust.attests(link, copy) for link in links):
-            return
-    verify.verify(cluster, image.collection, quick=False, progress=progress)
+    if copy is None:
+        return False
+    links = link_query.links_to(cluster, [copy.uuid], [HASH])
+    return any(link.name == str(image.image_id) and trust.attests(link, copy) for link in links)
 
 
 def _image_of(resolved: resolver.Resolution, name: Reference | ImageId) -> KeepImage:

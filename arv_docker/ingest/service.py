@@ -20,7 +20,7 @@ from ..arvados.stored import StoredImage
 from ..arvados.trust import Trust
 from ..engines import Engine, EngineImage
 from ..errors import ArvDockerError
-from ..images import tags
+from ..images import tags, verify
 from ..local.progress import Progress
 from ..model.image import Digest
 from ..model.reference import NAMELESS, ImageId, Reference
@@ -30,7 +30,7 @@ from ..transports.docker_archive import ArchiveFile
 from ..transports.names import Choice
 from . import batch, from_pipe, link_names
 from .dry_run import IngestPlanner
-from .from_keep import find_in_keep, verify_unless_attested
+from .from_keep import find_in_keep, has_attested_copy
 from .options import Options
 from .preflight import Preflight
 from .records import ImageRecords
@@ -151,7 +151,8 @@ class Ingest:
 
         A name counts by the word of trusted users alone, for nothing else says that it means this image; an ID says so
         itself. With ``follow_cluster`` a name means what the cluster takes it for. What an untrusted user alone says
-        is verified; it is copied and linked only into a project that was asked for, and else stays his.
+        is verified; it is copied and linked only into a project that was asked for, and else stays his. Of an archive
+        in another layout the image is stored anew there (docs/spec/trust.md#reading-back).
         """
         trust = self._records.trust
         image = find_in_keep(self._cluster, name, trust, self._progress, follow_cluster=follow_cluster)
@@ -160,11 +161,20 @@ class Ingest:
         if image.untrusted_writer is None:
             return self._records.find_and_complete(image.image_id, image.name)
         collection, project = image.collection, self._options.project
-        verify_unless_attested(self._cluster, image, project or "", trust, self._progress)
         if project is None:
+            verify.verify(self._cluster, collection, quick=False, progress=self._progress)
             return IngestResult(collection.uuid, collection.pdh, image.image_id, str(name), True, 0, 0, 0)
+        stored = StoredImage(self._cluster, collection)
+        if not has_attested_copy(self._cluster, image, project, trust):
+            if stored.canonical is None:  # two readers may make two images of it, which reading it cannot rule out
+                self._progress.say(
+                    f"{name}: only {image.untrusted_writer} says what it is, and the archive is not the canonical one; "
+                    "it is stored anew"
+                )
+                return self.from_image(stored, image.name)
+            verify.verify(self._cluster, collection, quick=False, progress=self._progress)
         self._preflight.check()
-        timestamp = links.timestamp_of(StoredImage(self._cluster, collection).config)
+        timestamp = links.timestamp_of(stored.config)
         return self._records.adopt(collection.manifest_text or "", image.image_id, image.name, timestamp, bytes_sent=0)
 
     def store_shared(

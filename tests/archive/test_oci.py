@@ -147,6 +147,34 @@ def test_one_image_for_several_platforms() -> None:
         opened(found, None, Platform("linux", "ppc64le"))
 
 
+@pytest.mark.parametrize("described", [True, False])
+@pytest.mark.parametrize("nested", [True, False])
+def test_platforms_that_the_index_or_the_configs_alone_say(described: bool, nested: bool) -> None:
+    """Listed in an index of their own, or flat in index.json, all by one name."""
+    name = {} if nested else named("app:1")
+    entries = [entry(it, **name, **(platform_of(it) if described else {})) for it in (OTHER, GOOD)]
+    inner = oci_index(*entries)
+    found = files(entry(inner, **named("app:1")), blobs=(inner,)) if nested else files(*entries)
+    for asked in (None, "app:1"):
+        assert opened(found, asked).config == GOOD.parsed  # this machine's
+        assert opened(found, asked, Platform("linux", "s390x")).config == OTHER.parsed
+    reader = ArchiveReader(Bytes(tar(found)))
+    assert len(list(reader.every("app:1"))) == len(list(reader.platforms("app:1"))) == 2
+    with pytest.raises(NoSuchImage, match="no image for linux/ppc64le"):
+        opened(found, "app:1", Platform("linux", "ppc64le"))
+
+
+@pytest.mark.parametrize("config", [b"", b"{}", b'{"os":"unknown","architecture":"unknown","rootfs":{"diff_ids":[]}}'])
+def test_images_by_one_name_whose_platforms_nobody_says(config: bytes) -> None:
+    """Neither the index nor a config, or one that is damaged: then it must be said which is meant."""
+    bad = Image(config, GOOD.layers)
+    entries = (entry(it, **named("app:1")) for it in (GOOD, bad))
+    found = files(*entries, blobs=(bad.config, manifest_of(bad)))
+    with pytest.raises(SeveralImages):
+        opened(found, "app:1")
+    assert opened(found, str(GOOD.parsed.digest)).config == GOOD.parsed
+
+
 def test_images_that_several_indexes_and_names_lead_to() -> None:
     """Each index is one image for the platforms that it lists, whatever else its images belong to."""
     both = oci_index(entry(OTHER, **platform_of(OTHER)), entry(GOOD, **platform_of(GOOD)))

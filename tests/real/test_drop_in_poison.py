@@ -4,62 +4,18 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import arvados
 import pytest
 
 from arv_docker.arvados.catalog.link_classes import HASH, REPO_TAG
 from arv_docker.arvados.client import Cluster, CollectionRecord
-from arv_docker.engines.docker import Docker as Engine
-from arv_docker.ingest.service import Ingest, Options
-from arv_docker.local.progress import SilentProgress, size_text
-from arv_docker.model.reference import parse_name
-from arv_docker.site import LocalSite
-from arv_docker.store.tarballs import cache_folder
+from arv_docker.local.progress import size_text
 
 from .engines import Docker, Image
-from .sites import Done, Site, command, finished, show, started
-
-LATER = "2031-01-01T00:00:00Z"
-
-
-@dataclass
-class Stranger:
-    """Another user of the site, with a project that everybody reads."""
-
-    site: Site
-    token: str
-    project: str = ""
-
-    def does(self, deed: Callable[["Stranger", Cluster], Any]) -> Any:
-        """Something, with the stranger's token; gives what it gives."""
-        with LocalSite(self.site.folder) as running:
-            return deed(self, Cluster(arvados.api("v1", discoveryServiceUrl=running.discovery_url, token=self.token)))
-
-    def publish(self, cluster: Cluster, head: CollectionRecord, link_class: str, name: str, made: str = LATER) -> None:
-        """A link that pins the collection's content, as this package writes them."""
-        cluster.create_link(
-            {
-                "link_class": link_class,
-                "name": name,
-                "head_uuid": head.uuid,
-                "tail_uuid": head.pdh,
-                "owner_uuid": self.project,
-                "properties": {"image_timestamp": made},
-            }
-        )
-
-    def ingests(self, cluster: Cluster, image: Image) -> CollectionRecord:
-        """The image as it is, without links."""
-        stored = Ingest(cluster, Options(cache_folder(), project=self.project), SilentProgress()).from_engine(
-            Engine(), parse_name(image.reference)
-        )
-        for link in list(cluster.links([["head_uuid", "=", stored.uuid]])):
-            cluster.delete_link(link.uuid)
-        return cluster.collection(stored.uuid)
+from .sites import Done, Site, show
+from .strangers import Stranger
 
 
 @pytest.fixture
@@ -71,23 +27,7 @@ def site(docker: Docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sit
 
 @pytest.fixture
 def stranger(site: Site) -> Stranger:
-    with site.opened():
-        pass
-    for words in (("user", "create", "mallory"), ("user", "token", "mallory")):
-        done = finished(started(command("site", *words, "--dir", site.folder)))
-        assert done.status == 0, done.told
-    made = Stranger(site, done.out.strip())
-    made.project = made.does(_shared_project)
-    return made
-
-
-def _shared_project(_: Stranger, cluster: Cluster) -> str:
-    api = cluster._api
-    project = str(api.groups().create(body={"group_class": "project", "name": "free images"}).execute()["uuid"])
-    everybody = f"{project[:5]}-j7d0g-fffffffffffffff"
-    permission = {"link_class": "permission", "name": "can_read", "tail_uuid": everybody, "head_uuid": project}
-    api.links().create(body=permission).execute()
-    return project
+    return Stranger.on(site)
 
 
 def altered(cluster: Cluster, collection: CollectionRecord) -> str:

@@ -15,7 +15,8 @@ from . import registries
 from .engines import Docker, Image, Podman, Program
 from .registries import Distribution
 from .sites import Site, show
-from .test_drop_in_poison import Stranger, altered, site, stranger
+from .strangers import Stranger
+from .test_drop_in_poison import altered, site, stranger
 
 __all__ = ["site", "stranger"]
 
