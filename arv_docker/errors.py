@@ -4,9 +4,31 @@
 A message says what happened, to what, and what to do next. The words of an engine or
 a server are kept: they go into ``detail`` and are shown below the message. Nothing but
 ``cli`` turns an error into an exit code.
+
+Names, owners and properties come from strangers: a message is one line whatever is in them, and so is each line of
+``detail`` that ``lines_of`` makes.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def one_line(text: str) -> str:
+    """Escape what would end a line, move the cursor or turn the direction of writing, so that a stranger's name cannot
+    forge a line of a table or a message.
+
+    >>> one_line("app:1\\n0123  trusted")
+    'app:1\\\\n0123  trusted'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def lines_of(texts: Iterable[object]) -> str:
+    """Return texts as lines, one each, for the ``detail`` of an error."""
+    return "\n".join(one_line(str(text)) for text in texts)
 
 
 class ArvDockerError(Exception):
@@ -15,9 +37,14 @@ class ArvDockerError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, detail: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.detail = detail.strip()
+        self.message = one_line(message)
+        self.detail = lines_of(detail.strip().expandtabs().replace("\r\n", "\n").split("\n"))
+        super().__init__(self.message)
+
+    @property
+    def in_one_line(self) -> str:
+        """The message and its detail, for a message about something else."""
+        return " ".join(str(self).split("\n"))
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.detail}" if self.detail else self.message

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from ..errors import BadReference, NoSuchImage, SeveralImages
+from ..errors import BadReference, NoSuchImage, SeveralImages, lines_of
 from ..model import manifest as manifests
 from ..model.image import Descriptor, Digest, Platform
 from ..model.manifest import Manifest
@@ -129,4 +129,4 @@ def _for_platform(images: Sequence[ArchiveEntry], platform: Platform | None) -> 
 
 
 def _lines(images: Sequence[ArchiveEntry]) -> str:
-    return "\n".join(map(str, images))
+    return lines_of(images)

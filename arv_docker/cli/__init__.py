@@ -170,10 +170,15 @@ def cluster_named(args: argparse.Namespace, name: str | None) -> Iterator[Cluste
 
 
 def choice(
-    args: argparse.Namespace, shown: Progress, *, insecure: bool | None = None, creds: str = "--creds"
+    args: argparse.Namespace,
+    shown: Progress,
+    *,
+    insecure: bool | None = None,
+    creds: str = "--creds",
+    only_shown: bool = False,
 ) -> Choice:
     """The options about sources and destinations, as a Choice; ``insecure`` as they say unless given. ``creds`` is the
-    option with the credentials for a registry."""
+    option with the credentials for a registry. ``only_shown``: the image is not written anywhere."""
     from functools import partial
 
     from ..transports.names import Choice
@@ -187,6 +192,7 @@ def choice(
         progress=shown,
         clusters=partial(cluster_named, args),
         trust=partial(trust, args, shown=shown),
+        only_shown=only_shown,
     )
 
 
@@ -320,4 +326,7 @@ def print_json(document: object) -> None:
 
     # Half characters, as a file's name may have them, are written as JSON escapes by ``exit_code_of``.
     every_character = codecs.lookup(getattr(sys.stdout, "encoding", None) or "utf-8").name == "utf-8"
-    print(json.dumps(document, indent=2, default=str, ensure_ascii=not every_character))
+    text = json.dumps(document, indent=2, default=str, ensure_ascii=not every_character)
+    if not text.replace("\n", "").isprintable():  # JSON need not escape all that moves a cursor or turns writing
+        text = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    print(text)

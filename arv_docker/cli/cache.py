@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from .. import cli
-from ..errors import NotVerified
-from ..local.progress import printable, size_text
+from ..errors import NotVerified, one_line
+from ..local.progress import size_text
 
 if TYPE_CHECKING:
     from ..maintenance import Cache, CacheItem
@@ -133,7 +133,7 @@ def _ago(seconds: float) -> str:
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [printable("  ".join(map(str.ljust, row, widths)).rstrip()) for row in rows]
+    return [one_line("  ".join(map(str.ljust, row, widths)).rstrip()) for row in rows]
 
 
 def _as_json(kept: CacheItem) -> dict[str, object]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import cli
-from ..errors import ArvDockerError, UsageError
+from ..errors import ArvDockerError, UsageError, one_line
 from ..local import progress
 from ..model.reference import ImageId, Reference, parse_name
 
@@ -109,7 +109,7 @@ def _between(args: argparse.Namespace, source: Place, target: Place, shown: prog
     else:
         for done in outcomes:
             if not isinstance(done, ArvDockerError):
-                print(done if args.dry_run else done.uuid)
+                print(one_line(str(done)) if args.dry_run else done.uuid)
     if args.all:
         _sum_up(len(images), outcomes, seconds, shown, dry_run=args.dry_run)
     _warn_of_left_out(every, shown)
@@ -186,7 +186,7 @@ def _into_keep(args: argparse.Namespace, target: Place, shown: progress.Progress
     if args.json:
         cli.print_json(cli.as_json(outcome))
     else:
-        print(outcome if args.dry_run else outcome.uuid)
+        print(one_line(str(outcome)) if args.dry_run else outcome.uuid)
     return 0
 
 

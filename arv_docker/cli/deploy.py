@@ -7,7 +7,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from .. import cli
-from ..local.progress import printable
+from ..errors import one_line
 from .stage import document, present
 
 if TYPE_CHECKING:
@@ -53,5 +53,5 @@ def run(args: argparse.Namespace) -> int:
         for container, engine_id, new in done:
             called = container.paths[0] if container.is_sif else engine_id or container.image_id
             how = "loaded" if new else "there" if engine_id else "staged"
-            print(printable(f"{called} {how} {container.name}"))
+            print(one_line(f"{called} {how} {container.name}"))
     return 0

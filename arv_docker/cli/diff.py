@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 
 from .. import cli
-from ..local.progress import one_line
+from ..errors import one_line
 from . import image_files
 
 _LETTERS = {"added": "A", "changed": "C", "removed": "D"}

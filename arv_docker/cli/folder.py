@@ -9,8 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .. import cli
-from ..errors import NotVerified
-from ..local.progress import printable
+from ..errors import NotVerified, one_line
 
 if TYPE_CHECKING:
     from ..publishing.folder import ArchiveFolder
@@ -123,7 +122,7 @@ def _update(args: argparse.Namespace, folder: ArchiveFolder) -> int:
         done |= {"archive": _as_json(result.archive), "image_id": str(result.image_id)}
         cli.print_json(done)
     else:
-        print(printable(str(result.archive.path)))
+        print(one_line(str(result.archive.path)))
     return 0
 
 
@@ -148,7 +147,7 @@ def _verify(args: argparse.Namespace, folder: ArchiveFolder) -> int:
     for it in folder.verify():
         checked.append(it)
         if not args.json:
-            print(printable(f"{'BAD' if it.problem else 'ok '}  {it.archive.path.name}"), flush=True)
+            print(one_line(f"{'BAD' if it.problem else 'ok '}  {it.archive.path.name}"), flush=True)
     if args.json:
         cli.print_json([_as_json(it.archive) | {"problem": it.problem} for it in checked])
     if bad := [it.problem for it in checked if it.problem]:
@@ -170,7 +169,7 @@ def _print(args: argparse.Namespace, archives: list[FolderArchive]) -> int:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         line = "  ".join(map(str.ljust, row, widths)).rstrip()
-        print(printable(line.replace("\n", "\N{REPLACEMENT CHARACTER}")))
+        print(one_line(line))
     return 0
 
 

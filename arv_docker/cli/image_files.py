@@ -10,8 +10,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, BinaryIO
 
 from .. import cli
-from ..errors import UsageError
-from ..local.progress import one_line
+from ..errors import UsageError, one_line
 
 if TYPE_CHECKING:
     from ..archive.layer_tar import FileEntry
@@ -54,7 +53,7 @@ def source_of(args: argparse.Namespace, text: str, shown: Progress) -> Source:
     """The source that ``text`` names: a plain name is that of an image in Keep."""
     from ..transports import keep, names
 
-    choice = cli.choice(args, shown)
+    choice = cli.choice(args, shown, only_shown=True)
     return keep.source(text, choice) if names.split(text)[0] is None else names.source(text, choice)
 
 

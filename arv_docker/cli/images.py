@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .. import cli
-from ..local.progress import one_line
+from ..errors import one_line
 
 if TYPE_CHECKING:
     from ..arvados.catalog.listing import ListingRow

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import cli
-from ..errors import ArvDockerError, NoSuchImage, UsageError
+from ..errors import ArvDockerError, NoSuchImage, UsageError, one_line
 from ..local import progress
 from ..local.background import future_of
 from ..model.reference import ImageId, Reference, parse_name
@@ -155,7 +155,7 @@ def _conclude(
         cli.print_json(documents if several else documents[0])
     else:
         for outcome in done:
-            print(outcome if request.dry_run else outcome.uuid)
+            print(one_line(str(outcome)) if request.dry_run else outcome.uuid)
     if hint := _hint_at_tag(outcomes):
         shown.fail(hint)
     if several:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .. import cli
-from ..errors import BadSettings, ClusterError, NoCluster
-from ..local.progress import one_line, size_text
+from ..errors import BadSettings, ClusterError, NoCluster, one_line
+from ..local.progress import size_text
 from ..model.reference import references_in
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from ..errors import UsageError
+from ..errors import UsageError, one_line
 
 VARIABLE = "ARV_DOCKER_LOG"
 _LEVELS = {"": logging.WARNING, "verbose": logging.INFO, "debug": logging.DEBUG}
@@ -73,9 +73,14 @@ def _is_warning_of_ours(record: logging.LogRecord) -> bool:
 class _Redacting(logging.Formatter):
     """A formatter that leaves out what could be a secret."""
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line of the message, which is one whatever strangers' names are in it."""
+        record.message = one_line(record.message)
+        return super().formatMessage(record)
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the message as one line or more, without secrets."""
-        text = super().format(record)
+        text = super().format(record)  # which may end with a traceback
         for name in _SECRETS:
             if len(value := os.environ.get(name, "")) >= 8:
                 text = text.replace(value, "…")

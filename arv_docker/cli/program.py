@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..errors import ArvDockerError, DiskError
+from ..errors import ArvDockerError, DiskError, one_line
 from . import interrupt
 
 if TYPE_CHECKING:
@@ -68,11 +68,9 @@ def exit_code_of(
             out.flush()
         return code
     except ArvDockerError as error:
-        from ..local.progress import printable
-
-        print(printable(f"{program}: {error.message}"), file=err)
+        print(one_line(f"{program}: {error.message}"), file=err)
         for line in error.detail.splitlines():
-            print(printable(f"  {line}"), file=err)
+            print(one_line(f"  {line}"), file=err)
         return error.exit_code
     except KeyboardInterrupt:
         if not signals:
@@ -88,7 +86,7 @@ def exit_code_of(
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"{program}: {error}", file=err)
+        print(one_line(f"{program}: {error}"), file=err)
         return DiskError.exit_code
 
 

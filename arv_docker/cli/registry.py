@@ -10,9 +10,9 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from .. import cli
-from ..errors import NotReady, RegistryError, UsageError
+from ..errors import NotReady, RegistryError, UsageError, one_line
 from ..local import progress
-from ..local.progress import Progress, printable
+from ..local.progress import Progress
 from ..model.reference import Reference, parse_name
 from . import registry_options
 
@@ -251,9 +251,9 @@ def _list(args: argparse.Namespace, registry: Registry, names: Iterator[str]) ->
                 listed.append(name)
     except RegistryError:
         if listed:
-            _print_answer(args, listed, *map(printable, listed))
+            _print_answer(args, listed, *map(one_line, listed))
         raise
-    return _print_answer(args, listed, *map(printable, listed))
+    return _print_answer(args, listed, *map(one_line, listed))
 
 
 def _print_state(args: argparse.Namespace, state: str) -> int:

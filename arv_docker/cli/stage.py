@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import cli
-from ..errors import ClusterError, UsageError
+from ..errors import ClusterError, UsageError, one_line
 from ..local import progress
-from ..local.progress import printable
 
 if TYPE_CHECKING:
     from ..staging import Container
@@ -130,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
         cli.print_json([document(it) for it in staged])
     else:
         for container in staged:
-            print(printable(str(container.paths[0])))
+            print(one_line(str(container.paths[0])))
     return 0
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 
 from .. import cli
+from ..errors import one_line
 from ..model.reference import Reference
 
 
@@ -38,5 +39,5 @@ def run(args: argparse.Namespace) -> int:
         cli.print_json({"deleted": [link.uuid for link in gone], "stayed": [link.uuid for link in stayed]})
     else:
         for link in gone:
-            print(link.head_uuid)
+            print(one_line(link.head_uuid))
     return cli.SHADOWED if stayed else 0

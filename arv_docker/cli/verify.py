@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import cli
-from ..errors import NoSuchImage, NotVerified, UsageError
+from ..errors import NoSuchImage, NotVerified, UsageError, one_line
 from ..local import progress
-from ..local.progress import printable
 
 if TYPE_CHECKING:
     from ..staging.staged import Copy
@@ -62,7 +61,7 @@ def _verify_folder(args: argparse.Namespace, copies: Sequence[Copy]) -> int:
     else:
         for it in checked:
             image_id = it.image_id.short_hex if it.image_id else "-" * 12
-            print(printable(f"{'BAD' if it.problem else 'ok '}  {image_id}  {it.path}"))
+            print(one_line(f"{'BAD' if it.problem else 'ok '}  {image_id}  {it.path}"))
     if bad := [it.problem for it in checked if it.problem]:
         raise NotVerified(f"{len(bad)} of {len(checked)} files in {args.name} are bad:", detail="\n".join(bad))
     return 0

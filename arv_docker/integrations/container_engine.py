@@ -265,7 +265,7 @@ def _add_properties(cluster: Cluster, uuid: str, properties: Mapping[str, str], 
     except ClusterError as error:
         if error.status not in (403, 422):
             raise
-        progress.warn(f"the cluster takes no properties {', '.join(properties)}: {error}")
+        progress.warn(f"the cluster takes no properties {', '.join(properties)}: {error.in_one_line}")
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from concurrent.futures import wait
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
+from ..errors import one_line
 from ..local.background import future_of
-from ..local.progress import Advance, Lines, Progress, StoreStep, printable
+from ..local.progress import Advance, Lines, Progress, StoreStep
 
 Value = TypeVar("Value")
 
@@ -49,7 +50,7 @@ class _QueuedLines(Lines):
 
     def say(self, message: str) -> None:
         """Put a line into the queue."""
-        self.lines.put(f"{printable(message)}\n")
+        self.lines.put(f"{one_line(message)}\n")
 
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
         """Show a step that ends when the work is abandoned."""

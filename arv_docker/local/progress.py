@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from ..errors import one_line
+
 if TYPE_CHECKING:
     import rich.progress
 
@@ -90,7 +92,7 @@ class Lines(SilentProgress):
     def say(self, message: str) -> None:
         """Write the message as a line; if nobody reads it any more, the work goes on."""
         with suppress(BrokenPipeError):
-            self._stream.write(f"{printable(message)}\n")  # at once, for another thread may have something to say
+            self._stream.write(f"{one_line(message)}\n")  # at once, for another thread may have something to say
             self._stream.flush()
 
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
@@ -284,7 +286,7 @@ class Bar(SilentProgress):
 
     def say(self, message: str) -> None:
         """Write the message as a line, above the bar if there is one."""
-        self._console.print(printable(message), markup=False)
+        self._console.print(one_line(message), markup=False)
 
     def step(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
         """Show a bar for the step, which is removed when the step has ended."""
@@ -299,7 +301,7 @@ class Bar(SilentProgress):
         from rich import progress
 
         columns = (
-            progress.TextColumn("{task.description}"),
+            progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(),
             progress.DownloadColumn(),
             progress.TextColumn("{task.fields[were_there]}"),
@@ -307,7 +309,7 @@ class Bar(SilentProgress):
             progress.TimeRemainingColumn(),
         )
         with progress.Progress(*columns, console=self._console, transient=True, speed_estimate_period=_RECENT) as shown:
-            yield _ProgressBar(shown, shown.add_task(title, total=total or None, were_there=""))
+            yield _ProgressBar(shown, shown.add_task(one_line(title), total=total or None, were_there=""))
 
 
 class _ProgressBar:
@@ -337,15 +339,6 @@ def progress_on(stream: TextIO | None = None) -> Progress:
 def printable(text: str) -> str:
     """Make ``text`` safe for a terminal: names come from strangers, and must not move the cursor or colour text."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def one_line(text: str) -> str:
-    """Escape what would end a line or move the cursor, so that a name cannot forge a line of a table or a message.
-
-    >>> one_line("app:1\\n0123  trusted")
-    'app:1\\\\n0123  trusted'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def size_text(count: int) -> str:

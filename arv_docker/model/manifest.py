@@ -23,6 +23,7 @@ from ..errors import (
     SchemaOne,
     UnsupportedDigest,
     UsageError,
+    lines_of,
 )
 from .image import OCI_CONFIG, Descriptor, Digest, Platform, oci_object
 
@@ -297,7 +298,7 @@ def _steps_below(platform: Platform, wanted: Platform) -> int | None:
 
 
 def _lines(listed: Sequence[IndexEntry]) -> str:
-    return "\n".join(map(str, listed))
+    return lines_of(listed)
 
 
 def _is_index(media_type: str) -> bool:

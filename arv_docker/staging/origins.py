@@ -137,7 +137,7 @@ class FromEngine:
                 image = engine.inspect(name)
             except NoSuchImage:
                 raise NoSuchImage(f"{engine.name} has no {wanted}, and cannot fetch it.", detail=str(error)) from None
-            self._progress.warn(f"{wanted} cannot be fetched, what {engine.name} has is taken: {error}")
+            self._progress.warn(f"{wanted} cannot be fetched, what {engine.name} has is taken: {error.in_one_line}")
             return image
         return engine.inspect(name)
 

@@ -24,6 +24,7 @@ from ..errors import (
     OtherImage,
     RegistryDenied,
     RegistryError,
+    lines_of,
 )
 from ..local.progress import Progress, SilentProgress
 from ..model.image import Digest, Platform
@@ -212,7 +213,7 @@ class _Stager:
             ]
             return NoSuchImage(
                 f"not in the cache: {names}. Offline nothing else is asked; stage once without --offline.",
-                detail="\n".join(present),
+                detail=lines_of(present),
             )
         lines = [f"{wanted}: {reason}" for wanted, reasons in missing.items() for reason in reasons]
         return NoSuchImage(f"nowhere to be had: {names}. Nothing was staged.", detail="\n".join(lines))

@@ -75,12 +75,16 @@ class KeepSource(Source):
         """Open the image; ``tags`` are the names that trusted users gave it there, the one that was asked for first.
 
         Raises what ``resolver.resolve`` and ``StoredImage`` raise, and UntrustedName for a name by the word of an
-        untrusted user: what is read here is written elsewhere under that name.
+        untrusted user, where what is read here is written elsewhere under that name; else that is a warning.
         """
         with self._choice.clusters(self._place.cluster) as cluster:
             trust = self._choice.trust(cluster)
             found = resolver.resolve(cluster, self._place.name, trust)
-            resolver.check_trusted(self._place.name, found)
+            if self._choice.only_shown:
+                for warning in found.warnings:
+                    self._choice.progress.warn(warning)
+            else:
+                resolver.check_trusted(self._place.name, found)
             if self._choice.platform is not None:
                 found = platforms.choose_platform(cluster, found, self._choice.platform, self._choice.progress)
             collection = resolver.collection_with_uuid(cluster, found.collection)

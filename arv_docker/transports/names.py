@@ -66,7 +66,8 @@ class Choice:
     ``insecure`` allows a registry on this machine to be asked without TLS. ``credentials`` are for a registry, and
     ``access`` says how this user gets to one; None for what is configured. ``progress`` is told of what takes long
     before the first layer comes. ``clusters`` gives the cluster of a name, and the usual one of None;
-    ``trust`` says whose word is taken there.
+    ``trust`` says whose word is taken there. ``only_shown``: the image is shown and not written anywhere, so that a
+    name means what the cluster takes it for, whoever said so.
     """
 
     platform: Platform | None = None
@@ -78,6 +79,7 @@ class Choice:
         default=configured_cluster, compare=False, repr=False
     )
     trust: Callable[[Cluster], Trust] = field(default=trust_in_user, compare=False, repr=False)
+    only_shown: bool = False
 
 
 class Transport(Protocol):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...errors import ContentError, KeepError, NoSuchImage
+from ...errors import ContentError, KeepError, NoSuchImage, lines_of
 from ...local.progress import Progress
 from ...model.image import Platform
 from ...model.manifest import same_platform, suits
@@ -41,7 +41,7 @@ def choose_platform(cluster: Cluster, resolution: Resolution, platform: Platform
     for link, collection, other in others:
         if suits(other, platform):
             return _choose(resolution, link, collection)
-    there = "\n".join(f"{collection.uuid}  {other}" for _, collection, other in others)
+    there = lines_of(f"{collection.uuid}  {other}" for _, collection, other in others)
     raise NoSuchImage(f"no image of that name is for {platform}; there are:", detail=there)
 
 

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ...errors import AmbiguousImage, BadManifestText, ClusterError, NoSuchImage, NotAnImage, UntrustedName
+from ...errors import AmbiguousImage, BadManifestText, ClusterError, NoSuchImage, NotAnImage, UntrustedName, lines_of
 from ...model.image import Digest
 from ...model.manifest_text import is_pdh
 from ...model.reference import ImageId, Reference, parse_name
@@ -75,7 +75,7 @@ def resolve(cluster: Cluster, text: str, trust: Trust, *, attested_only: bool | 
         proven=lambda link, digest: has_digest(cluster, collections[link.head_uuid], str(digest)),
     )
     if len(ids := {link.name for link in chosen if link.link_class != REPO_TAG}) > 1:
-        raise AmbiguousImage(f"{text!r} is the beginning of {len(ids)} image IDs.", detail="\n".join(sorted(ids)))
+        raise AmbiguousImage(f"{text!r} is the beginning of {len(ids)} image IDs.", detail=lines_of(sorted(ids)))
     ranked = tuple(server_order(chosen))
     for link in ranked:
         head = collections[link.head_uuid]
@@ -88,7 +88,7 @@ def resolve(cluster: Cluster, text: str, trust: Trust, *, attested_only: bool | 
         raise NotAnImage(f"{text!r} is known to the cluster, but no collection of that name holds a usable image.")
     raise NoSuchImage(
         f"the cluster knows no image {text!r}. See the images it has: arv-docker images",
-        detail="\n".join(map(describe_false_link, judged.false[:_MOST_SHOWN])),
+        detail=lines_of(map(describe_false_link, judged.false[:_MOST_SHOWN])),
     )
 
 
