@@ -21,8 +21,10 @@ import contextlib
 import fcntl
 import getpass
 import json
+import math
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,14 +100,33 @@ def existing_settings(root: Path) -> Settings | None:
 
 
 @contextlib.contextmanager
-def hold_folder_lock(folder: SiteFolder) -> Iterator[None]:
-    """Hold the folder's lock; the kernel drops it with the process, so it cannot be left behind."""
+def hold_folder_lock(folder: SiteFolder, seconds: float = math.inf) -> Iterator[None]:
+    """Hold the folder's lock; the kernel drops it with the process, so it cannot be left behind.
+
+    Raises TimeoutError where somebody else holds it for more than ``seconds``.
+    """
     descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if seconds == math.inf:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        else:
+            _lock_within(descriptor, seconds)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock_within(descriptor: int, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise TimeoutError from None
+            time.sleep(0.05)
+        else:
+            return
 
 
 def _settings(folder: SiteFolder) -> Settings:

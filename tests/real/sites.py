@@ -56,7 +56,7 @@ def started(
     return subprocess.Popen(line, cwd=folder, env=environment, text=True, **pipes)
 
 
-def finished(process: subprocess.Popen[str], timeout: float = 120) -> Done:
+def finished(process: subprocess.Popen[str], timeout: float = 600) -> Done:
     """What a started command said, and how it ended."""
     with process:
         try:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,15 +19,16 @@ from urllib.parse import urlencode
 
 import pytest
 
-from arv_docker.site.api import parameters
+from arv_docker.site.api import endpoint, parameters, users
 from arv_docker.site.api.parameters import json_of
-from arv_docker.site.folder import open_site
+from arv_docker.site.folder import SiteFolder, hold_folder_lock, open_site
 from arv_docker.site.http import protocol
 from arv_docker.site.http.addresses import addresses, announce
 from arv_docker.site.refusal import Refusal
 from arv_docker.site.store.database import TookTooLong
 
 from .conftest import Direct, Web
+from .test_clients import connected, start
 
 LINKS = "/arvados/v1/links"
 
@@ -109,6 +112,18 @@ def test_connections_are_bounded(web: Web, monkeypatch: pytest.MonkeyPatch) -> N
         assert status(connections[0]) == 200
 
 
+def test_requests_that_nobody_waits_for_are_bounded(web: Web) -> None:
+    """Ten thousand in a few packets kept everybody waiting for half a minute, without a token."""
+    with peer(web) as connection:
+        connection.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n" * 5_000)
+        answered = 0
+        with suppress(ConnectionError):
+            while received := connection.recv(65536):
+                answered += received.count(b"HTTP/1.1 ")
+    assert answered <= protocol.MAX_WAITING + 1
+    assert web("GET", LINKS).status == 200
+
+
 def test_requests_in_one_packet_are_each_answered(web: Web) -> None:
     """The next head may begin in the packet that ends a body of any size."""
     body = b"{" + b" " * 200_000 + b"}"
@@ -121,6 +136,42 @@ def test_requests_in_one_packet_are_each_answered(web: Web) -> None:
         received = b""
         while received.count(b"HTTP/1.1 200") < 3:
             received += connection.recv(65536)
+
+
+# -- handshakes -------------------------------------------------------------------------
+
+
+def test_handshakes_that_do_not_end_are_few_and_cost_little(tmp_path: Path) -> None:
+    """asyncio keeps 256 KiB for each from its first moment; nobody has shown a token by then."""
+    served = start(tmp_path / "site")
+    port = int(served.first_line.split("127.0.0.1:")[1].split("/")[0])
+    with served.process, ExitStack() as stack:
+        connection, headers = connected(served.folder)
+        connection.request("GET", "/arvados/v1/config", headers=headers)
+        connection.getresponse().read()
+        before = memory(served.process.pid)
+        begun = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 20)) for _ in range(200)]
+        assert refused(begun) == len(begun) - protocol.MAX_HANDSHAKES
+        assert memory(served.process.pid) - before < 8 << 20
+        for one in begun:
+            one.close()
+        connection.request("GET", "/arvados/v1/config", headers=headers)  # who is in, stays in
+        assert connection.getresponse().read()
+        connection.close()
+        served.process.kill()
+
+
+def memory(process: int) -> int:
+    """The memory that a process occupies, in bytes."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * 4096
+
+
+def refused(connections: list[socket.socket]) -> int:
+    """The number of connections that the server has ended, when no more come for a second."""
+    count = -1
+    while count != (count := len(select.select(connections, [], [], 0)[0])):
+        time.sleep(1)
+    return count
 
 
 # -- bodies -----------------------------------------------------------------------------
@@ -136,6 +187,18 @@ def test_a_large_body_is_not_read_before_the_token_is_known(kind: str, token: st
             f"Content-Length: {100 << 20}\r\n\r\n".encode()
         )
         assert status(connection) == 401  # nothing of the body was sent
+
+
+def test_bodies_that_do_not_come_keep_nobody_waiting(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as are read at one time of those without a token; others without one are answered all the same."""
+    monkeypatch.setattr("arv_docker.site.http.app.STRANGER_SECONDS", 2)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(peer(web)) for _ in range(20)]
+        for connection in connections:
+            connection.sendall(f"POST {LINKS} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n".encode())
+        assert web("GET", "/arvados/v1/config", authorization="").status == 200
+        assert web("GET", LINKS).status == 200
+        assert [status(connection) for connection in connections] == [401] * 20
 
 
 def test_a_token_in_a_form_is_a_token(web: Web) -> None:
@@ -193,21 +256,59 @@ def test_a_request_that_takes_too_long_is_422(api: Direct, monkeypatch: pytest.M
     assert "narrower filters" in api.refused(422, "GET", "links")
 
 
+def test_slow_requests_of_one_token_leave_others_their_turn(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on, slow = threading.Event(), []
+    answer = endpoint.Api.answer
+
+    def waiting(self: endpoint.Api, request: endpoint.Request) -> endpoint.Answer:
+        if request.path == "workflows":
+            slow.append(1)
+            goes_on.wait(60)
+        return answer(self, request)
+
+    monkeypatch.setattr(endpoint.Api, "answer", waiting)
+    other = token_of_another(web)
+    with ExitStack() as stack:
+        for _ in range(40):
+            connection = stack.enter_context(peer(web))
+            head = f"GET /arvados/v1/workflows HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {web.token}\r\n\r\n"
+            connection.sendall(head.encode())
+        while len(slow) < 8:
+            time.sleep(0.01)
+        assert web("GET", LINKS, authorization=f"Bearer {other}").status == 200
+        assert web("PUT", "/d41d8cd98f00b204e9800998ecf8427e", b"").status == 200
+        assert len(slow) == 8
+        goes_on.set()
+
+
+def token_of_another(web: Web) -> str:
+    """A token of another user."""
+    site = open_site(web.folder)
+    users.create(site.database, site.settings, "other", is_admin=False)
+    token = users.new_token(site.database, site.settings, "other", None)
+    site.close()
+    return token
+
+
 # -- the end ----------------------------------------------------------------------------
 
 
 def test_a_served_site_ends_on_sigterm_whatever_its_clients_do(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "arv_docker.cli.arv_docker", "site", "serve", "--dir", str(tmp_path / "site")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        port = int(process.stdout.readline().split("127.0.0.1:")[1].split("/")[0])
-        with ExitStack() as stack:
-            for _ in range(5):  # TLS handshakes that never end
-                stack.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(b"\x16\x03\x01")
-            began = time.monotonic()
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=30) == 0
-        assert time.monotonic() - began < 16
+    """With handshakes that never end, a block of which only half comes, and the folder's lock in other hands."""
+    served = start(tmp_path / "site")
+    port = int(served.first_line.split("127.0.0.1:")[1].split("/")[0])
+    with served.process, ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(b"\x16\x03\x01")
+        connection, headers = connected(served.folder)
+        connection.putrequest("PUT", f"/{'0' * 32}")
+        for name, value in {**headers, "Content-Length": "100"}.items():
+            connection.putheader(name, value)
+        connection.endheaders(b"half")
+        stack.enter_context(hold_folder_lock(SiteFolder(served.folder)))
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(timeout=320) == 0  # 16 s at most where nothing else runs
+        connection.close()
 
 
 # -- several servers, and people --------------------------------------------------------

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import re
 
-from ...errors import BadManifestText
 from ...model import manifest_text
 from ..refusal import Record, Refusal, invalid
 from ..store import clock
 from ..store.released import release_dropped
 from ..store.resources import COLLECTIONS
-from ..store.signatures import Verdict, strip_signature
+from ..store.signatures import Verdict
 from .filters import Clause, all_of
 from .listing import record_of
+from .manifests import Manifest, manifest_of, strip_signatures
 from .permissions import readable
 from .records import Context
 from .trash import schedule_trash
@@ -145,63 +145,44 @@ def _check_storage(old: Record | None, new: Record) -> None:
 def _take_manifest(context: Context, old: Record | None, new: Record) -> None:
     """Check new manifest text, store it without signatures, and derive hash and file counts from it."""
     given = str(new["manifest_text"])
-    text = _without_signatures(given)
     claimed = new["portable_data_hash"]
-    if old is not None and text == old["manifest_text"]:
+    if old is not None and strip_signatures(given) == old["manifest_text"]:
         # Unchanged text may come back without signatures.
-        new["manifest_text"] = text
+        new["manifest_text"] = old["manifest_text"]
         if str(claimed)[:32] != str(old["portable_data_hash"])[:32]:
             raise invalid("portable_data_hash cannot change without manifest_text")
         new["portable_data_hash"] = old["portable_data_hash"]
         return
-    try:
-        streams = manifest_text.parse(given)
-    except BadManifestText as error:
-        raise invalid(f"manifest_text is invalid: {error.message}") from error
+    manifest = _manifest(context, given)
     if not context.caller.is_admin:
-        _check_signatures(context, streams)
-    pdh = manifest_text.pdh(given)
+        _check_signatures(context, manifest)
+    pdh = manifest.portable_data_hash
     sent = claimed if old is None or claimed != old["portable_data_hash"] else None
     if isinstance(sent, str) and sent and sent[:32] != pdh[:32]:
         raise invalid(f"portable_data_hash '{sent}' does not match the computed hash '{pdh}'")
     if old is not None:
-        release_dropped(context.connection, context.stamp, str(old["manifest_text"]), text)
-    new["manifest_text"], new["portable_data_hash"] = text, pdh
-    _count_files(new, streams)
+        release_dropped(context.connection, context.stamp, str(old["manifest_text"]), manifest.text)
+    new["manifest_text"], new["portable_data_hash"] = manifest.text, pdh
+    new["file_count"], new["file_size_total"] = manifest.file_count, manifest.file_size
+    new["file_names"] = manifest.file_names
 
 
-def _check_signatures(context: Context, streams: tuple[manifest_text.Stream, ...]) -> None:
+def _manifest(context: Context, given: str) -> Manifest:
+    """The manifest of the request, which was read before the transaction, or that of a text it does not give."""
+    read = context.manifest
+    if isinstance(read, Refusal):
+        raise read
+    return read if read is not None and read.source_text == given else manifest_of(given)
+
+
+def _check_signatures(context: Context, manifest: Manifest) -> None:
     """Check that every block is signed for the caller's token, but the empty one
     (docs/spec/arvados-collections.md#block-signatures)."""
     signer, token = context.settings.signer, context.caller.token
     now = int(context.now.timestamp())
-    for locator in {str(found) for found in manifest_text.locators(streams)}:
+    for locator in manifest.locators:
         verdict = signer.verdict(locator, token, now)
         empty = locator.startswith(manifest_text.EMPTY_BLOCK[:32])
         if verdict is Verdict.GOOD or (verdict is Verdict.MISSING and empty):
             continue
         raise Refusal(403, f"the signature of block {locator[:32]} is {verdict.value}: permission denied")
-
-
-def _count_files(new: Record, streams: tuple[manifest_text.Stream, ...]) -> None:
-    names = {
-        f"{stream.name}/{token.name}": None
-        for stream in streams
-        for token in stream.files
-        if token.name != "." or token.length
-    }
-    new["file_count"] = len(names)
-    new["file_size_total"] = sum(token.length for stream in streams for token in stream.files)
-    # Names are bytes that need not be UTF-8; for searching, replacement characters do.
-    joined = "\n".join(name.removeprefix("./") for name in names)
-    new["file_names"] = joined.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    if int(str(new["file_size_total"])) >= 1 << 63:
-        raise invalid("the files of manifest_text are too large together")
-
-
-def _without_signatures(text: str) -> str:
-    """``text`` as it is stored: signature hints gone, other hints kept."""
-    return _SIGNED.sub(lambda match: strip_signature(match[0]), text)
-
-
-_SIGNED = re.compile(r"(?<= )[0-9a-fA-F]{32}(?:\+\d+)?(?:\+[A-Z][A-Za-z0-9@_-]*)+(?=[ \n])", re.ASCII)

@@ -47,7 +47,8 @@ def contents(context: Context, parameters: Parameters) -> Record:
     containers: set[str] = set()
     available = 0
     for resource in _wanted_kinds(parameters):
-        own = _own_parameters(resource, parameters, limit - len(items), max(0, offset - available))
+        room = limit - len(items)
+        own = _own_parameters(resource, parameters, room, max(0, offset - available))
         allowed = [readable(resource, context.caller, include_trash=trash), scope]
         if parameters.flag("exclude_home_project"):
             allowed.append(_not_at_home(context))
@@ -62,6 +63,8 @@ def contents(context: Context, parameters: Parameters) -> Record:
             items.append({name: value for name, value in item.items() if name not in left_out})
             owners.add(str(record.get("owner_uuid")))
             containers.add(str(record.get("container_uuid")))
+        if found.limit < room:  # what is left out comes first on the next page
+            limit = len(items)
     counted = None if parameters.text("count") == "none" else available
     answer = envelope(GROUPS, Page((), limit, offset, counted), items)
     included = _included_owners(context, parameters, owners) + _included_containers(context, parameters, containers)

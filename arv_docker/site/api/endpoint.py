@@ -33,6 +33,7 @@ from .collections import check_collection
 from .discovery import Origin
 from .links import check_group, check_link
 from .listing import Page, envelope, selection
+from .manifests import Manifest, manifest_of
 from .parameters import Parameters, merge_parameters
 from .permissions import caller_of, owner_of, readable
 from .records import Context, Rule
@@ -104,6 +105,7 @@ class Api:
         if not token:
             raise Refusal(401, "Not logged in")
         self._sweep(clock.text_of(clock.current_time()))
+        manifest = self._manifest(call, parameters, token)
         begin = self.database.writing if call.writes else self.database.reading
         with begin(QUERY_SECONDS) as connection:
             # Read inside the transaction: writers take turns, so what is written later has the later time.
@@ -111,8 +113,19 @@ class Api:
             caller = caller_of(connection, token, clock.text_of(now))
             if caller is None:
                 raise Refusal(401, "Not logged in")
-            context = Context(connection, caller, self.settings, self.vocabulary, now)
+            context = Context(connection, caller, self.settings, self.vocabulary, now, manifest)
             return _FUNCTIONS[call.function](Work(context, call, parameters, request.origin))
+
+    def _manifest(self, call: Call, parameters: Parameters, token: str) -> Manifest | Refusal | None:
+        """The manifest text that a request gives, or its refusal. Read before the transaction: a long one takes
+        seconds, for which nobody else could write."""
+        if call.resource is not COLLECTIONS or call.function not in ("create", "update"):
+            return None
+        try:
+            given = parameters.attributes(COLLECTIONS.singular).get("manifest_text")
+            return manifest_of(given) if isinstance(given, str) and given and self.knows(token) else None
+        except Refusal as refusal:
+            return refusal
 
     def _sweep(self, now: str) -> None:
         """Bring the trash up to this moment, without a process of its own."""

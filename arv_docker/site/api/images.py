@@ -10,8 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ...errors import BadManifestText
-from ...model import manifest_text
 from ..refusal import Record, invalid
 from ..store import clock
 from ..store.resources import COLLECTIONS, LINKS
@@ -94,40 +92,30 @@ def _build_time(link: Record) -> int:
 
 def _is_usable(context: Context, pdh: str) -> str | None:
     """The hash of the image that a collection holds, or that it was migrated to; None where it is none."""
-    text = _content(context, pdh)
-    if text is None:
+    names = _file_names(context, pdh)
+    if names is None:
         return None
-    if _is_image(text):
+    if _is_image(names):
         return pdh
     row = context.connection.execute(
         "SELECT head_uuid FROM links WHERE link_class = 'docker_image_migration' AND owner_uuid = ? AND tail_uuid = ? "
         "ORDER BY created_at DESC LIMIT 1",
         (context.settings.system_user_uuid, pdh),
     ).fetchone()
-    migrated = _content(context, str(row["head_uuid"])) if row is not None else None
+    migrated = _file_names(context, str(row["head_uuid"])) if row is not None else None
     return str(row["head_uuid"]) if migrated is not None and _is_image(migrated) else None
 
 
-def _content(context: Context, pdh: str) -> str | None:
-    """The manifest text of a readable collection with that hash."""
+def _file_names(context: Context, pdh: str) -> str | None:
+    """The paths of the files in a readable collection with that hash, a line each."""
     allowed = all_of([Clause("portable_data_hash = ?", (pdh,)), readable(COLLECTIONS, context.caller)])
     row = context.connection.execute(
-        f"SELECT manifest_text FROM collections WHERE {allowed.sql} LIMIT 1",  # noqa: S608
+        f"SELECT file_names FROM collections WHERE {allowed.sql} LIMIT 1",  # noqa: S608
         allowed.values,
     ).fetchone()
     return None if row is None else str(row[0])
 
 
-def _is_image(text: str) -> bool:
-    """Say if the manifest text has exactly one file, by the name of an image."""
-    try:
-        streams = manifest_text.parse(text)
-    except BadManifestText:
-        return False
-    names = {
-        f"{stream.name}/{token.name}"
-        for stream in streams
-        for token in stream.files
-        if token.name != "." or token.length
-    }
-    return len(names) == 1 and _FILE.fullmatch(names.pop().rpartition("/")[2]) is not None
+def _is_image(names: str) -> bool:
+    """Say if the files of a collection are exactly one, by the name of an image."""
+    return _FILE.fullmatch(names.rpartition("/")[2]) is not None and "\n" not in names

@@ -14,8 +14,9 @@ from ..store.resources import Kind, Resource
 from .filters import Clause, all_of, clause_of
 from .parameters import Parameters
 
-#: Bytes of manifest text that one answer holds; always at least one row.
-MAX_TEXT = 128 << 20
+#: Characters of texts that one answer holds; always at least one row. Those of JSON count several times: what they
+#: spell takes as much memory.
+MAX_TEXT, JSON_WEIGHT = 128 << 20, 16
 
 #: Filters of one request, and how many of them SQLite may look up in its indexes.
 MAX_FILTERS, _SEPARATE = 1000, 50
@@ -83,7 +84,7 @@ def page(connection: sqlite3.Connection, resource: Resource, parameters: Paramet
         ]
     )
     rows = connection.execute(statement, (*condition.values, limit, offset))
-    records, cut = _bounded_page(record_of(resource, row) for row in rows)
+    records, cut = _bounded_page(resource, rows)
     available = _count(connection, resource, condition) if count == "exact" else None
     return Page(records, len(records) if cut else limit, offset, available)
 
@@ -149,17 +150,25 @@ def _order_term(resource: Resource, term: str) -> tuple[str, str]:
     return match[2], (match[3] or "asc").lower()
 
 
-def _bounded_page(records: Iterable[Record]) -> tuple[tuple[Record, ...], bool]:
-    """The first records whose manifest texts fit one answer, and whether any were left out."""
+def _bounded_page(resource: Resource, rows: Iterable[sqlite3.Row]) -> tuple[tuple[Record, ...], bool]:
+    """The first records whose texts fit one answer, and whether any were left out."""
     taken: list[Record] = []
     size = 0
-    for record in records:
-        text = record.get("manifest_text")
-        size += len(text) if isinstance(text, str) else 0
+    for row in rows:
+        size += _weight(resource, row)
         if taken and size > MAX_TEXT:
             return tuple(taken), True
-        taken.append(record)
+        taken.append(record_of(resource, row))
     return tuple(taken), False
+
+
+def _weight(resource: Resource, row: sqlite3.Row) -> int:
+    """The characters of a row's texts, those of JSON several times."""
+    return sum(
+        len(value) * (JSON_WEIGHT if resource.columns[name].kind in (Kind.HASH, Kind.ARRAY) else 1)
+        for name, value in zip(row.keys(), row, strict=True)
+        if isinstance(value, str)
+    )
 
 
 def _count(connection: sqlite3.Connection, resource: Resource, condition: Clause) -> int:

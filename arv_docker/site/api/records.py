@@ -32,6 +32,7 @@ from ..store.vocabulary import Vocabulary
 from .attributes import typed_attributes
 from .filters import Clause, all_of
 from .listing import record_of
+from .manifests import Manifest
 from .permissions import MANAGE, WRITE, Caller, level_on, readable
 
 #: How often a name with a suffix is tried where ``ensure_unique_name`` is asked for.
@@ -48,6 +49,8 @@ class Context:
     settings: Settings
     vocabulary: Vocabulary
     now: datetime
+    #: The manifest text that the request gives, read before the transaction, or why it is refused.
+    manifest: Manifest | Refusal | None = None
 
     @property
     def stamp(self) -> str:

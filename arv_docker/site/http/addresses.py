@@ -13,6 +13,9 @@ from collections.abc import Iterator, Sequence
 from ..folder import SiteFolder, hold_folder_lock
 from ..store.files import write_private
 
+#: Seconds that a server which ends waits for the folder's lock.
+_LAST_SECONDS = 2.0
+
 
 @contextlib.contextmanager
 def announce(folder: SiteFolder, address: str) -> Iterator[None]:
@@ -23,7 +26,8 @@ def announce(folder: SiteFolder, address: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with hold_folder_lock(folder):
+        # Where somebody holds the lock for long, the address stays; the next server takes away those of the dead.
+        with contextlib.suppress(TimeoutError), hold_folder_lock(folder, _LAST_SECONDS):
             _write(folder, [other for other in _running(folder) if other != entry])
 
 

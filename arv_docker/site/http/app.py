@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from weakref import WeakValueDictionary
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -19,13 +20,17 @@ from ..api.parameters import parameters_of
 from ..folder import Site
 from .keep import Keep
 
-#: Bytes of a body in which a token is looked for, where the request has none elsewhere; and how many such bodies are
-#: read at one time.
-_MAX_UNKNOWN, _MAX_STRANGERS = 64 << 10, 16
+#: Bytes of a body in which a token is looked for, where the request has none elsewhere; how many such bodies are
+#: read at one time, and for how many seconds.
+_MAX_UNKNOWN, _MAX_STRANGERS, STRANGER_SECONDS = 64 << 10, 16, 20
 
 #: Bytes from which a body counts as large: what it is made of takes several times its size. So many are worked on at
 #: one time.
 _LARGE, _MAX_LARGE = 1 << 20, 2
+
+#: Threads of a server; requests to the API that are worked on at one time, and those of them with one token: nobody
+#: takes up all threads.
+THREADS, _MAX_REQUESTS, _MAX_TURNS = 32, 24, 8
 
 
 def application(site: Site) -> Starlette:
@@ -84,6 +89,8 @@ class _Rest:
         self._rest = rest
         self._strangers = asyncio.Semaphore(_MAX_STRANGERS)
         self._large = asyncio.Semaphore(_MAX_LARGE)
+        self._requests = asyncio.Semaphore(_MAX_REQUESTS)
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -98,8 +105,7 @@ class _Rest:
         may hold a token."""
         token = endpoint.token_of(_headers(request), parameters_of(request.url.query))
         if not token:
-            async with self._strangers:
-                body = await _body(request, _MAX_UNKNOWN)
+            body = await self._body_of_stranger(request) if _has_body(request) else b""
             if body is None:
                 return _not_logged_in(request)
         elif _has_body(request) and not await asyncio.to_thread(self._rest.knows, token):
@@ -108,8 +114,21 @@ class _Rest:
             body = await _body(request, discovery.MAX_REQUEST)
             if body is None:
                 return _too_large(request)
-        async with self._large if len(body) > _LARGE else contextlib.nullcontext():
+        turn = self._turns.setdefault(token, asyncio.Semaphore(_MAX_TURNS))
+        large = self._large if len(body) > _LARGE else contextlib.nullcontext()
+        async with turn, large, self._requests:
             return await asyncio.to_thread(self._answer, _request(request, body))
+
+    async def _body_of_stranger(self, request: Request) -> bytes | None:
+        """The body of a request without a token elsewhere; None where it is too large, or does not come."""
+        try:
+            return await asyncio.wait_for(self._short_body(request), STRANGER_SECONDS)
+        except asyncio.TimeoutError:
+            return None
+
+    async def _short_body(self, request: Request) -> bytes | None:
+        async with self._strangers:
+            return await _body(request, _MAX_UNKNOWN)
 
     def _answer(self, request: endpoint.Request) -> Response:
         """The API's answer as a response. Runs in a thread: the database blocks, and a large answer takes a while to

@@ -2,15 +2,20 @@
 """HTTP with bounds on what a client may send before anybody knows who it is: heads of requests, and connections.
 
 uvicorn reads a head of any size into memory. Here a head has at most MAX_HEAD bytes and MAX_FIELDS header fields, it
-must be there within HEAD_SECONDS, and all heads that are still being read have MAX_HEADS bytes together.
+must be there within HEAD_SECONDS, and all heads that are still being read have MAX_HEADS bytes together. Requests that
+come before the one before them is answered wait, MAX_WAITING of a connection; TLS handshakes are bounded in number,
+time and memory.
 """
 
 from __future__ import annotations
 
-from asyncio import Transport
+import asyncio
+import weakref
+from asyncio import Transport, constants, sslproto
 from asyncio.events import TimerHandle
-from typing import Any
+from typing import Any, ClassVar
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 #: Bytes of a request line with its headers; a real server takes requests of 75 kB in the address, and refuses 1 MB.
@@ -25,8 +30,17 @@ MAX_HEADS = 4 << 20
 #: Seconds from the first byte of a head to its end, and from the beginning of a connection.
 HEAD_SECONDS = 30
 
-#: Connections at one time.
-MAX_CONNECTIONS = 500
+#: Connections at one time, and those of them whose TLS handshake is not done.
+MAX_CONNECTIONS, MAX_HANDSHAKES = 250, 50
+
+#: Seconds that a TLS handshake may take.
+HANDSHAKE_SECONDS = 15
+
+#: Bytes that asyncio sets aside for each TLS connection, 256 KiB where nobody says so; a record of TLS has 16.
+TLS_BUFFER = 32 << 10
+
+#: Requests of a connection that wait for the answers to those before them; clients of Arvados send none ahead.
+MAX_WAITING = 8
 
 #: Bytes of an address; the parser of addresses takes no more.
 _MAX_ADDRESS = 65_000
@@ -39,6 +53,33 @@ _REFUSAL = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
     b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(_TOO_LARGE), _TOO_LARGE)
 )
+
+
+def bound_handshakes() -> None:
+    """Bound the time and memory of TLS handshakes in this process. uvicorn hands on no such setting to asyncio."""
+    constants.SSL_HANDSHAKE_TIMEOUT = HANDSHAKE_SECONDS
+    sslproto.SSLProtocol.max_size = TLS_BUFFER  # type: ignore[attr-defined]
+
+
+class Arrival(asyncio.Protocol):
+    """A connection until its TLS handshake is done; then a BoundedProtocol takes its place."""
+
+    _waiting: ClassVar[weakref.WeakSet[Arrival]] = weakref.WeakSet()
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+        connections = len(options["server_state"].connections)
+        if len(self._waiting) >= MAX_HANDSHAKES or connections + len(self._waiting) >= MAX_CONNECTIONS:
+            raise ConnectionAbortedError("there are too many connections")  # asyncio drops the new one
+        self._waiting.add(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Give the connection to the protocol that speaks HTTP."""
+        assert isinstance(transport, Transport)
+        self._waiting.discard(self)
+        protocol = BoundedProtocol(**self._options)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -58,12 +99,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._limit: TimerHandle | None = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        """Take up a connection, unless there are too many."""
+        """Take up a connection."""
         super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
-            self._refused = True
-            transport.close()
-            return
         self._limit = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -89,6 +126,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin to count the fields of a request."""
+        if self._refused:
+            raise httptools.HttpParserError("refused")  # what else there is in these bytes is not looked at
         self._in_head = True
         self._fields = self._size = 0
         super().on_message_begin()
@@ -115,6 +154,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse()
         if not self._refused:
             super().on_headers_complete()
+        if len(self.pipeline) > MAX_WAITING:
+            self._give_up()
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a request's body."""
@@ -126,6 +167,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._refused:
             super().on_message_complete()
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer bytes that are no request, unless the connection was refused."""
+        if not self._refused:
+            super().send_400_response(msg)
+
     def _leave_head(self) -> None:
         BoundedProtocol._all_heads -= self._held
         self._head = self._held = 0
@@ -135,9 +181,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._limit = None
 
     def _give_up(self) -> None:
+        self._refused = True
         self._limit = None
         if not self.transport.is_closing():
-            self._refused = True
             self.transport.close()
 
     def _refuse(self) -> None:

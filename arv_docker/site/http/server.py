@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -11,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 
@@ -20,7 +22,7 @@ from ...errors import BadSettings, ClusterError
 from ..folder import Site, open_site
 from . import app, certificates
 from .addresses import announce
-from .protocol import BoundedProtocol
+from .protocol import Arrival, bound_handshakes
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ class Running:
         self.token = site.settings.token
         self._socket = _listening(host, port)
         self.port = int(self._socket.getsockname()[1])
-        self._server = uvicorn.Server(_config(site, tls, patience))
+        self._server = _Server(_config(site, tls, patience))
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, name="arv-docker-site", daemon=True
         )
@@ -79,6 +81,15 @@ class Running:
         self._site.close()
 
 
+class _Server(uvicorn.Server):
+    """A server with as many threads as its requests may need, however few processors there are."""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until told to stop."""
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(app.THREADS, "arv-docker-site"))
+        await super().serve(sockets)
+
+
 def local(folder: Path) -> Running:
     """Serve the site in ``folder`` on a free loopback port over plain HTTP."""
     # No patience: whoever leaves has the answers it waited for.
@@ -91,10 +102,12 @@ def serve(folder: Path, host: str, port: int, ready: Callable[[str], None]) -> N
         raise BadSettings("Give --host the one name or address under which clients reach this machine.")
     site = open_site(folder)
     tls = certificates.certificates(site.folder, host)
+    bound_handshakes()
     running = Running(site, port, tls, patience=10, host=host)
     address = f"[{host}]:{running.port}" if ":" in host else f"{host}:{running.port}"
     stop = threading.Event()
-    with _signals(stop), announce(site.folder, address):
+    # The signals inside: while the folder's lock is waited for, they end the process as usual.
+    with announce(site.folder, address), _signals(stop):
         running.start()
         ready(address)
         while not stop.wait(1):
@@ -110,7 +123,7 @@ def serve(folder: Path, host: str, port: int, ready: Callable[[str], None]) -> N
 def _config(site: Site, tls: certificates.Certificates | None, patience: int) -> uvicorn.Config:
     return uvicorn.Config(
         app.application(site),
-        http=BoundedProtocol,
+        http=Arrival,
         ws="none",
         lifespan="off",
         loop="asyncio",

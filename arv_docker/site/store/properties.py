@@ -100,7 +100,19 @@ def _compare(value: Json, op: str, wanted: Json) -> bool:
     return False
 
 
-@lru_cache(maxsize=256)
+#: Characters of a JSON text whose value is remembered for the next row or filter: longer ones take megabytes each.
+_MAX_CACHED = 1 << 14
+
+
 def _load_json(text: str | None) -> Json:
-    loaded: Json = json.loads(text) if text is not None else None
-    return loaded
+    if text is None:
+        return None
+    return _cached_json(text) if len(text) <= _MAX_CACHED else _parse_json(text)
+
+
+def _parse_json(text: str) -> Json:
+    value: Json = json.loads(text)
+    return value
+
+
+_cached_json = lru_cache(maxsize=256)(_parse_json)
