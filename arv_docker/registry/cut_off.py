@@ -7,6 +7,7 @@ A socket's own timeout begins anew with each byte, so that a head of some lines 
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -74,5 +75,13 @@ def _with_deadline(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
         with cutting_off(self.sock, self.timeout):
             connection._tunnel(self)
 
-    made = type(connection.__name__, (connection,), {"getresponse": getresponse, "_tunnel": _tunnel})
+    def send(self: Any, data: Any) -> None:
+        try:
+            connection.send(self, data)
+        except ssl.SSLEOFError as error:
+            # As without TLS, where urllib3 then reads the answer: nginx closes behind the one that a body is too large.
+            raise BrokenPipeError(str(error)) from error
+
+    methods = {"getresponse": getresponse, "_tunnel": _tunnel, "send": send}
+    made = type(connection.__name__, (connection,), methods)
     return type(pool.__name__, (pool,), {"ConnectionCls": made})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import re
+import ssl
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -123,6 +124,8 @@ class Http:
         try:
             yield
         except SSLError as error:
+            if _is_broken_off(error):
+                raise self._connection_error(error, step, giver) from None
             folder = self._access.certificates[0] / self.host if self._access.certificates else "certs.d"
             raise RegistryError(
                 f"{self.host}: {step}: no safe connection to {giver}. A registry with a certificate authority of its "
@@ -307,6 +310,11 @@ def origin_of(url: str) -> tuple[str, str, int | None]:
     for a port that is none. Registries leave out a port that is the usual one."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or _PORTS.get(parts.scheme)
+
+
+def _is_broken_off(error: BaseException) -> bool:
+    """Tell if an error of TLS is of a connection that just ended, which may pass: nothing was wrong with its safety."""
+    return any(isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) for cause in (error, *error.args))
 
 
 def _message_of(error: BaseException) -> str:

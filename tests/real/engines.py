@@ -36,6 +36,8 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "umoci": ("umoci",),
     "busybox": ("busybox",),
     "registry": ("docker-registry",),
+    "nginx": ("nginx",),
+    "tinyproxy": ("tinyproxy", "unshare"),
     "debootstrap": ("debootstrap", "unshare"),
     "git": ("git",),
     "mount": ("mount", "umount"),
@@ -44,7 +46,7 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "fish": ("fish",),
 }
 #: Engines that mount file systems.
-NEED_ROOT = frozenset({"docker", "podman", "debootstrap", "mount"})
+NEED_ROOT = frozenset({"docker", "podman", "debootstrap", "mount", "tinyproxy"})
 CAP_SYS_ADMIN = 1 << 21
 
 #: Variables that would send a client to another engine, or give it somebody's settings.

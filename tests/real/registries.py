@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 
@@ -35,11 +35,12 @@ KINDS = ("open", "password", "tokens")
 class Distribution:
     """A running registry. Clients talk to `host`, where what they send is counted before it is passed on."""
 
-    def __init__(self, folder: Path, kind: str, realm: str, certificate: Path | None) -> None:
+    def __init__(self, folder: Path, kind: str, realm: str, certificate: Path | None, prefix: str = "/") -> None:
+        """`kind` is one of KINDS, `realm` where its tokens are given, `prefix` the path below which it answers."""
         folder.mkdir()
         self.kind = kind
         self._folder = folder
-        self._port = _free_port()
+        self.port = free_port()
         auth = ""
         if kind == "password":
             (folder / "htpasswd").write_text(_HTPASSWD)
@@ -50,10 +51,10 @@ class Distribution:
         (folder / "config.yml").write_text(
             "version: 0.1\nlog:\n  level: warn\n"
             f"storage:\n  filesystem:\n    rootdirectory: {folder}/data\n  delete:\n    enabled: true\n"
-            f"http:\n  addr: 127.0.0.1:{self._port}\n{auth}"
+            f"http:\n  addr: 127.0.0.1:{self.port}\n  prefix: {prefix}\n{auth}"
         )
         self._process = self._started()
-        self._counter = _Counter(self._port)
+        self._counter = _Counter(self.port)
         self.host = f"127.0.0.1:{self._counter.server_address[1]}"
 
     @property
@@ -93,7 +94,7 @@ class Distribution:
                 env=environment,
             )
         deadline = time.monotonic() + 30
-        while not _listens(self._port):
+        while not listens(self.port):
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
                 process.wait()
@@ -108,7 +109,7 @@ def registry(folder: Path, kind: str = "open") -> Iterator[Distribution]:
     """A registry of that kind, while the block lasts."""
     engines.require("registry")
     with contextlib.ExitStack() as stack:
-        tokens = _Signed(folder.with_name(f"{folder.name}-tokens"))
+        tokens = SignedTokens(folder.with_name(f"{folder.name}-tokens"))
         if kind == "tokens":
             stack.enter_context(running(tokens))
         else:
@@ -118,14 +119,20 @@ def registry(folder: Path, kind: str = "open") -> Iterator[Distribution]:
         yield server
 
 
-class _Signed(TokenServer):
+class SignedTokens(TokenServer):
     """Gives tokens that the registry takes: JSON Web Tokens, signed by a key whose certificate it knows (its
     documentation has them under spec/auth/jwt)."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, algorithm: str = "ES256") -> None:
+        """`algorithm` signs them: ES256, or RS256, which is what most token servers use."""
         super().__init__(users={USER: PASSWORD})
         folder.mkdir()
-        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._algorithm = algorithm
+        self._key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey = (
+            ec.generate_private_key(ec.SECP256R1())
+            if algorithm == "ES256"
+            else rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        )
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tokens")])
         now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
         made = (
@@ -145,11 +152,16 @@ class _Signed(TokenServer):
         for scope in scopes:
             kind, name, actions = scope.split(":", 2)
             access.append({"type": kind, "name": name, "actions": actions.split(",")})
-        head = {"typ": "JWT", "alg": "ES256", "x5c": [self._chain]}
+        head = {"typ": "JWT", "alg": self._algorithm, "x5c": [self._chain]}
         claims = {"iss": "scratch", "sub": USER, "aud": "scratch", "iat": now, "nbf": now - 10, "exp": now + 300}
         signed = ".".join(map(_base64, (json.dumps(head).encode(), json.dumps({**claims, "access": access}).encode())))
-        r, s = decode_dss_signature(self._key.sign(signed.encode(), ec.ECDSA(hashes.SHA256())))
-        return f"{signed}.{_base64(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
+        return f"{signed}.{_base64(self._signature_of(signed.encode()))}"
+
+    def _signature_of(self, content: bytes) -> bytes:
+        if isinstance(self._key, rsa.RSAPrivateKey):
+            return self._key.sign(content, padding.PKCS1v15(), hashes.SHA256())
+        r, s = decode_dss_signature(self._key.sign(content, ec.ECDSA(hashes.SHA256())))
+        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
 class _Counter(socketserver.ThreadingTCPServer):
@@ -214,12 +226,12 @@ def _base64(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import base64
 import datetime
+import hashlib
 import ipaddress
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from arv_docker.errors import BadSettings, RegistryError
+from arv_docker.model.image import Digest
 from arv_docker.registry import certificates
 from arv_docker.registry.authorization import Challenge, parse_challenge
 from arv_docker.registry.client import Client
@@ -75,6 +79,55 @@ def test_a_registry_with_an_authority_of_its_own(safe: tuple[Registry, Path], ho
     assert waited.seconds == []
     trusted(home, registry, file)
     assert Client(registry.host).manifest("app", "1").raw == b"{}"
+
+
+def cut(conversation: Conversation) -> bool:
+    """End the connection without a word of TLS's."""
+    conversation.close_connection = True
+    socket.socket.shutdown(conversation.connection, socket.SHUT_RDWR)
+    return True
+
+
+def test_tls_that_is_cut_off_is_a_broken_connection(safe: tuple[Registry, Path], home: Path, waited: Waited) -> None:
+    """Nothing is wrong with its safety: it is tried again, as without TLS."""
+    registry, file = safe
+    trusted(home, registry, file)
+    registry.put_manifest("app", "1", b"{}")
+    left = iter(range(2))
+    registry.fault = lambda it: next(left, None) is not None and cut(it)
+    assert Client(registry.host, patience=waited.patience).manifest("app", "1").raw == b"{}"
+    registry.fault = cut
+    with pytest.raises(RegistryError, match=r"the connection failed\. Is the registry there?") as caught:
+        Client(registry.host, patience=waited.patience).manifest("app", "1")
+    assert "certs.d" not in str(caught.value)
+
+
+def test_an_answer_that_comes_before_the_body_was_read(tmp_path: Path, home: Path, waited: Waited) -> None:
+    """As nginx refuses a body that is too large, and closes: the answer counts, through TLS as without."""
+
+    class Refusing(Conversation):
+        def _body(self) -> bytes:
+            if int(self.headers.get("Content-Length") or 0) <= 2 << 20:
+                return super()._body()
+            self.refuse(413, "TOO_LARGE", Connection="close")
+            self.connection.settimeout(0.5)  # lingers, as nginx does
+            with suppress(OSError):
+                for _ in range(20):
+                    self.connection.recv(1 << 16)
+            cut(self)
+            raise ConnectionAbortedError
+
+    file, key = certificate(tmp_path)
+    server = Registry()
+    server.RequestHandlerClass = Refusing
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]
+    with_tls(server, str(file), str(key))
+    trusted(home, server, file)
+    content = hashlib.shake_128(b"large").digest(8 << 20)
+    with running(server):
+        Client(server.host, patience=waited.patience).push("app", Blob.of(content, "x"))
+    assert server.blobs[str(Digest.of(content))] == content
+    assert waited.seconds == []  # nothing failed: it was told to send less
 
 
 def test_a_token_server_that_the_registrys_authority_vouches_for(
