@@ -40,7 +40,7 @@ _LONGEST = 10**9
 #: What was got less than so many seconds ago has not expired, whatever a registry's refusal may mean.
 _YOUNG = 60.0
 #: Seconds that a command or helper may take; some ask a person for a password.
-_TIMEOUT = 120.0
+_TIMEOUT = 60.0
 _MAX_OUTPUT = 1 << 20
 #: What is shown of standard error at most.
 _MAX_SAID = 4000

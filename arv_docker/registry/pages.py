@@ -11,16 +11,13 @@ import json
 import logging
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from ..errors import NoSuchImage, RegistryError
 from .answer import Answer
 from .authorization import Scopes
 from .patience import Attempts
-
-if TYPE_CHECKING:
-    from .client import Client
+from .session import Session
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +46,8 @@ class Pages:
     UnsupportedByRegistry where the registry gives no list, RegistryError where it is none, or has no end.
     """
 
-    def __init__(self, client: Client, path: str, key: str, scopes: Scopes, step: str) -> None:
-        self._client = client
+    def __init__(self, session: Session, path: str, key: str, scopes: Scopes, step: str) -> None:
+        self._session = session
         self._path = path
         self._key = key
         self._scopes = scopes
@@ -59,7 +56,7 @@ class Pages:
         self._seen: set[str] = set()
         self._names: Iterator[str] = iter(())
         self._room = _MAX_TOTAL
-        self._deadline = client.http.patience.clock() + _MAX_SECONDS
+        self._deadline = session.http.patience.clock() + _MAX_SECONDS
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -73,7 +70,7 @@ class Pages:
                 raise StopIteration
             self._check_end()
             self._seen.add(self._url)
-            names, self._url = self._client.http.patience.run(self._read_page)
+            names, self._url = self._session.http.patience.run(self._read_page)
             if self._url is None and len(names) == _PAGE:
                 self._warn(f"the registry gave just the {_PAGE} names that were asked for, and no next page")
             self._names = iter(names)
@@ -81,27 +78,27 @@ class Pages:
 
     def _check_end(self) -> None:
         """Refuse a list that goes on for ever."""
-        what = f"{self._client.host}: {self._step}: the list"
+        what = f"{self._session.host}: {self._step}: the list"
         if self._room <= 0:
             raise RegistryError(f"{what} has more than {_MAX_TOTAL} bytes; it may never end.")
         if len(self._seen) >= _MAX_PAGES:
             raise RegistryError(f"{what} has more than {_MAX_PAGES} pages; it may never end.")
-        if self._client.http.patience.clock() > self._deadline:
+        if self._session.http.patience.clock() > self._deadline:
             raise RegistryError(f"{what} has not ended after {_MAX_SECONDS:.0f} s; it may never end.")
 
     def _warn(self, reason: str) -> None:
-        log.warning("%s: %s: the list may be short: %s.", self._client.host, self._step, reason)
+        log.warning("%s: %s: the list may be short: %s.", self._session.host, self._step, reason)
 
     def _read_page(self, attempts: Attempts) -> tuple[list[str], str | None]:
         url = self._url
         assert url is not None
-        with self._client.send("GET", url, scopes=self._scopes, step=self._step, attempts=attempts) as answer:
+        with self._session.send("GET", url, scopes=self._scopes, step=self._step, attempts=attempts) as answer:
             if answer.status == 400 and url != self._path and len(self._seen) == 1:
                 return [], self._path  # it gives fewer at once, by its own choice
             if answer.status == 404 and self._key == "tags":
-                raise NoSuchImage(f"{self._client.host}: {self._step}: there is no such repository.")
+                raise NoSuchImage(f"{self._session.host}: {self._step}: there is no such repository.")
             if answer.status in (404, 405, 501):
-                raise self._client.unsupported_error(answer, self._step, "listing")
+                raise self._session.unsupported_error(answer, self._step, "listing")
             if answer.status != 200:
                 raise answer.refusal()
             names = self._names_in(answer)
@@ -113,7 +110,7 @@ class Pages:
         target = next_link(link)
         if target is None:
             return None
-        http = self._client.http
+        http = self._session.http
         parts = urlsplit(http.absolute_url(urljoin(http.base, url), target, self._step))
         return f"{http.base}{parts.path}?{parts.query}"
 

@@ -8,6 +8,7 @@ before a push, by a command of the user's.
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol
@@ -19,6 +20,10 @@ from .client import Client
 from .mirrors import repository_of
 
 State = Literal["ready", "pending", "absent"]
+
+#: Tags under which registries without referrers keep what belongs to an image: a signature, an attestation, an SBOM
+#: (cosign), or the list of all of them (OCI distribution-spec, referrers tag schema).
+_OF_ARTIFACT = re.compile(r"sha(256|384|512)-[0-9a-f]{64,128}(\.[a-z]+)?", re.ASCII)
 
 #: Seconds that a command that creates a repository may take.
 _TIMEOUT = 300.0
@@ -87,18 +92,27 @@ class PlainService:
                 yield name.removeprefix(self._beginning)
 
     def images(self) -> Iterator[str]:
-        """Every tag of every repository. Raises RegistryDenied at its end if some may not be seen; the others are given
-        before."""
+        """Every tag of every repository that can be one of an image: those of signatures and the like are left out.
+
+        Raises RegistryError at its end if the tags of some could not be listed, RegistryDenied if this user may not;
+        the others are given before.
+        """
         refused: list[str] = []
+        kind: type[RegistryError] = RegistryDenied
         for repository in self.repositories():
             try:
                 for tag in self.tags(repository):
-                    yield f"{repository}:{tag}"
-            except RegistryDenied as error:
-                refused.append(f"{repository} (status {error.status})" if error.status else repository)
+                    if not _OF_ARTIFACT.fullmatch(tag):
+                        yield f"{repository}:{tag}"
+            except RegistryError as error:
+                if error.status is None or error.retry_after is not None:
+                    raise  # of the registry and not of this repository
+                refused.append(f"{repository} ({'no list' if error.status == 200 else f'status {error.status}'})")
+                kind = kind if isinstance(error, RegistryDenied) else RegistryError
         if refused:
-            raise RegistryDenied(
-                f"{self._client.host} does not let this user list the tags of {len(refused)} of its repositories: "
+            why = "does not let this user" if kind is RegistryDenied else "did not"
+            raise kind(
+                f"{self._client.host} {why} list the tags of {len(refused)} of its repositories: "
                 f"{', '.join(refused[:10])}{', …' if len(refused) > 10 else ''}. The others are listed."
             )
 

@@ -254,6 +254,40 @@ def test_a_list_that_is_none(registry: scripted.Registry, body: bytes) -> None:
         list(publisher(registry).repositories())
 
 
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 405, 410, 451])
+def test_one_repository_that_is_not_listed_leaves_the_others_listed(registry: scripted.Registry, status: int) -> None:
+    for name in ("a:1", "m:1", "z:1"):
+        push(publisher(registry), IMAGE, name)
+    registry.fault = lambda it: "/m/tags/" in it.path and it.answer(status, b"<html>")
+    listed: list[str] = []
+    reason = "no list" if status == 200 else f"status {status}"
+    with pytest.raises(RegistryError, match=rf"1 of its repositories: m \({reason}\)\. The others") as caught:
+        listed.extend(publisher(registry).images())
+    assert listed == ["a:1", "z:1"]
+    assert isinstance(caught.value, RegistryDenied) == (status in (401, 403))
+
+
+def test_a_registry_in_trouble_is_not_asked_for_each_repository(registry: scripted.Registry, waited: Waited) -> None:
+    for name in ("a:1", "m:1", "z:1"):
+        push(publisher(registry), IMAGE, name)
+    registry.fault = lambda it: "/m/tags/" in it.path and it.answer(503)
+    listed: list[str] = []
+    with pytest.raises(RegistryError, match="answers 503"):
+        listed.extend(publisher(registry, patience=waited.patience).images())
+    assert listed == ["a:1"]
+    assert len(registry.received("/m/tags/")) == 6
+
+
+def test_what_belongs_to_an_image_is_no_image(registry: scripted.Registry) -> None:
+    """Signatures, attestations and SBOMs as cosign names them, and the list of referrers; they are tags, though."""
+    push(publisher(registry), IMAGE, "app:1")
+    others = [f"sha256-{'0' * 64}{end}" for end in ("", ".sig", ".att", ".sbom")]
+    for tag in (*others, "sha256-app", "signature.sig"):
+        push(publisher(registry), IMAGE, f"app:{tag}")
+    assert list(publisher(registry).images()) == ["app:1", "app:sha256-app", "app:signature.sig"]
+    assert set(publisher(registry).tags("app")) >= set(others)
+
+
 @pytest.mark.conforms("H13")
 def test_what_is_there_is_ready(registry: scripted.Registry) -> None:
     push(publisher(registry), IMAGE, "app:1")
