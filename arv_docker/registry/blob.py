@@ -62,6 +62,7 @@ class BlobReader:
         self._last_break = 0
         self._connection = ExitStack()
         self._answer: Answer | None = None
+        self._giver = "the registry"
         self._read_body: Read | None = None
         self._pace = _Pace(http)
         self._is_checked = False
@@ -119,6 +120,7 @@ class BlobReader:
     def _connect(self, attempts: Attempts) -> None:
         start = self._position if self._has_ranges else 0
         self._answer = answer = self._connection.enter_context(self._open_at(start, attempts))
+        self._giver = answer.giver
         self._read_body = answer.read_some
         self._pace.restart()
         if answer.status in _NO_RANGES and start:
@@ -193,20 +195,19 @@ class BlobReader:
         self._is_checked = True
         if self._hash.hexdigest() != self._descriptor.digest.hex:
             raise DigestMismatch(
-                f"{self._http.host} gives other bytes for {self._descriptor.digest}: they hash to "
+                f"{self._http.host}: {self._giver} gives other bytes for {self._descriptor.digest}: they hash to "
                 f"{self._descriptor.digest.algorithm}:{self._hash.hexdigest()}. Nothing of this image is used."
             )
 
     def _too_long(self) -> DigestMismatch:
         self.close()
         return DigestMismatch(
-            f"{self._http.host} gives more than the {self._descriptor.size} bytes that {self._descriptor.digest} has. "
-            "Nothing of this image is used."
+            f"{self._http.host}: {self._giver} gives more than the {self._descriptor.size} bytes that "
+            f"{self._descriptor.digest} has. Nothing of this image is used."
         )
 
     def _interruption(self, reason: str) -> RegistryError:
-        giver = self._answer.giver if self._answer else "the registry"
-        return RegistryError(f"{self._http.host}: {self._step}: {reason} ({giver}).", retry_after=0.0)
+        return RegistryError(f"{self._http.host}: {self._step}: {reason} ({self._giver}).", retry_after=0.0)
 
 
 class _Pace:

@@ -244,6 +244,8 @@ class Http:
 
     def _connection_error(self, error: BaseException, step: str, giver: str) -> RegistryError:
         """The error for a connection that failed, or for a proxy that makes none."""
+        from urllib3.exceptions import ProxyError
+
         detail = self.conceal(_message_of(error))
         if tunnel := _TUNNEL.search(str(error)[:1000]):
             status = int(tunnel[1])
@@ -253,6 +255,13 @@ class Http:
                 detail=detail,
                 status=status,
                 retry_after=0.0 if status in PASSING else None,
+            )
+        if isinstance(error, ProxyError):
+            return RegistryError(
+                f"{self.host}: {step}: the proxy on the way to {giver} cannot be reached. Check HTTPS_PROXY and "
+                "NO_PROXY.",
+                detail=detail,
+                retry_after=0.0,
             )
         return RegistryError(
             f"{self.host}: {step}: the connection failed. Is {giver} there?", detail=detail, retry_after=0.0

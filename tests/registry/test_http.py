@@ -277,6 +277,16 @@ def test_requests_go_through_the_proxy(registry: Registry, monkeypatch: pytest.M
     assert "501" in caught.value.detail  # its answer to CONNECT
 
 
+def test_a_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch, waited: Waited) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        place = f"127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setenv("HTTPS_PROXY", f"http://ann:Secret7@{place}")
+    with pytest.raises(RegistryError, match="the proxy on the way to the registry cannot be reached") as caught:
+        Client("registry.example", patience=waited.patience).manifest("app", "1")
+    assert "Secret7" not in str(caught.value)
+    assert len(waited.seconds) == 5
+
+
 def test_a_proxy_that_wants_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     """It gets that of its address, which shows in no message."""
     heads: list[bytes] = []

@@ -352,6 +352,16 @@ def test_a_layer_whose_compressed_bytes_are_not_what_names_them(registry: Regist
         read(source(registry))
 
 
+def test_storage_that_gives_other_bytes_is_named(registry: Registry) -> None:
+    storage = Registry()
+    registry.add("tools/app:1", IMAGE)
+    registry.fault = lambda it: "/blobs/" in it.path and it.answer(307, Location=f"http://{storage.host}/s?sig=x")
+    storage.fault = lambda it: it.answer(200, bytes(len(IMAGE.config)))
+    words = rf"^{registry.host}: the storage behind the registry \({storage.host}\) gives other bytes for sha256:"
+    with running(storage), pytest.raises(DigestMismatch, match=words):
+        read(source(registry))
+
+
 def test_a_damaged_layer(registry: Registry) -> None:
     registry.add("tools/app:1", IMAGE)
     digest = sha256(gzip.compress(IMAGE.layers[0], mtime=0))
