@@ -75,7 +75,7 @@ def _paths(streams: tuple[manifest_text.Stream, ...]) -> list[str]:
 
 def strip_signatures(text: str) -> str:
     """Manifest text as it is stored: signature hints gone, other hints kept."""
-    return _SIGNED.sub(lambda found: strip_signature(found[0]), text)
+    return _SIGNED.sub(lambda match: strip_signature(match[0]), text)
 
 
 _SIGNED = re.compile(r"(?<= )[0-9a-fA-F]{32}(?:\+\d+)?(?:\+[A-Z][A-Za-z0-9@_-]*)+(?=[ \n])", re.ASCII)
