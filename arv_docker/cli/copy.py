@@ -80,7 +80,6 @@ def run(args: argparse.Namespace) -> int:
 def _between(args: argparse.Namespace, source: Place, target: Place, shown: progress.Progress) -> int:
     """Copy images from one cluster to another, names and all."""
     from ..ingest import between_clusters
-    from ..ingest.between_clusters import CopyResult
 
     with cli.cluster_named(args, source.cluster) as there, cli.cluster_named(args, target.cluster) as here:
         trust = cli.trust(args, there, shown)
@@ -92,16 +91,17 @@ def _between(args: argparse.Namespace, source: Place, target: Place, shown: prog
         copying = between_clusters.Copier(there, here, _options(args), shown, trust)
         start = time.monotonic()
         outcomes = _copy_each(args, copying, images, shown)
-        copied = [image for image, outcome in zip(images, outcomes, strict=False) if isinstance(outcome, CopyResult)]
         with shown.step("comparing what names mean", None):  # not of a cluster that failed
-            differing = copying.settle_names(copied) if len(outcomes) == len(images) else {}
+            differing = copying.settle_names() if len(outcomes) == len(images) else []
         seconds = time.monotonic() - start
-    for name, (wanted, actual) in differing.items():
-        shown.fail(f"{name}: means {wanted} on the one cluster, and {actual or 'nothing'} on the other")
+    whole = args.all and not args.source_project
+    for difference in differing:  # of some of the images a name may well mean one of the others
+        (shown.fail if whole or difference.copied else shown.warn)(str(difference))
     failures = [outcome for outcome in outcomes if isinstance(outcome, ArvDockerError)]
+    names = {difference.name for difference in differing}
     if args.json:
         documents = [
-            _document(image, outcome) | {"differing": [it.link_name for it in image.names if it.link_name in differing]}
+            _document(image, outcome) | {"differing": [it.link_name for it in image.names if it.link_name in names]}
             for image, outcome in zip(images, outcomes, strict=False)
         ]
         documents += [_left_out(image) for image in every if image not in images]
@@ -115,7 +115,7 @@ def _between(args: argparse.Namespace, source: Place, target: Place, shown: prog
     _warn_of_left_out(every, shown)
     if failures:
         return failures[0].exit_code
-    return cli.SHADOWED if differing else 0
+    return cli.SHADOWED if any(whole or difference.copied for difference in differing) else 0
 
 
 def _warn_of_left_out(images: Sequence[Candidate], shown: progress.Progress) -> None:

@@ -21,7 +21,7 @@ from ..arvados.client import Cluster, CollectionRecord, Link, batches
 from ..arvados.resume import SentBlocks
 from ..arvados.stored import StoredImage, image_file
 from ..arvados.trust import Trust
-from ..errors import BadReference, ClusterError, ContentError, NoSuchImage, NotAnImage, NotVerified
+from ..errors import BadReference, ClusterError, ContentError, NotVerified
 from ..images import verify
 from ..local.progress import Progress
 from ..model.image import Digest
@@ -29,6 +29,7 @@ from ..model.manifest_text import locators
 from ..model.reference import ImageId, Reference
 from ..store import tarballs
 from .dry_run import IngestPlan, large_layers, plan_for
+from .name_meanings import CopiedImage, NameDifference, NameSettlement
 from .options import Options
 from .preflight import Preflight
 from .records import ImageRecords
@@ -119,7 +120,8 @@ class Copier:
         self._options = options
         self._progress = progress
         self._coming: dict[Digest, int] = {}
-        self._stored_anew: dict[str, str] = {}
+        self._copied: dict[str, CopiedImage] = {}
+        self._names: dict[Reference, None] = {}
 
     def plan(self, image: Candidate) -> IngestPlan:
         """Plan what ``run`` would do, after the images planned before; read no more than the head of the image."""
@@ -150,8 +152,10 @@ class Copier:
         first = next(iter(image.names), None)
         records = ImageRecords(self._target, options, self._progress)
         if stored.is_ours or anew:
+            # Whoever opens the image knows it by its config's digest; of one that is named by the other, ask for that.
+            known = records.find_and_complete(image.image_id, first) if options.by_manifest else None
             name = first or ImageId(image.image_id.hex)
-            done = Ingest(self._target, options, self._progress).from_image(stored, name)
+            done = known or Ingest(self._target, options, self._progress).from_image(stored, name)
         else:
             with tarballs.hold_image_lock(options.cache, image.image_id, self._progress.say):
                 done = records.find_and_complete(image.image_id, first) or self._copy_verbatim(records, stored, first)
@@ -162,57 +166,18 @@ class Copier:
         written = done.links_written + self._add_names(records, image, digests)
         if done.pdh != image.collection.pdh and not anew:
             raise NotVerified(f"{image} became {done.pdh}, and was {image.collection.pdh}.")
-        if anew:
-            self._stored_anew[image.collection.pdh] = done.pdh
+        owner = self._options.project or self._target.user_uuid
+        self._copied[image.collection.pdh] = CopiedImage(done.uuid, done.pdh, owner)
+        self._names |= dict.fromkeys(image.names)
         names = tuple(name.link_name for name in image.names)
         return CopyResult(
             done.uuid, done.pdh, image.image_id, names, done.already, done.bytes_sent, done.bytes_skipped, written
         )
 
-    def settle_names(self, images: Sequence[Candidate]) -> dict[str, tuple[str, str | None]]:
-        """Have each name of images that were copied mean the same content on both clusters, as far as this user may.
-
-        Of images that were built at the same time the one means a name that was linked last, so this user's link to it
-        is written anew. Returns the names that still differ, each with the PDHs that it means: on the cluster that was
-        copied from, and on the other one.
-        """
-        copied = {image.collection.pdh for image in images}
-        differing: dict[str, tuple[str, str | None]] = {}
-        for name in dict.fromkeys(name for image in images for name in image.names):
-            wanted = _meaning(self._source, name)
-            if wanted not in copied:  # left out, or of another project
-                continue
-            wanted = self._stored_anew.get(wanted, wanted)
-            actual = _meaning(self._target, name)
-            if actual != wanted and self._link_anew(name, wanted):
-                actual = _meaning(self._target, name)
-            if actual != wanted:
-                differing[name.link_name] = (wanted, actual)
-        return differing
-
-    def _link_anew(self, name: Reference, pdh: str) -> bool:
-        """Replace this user's link of that name to that content by a new one, if there is one."""
-        by_name = self._target.links([["link_class", "=", REPO_TAG], ["name", "=", name.link_name]])
-        mine = [link for link in by_name if link.modified_by == self._target.user_uuid]
-        heads = sorted({link.head_uuid for link in mine})
-        same = (
-            {it.uuid for it in self._target.collections([["uuid", "in", heads]]) if it.pdh == pdh} if heads else set()
-        )
-        ours = [link for link in mine if link.head_uuid in same]
-        for link in ours[:1]:
-            self._target.create_link(
-                {
-                    "link_class": REPO_TAG,
-                    "name": link.name,
-                    "head_uuid": link.head_uuid,
-                    "tail_uuid": pdh,
-                    "owner_uuid": link.owner_uuid,
-                    "properties": dict(link.properties),
-                }
-            )
-        for link in ours:  # of several links to one collection the oldest counts
-            self._target.delete_link(link.uuid)
-        return bool(ours)
+    def settle_names(self) -> list[NameDifference]:
+        """Have each name of the images that were copied mean the same content on both clusters, as far as this user
+        may; return the names that still differ."""
+        return NameSettlement(self._source, self._target, self._copied).settle(self._names)
 
     def _is_stored_anew(self, stored: StoredImage) -> bool:
         """True for an archive in another layout than ours that no trusted user vouches for."""
@@ -275,14 +240,6 @@ class Copier:
                 advance(locator.size or 0)
         text = _BLOCK.sub(lambda match: there[match[1]], stored.collection.manifest_text or "")
         return records.adopt(text, stored.file.image_id, name, links.timestamp_of(stored.config), bytes_sent=count)
-
-
-def _meaning(cluster: Cluster, name: Reference) -> str | None:
-    """The PDH that the cluster itself takes the name for."""
-    trust = Trust.of(cluster.user_uuid, cluster.system_user_uuid)
-    with suppress(NoSuchImage, NotAnImage):
-        return resolver.resolve(cluster, name.link_name, trust, attested_only=False).collection.pdh
-    return None
 
 
 def _candidate(

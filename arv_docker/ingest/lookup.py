@@ -175,9 +175,7 @@ class ImageLookup:
         linked = [
             StoredUnder(image_id, link, collections[link.head_uuid])
             for link in sorted(named, key=sort_key, reverse=True)
-            if link.head_uuid in collections
-            and _lasts(collections[link.head_uuid], image_id)
-            and self._pdh in (None, collections[link.head_uuid].pdh)
+            if link.head_uuid in collections and self._counts(collections[link.head_uuid], image_id)
         ]
         attested = [each for each in linked if self._trust.attests(each.link, each.collection)]
         if attested:
@@ -185,6 +183,12 @@ class ImageLookup:
         elif read_back:
             attested = [each for each in linked[:1] if self._holds_image(each)]
         return sorted(attested, key=lambda each: each.collection.owner_uuid != self._owner)
+
+    def _counts(self, collection: CollectionRecord, image_id: Digest) -> bool:
+        """True if the collection lasts, and is that image's: by the name of its file, or by the content that is
+        wanted, whatever its file is called."""
+        of_image = holds(collection, image_id) if self._pdh is None else collection.pdh == self._pdh
+        return of_image and not collection.trash_at
 
     def _by_digest(self, digest: Digest, links: Iterable[Link]) -> list[StoredUnder]:
         """The collections of images that trusted users' links call by another digest."""
@@ -228,10 +232,6 @@ class ImageLookup:
             self._progress.say(f"{uuid} is not used: {error.message}")
             return False
         return holder.image_id in (report.config_digest, report.manifest_digest)
-
-
-def _lasts(collection: CollectionRecord, image_id: Digest) -> bool:
-    return holds(collection, image_id) and not collection.trash_at
 
 
 def _preferred_holders(by_kind: Mapping[str, Sequence[StoredUnder]]) -> dict[str, StoredUnder]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import re
 from collections import Counter
@@ -163,7 +164,7 @@ class FakeApi:
         defaults = {
             "uuid": f"zzzzz-{kind}-{number:015d}",
             "owner_uuid": self.user,
-            "created_at": self.clock or f"2024-01-01T00:00:00.{number:06d}000Z",
+            "created_at": self.clock or _second(number),
             "modified_by_user_uuid": self.user,
             "properties": {},
         }
@@ -194,6 +195,12 @@ class FakeApi:
 def cluster(api: FakeApi) -> Cluster:
     """The cluster behind the fake."""
     return Cluster(api, retries=0)
+
+
+def _second(number: int) -> str:
+    """A time of its own for each record: of links that were written in one second a server prefers either."""
+    moment = datetime.datetime(2024, 1, 1) + datetime.timedelta(seconds=number)
+    return f"{moment.isoformat()}.{number % 1_000_000:06d}000Z"
 
 
 def lost() -> tuple[Exception]:

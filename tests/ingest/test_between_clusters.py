@@ -19,7 +19,9 @@ from arv_docker.arvados.client import Cluster
 from arv_docker.arvados.stored import image_file
 from arv_docker.arvados.trust import Trust
 from arv_docker.errors import ArvDockerError, ClusterError, KeepError, NoSuchImage
+from arv_docker.ingest import name_meanings
 from arv_docker.ingest.between_clusters import Candidate, Copier, CopyResult, image_named, images_of
+from arv_docker.ingest.name_meanings import NameDifference
 from arv_docker.ingest.service import Ingest, Options
 from arv_docker.local.progress import SilentProgress, StoreStep
 from arv_docker.model import manifest_text
@@ -35,6 +37,12 @@ MADE = "2024-01-02T03:04:05Z"
 ONE = image(BIG, files_of(b"one"), created=MADE)
 TWO = image(BIG, files_of(b"two"), created="2024-01-03T03:04:05Z")
 THREE = image(BIG, files_of(b"three"), created=MADE)
+
+
+@pytest.fixture(autouse=True)
+def _no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake gives every record a second of its own."""
+    monkeypatch.setattr(name_meanings, "_NEXT_SECOND", 0)
 
 
 @pytest.fixture
@@ -152,13 +160,13 @@ def meanings(api: FakeApi, *names: str) -> dict[str, str]:
     return {name: resolve(Cluster(api, retries=0), name, TRUST).collection.pdh for name in names}
 
 
-def all_copied(there: FakeApi, here: FakeApi) -> dict[str, tuple[str, str | None]]:
+def all_copied(there: FakeApi, here: FakeApi) -> list[NameDifference]:
     """Copy every image, and give the names that differ."""
     source, target = Cluster(there, retries=0), Cluster(here, retries=0)
     copier, images = Copier(source, target, Options(cache_folder()), SilentProgress()), every_of(source)
     for each in images:
         copier.run(each)
-    return copier.settle_names(images)
+    return copier.settle_names()
 
 
 def pdhs(api: FakeApi) -> set[str]:
@@ -180,14 +188,14 @@ def test_both_layouts_under_the_same_names_go_both_ways(there: FakeApi, here: Fa
     for made, name in ((ONE, "app:1"), (THREE, "app:2")):
         stored_by_upstream(there, made, name)
         ingested(here, made, tmp_path, name)
-    assert all_copied(there, here) == {}
+    assert all_copied(there, here) == []
     before = meanings(there, "app:1", "app:2")
     assert meanings(here, "app:1", "app:2") == before
-    assert all_copied(here, there) == {}
+    assert all_copied(here, there) == []
     assert pdhs(there) == pdhs(here)
     assert meanings(there, "app:1", "app:2") == meanings(here, "app:1", "app:2") == before
     links = [dict(api.records["links"]) for api in (there, here)]
-    assert (all_copied(there, here), all_copied(here, there)) == ({}, {})
+    assert (all_copied(there, here), all_copied(here, there)) == ([], [])
     assert [dict(api.records["links"]) for api in (there, here)] == links
 
 
@@ -195,7 +203,7 @@ def test_a_name_that_means_a_newer_image_there_is_listed(there: FakeApi, here: F
     ingested(there, ONE, tmp_path, "app:1")
     ingested(here, TWO, tmp_path, "app:1")
     (one,), (two,) = pdhs(there), pdhs(here)
-    assert all_copied(there, here) == {"app:1": (one, two)}
+    assert all_copied(there, here) == [NameDifference("app:1", one, two, copied=True)]
 
 
 @pytest.mark.parametrize("upstream", [False, True])
@@ -399,4 +407,7 @@ def test_both_collections_of_an_image_go_as_they_are(there: FakeApi, here: FakeA
     assert names_in(here) == names_in(there)
     assert (here.keep.blocks, min(sent)) == (there.keep.blocks, 0)
     assert len(here.records["collections"]) == 2
-    assert all(copying.run(found).links_written == 0 for found in every_of(Cluster(there)))
+    copied_once = [copying.run(found) for found in every_of(Cluster(there))]
+    assert [(it.already, it.bytes_sent, it.links_written) for it in copied_once] == [(True, 0, 0)] * 2
+    back = Copier(Cluster(here), Cluster(there), Options(cache_folder()), SilentProgress())
+    assert [back.run(found).bytes_sent for found in every_of(Cluster(here))] == [0, 0]

@@ -9,7 +9,7 @@ server that starts containers, so ``resolve`` follows the server. An image ID is
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...errors import AmbiguousImage, BadManifestText, ClusterError, NoSuchImage, NotAnImage, UntrustedName, lines_of
@@ -22,7 +22,7 @@ from ..trust import Trust
 from .link_classes import DIGEST, MIGRATION, REPO_TAG
 from .link_query import LinkQuery, collections_of, is_collection_uuid
 from .proof import describe_false_link, has_digest, judge_ids
-from .ranking import newest_first, server_order, sort_key
+from .ranking import newest_first, server_key, server_order, sort_key
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,8 @@ class Resolution:
 
     ``ranked`` are the links that were compared, one for each collection, in the server's order. ``false_links`` call a
     collection by an image ID that it does not have, and were left out. ``untrusted_writer`` is the user by whose word
-    alone the link counts, None where it is attested.
+    alone the link counts, None where it is attested. ``rivals`` are links of the name to other content that rank the
+    same as the one that decided: the cluster may take either.
     """
 
     collection: CollectionRecord
@@ -45,6 +46,7 @@ class Resolution:
     ranked: tuple[Link, ...] = ()
     false_links: tuple[Link, ...] = ()
     untrusted_writer: str | None = None
+    rivals: tuple[Link, ...] = ()
 
 
 def resolve(cluster: Cluster, text: str, trust: Trust, *, attested_only: bool | None = None) -> Resolution:
@@ -81,9 +83,10 @@ def resolve(cluster: Cluster, text: str, trust: Trust, *, attested_only: bool | 
         head = collections[link.head_uuid]
         if (found := usable_collection(cluster, head)) is not None:
             writer = None if trust.attests(link, head) else link.modified_by
-            warnings = tuple(_warnings(chosen, link, head, trust))
+            rivals = tuple(_rivals(cluster, link, found, ranked, collections))
+            warnings = (*_warnings(chosen, link, head, trust), *map(_describe_rival, rivals[:1]))
             log.debug("%s means %s by link %s of %s", text, found.uuid, link.uuid, link.modified_by)
-            return Resolution(found, link, warnings, ranked, judged.false, writer)
+            return Resolution(found, link, warnings, ranked, judged.false, writer, rivals)
     if chosen:
         raise NotAnImage(f"{text!r} is known to the cluster, but no collection of that name holds a usable image.")
     raise NoSuchImage(
@@ -186,6 +189,33 @@ def _holds_version_2(collection: CollectionRecord) -> bool:
         return image_file(collection).version == 2
     except (NotAnImage, BadManifestText):
         return False
+
+
+def _rivals(
+    cluster: Cluster,
+    chosen: Link,
+    content: CollectionRecord,
+    ranked: Iterable[Link],
+    collections: Mapping[str, CollectionRecord],
+) -> Iterator[Link]:
+    """Yield links to other content that rank the same as the one that decides.
+
+    The server ranks by whole seconds, and says nothing of two that were built in the same one, and linked in the same.
+    """
+    if chosen.link_class != REPO_TAG:
+        return
+    for link in ranked:
+        if link is not chosen and server_key(link) == server_key(chosen):
+            usable = usable_collection(cluster, collections[link.head_uuid])
+            if usable is not None and usable.pdh != content.pdh:
+                yield link
+
+
+def _describe_rival(link: Link) -> str:
+    return (
+        f"the cluster may take {link.head_uuid} instead: its image is as old, and was linked in the same second. To "
+        f"decide it, link the right one again: arv-docker tag."
+    )
 
 
 def _warnings(links: Sequence[Link], chosen: Link, head: CollectionRecord, trust: Trust) -> Iterator[str]:
