@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .arvados.api_requests import RETRIES
 from .arvados.catalog import link_query
 from .arvados.catalog.ranking import TIMESTAMP
-from .arvados.client import RETRIES, Cluster, Link
+from .arvados.client import Cluster, Link
 from .arvados.trust import Trust
 from .engines import Engine
 from .engines.auto import Auto

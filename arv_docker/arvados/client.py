@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from ..errors import ClusterError, KeepError
 from . import sdk
+from .api_requests import RETRIES, ApiRequests
 from .block_put import BlockWriter
 
 log = logging.getLogger(__name__)
@@ -24,9 +25,6 @@ log = logging.getLogger(__name__)
 Filter = list[Any]
 Record = Mapping[str, Any]
 Value = TypeVar("Value")
-
-#: How often a request is tried again by default, as arv-put's ``--retries``.
-RETRIES = 10
 
 #: Reading a block is tried again fewer times: a server that finds it damaged answers as one that is busy does
 #: (502), and ten tries, each after twice the time, are minutes.
@@ -140,6 +138,7 @@ class Cluster:
         """Use an API client object of the Arvados SDK, which the caller made."""
         self._api = api
         self._retries = retries
+        self._requests = ApiRequests(retries)
         self._read_retries = min(retries, _READ_RETRIES)
 
     @classmethod
@@ -349,9 +348,7 @@ class Cluster:
         where = str(getattr(request, "uri", "")).partition("?")[0]  # filters name images; the path is enough
         begun = time.monotonic()
         try:
-            answer = sdk.call_with_our_errors(
-                lambda: request.execute(num_retries=self._retries if retries is None else retries), what
-            )
+            answer = self._requests.execute(request, what, retries=retries)
         except ClusterError as error:
             seconds = time.monotonic() - begun
             log.debug("%s %s (%s): status %s after %.2f s", method, where, what, error.status, seconds)

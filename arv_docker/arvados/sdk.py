@@ -23,9 +23,10 @@ _CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
 _TOKEN = re.compile(r"[!-~]+")
 _SIGNATURE = re.compile(r"\+A[0-9a-f]+@[0-9a-f]+")
 
-#: How often the first request is tried again at the most: a wrong host must not cost the minutes that a transfer may
-#: take to recover.
+#: How often the first request is tried again at the most, and the seconds for each try: a wrong host must not cost the
+#: minutes that a transfer may take to recover.
 _FIRST_RETRIES = 2
+_FIRST_TIMEOUT = 60
 
 
 def client_from_settings(retries: int) -> Any:
@@ -136,7 +137,8 @@ def _build_client(where: str, retries: int, **arguments: Any) -> Any:
         raise BadSettings(_no_host(where))
     try:
         api = call_with_our_errors(
-            lambda: arvados.api("v1", num_retries=min(retries, _FIRST_RETRIES), **arguments), where
+            lambda: arvados.api("v1", num_retries=min(retries, _FIRST_RETRIES), timeout=_FIRST_TIMEOUT, **arguments),
+            where,
         )
     except (ValueError, OverflowError, http.client.InvalidURL) as error:
         raise BadSettings(_no_host(where)) from error

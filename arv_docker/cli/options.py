@@ -96,7 +96,7 @@ def add_command(
 
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--local`` and ``--retries``; ``without_local`` takes ``--local`` out, which stands here for ``--help``."""
-    from ..arvados.client import RETRIES
+    from ..arvados.api_requests import DEADLINE, RETRIES
 
     parser.add_argument(
         "--local",
@@ -111,7 +111,7 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
         type=_natural_number,
         default=RETRIES,
         metavar="N",
-        help=f"try a failed request N times more ({RETRIES})",
+        help=f"try a failed request N times more ({RETRIES}), to the API for at most {DEADLINE:.0f} seconds",
     )
 
 

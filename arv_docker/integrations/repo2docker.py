@@ -19,7 +19,7 @@ from repo2docker.engine import BuildError, Container, ContainerEngine, Container
 from traitlets import Bool, Dict, Enum, Int, Unicode, default, validate
 
 from ..api import open_cluster
-from ..arvados.client import RETRIES
+from ..arvados.api_requests import RETRIES
 from ..engines.docker import Docker
 from ..engines.podman import Podman
 from ..errors import ArvDockerError, BadSettings, NoCluster
