@@ -119,6 +119,11 @@ class ClusterError(ArvDockerError):
         super().__init__(message, detail=detail)
         self.status = status
 
+    @property
+    def is_refusal(self) -> bool:
+        """True if the server refuses the request for good: what was kept for another try is of no use."""
+        return self.status in (400, 403, 413, 422)
+
 
 class KeepError(ClusterError):
     """A block cannot be stored in Keep or read from it."""

@@ -197,8 +197,35 @@ class Cluster:
         """Raise ClusterError unless ``owner`` is this user, or a project that this user may write to."""
         if owner == self.user_uuid:
             return
-        if self._owner(owner).get("can_write") is False:
+        record = self._owner(owner)
+        if (kind := record.get("group_class") or "project") != "project":
+            raise ClusterError(
+                f"{owner} is no project, but a group of the class {kind}, and can own nothing.", status=403
+            )
+        if record.get("can_write") is False:
             raise ClusterError(f"project {owner}: the server does not allow this user to write to it.", status=403)
+
+    def check_creatable(self, *resources: str) -> None:
+        """Raise ClusterError unless this token's scopes let it create records of these kinds (``links``, …)."""
+        for resource in resources:
+            if not any(map(functools.partial(_allows_creation, resource), self._scopes)):
+                raise ClusterError(
+                    f"this token may not create {resource}; its scopes are {', '.join(self._scopes) or 'none'}. Use a "
+                    "token with more scopes.",
+                    status=403,
+                )
+
+    @functools.cached_property
+    def _scopes(self) -> tuple[str, ...]:
+        """Scopes of this token; all where the server does not tell."""
+        try:
+            token = self._call(self._api.api_client_authorizations().current(), "the scopes of this token")
+        except ClusterError as error:
+            if not error.is_refusal and error.status != 404:
+                raise
+            return ("all",)
+        scopes = token.get("scopes")
+        return tuple(map(str, scopes)) if isinstance(scopes, list) else ("all",)
 
     def may_write(self, owner: str) -> bool:
         """True if this user may change what ``owner``, a user or a project, owns; not where the owner is not shown."""
@@ -376,6 +403,14 @@ def _delete_if_present(delete: Callable[[], object]) -> None:
     except ClusterError as error:
         if error.status != 404:
             raise
+
+
+def _allows_creation(resource: str, scope: str) -> bool:
+    """True if a scope allows to create records of a kind: ``all``, a method and a path, or one that ends with a
+    slash."""
+    method, _, path = scope.partition(" ")
+    wanted = f"/arvados/v1/{resource}"
+    return scope == "all" or (method == "POST" and (path == wanted or (path.endswith("/") and wanted.startswith(path))))
 
 
 def _block_message(verb: str, locator: str) -> str:

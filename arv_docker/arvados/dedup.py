@@ -143,6 +143,8 @@ class LayerLookup:
                 self._cluster.create_link(_attributes(span.diff_id, collection))
             except ClusterError as error:
                 refused.append(f"layer {span.diff_id.short_hex} was not linked: {error.message}")
+                if not error.is_refusal:  # the next would fail as well, and be waited for
+                    break
         return refused
 
     def _serves(self, link: Link) -> bool:

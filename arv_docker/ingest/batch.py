@@ -89,6 +89,8 @@ def _store_save(
                 results[image_id] = pipeline.records.record(uploaded, names[image_id])
                 uploader.forget(image_id)
             except ArvDockerError as error:
+                if isinstance(error, ClusterError) and error.is_refusal:
+                    uploader.forget(image_id)
                 results[image_id] = error
         elif archive is not None:
             results[image_id] = archive

@@ -119,12 +119,14 @@ class Copier:
         self._target = target
         self._options = options
         self._progress = progress
+        self._preflight = Preflight(target, options, progress)
         self._coming: dict[Digest, int] = {}
         self._copied: dict[str, CopiedImage] = {}
         self._names: dict[Reference, None] = {}
 
     def plan(self, image: Candidate) -> IngestPlan:
         """Plan what ``run`` would do, after the images planned before; read no more than the head of the image."""
+        self._preflight.check()
         stored = StoredImage(self._source, image.collection)
         if anew := self._is_stored_anew(stored):
             image = replace(image, image_id=stored.config.digest)
@@ -142,6 +144,7 @@ class Copier:
 
         Raises what verifying and storing it raise; then the other cluster has no collection and no link of it.
         """
+        self._preflight.check()
         stored = StoredImage(self._source, image.collection)
         if anew := self._is_stored_anew(stored):
             self._progress.say(
@@ -204,18 +207,20 @@ class Copier:
 
     def _copy_verbatim(self, records: ImageRecords, stored: StoredImage, name: Reference | None) -> IngestResult:
         """Copy the blocks as they are, after finding that they hold the image."""
-        Preflight(self._target, records.options, self._progress).check()
+        self._preflight.check_creation()
         verify.verify(self._source, stored.collection, quick=False, progress=self._progress)
         sent = SentBlocks(self._options.cache, self._target, stored.file.image_id)
         before = sent.blocks
-        try:
-            done = self._block_by_block(records, stored, name, sent, before)
-        except ClusterError as error:
-            if error.status != 403 or not before:
-                raise
-            self._progress.say("the cluster does not take blocks that it had already; sending everything again")
-            sent.discard()  # they are signed for another token, say
-            done = self._block_by_block(records, stored, name, sent, {})
+        for known in (before, {}) if before else ({},):
+            try:
+                done = self._block_by_block(records, stored, name, sent, known)
+                break
+            except ClusterError as error:
+                if error.is_refusal:
+                    sent.discard()  # they are signed for another token, say
+                if error.status != 403 or not known:
+                    raise
+                self._progress.say("the cluster does not take blocks that it had already; sending everything again")
         sent.discard()
         return done
 

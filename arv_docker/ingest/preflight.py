@@ -6,11 +6,14 @@ from __future__ import annotations
 import logging
 
 from ..arvados.client import Cluster
-from ..errors import ArvDockerError
+from ..errors import ArvDockerError, UsageError
 from ..local.progress import Progress
 from .options import Options
 
 log = logging.getLogger(__name__)
+
+#: Characters that the name of a collection may have.
+MAX_NAME = 255
 
 
 class Preflight:
@@ -27,12 +30,28 @@ class Preflight:
         take version 2 images, as arv-keepdocker refuses it (docs/conformance.md#k7)."""
         if self._passed:
             return
+        self._check_name()
         owner = self._options.project or self._cluster.user_uuid  # asks whose token it is
         log.debug("%s is to own what is written", owner)
         if self._options.project:
             self._cluster.check_writable(self._options.project)
         self._check_format()
         self._passed = True
+
+    def check_creation(self) -> None:
+        """Raise what ``check`` raises, and ClusterError for a token that may not create collections and links: asked
+        before an image is read."""
+        self.check()
+        self._cluster.check_creatable("collections", "links")
+
+    def _check_name(self) -> None:
+        """Raise UsageError for a name that no collection can have."""
+        name = self._options.name or ""
+        if len(name) > MAX_NAME or "/" in name or name in (".", ".."):
+            raise UsageError(
+                f"--name: no collection can be called {name[:40]!r}: at most {MAX_NAME} characters, no slash, "
+                f"and not . or .. (these are {len(name)} characters)."
+            )
 
     def _check_format(self) -> None:
         formats = self._cluster.image_formats

@@ -31,6 +31,7 @@ from ..model.image import Digest
 from ..model.reference import Reference
 from .lookup import ImageLookup, LookupResult, StoredUnder
 from .options import Options
+from .preflight import MAX_NAME
 from .results import IngestResult, TwinCollection
 from .upload import ReusedBlocksRefused, UploadedImage
 
@@ -300,7 +301,7 @@ class ImageRecords:
             self._cluster,
             text,
             owner=self._owner,
-            name=self.options.name or f"Docker image {called}{image_id.short_hex}",
+            name=self.options.name or _collection_name(called, image_id),
             properties=self._properties_of(image_id, name, timestamp),
             anew=self.options.force,
         )
@@ -345,6 +346,12 @@ class ImageRecords:
                 f"{result.name or result.image_id} is another image than {other}, with the same layers: "
                 "a tool that converts images writes the config anew"
             )
+
+
+def _collection_name(called: str, image_id: Digest) -> str:
+    """The usual name of an image's collection, a long one cut in its middle."""
+    front, end = "Docker image ", image_id.short_hex
+    return f"{front}{called[: MAX_NAME - len(front) - len(end)]}{end}"
 
 
 def _text(name: Reference | None) -> str | None:

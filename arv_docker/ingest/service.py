@@ -19,7 +19,7 @@ from ..arvados.client import Cluster
 from ..arvados.stored import StoredImage
 from ..arvados.trust import Trust
 from ..engines import Engine, EngineImage
-from ..errors import ArvDockerError
+from ..errors import ArvDockerError, ClusterError
 from ..images import tags, verify
 from ..local.progress import Progress
 from ..model.image import Digest
@@ -102,12 +102,19 @@ class Ingest:
             result = self._records.find_and_complete(image_id, link_name, digests=digests, diff_ids=image.diff_ids)
             dedup = not self._options.force
             while result is None:
+                self._preflight.check_creation()
                 uploaded = upload(tarball, dedup)
                 try:
                     result = self._records.record(uploaded, link_name)
                 except ReusedBlocksRefused as refused:
                     self._progress.say(str(refused))
                     dedup = False  # every block is sent then, and none can be refused for that again
+                except ClusterError as error:
+                    if error.is_refusal:
+                        self._uploader.forget(image_id)
+                        if engine is not None:
+                            tarballs.settle(tarball, engine.name, keeping=self._options.keep_tarball)
+                    raise
             self._uploader.forget(image_id)
             if engine is not None:
                 tarballs.settle(tarball, engine.name, keeping=self._options.keep_tarball)
@@ -130,6 +137,7 @@ class Ingest:
         self._preflight.check()
         with source.open() as image:
             if image.streams:
+                self._preflight.check_creation()
                 return from_pipe.store_one(self._pipeline, image, name, otherwise)
             return self.from_image(image, name, otherwise)
 
@@ -185,7 +193,7 @@ class Ingest:
         What they share is exported and hashed once. By ID; what is not among them is for ``from_engine``.
         What is wrong with one image is in its place. No tarball is left, for it would hold several.
         """
-        self._preflight.check()
+        self._preflight.check_creation()
         return batch.store_shared(self._pipeline, engine, wanted)
 
     def under_its_names(self, image: OpenedImage) -> IngestResult:
@@ -198,7 +206,7 @@ class Ingest:
 
         All are stored first, layers that they share once; each is linked by every name that the archive gives it.
         """
-        self._preflight.check()
+        self._preflight.check_creation()
         yield from from_pipe.store_every(self._pipeline, archive)
 
     def name_uniquely(self, result: IngestResult) -> IngestResult:
@@ -219,7 +227,8 @@ class Ingest:
 
     @cached_property
     def plans(self) -> IngestPlanner:
-        """Plans of what would be done; nothing is written."""
+        """Plans of what would be done, after the same checks; nothing is written."""
+        self._preflight.check()
         return IngestPlanner(self._cluster, self._records, self._progress)
 
     @property

@@ -109,6 +109,16 @@ class FakeKeep:
         return bool(self.get(locator, num_retries)) or True
 
 
+class Tokens:
+    """The token that is used, which has every scope."""
+
+    def __init__(self, api: FakeApi) -> None:
+        self._api = api
+
+    def current(self) -> Request:
+        return Request(lambda: self._api.answer("tokens.current", lambda: {"scopes": self._api.scopes}))
+
+
 class FakeApi:
     """`faults` maps a request such as `links.create` to errors to come, first to last; None lets one through.
 
@@ -122,6 +132,7 @@ class FakeApi:
         self.faults: dict[str, list[Exception | tuple[Exception] | None]] = {}
         self.before: dict[str, Callable[[], object]] = {}
         self.largest_page = 1000
+        self.scopes = ["all"]
         self.clock = ""
         self.keep = FakeKeep()
         self._rootDesc: dict[str, Any] = {"uuidPrefix": "zzzzz", "dockerImageFormats": ["v2"]}
@@ -144,6 +155,9 @@ class FakeApi:
 
     def current(self) -> Request:
         return Request(lambda: self.answer("users.current", lambda: {"uuid": self.user}))
+
+    def api_client_authorizations(self) -> Any:
+        return Tokens(self)
 
     def answer(self, request: str, execute: Callable[[], Any]) -> Any:
         self.requests[request] += 1

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`arv-docker ingest` of images that Keep has, and of names that mean another image: links that were left out, older
-builds, archives of others, platforms."""
+builds, archives of others, platforms; and what is checked before anything is sent."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 
 from arv_docker.arvados.catalog.link_classes import DIGEST, HASH, REPO_TAG
 from arv_docker.arvados.dedup import LAYER
+from arv_docker.store.tarballs import cache_folder
 
 from ..archives import classic, files_of, image
-from ..arvados.fake_api import ME, OTHER, FakeApi, http_error
+from ..arvados.fake_api import ME, OTHER, PROJECT, FakeApi, http_error
 from ..transports.fake_engine import FakeEngine
 from .conftest import APP, Run, saved
 
@@ -113,3 +114,36 @@ def test_a_platform_that_is_none_is_a_bad_setting(
     outcome = run("ingest", "--from-archive", str(saved(tmp_path / "newer.tar", NEWER)), "app:1")
     assert outcome.code == 6
     assert "ARV_DOCKER_PLATFORM" in outcome.err
+
+
+@pytest.mark.parametrize("name", ["n" * 256, "a/b", ".."])
+@pytest.mark.parametrize("further", [[], ["--dry-run"]])
+def test_a_name_that_no_collection_can_have_is_refused_before_anything_is_sent(
+    api: FakeApi, engine: FakeEngine, run: Run, name: str, further: list[str]
+) -> None:
+    outcome = run("ingest", *further, "--name", name, "app:1")
+    assert outcome.code == 2
+    assert "no collection can be called" in outcome.err
+    assert (engine.calls, api.keep.blocks) == ([], {})
+
+
+def test_a_project_that_may_not_be_written_is_found_by_a_plan(api: FakeApi, engine: FakeEngine, run: Run) -> None:
+    api.faults["groups.get"] = [http_error(404)]
+    assert run("ingest", "--dry-run", "--project-uuid", PROJECT, "app:1").code == 4
+
+
+def test_long_names_of_images_are_cut_in_the_collection_s(api: FakeApi, run: Run, tmp_path: Path) -> None:
+    name = f"registry.example:5000/{'/'.join(['part' * 10] * 5)}:{'t' * 120}"
+    assert run("ingest", "--from-archive", str(saved(tmp_path / "newer.tar", NEWER)), name).code == 0
+    (record,) = api.records["collections"].values()
+    assert len(record["name"]) == 255
+    assert record["name"].endswith(NEWER.parsed.digest.short_hex)
+
+
+@pytest.mark.parametrize("status", [403, 422])
+def test_a_refused_creation_leaves_nothing_in_the_cache(
+    api: FakeApi, engine: FakeEngine, run: Run, status: int
+) -> None:
+    api.faults["collections.create"] = [http_error(status)]
+    assert run("ingest", "app:1").code == 4
+    assert list(cache_folder().iterdir()) == []

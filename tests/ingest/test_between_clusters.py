@@ -240,7 +240,7 @@ def test_an_interrupted_copy_is_taken_up(
 def test_blocks_that_are_refused_are_sent_again(there: FakeApi, here: FakeApi) -> None:
     """What an interrupted copy sent is signed for the token that it had then."""
     stored_by_upstream(there, ONE, "app:1")
-    here.faults["collections.create"] = [http_error(422)]
+    here.faults["collections.create"] = [http_error(401)]
     with pytest.raises(ClusterError):
         copied(there, here, "app:1")
     here.keep.blocks.clear()

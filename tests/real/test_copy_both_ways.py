@@ -25,7 +25,7 @@ from arv_docker.local.progress import SilentProgress
 from arv_docker.model.reference import Reference
 from arv_docker.site import LocalSite
 from arv_docker.site.api import users
-from arv_docker.site.folder import opened
+from arv_docker.site.folder import open_site
 from arv_docker.store.tarballs import cache_folder
 
 from ..archives import Image, classic, files_of, image
@@ -149,7 +149,7 @@ class Place:
 
 @contextmanager
 def running(folder: Path) -> Iterator[Place]:
-    site = opened(folder)
+    site = open_site(folder)
     users.create(site.database, site.settings, "stranger", is_admin=False)
     token = users.new_token(site.database, site.settings, "stranger", None)
     site.close()
