@@ -24,6 +24,7 @@ from ..arvados.trust import Trust
 from ..errors import BadReference, ClusterError, ContentError, NotVerified
 from ..images import verify
 from ..local.progress import Progress
+from ..local.settings import MANIFEST
 from ..model.image import Digest
 from ..model.manifest_text import locators
 from ..model.reference import ImageId, Reference
@@ -156,7 +157,7 @@ class Copier:
         records = ImageRecords(self._target, options, self._progress)
         if stored.is_ours or anew:
             # Whoever opens the image knows it by its config's digest; of one that is named by the other, ask for that.
-            known = records.find_and_complete(image.image_id, first) if options.by_manifest else None
+            known = records.find_and_complete(image.image_id, first) if options.kinds == (MANIFEST,) else None
             name = first or ImageId(image.image_id.hex)
             done = known or Ingest(self._target, options, self._progress).from_image(stored, name)
         else:
@@ -195,8 +196,14 @@ class Copier:
         """The options for an image: its content stays unless it is stored ``anew``, and its file named as it is,
         whichever digest that is."""
         by_manifest = image.image_id == stored.layout.manifest_digest
-        pdh = None if anew else image.collection.pdh
-        return replace(self._options, by_manifest=by_manifest, image_ids=(), pdh=pdh)
+        # One that no link calls by its own digest stands beside a collection that has the names (--image-id both).
+        beside = by_manifest and not image.names and image.image_id not in image.digests
+        return replace(
+            self._options,
+            by_manifest=by_manifest and not beside,
+            image_ids=(MANIFEST,) if beside else (),
+            pdh=None if anew else image.collection.pdh,
+        )
 
     def _add_names(self, records: ImageRecords, image: Candidate, digests: Sequence[Digest]) -> int:
         """Link the image by its further names, and the digests by which its source called it; return how many links

@@ -213,7 +213,8 @@ class ImageRecords:
                 f"images by their {self.options.named_kind} digests (the setting {IMAGE_ID})"
             )
         # The collection that has the names has the digest links.
-        has_names = first == self.options.named_kind or self.options.named_kind not in image.by_kind
+        alone = self.options.named_kind not in image.by_kind and self.options.pdh is None
+        has_names = first == self.options.named_kind or alone
         called = {*image.ids.values(), *digests} if has_names else set()
         main = self._ensure_collection(first, image, link_name, called, archive)
         further = [self._ensure_collection(kind, image, None, set(), archive) for kind in others]
