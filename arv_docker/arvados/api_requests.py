@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests to the API of a cluster, each with one budget of tries and time (docs/decisions/0013).
+"""Requests to the API of a cluster, each with one budget of tries and time.
 
 The SDK tries a request eleven times with pauses that double without an end, the last of 17 minutes; and at least as
-often as its client object was made for, whatever a request says. Here it sends each once.
+often as its client object was made for, whatever a request says. Here it sends each once
+(docs/decisions/0013-one-retry-budget-a-request.md).
 """
 
 from __future__ import annotations
