@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import DigestMismatch
@@ -57,13 +57,15 @@ class ArchivedImage(SeekableImage):
         *,
         tags: tuple[str, ...] = (),
         digests: tuple[Digest, ...] = (),
+        read_manifest: Callable[[], bytes | None] | None = None,
         progress: Progress | None = None,
     ) -> None:
         """Take ``layers`` in the image's order, repeats kept; ``progress`` is told of those that are read only
-        to be counted."""
+        to be counted. ``read_manifest`` gives the image's own manifest, if the archive has one."""
         self._config = config
         self.tags = tags
         self.digests = digests
+        self._read_manifest = read_manifest
         self._progress = progress or SilentProgress()
         self._all = tuple(layers)
         self._layers: dict[Digest, ArchiveLayer] = {}
@@ -75,6 +77,10 @@ class ArchivedImage(SeekableImage):
     def config(self) -> Config:
         """The image's config."""
         return self._config
+
+    def read_manifest(self) -> bytes | None:
+        """The image's own manifest, as the archive has it."""
+        return self._read_manifest() if self._read_manifest else None
 
     def check_layout(self) -> None:
         """Raise DigestMismatch if a layer stands at two places: a reader could take another image from the archive,

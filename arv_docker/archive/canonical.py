@@ -102,8 +102,7 @@ def layout(config: Config, sizes: Mapping[Digest, int], names: Names | None = No
     With ``names`` the archive is not the canonical one, but the same with names in it.
     """
     names = names or Names()
-    descriptor = Descriptor(OCI_CONFIG, config.digest, len(config.raw))
-    manifest = oci_manifest(descriptor, [Descriptor(OCI_LAYER, digest, sizes[digest]) for digest in config.diff_ids])
+    manifest = manifest_of(config, sizes)
     manifest_digest = Digest.of(manifest)
     head = b"".join(
         (
@@ -117,6 +116,12 @@ def layout(config: Config, sizes: Mapping[Digest, int], names: Names | None = No
         )
     )
     return Layout(config, manifest_digest, head, _spans(config, sizes, len(head)))
+
+
+def manifest_of(config: Config, sizes: Mapping[Digest, int]) -> bytes:
+    """The OCI manifest that the canonical archive of an image has, from the sizes of its layers."""
+    layers = [Descriptor(OCI_LAYER, diff_id, sizes[diff_id]) for diff_id in config.diff_ids]
+    return oci_manifest(Descriptor(OCI_CONFIG, config.digest, len(config.raw)), layers)
 
 
 def oci_manifest(config: Descriptor, layers: list[Descriptor]) -> bytes:

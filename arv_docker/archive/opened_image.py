@@ -61,6 +61,11 @@ class OpenedImage(ABC):
         layers = known_layers(self)
         return sum(sizes[it] for it in set(layers)) if layers and set(layers) <= sizes.keys() else None
 
+    def read_manifest(self) -> bytes | None:
+        """The image's own manifest as its place has it, byte for byte, checked by its digest; None where it has none
+        but what is made of the config and the layers."""
+        return None
+
     @property
     def compressed_layers(self) -> Mapping[Digest, Descriptor]:
         """The layers that the image's place has compressed and calls by a digest, by diff_id."""

@@ -11,7 +11,7 @@ config names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -103,7 +103,28 @@ class Images:
         digests = listed.digests
         if "manifest.json" in self._files and "index.json" in self._files:
             digests = oci.digests_of(oci.check(self._files, listing(self._files)), listed)
-        return ArchivedImage(config, layers, tags=listed.tags, digests=digests, progress=self._progress)
+        return ArchivedImage(
+            config,
+            layers,
+            tags=listed.tags,
+            digests=digests,
+            read_manifest=partial(self._manifest_of, config, digests),
+            progress=self._progress,
+        )
+
+    def _manifest_of(self, config: Config, digests: Sequence[Digest]) -> bytes | None:
+        """The document among those with these digests that is the manifest of an image with that config."""
+        for digest in digests:
+            path = f"blobs/{digest.algorithm}/{digest.hex}"
+            if digest.algorithm not in manifest.HASHES or path not in self._files:
+                continue
+            raw = self._files.read(path, limit=MAX_JSON_SIZE)
+            if Digest.of(raw, digest.algorithm) != digest:
+                raise DigestMismatch(f"manifest {digest} in the archive holds other bytes. Save the image again.")
+            parsed = manifest.parse(raw, what=f"manifest {digest}")
+            if isinstance(parsed, manifest.Manifest) and parsed.config.digest == config.digest:
+                return raw
+        return None
 
     def _by_index(self) -> tuple[ArchiveEntry, ...]:
         """The images of the OCI index, with the names of ``manifest.json`` for them too."""

@@ -13,7 +13,7 @@ from . import interrupt  # first of all: Ctrl-C while the others are imported
 import argparse
 import codecs
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ from .options import (
     add_telling_options,
     add_timeout_option,
     add_trust_option,
+    add_wide_option,
     as_folder,
     without_local,
     without_telling,
@@ -74,6 +75,7 @@ __all__ = [
     "add_telling_options",
     "add_timeout_option",
     "add_trust_option",
+    "add_wide_option",
     "as_folder",
     "as_json",
     "asking",
@@ -89,6 +91,7 @@ __all__ = [
     "interrupt",
     "is_of_the_cluster",
     "print_json",
+    "print_lines",
     "progress_for",
     "settings",
     "trust",
@@ -140,6 +143,12 @@ def cluster(args: argparse.Namespace) -> Iterator[Cluster]:
     """The cluster that the options mean: the local site while the block lasts, or the configured one."""
     from ..arvados.client import Cluster
 
+    if (shared := getattr(args, "shared", None)) is not None:  # by several images
+        if "cluster" not in shared:
+            alone = argparse.Namespace(**{name: value for name, value in vars(args).items() if name != "shared"})
+            shared["cluster"] = shared["kept"].enter_context(cluster(alone))
+        yield shared["cluster"]
+        return
     local: str | None = args.local
     if getattr(args, "api", None) is not None:
         yield Cluster(args.api, retries=args.retries)
@@ -283,6 +292,20 @@ def engine_or_apptainer(args: argparse.Namespace) -> Engine | Apptainer:
             progress_for(args).say(f"using {apptainer.name}")
             return apptainer
     return found
+
+
+def print_lines(args: argparse.Namespace, lines: Iterable[str]) -> None:
+    """Print lines for a person: on a terminal, without ``--wide``, those that are too long go on in the next."""
+    if args.wide or not sys.stdout.isatty():
+        print("\n".join(lines))
+        return
+    import shutil
+    import textwrap
+
+    width = shutil.get_terminal_size().columns
+    for line in lines:
+        filled = textwrap.fill(line, width, subsequent_indent="    ", break_on_hyphens=False)
+        print(filled if len(line) > width else line)
 
 
 def is_of_the_cluster(error: ArvDockerError) -> bool:

@@ -26,9 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--project-uuid", metavar="UUID", help="only what this project owns")
     cli.add_trust_option(parser)
     cli.add_cluster_options(parser)
-    parser.add_argument(
-        "--wide", action="store_true", help="also on a terminal whole names, times, and who wrote each link"
-    )
+    cli.add_wide_option(parser)
     cli.add_json_option(parser)
 
 

@@ -4,19 +4,24 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .. import cli
-from ..errors import BadSettings, ClusterError, NoCluster, one_line
-from ..local.progress import size_text
+from ..errors import BadSettings, ClusterError, NoCluster, UsageError
 from ..model.reference import references_in
+from . import image_files, image_text, several
 
 if TYPE_CHECKING:
+    from ..archive.opened_image import OpenedImage
     from ..arvados.client import Cluster
     from ..arvados.stored import StoredImage
     from ..arvados.trust import Trust
-    from ..model.image import Config, Descriptor
+    from ..model.image import Config, Descriptor, Digest
+
+    #: Gives the uncompressed bytes of each layer; some may have to be read for it.
+    Sizes = Callable[[], Mapping[Digest, int]]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,54 +31,113 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "it is piped in. Where a cluster is configured, or with --local, it says which other images in Keep have the\n"
         "same layers: a tool that converts images writes the config anew, and so makes another image.\n\n"
         "--platform chooses among several images in Keep by one name, too.\n\n"
+        f"{several.SEVERAL}\n\n"
         "examples:\n"
         "  arv-docker inspect --local busybox:latest\n"
         "  arv-docker inspect docker-archive:busybox.tar\n"
         "  arv-docker inspect --json oci:layout:latest\n"
+        "  arv-docker inspect --config docker://debian:12 | jq .config\n"
     )
-    parser.add_argument(
-        "name",
-        metavar="NAME|UUID|PDH|SOURCE",
-        help="an image's name or ID, or a collection's UUID or PDH; or a source, as docker-archive:FILE[:NAME]",
+    several.add_images_argument(
+        parser,
+        "NAME|UUID|PDH|SOURCE",
+        "an image's name or ID, or a collection's UUID or PDH; or a source, as docker-archive:FILE[:NAME]",
     )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--raw",
+        action="store_true",
+        help="print the image's manifest, byte for byte; of one in Keep, and of an archive that has none, that of the "
+        "canonical archive",
+    )
+    what.add_argument("--config", action="store_true", help="print the image's config, byte for byte")
     cli.add_source_options(parser)
     cli.add_cluster_options(parser)
+    cli.add_wide_option(parser)
     cli.add_json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read config and structure of the image, not its layers, and print them."""
-    from ..transports import names
+    """Print config and structure of each image, or the bytes of one."""
+    if args.raw or args.config:
+        return _print_bytes(args)
+    return several.run_each(args, _inspect)
 
-    document = (_document_of_stored if names.split(args.name)[0] in (None, "keep") else _document_of_source)(args)
+
+def _inspect(args: argparse.Namespace) -> int:
+    """Read config and structure of the image, not its layers, and print them."""
+    document = (_document_of_stored if _is_stored(args.name) else _document_of_source)(args)
     if args.json:
-        cli.print_json(document)
+        several.print_document(args, document)
     else:
-        print(_text(document))
+        cli.print_lines(args, image_text.lines_of(document))
     return 0
 
 
-def _document_of_source(args: argparse.Namespace) -> dict[str, object]:
+def _is_stored(name: str) -> bool:
+    from ..transports import names
+
+    return names.split(name)[0] in (None, "keep")
+
+
+def _print_bytes(args: argparse.Namespace) -> int:
+    """Write the config or the manifest of one image to standard output, and nothing else."""
+    from ..archive import canonical
+
+    if len(args.names) > 1 or args.json:
+        raise UsageError("--raw and --config print the bytes of one image, without --json.")
+    (args.name,) = args.names
+    output = image_files.binary_output()
+    with (_stored_image if _is_stored(args.name) else _source_image)(args) as (image, sizes):
+        if args.config:
+            output.write(image.config.raw)
+        else:
+            output.write(image.read_manifest() or canonical.manifest_of(image.config, sizes()))
+    output.flush()
+    return 0
+
+
+@contextmanager
+def _source_image(args: argparse.Namespace) -> Iterator[tuple[OpenedImage, Sizes]]:
+    """The image of a source, of a stream when it has been read, and what gives the sizes of its layers."""
+    from ..archive.opened_image import can_seek
     from ..transports import names
 
     shown = cli.progress_for(args)
+    sizes: dict[Digest, int] = {}
     with names.source(args.name, cli.choice(args, shown)).open() as image:
         if image.streams:
             with shown.step("reading", None) as advance:
                 for layer in image.layers():
                     while content := layer.read():
                         advance(len(content))
+                    sizes[layer.diff_id] = layer.position
+        yield image, lambda: image.sizes if can_seek(image) else sizes
+
+
+@contextmanager
+def _stored_image(args: argparse.Namespace) -> Iterator[tuple[OpenedImage, Sizes]]:
+    """The image in Keep that the name means, and what gives the sizes of its layers."""
+    with _cluster_of(args) as (cluster, name):
+        image, _ = _resolve(args, cluster, name)
+        yield image, lambda: image.sizes
+
+
+def _document_of_source(args: argparse.Namespace) -> dict[str, object]:
+    shown = cli.progress_for(args)
+    with _source_image(args) as (image, _):
         config = image.config
         document: dict[str, object] = {
             "source": args.name,
             "image_id": str(config.digest),
             "platform": str(config.platform),
             "created": config.created,
-            **_started_by(config),
+            **image_text.settings_of(config),
             "tags": list(image.tags),
             "digests": [str(digest) for digest in image.digests],
             "layers": [
-                {"diff_id": str(it), **_compressed_form(image.compressed_layers.get(it))} for it in config.diff_ids
+                {"diff_id": str(diff_id), **_compressed_form(image.compressed_layers.get(diff_id)), **command}
+                for diff_id, command in zip(config.diff_ids, image_text.commands_of(config), strict=True)
             ],
         }
         tags = references_in(image.tags)
@@ -109,21 +173,34 @@ def _compressed_form(compressed: Descriptor | None) -> dict[str, object]:
 
 
 def _document_of_stored(args: argparse.Namespace) -> dict[str, object]:
+    with _cluster_of(args) as (cluster, name):
+        return _document(cluster, *_resolve(args, cluster, name))
+
+
+@contextmanager
+def _cluster_of(args: argparse.Namespace) -> Iterator[tuple[Cluster, str]]:
+    """The cluster that an image's name means, and the name there."""
+    from ..transports import keep
+
+    place = keep.place_of(args.name) or keep.Place(None, args.name)
+    with cli.cluster_named(args, place.cluster) as cluster:
+        yield cluster, place.name
+
+
+def _resolve(args: argparse.Namespace, cluster: Cluster, name: str) -> tuple[StoredImage, Trust]:
+    """The image in Keep that the name means to a cluster, and whose word is taken there; warnings are told."""
     from ..arvados.catalog import platforms, resolver
     from ..arvados.stored import StoredImage
     from ..arvados.trust import Trust
-    from ..transports import keep
 
     shown = cli.progress_for(args)
-    place = keep.place_of(args.name) or keep.Place(None, args.name)
-    with cli.cluster_named(args, place.cluster) as cluster:
-        trust = Trust.from_settings(cluster, cli.settings(args))
-        found = resolver.resolve(cluster, place.name, trust)
-        if args.platform:
-            found = platforms.choose_platform(cluster, found, args.platform, shown)
-        for warning in (*found.warnings, *resolver.container_warnings(place.name, found)):
-            shown.warn(warning)
-        return _document(cluster, StoredImage(cluster, found.collection), trust)
+    trust = Trust.from_settings(cluster, cli.settings(args))
+    found = resolver.resolve(cluster, name, trust)
+    if args.platform:
+        found = platforms.choose_platform(cluster, found, args.platform, shown)
+    for warning in (*found.warnings, *resolver.container_warnings(name, found)):
+        shown.warn(warning)
+    return StoredImage(cluster, found.collection), trust
 
 
 def _document(cluster: Cluster, image: StoredImage, trust: Trust) -> dict[str, object]:
@@ -142,12 +219,13 @@ def _document(cluster: Cluster, image: StoredImage, trust: Trust) -> dict[str, o
         "file": f"{image.file.image_id}.tar",
         "platform": str(image.config.platform),
         "created": image.config.created,
-        **_started_by(image.config),
+        **image_text.settings_of(image.config),
         "canonical": image.canonical is not None,
         "size": image.file.size,
         "pdh": pdh,
         "layers": [
-            {"diff_id": str(diff_id), "size": image.archived.sizes[diff_id]} for diff_id in image.config.diff_ids
+            {"diff_id": str(diff_id), "size": image.archived.sizes[diff_id], **command}
+            for diff_id, command in zip(image.config.diff_ids, image_text.commands_of(image.config), strict=True)
         ],
         "blocks": [locator.without_hints for locator in locators(image.file.streams)],
         "collections": [{"uuid": copy.uuid, "owner_uuid": copy.owner_uuid, "name": copy.name} for copy in copies],
@@ -167,67 +245,3 @@ def _document(cluster: Cluster, image: StoredImage, trust: Trust) -> dict[str, o
             cluster, image.config, [link.name for link in names if link.link_class == REPO_TAG], trust
         ),
     }
-
-
-#: What the config says of containers, by the names of a Dockerfile's instructions.
-_INSTRUCTIONS = {
-    "entrypoint": "Entrypoint",
-    "command": "Cmd",
-    "env": "Env",
-    "user": "User",
-    "working_dir": "WorkingDir",
-    "exposed_ports": "ExposedPorts",
-    "volumes": "Volumes",
-    "labels": "Labels",
-}
-
-
-def _started_by(config: Config) -> dict[str, object]:
-    """The start of the image's containers, as far as the config says, and the history of its layers."""
-    from ..model.image import json_object
-
-    document = json_object(config.raw, what="the image's config")
-    container, history = document.get("config"), document.get("history")
-    values = container if isinstance(container, dict) else {}
-    found: dict[str, object] = {name: values[key] for name, key in _INSTRUCTIONS.items() if values.get(key)}
-    steps = [step for step in history if isinstance(step, dict)] if isinstance(history, list) else []
-    lines = [
-        {"created_by": str(step.get("created_by") or ""), "empty_layer": bool(step.get("empty_layer"))}
-        for step in steps
-    ]
-    return {"config": found, "history": lines}
-
-
-def _text(document: dict[str, object]) -> str:
-    """The document as lines: single values first, then each list with its number of entries."""
-    lines: list[str] = []
-    for key, value in document.items():
-        label = key.replace("_", " ")
-        if isinstance(value, dict):
-            lines.extend(f"{name.replace('_', ' ') + ':':17}{_plain(each)}" for name, each in value.items())
-            continue
-        if not isinstance(value, list):
-            shown = f"{size_text(value)} ({value} bytes)" if key == "size" and isinstance(value, int) else value
-            lines.append(f"{label + ':':17}{shown}")
-            continue
-        lines.append(f"{label + ':':17}{len(value)}")
-        lines.extend(f"  {_entry(item)}" for item in value)
-    return "\n".join(map(one_line, lines))
-
-
-def _entry(item: object) -> str:
-    if not isinstance(item, dict):
-        return str(item)
-    if "created_by" in item:
-        return f"{item['created_by']}{'  (no layer)' if item['empty_layer'] else ''}"
-    return "  ".join(size_text(value) if key == "size" else _words(value) for key, value in item.items())
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name}={each}" if isinstance(each, str) else str(name) for name, each in value.items())
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _words(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -9,6 +9,7 @@ import dataclasses
 from .. import cli
 from ..local import progress
 from ..model.reference import ImageId, Reference, parse_name
+from . import several
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -16,15 +17,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Prints the image's ID in the engine. What fails its verification is not loaded. Layers that the engine\n"
         "has already are not read from Keep.\n\n"
+        f"{several.SEVERAL}\n\n"
         "example:\n  arv-docker load --local busybox:latest"
     )
-    parser.add_argument("name", metavar="NAME|UUID|PDH", help="an image's name or ID, or a collection's UUID or PDH")
+    several.add_images_argument(parser, "NAME|UUID|PDH", "an image's name or ID, or a collection's UUID or PDH")
     cli.add_engine_option(parser)
     cli.add_cluster_options(parser)
     cli.add_json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Load the images, each by itself."""
+    return several.run_each(args, _load)
+
+
+def _load(args: argparse.Namespace) -> int:
     """Load the image; asked for by a name, it gets that name in the engine too."""
     from ..arvados.catalog import resolver
     from ..arvados.catalog.link_classes import REPO_TAG
@@ -45,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     shown.say(f"{args.name}: {what}{tagged}, {progress.size_text(result.bytes_read)} read from Keep{spared}")
     if args.json:
         digests = {"image_id": str(result.image_id), "engine_id": str(result.engine_id)}
-        cli.print_json(dataclasses.asdict(result) | digests)
+        several.print_document(args, dataclasses.asdict(result) | digests)
     else:
         print(result.engine_id)
     return 0

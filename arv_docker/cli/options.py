@@ -206,6 +206,13 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the answer as JSON, for programs")
 
 
+def add_wide_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--wide``."""
+    parser.add_argument(
+        "--wide", action="store_true", help="also on a terminal whole names and times, and who wrote each link"
+    )
+
+
 def without_local(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     """The value of ``--local`` ("" without a folder, None if it is not given), and the other arguments.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .. import cli
 from ..local import progress
+from . import several
 
 if TYPE_CHECKING:
     from ..arvados.catalog.resolver import Resolution
@@ -20,14 +21,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Prints the portable data hash alone, by the rule that the cluster itself follows for containers.\n\n"
         "With --platform, of several images by one name the first that is for it, in the order of that rule.\n\n"
+        f"{several.SEVERAL}\n\n"
         "examples:\n"
         "  arv-docker resolve --local busybox:latest\n"
         "  arv-docker resolve --platform linux/arm64 debian:12"
     )
-    parser.add_argument(
-        "name",
-        metavar="NAME",
-        help="name, name@digest, image ID or its beginning, or a digest by which an engine or a registry calls it",
+    several.add_images_argument(
+        parser,
+        "NAME",
+        "name, name@digest, image ID or its beginning, or a digest by which an engine or a registry calls it",
     )
     cli.add_platform_option(parser, "where the name stands for several")
     parser.add_argument("--explain", action="store_true", help="show on standard error which links were compared")
@@ -37,6 +39,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Resolve the names, each by itself."""
+    return several.run_each(args, _resolve)
+
+
+def _resolve(args: argparse.Namespace) -> int:
     """Resolve the name; warnings go to standard error."""
     from ..arvados.catalog import platforms, resolver
 
@@ -55,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
         _explain(found, trust, shown)
     if args.json:
         link = found.link
-        cli.print_json(
+        several.print_document(
+            args,
             {
                 "pdh": found.collection.pdh,
                 "uuid": found.collection.uuid,
@@ -65,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
                 "warnings": [*found.warnings, *resolver.container_warnings(args.name, found)],
                 "ranked": [_candidate(it, trust) for it in found.ranked],
                 "false_links": [_candidate(it, trust) for it in found.false_links],
-            }
+            },
         )
     else:
         print(found.collection.pdh)

@@ -10,6 +10,7 @@ from .. import cli
 from ..errors import NoSuchImage
 from ..local import progress
 from ..model.reference import Reference
+from . import several
 
 if TYPE_CHECKING:
     from ..images.tags import Status
@@ -24,9 +25,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "that name, somebody else did), and the collection that the name means; absent (exit code 1) if there is\n"
         "none. With --wait it asks less and less often, returns when it is ready, and ends with exit code 10 if it is\n"
         "not in time.\n\n"
+        f"{several.SEVERAL}\n\n"
         "examples:\n  arv-docker status app:latest\n  arv-docker status app:latest --wait --timeout 60"
     )
-    parser.add_argument("name", metavar="NAME[:TAG]", help="the name to ask for")
+    several.add_images_argument(parser, "NAME[:TAG]", "the name to ask for")
     parser.add_argument("--wait", action="store_true", help="return when the name means what you stored")
     cli.add_timeout_option(parser)
     cli.add_trust_option(parser)
@@ -35,11 +37,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Print the states of the names, each by itself."""
+    return several.run_each(args, _print_status)
+
+
+def _print_status(args: argparse.Namespace) -> int:
     """Print the state of the name."""
     name = Reference.parse(args.name)
     found = _status_of(args, name, cli.progress_for(args))
     if args.json:
-        cli.print_json(_document(name, found))
+        several.print_document(args, _document(name, found))
     elif found is None:
         print(f"absent  {name.link_name}")
     else:

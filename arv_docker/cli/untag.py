@@ -8,6 +8,7 @@ import argparse
 from .. import cli
 from ..errors import one_line
 from ..model.reference import Reference
+from . import several
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -16,15 +17,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Links of other users, as far as you may delete them, are named and you are asked; with no terminal to ask\n"
         "at, --yes says so. Ends with exit code 8 if that is refused, or if links of others stay, so that the name\n"
         "still means something.\n\n"
+        f"{several.SEVERAL}\n\n"
         "example:\n  arv-docker untag app:broken"
     )
-    parser.add_argument("name", metavar="NAME[:TAG]", help="the name to take away")
+    several.add_images_argument(parser, "NAME[:TAG]", "the name to take away")
     cli.add_deletion_options(parser)
     cli.add_cluster_options(parser)
     cli.add_json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Take away the names, each by itself."""
+    return several.run_each(args, _untag)
+
+
+def _untag(args: argparse.Namespace) -> int:
     """Delete the links and print what each pointed to."""
     from ..images import tags
 
@@ -36,7 +43,9 @@ def run(args: argparse.Namespace) -> int:
     for link in stayed:
         cli.progress_for(args).warn(f"{link.uuid} to {link.head_uuid} stays: {link.modified_by} wrote it")
     if args.json:
-        cli.print_json({"deleted": [link.uuid for link in gone], "stayed": [link.uuid for link in stayed]})
+        several.print_document(
+            args, {"deleted": [link.uuid for link in gone], "stayed": [link.uuid for link in stayed]}
+        )
     else:
         for link in gone:
             print(one_line(link.head_uuid))

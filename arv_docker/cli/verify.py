@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .. import cli
 from ..errors import NoSuchImage, NotVerified, UsageError, one_line
 from ..local import progress
+from . import several
 
 if TYPE_CHECKING:
     from ..staging.staged import Copy
@@ -23,12 +24,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Ends with exit code 5 for content that is not the image's, 4 for blocks that are lost or damaged.\n"
         "A folder is meant where staged images are in it; to verify an image in Keep that is called like such a\n"
         "folder, write its tag too.\n\n"
+        f"{several.SEVERAL}\n\n"
         "examples:\n  arv-docker verify --local busybox:latest\n  arv-docker verify containers"
     )
-    parser.add_argument(
-        "name",
-        metavar="NAME|UUID|PDH|FOLDER",
-        help="an image's name or ID, a collection's UUID or PDH, or a staged folder",
+    several.add_images_argument(
+        parser,
+        "NAME|UUID|PDH|FOLDER",
+        "an image's name or ID, a collection's UUID or PDH, or a staged folder",
     )
     parser.add_argument(
         "--quick", action="store_true", help="look at less: in Keep only structure, and that every block is there"
@@ -38,6 +40,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Verify the images and folders, each by itself."""
+    return several.run_each(args, _verify)
+
+
+def _verify(args: argparse.Namespace) -> int:
     """Verify the image or the folder and print what was found."""
     folder = Path(args.name)
     if folder.is_dir():
@@ -57,7 +64,7 @@ def _verify_folder(args: argparse.Namespace, copies: Sequence[Copy]) -> int:
         raise UsageError("--quick is for images in Keep; the images of a folder are read.")
     checked = list(staged.verify(copies, cli.progress_for(args)))
     if args.json:
-        cli.print_json([dataclasses.asdict(it) | {"image_id": it.image_id} for it in checked])
+        several.print_document(args, [dataclasses.asdict(it) | {"image_id": it.image_id} for it in checked])
     else:
         for it in checked:
             image_id = it.image_id.short_hex if it.image_id else "-" * 12
@@ -80,7 +87,7 @@ def _verify_stored(args: argparse.Namespace) -> int:
         report = verify.verify(cluster, resolved.collection, quick=args.quick, progress=shown)
     if args.json:
         digests = ("image_id", "config_digest", "manifest_digest")
-        cli.print_json(dataclasses.asdict(report) | {key: str(getattr(report, key)) for key in digests})
+        several.print_document(args, dataclasses.asdict(report) | {key: str(getattr(report, key)) for key in digests})
         return 0
     how = "structure and blocks" if report.quick else f"{progress.size_text(report.bytes_read)} of layers"
     layout = "canonical archive" if report.canonical else "archive of another layout"

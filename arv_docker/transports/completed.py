@@ -80,6 +80,10 @@ class _CompletedImage(OpenedImage):
     def known_sizes(self) -> Mapping[Digest, int]:
         return getattr(self._image, "known_sizes", None) or super().known_sizes
 
+    def read_manifest(self) -> bytes | None:
+        read = getattr(self._image, "read_manifest", None)
+        return read() if read else None
+
     @property
     def compressed_layers(self) -> Mapping[Digest, Descriptor]:
         return getattr(self._image, "compressed_layers", None) or super().compressed_layers

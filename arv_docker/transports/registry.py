@@ -95,6 +95,10 @@ class RegistryImage(OpenedImage):
         """The layers as the registry has them, by diff_id."""
         return self._stored
 
+    def read_manifest(self) -> bytes:
+        """The image's manifest, byte for byte; the registry is asked for it once more."""
+        return self._reader.manifest(self.digests[0])[0].raw
+
     def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
         """Each distinct layer that is not in ``skip`` once, uncompressed while it comes.
 

@@ -6,16 +6,18 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from arv_docker.archive import canonical
 from arv_docker.arvados.catalog.link_classes import DIGEST, HASH, REPO_TAG
 from arv_docker.cli import arv_docker
 from arv_docker.model.image import Digest
 
-from ..archives import classic, containerd, files_of, flat, gzipped, hex_of, image, layout, several
+from ..archives import Image, classic, containerd, files_of, flat, gzipped, hex_of, image, layout, several
 from ..arvados.fake_api import FakeApi
 from .conftest import Run
 
@@ -113,3 +115,58 @@ def test_how_containers_start_is_shown(run: Run, tmp_path: Path) -> None:
     text = run("inspect", f"docker-archive:{tmp_path}/x.tar").out
     for words in ("entrypoint:      /bin/app", "labels:          l=1", "COPY app /bin/app", "ENV A=b  (no layer)"):
         assert words in text
+
+
+@pytest.mark.parametrize("form", [classic, containerd, layout])
+def test_config_and_manifest_byte_for_byte(
+    tmp_path: Path, form: Callable[[Image], bytes], capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Each hashes to the digest by which the image is known; without a manifest of its own it is the canonical one."""
+    (tmp_path / "app.tar").write_bytes(form(APP))
+    place = f"docker-archive:{tmp_path}/app.tar"
+    assert arv_docker.main(["inspect", "--config", place]) == 0
+    assert capfdbinary.readouterr().out == APP.config
+    assert arv_docker.main(["inspect", "--raw", place]) == 0
+    raw = capfdbinary.readouterr().out
+    digest = str(Digest.of(raw))
+    assert arv_docker.main(["inspect", "--json", place]) == 0
+    digests = json.loads(capfdbinary.readouterr().out)["digests"]
+    canonical_digest = str(canonical.layout(APP.parsed, APP.sizes).manifest_digest)
+    assert digest == canonical_digest if form is classic else digest in digests
+    assert json.loads(raw)["config"]["digest"] == str(APP.parsed.digest)
+
+
+def test_bytes_of_an_image_in_keep_and_of_a_pipe(
+    api: FakeApi, run: Run, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("ingest", "--from-archive", str(archive)).code == 0
+    document = json.loads(run("inspect", "--json", "app:1").out)
+    raw = run("inspect", "--raw", "app:1").out.encode()
+    assert str(Digest.of(raw)) == document["manifest_digest"]
+    assert str(Digest.of(run("inspect", "--config", "keep:app:1").out.encode())) == document["image_id"]
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(archive.read_bytes())))
+    assert run("inspect", "--raw", "docker-archive:-").out.encode() == raw
+    assert run("inspect", "--raw", "app:1", "app:1").code == 2
+
+
+def test_layers_have_their_commands(run: Run, tmp_path: Path) -> None:
+    history = [{"created_by": "COPY a"}, {"created_by": "ENV A=b", "empty_layer": True}, {"created_by": "COPY b"}]
+    made = image(files_of(b"a"), files_of(b"b"), os="linux", history=history)
+    (tmp_path / "x.tar").write_bytes(classic(made))
+    document = json.loads(run("inspect", "--json", f"docker-archive:{tmp_path}/x.tar").out)
+    assert [layer["created_by"] for layer in document["layers"]] == ["COPY a", "COPY b"]
+    assert f"  {made.parsed.diff_ids[1]}  COPY b" in run("inspect", f"docker-archive:{tmp_path}/x.tar").out
+    short = image(files_of(b"a"), files_of(b"b"), os="linux", history=history[:2])  # of which nobody knows
+    (tmp_path / "y.tar").write_bytes(classic(short))
+    assert "created_by" not in json.loads(run("inspect", "--json", f"docker-archive:{tmp_path}/y.tar").out)["layers"][0]
+
+
+def test_it_fits_a_terminal(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = image(files_of(b"a"), os="linux", config={"Env": ["A=" + "b" * 200]}, history=[{"created_by": "c " * 99}])
+    (tmp_path / "x.tar").write_bytes(classic(made))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run("inspect", f"docker-archive:{tmp_path}/x.tar").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert str(made.parsed.digest) in "".join(lines)
+    assert max(map(len, run("inspect", "--wide", f"docker-archive:{tmp_path}/x.tar").out.splitlines())) > 80
