@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from .. import cli
-from ..errors import ArvDockerError
+from ..errors import ArvDockerError, one_line
 
 #: What help pages say of several images.
 SEVERAL = (
@@ -43,7 +43,8 @@ def run_each(args: argparse.Namespace, run: Callable[[argparse.Namespace], int])
             except ArvDockerError as error:
                 codes.append(error.exit_code)
                 documents.append({"asked": name, "error": error.message, "exit_code": error.exit_code})
-                shown.fail("\n  ".join([f"{name}: {error.message}", *error.detail.splitlines()]))
+                for line in (f"{name}: {error.message}", *(f"  {it}" for it in error.detail.splitlines())):
+                    shown.fail(one_line(line))
                 if cli.is_of_the_cluster(error) and place < len(names):
                     shown.fail(f"{len(names) - place} of {len(names)} images were not tried: the cluster fails")
                     break
