@@ -68,7 +68,8 @@ def _verify_folder(args: argparse.Namespace, copies: Sequence[Copy]) -> int:
     else:
         for it in checked:
             image_id = it.image_id.short_hex if it.image_id else "-" * 12
-            print(one_line(f"{'BAD' if it.problem else 'ok '}  {image_id}  {it.path}"))
+            state = "BAD" if it.problem else "ok " if it.sealed else "unsealed"
+            print(one_line(f"{state}  {image_id}  {it.path}"))
     if bad := [it.problem for it in checked if it.problem]:
         raise NotVerified(f"{len(bad)} of {len(checked)} files in {args.name} are bad:", detail="\n".join(bad))
     return 0

@@ -29,12 +29,14 @@ from ..model.reference import ImageId
 from ..staging.staged import Copy, WantedImage
 from ..store.content_store import Entries, Entry, content_path, metadata_path
 from ..store.filenames import METADATA_SUFFIX, naming
-from ..store.metadata import Metadata, Wfexs, record_of
+from ..store.metadata import Metadata, Wfexs, WfexsSif, record_of
 from ..transports.docker_archive import ArchiveFile
 from ..transports.local import archive_of
 
 #: WfExS' factories, by the engine that each drives.
 FACTORIES = {"docker": "DockerContainerFactory", "podman": "PodmanContainerFactory"}
+#: The one for Singularity, whose SIF files are only read here.
+SINGULARITY = "SingularityContainerFactory"
 #: Its workflow engines, by the naming of the files that each looks for.
 ENGINES = {"cwl": "CWLWorkflowEngine", "nextflow": "NextflowWorkflowEngine"}
 
@@ -53,14 +55,16 @@ class WfexsCache:
         self._progress = progress or SilentProgress()
 
     def copies(self) -> list[Copy]:
-        """The copies for every factory and engine."""
+        """The copies for every factory, and for the workflow engines that are written for."""
         groups = [
-            (engine, self._root / factory / group)
+            (engine, self._root / factory / ENGINES[scheme])
             for engine, factory in FACTORIES.items()
-            for group in ENGINES.values()
+            for scheme in self._schemes
         ]
-        found = [_copy(path, engine) for engine, folder in groups for path in sorted(folder.glob("[!.]*")) if _is(path)]
-        return _mark_differences(found)
+        found = [_copy(path, Wfexs(engine)) for engine, folder in groups for path in _names_in(folder)]
+        sif_groups = [self._root / SINGULARITY / ENGINES[scheme] for scheme in self._schemes]
+        sifs = [_copy(path, WfexsSif()) for folder in sif_groups for path in _names_in(folder)]
+        return [*_mark_differences(found), *sifs]
 
     def tidy(self) -> None:
         """Remove archives that are not whole."""
@@ -141,13 +145,14 @@ def _check_free(path: Path) -> None:
         )
 
 
-def _is(path: Path) -> bool:
-    return not path.name.endswith(METADATA_SUFFIX)
+def _names_in(folder: Path) -> list[Path]:
+    """The links to archives in a folder."""
+    return [path for path in sorted(folder.glob("[!.]*")) if not path.name.endswith(METADATA_SUFFIX)]
 
 
-def _copy(path: Path, engine: str) -> Copy:
+def _copy(path: Path, form: Wfexs | WfexsSif) -> Copy:
     try:
-        return Copy(path, Wfexs(engine).load(read_file(content_path(metadata_path(path)), MAX_JSON_SIZE)))
+        return Copy(path, form.load(read_file(content_path(metadata_path(path)), MAX_JSON_SIZE)))
     except (OSError, ContentError) as error:
         return Copy(path, None, f"the metadata of {path} cannot be used: {error}")
 

@@ -83,7 +83,10 @@ def verify_containers(copies: Sequence[Copy], directory: Path | str, progress: P
     """The images of a folder, all as they were staged; raises NoSuchImage and NotVerified as ``deploy`` does."""
     if not copies:
         raise NoSuchImage(f"{directory} holds no staged image. Put some there: arv-docker stage NAME --dir {directory}")
-    return check_all(copies, progress)
+    staged = check_all(copies, progress)
+    if unsealed := sum(not copy.sealed for copy in copies):
+        progress.say(f"{unsealed} of {len(copies)} files in {directory} have no seal: WfExS staged them")
+    return staged
 
 
 def _build_sifs(staged: Sequence[Container], copies: Sequence[Copy], folder: SifFolder) -> Iterator[DeployedImage]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from ..local.progress import Progress, SilentProgress
 from ..model.image import MAX_JSON_SIZE, Digest
 from ..store.content_store import Entries, Entry, inside, metadata_path
 from ..store.filenames import METADATA_SUFFIX, Naming, naming
-from ..store.metadata import Metadata, SealedForm
+from ..store.metadata import Metadata, SealedForm, load_unsealed
 from .staged import Copy, WantedImage
 
 #: How metadata is written in such a folder.
@@ -82,7 +82,13 @@ class PlainFolder:
     def _copy(self, metadata: Path) -> Copy:
         path = metadata.with_name(metadata.name.removesuffix(METADATA_SUFFIX))
         try:
-            return Copy(path, FORM.load(read_file(metadata, MAX_JSON_SIZE)))
+            raw = read_file(metadata, MAX_JSON_SIZE)
+            try:
+                return Copy(path, FORM.load(raw))
+            except ContentError as error:
+                with suppress(ContentError):
+                    return Copy(path, load_unsealed(raw), sealed=False)
+                raise error from None
         except (OSError, ContentError) as error:
             return Copy(path, None, f"{metadata} cannot be used: {error}")
 

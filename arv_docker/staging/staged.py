@@ -112,21 +112,29 @@ class WantedImage:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A file in a folder of staged images, with the metadata beside it, or the reason why these cannot be used."""
+    """A file in a folder of staged images, with the metadata beside it, or the reason why these cannot be used.
+
+    ``sealed``: the metadata are this package's; WfExS' own have no seal.
+    """
 
     path: Path
     metadata: Metadata | None
     problem: str = ""
+    sealed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedFile:
-    """A file of a folder after it was read; ``problem`` is empty if it is as it was staged."""
+    """A file of a folder after it was read; ``problem`` is empty if it is as it was staged.
+
+    One that is not ``sealed`` agrees with metadata that WfExS wrote.
+    """
 
     path: Path
     name: str | None
     image_id: Digest | None
     problem: str
+    sealed: bool = True
 
 
 class Folder(Protocol):
@@ -266,7 +274,7 @@ def verify(copies: Iterable[Copy], progress: Progress) -> Iterator[CheckedFile]:
                 check_image(container, progress)
         except ContentError as error:
             problem = error.message
-        yield CheckedFile(copy.path, container.name, container.image_id, problem)
+        yield CheckedFile(copy.path, container.name, container.image_id, problem, copy.sealed)
 
 
 def check_all(copies: Sequence[Copy], progress: Progress) -> list[Container]:

@@ -16,9 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from ..errors import BadArchive, BadReference, DigestMismatch
+from ..errors import BadArchive, BadReference, ContentError, DigestMismatch
 from ..model.image import Config, Digest, Platform, json_object
-from ..model.reference import parse_name, references_in
+from ..model.reference import Reference, parse_name, references_in
 
 #: What each engine's record has that changes although the image does not; it is left out of the signature.
 VOLATILE: Mapping[str, tuple[str, ...]] = {
@@ -117,6 +117,41 @@ class Wfexs:
         names = references_in(_texts(record, "RepoTags"))
         name = names[0].canonical if names else ""
         return Metadata(image_id, digest_of(document["image_signature"]), record, name=name)
+
+
+class WfexsSif:
+    """The form in which WfExS' handler for Singularity writes metadata of SIF files, which is only read here.
+
+    It calls an image by the hash of its file; which image that was made of shows nowhere.
+    """
+
+    def load(self, raw: bytes) -> Metadata:
+        """The metadata in a text; raises BadConfig, and BadArchive for another document."""
+        document = json_object(raw, what=_WHAT)
+        try:
+            archive = digest_of(document["image_signature"])
+            registry, repository, alias = (document[key] for key in ("registryServer", "repo", "alias"))
+            name = (
+                Reference.parse(f"{registry}/{repository}:{alias}").canonical
+                if registry and repository and alias
+                else ""
+            )
+        except (KeyError, ValueError, TypeError, AttributeError, BadReference):
+            raise BadArchive(f"{_WHAT} is none of a SIF file.") from None
+        return Metadata(archive, archive, {}, name=name)
+
+
+def load_unsealed(raw: bytes) -> Metadata:
+    """The metadata in a text that WfExS wrote, for whichever of its engines, into a folder of staged images.
+
+    Raises ContentError for any other text, also for one of ours whose seal is broken.
+    """
+    forms = (Wfexs("docker"), Wfexs("podman"), WfexsSif())
+    if _SEAL not in json_object(raw, what=_WHAT):
+        for form in forms:
+            with suppress(ContentError):
+                return form.load(raw)
+    raise BadArchive(f"{_WHAT} is not what was written.")
 
 
 class SealedForm(Wfexs):

@@ -10,6 +10,7 @@ import base64
 import gzip
 import hashlib
 import json
+import shutil
 import tarfile
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -24,12 +25,15 @@ from arv_docker.integrations.wfexs import WfexsCache
 from arv_docker.local.progress import SilentProgress
 from arv_docker.model.image import Digest
 from arv_docker.staging.staged import verify
+from arv_docker.store.content_store import metadata_path
+from arv_docker.store.tarballs import cache_folder
 
 from ..archives import Bytes, canonical_archive
+from ..cli.conftest import Run, run
 from ..staging.conftest import APP, OTHER, Place, Recorder, place, registry
 from ..transports.fake_engine import FakeEngine
 
-__all__ = ["place", "registry"]
+__all__ = ["place", "registry", "run"]
 
 ID = APP.parsed.digest
 NAME = "docker.io/library/app:1"
@@ -277,3 +281,115 @@ def test_the_archive_is_readable_by_others(filled: Place) -> None:
     link = root(filled, "Docker") / "CWLWorkflowEngine" / "app:1.img"
     image = ArchiveReader(Bytes(link.read_bytes())).image()
     assert (image.config.digest, image.tags) == (ID, (NAME,))
+
+
+def test_force_for_one_workflow_engine_leaves_the_other_s_entry_whole(place: Place) -> None:
+    """Each of WfExS' engines looks for its own file names, and has the image that was staged for it."""
+    place.engine = Recorder(APP)
+    stage(place, "app:1")
+    place.engine = Recorder(OTHER)
+    cwl = WfexsCache(place.folder / "staged", "cwl", progress=place.said)
+    (found,) = stage(place, "app:1", force=True, folder=cwl)
+    assert found.image_id == OTHER.parsed.digest
+    for factory in ("Docker", "Podman"):
+        cache = root(place, factory)
+        prints = {}
+        for engine, names in FILES.items():
+            good, prints[engine] = trusted(cache, engine, [names["app:1"]])
+            assert good, (factory, engine)
+            content = gzip.decompress((cache / engine / names["app:1"]).read_bytes())
+            made = OTHER if engine == "CWLWorkflowEngine" else APP
+            assert made.config in content
+        assert len(set(prints.values())) == 2
+    both = WfexsCache(place.folder / "staged")
+    assert [it.problem for it in verify(both.copies(), SilentProgress())] == [""] * 4
+    (again,) = stage(place, "app:1", folder=cwl)
+    assert again.image_id == OTHER.parsed.digest
+    nextflow = WfexsCache(place.folder / "staged", "nextflow", progress=place.said)
+    (old,) = stage(place, "app:1", folder=nextflow)
+    assert old.image_id == ID
+
+
+# -- a working directory of WfExS ----------------------------------------------------------
+
+
+def working_directory(filled: Place, engine: str) -> Path:
+    """The images of a cache as WfExS' handler transfers them into `stagedContainersDir`: both files, no seal."""
+    folder = filled.folder / "containers-of-a-run"
+    folder.mkdir()
+    names = ["app:1.img", "docker:__quay.io_a_b:1.img"]
+    for name in [*names, *(f"{it}_meta.json" for it in names)]:
+        shutil.copy(root(filled, engine) / "CWLWorkflowEngine" / name, folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("engine", ["Docker", "Podman"])
+def test_whole_files_without_our_seal_are_unsealed_and_not_damaged(filled: Place, run: Run, engine: str) -> None:
+    folder = working_directory(filled, engine)
+    outcome = run("verify", str(folder))
+    assert (outcome.code, outcome.out.count(f"unsealed  {ID.short_hex}")) == (0, 2), outcome
+    assert [it["sealed"] for it in json.loads(run("verify", "--json", str(folder)).out)] == [False, False]
+    loaded = FakeEngine()
+    deployed = arv_docker.deploy(folder, loaded, progress=filled.said)
+    assert [(it.engine_id, it.loaded) for it in deployed] == [(ID, True), (ID, False)]
+    assert "2 of 2 files" in filled.said.text
+    shutil.rmtree(cache_folder() / "entries")
+    injected = [it.container for it in deployed]
+    (again,) = filled.stage("app:1", into="fresh", injected=injected, origins=())
+    assert (again.origin, again.image_id) == ("injected", ID)
+    shutil.rmtree(cache_folder() / "entries")
+    done = run("stage", "--inject", str(folder), "--from", "engine", "--dir", str(filled.folder / "cli"), "app:1")
+    assert done.code == 0, done
+    assert "as it was given" in done.err
+
+
+@pytest.mark.parametrize(
+    ("spoil", "state"),
+    [
+        (lambda path, meta: path.write_bytes(path.read_bytes()[:-1] + b"x"), "is not as it was staged"),
+        (lambda path, meta: path.unlink(), "cannot be read"),
+        (lambda path, meta: meta.write_text(meta.read_text()[:-1]), "cannot be used"),
+        (
+            lambda path, meta: meta.write_text(meta.read_text().replace(ID.hex, "0" * 64)),
+            "cannot be used",
+        ),
+        (lambda path, meta: meta.write_bytes(b'{"seal": "x", ' + meta.read_bytes()[1:]), "cannot be used"),
+    ],
+)
+def test_files_of_wfexs_that_are_not_whole_are_damaged(filled: Place, spoil: Any, state: str, run: Run) -> None:
+    folder = working_directory(filled, "Docker")
+    path = folder / "app:1.img"
+    spoil(path, metadata_path(path))
+    outcome = run("verify", str(folder))
+    assert outcome.code == 5
+    assert "BAD" in outcome.out
+    assert state in outcome.err
+    with pytest.raises(NotVerified):
+        arv_docker.deploy(folder, FakeEngine())
+
+
+def sif_entry(cache: Path, name: str, content: bytes, **more: str) -> None:
+    """An entry as WfExS' handler for Singularity has it."""
+    text = fingerprint(content).replace("=", "~").replace("/", "-").replace("+", "_")
+    links = cache / "CWLWorkflowEngine"
+    links.mkdir(parents=True)
+    metadata = {"image_signature": fingerprint(content), "registryServer": "docker.io", "registryType": "docker"}
+    metadata |= {"repo": "library/app", "alias": "1", "dcd": str(ID), "manifest": "{}", **more}
+    (cache / text).write_bytes(content)
+    (cache / f"{text}_meta.json").write_text(json.dumps(metadata))
+    for suffix in ("", "_meta.json"):
+        (links / f"{name}{suffix}").symlink_to(f"../{text}{suffix}")
+
+
+def test_singularity_s_entries_of_a_cache_are_listed(place: Place, run: Run) -> None:
+    content = bytes(32) + b"SIF_MAGIC" + bytes(100)
+    cache = place.folder / "wfexs" / "containers" / "SingularityContainerFactory"
+    sif_entry(cache, "app:1.img", content)
+    (copy,) = WfexsCache(place.folder / "wfexs").copies()
+    assert copy.metadata is not None
+    assert (copy.metadata.name, copy.metadata.archive) == ("docker.io/library/app:1", Digest.of(content))
+    outcome = run("verify", str(place.folder / "wfexs"))
+    assert outcome.code == 0, outcome
+    assert "CWLWorkflowEngine/app:1.img" in outcome.out
+    next(cache.glob("sha256*~")).write_bytes(content + b"x")
+    assert run("verify", str(place.folder / "wfexs")).code == 5
