@@ -73,7 +73,7 @@ class StrictCheck(HeaderCheck):
             raise _odd(f"{written!r}, which is no file and has a size")
         if target is not None:
             if target.startswith("/"):
-                raise _odd(f"the link {written!r}, which leads out of it")
+                raise _odd(f"the link {written!r}, which leads out of it, to {target!r}")
             self._links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
         before = self._kinds.setdefault(name, kind)
         if before != kind and not {before, kind} <= set(_FILES):

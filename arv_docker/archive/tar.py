@@ -106,7 +106,10 @@ class Index:
             if member.target is None:
                 return member
             if _leads_out(member.target):
-                raise BadArchive(f"the link {member.name!r} leads out of the archive. Such archives are not read.")
+                raise BadArchive(
+                    f"the link {member.name!r} leads out of the archive, to {member.target!r}. "
+                    "Such archives are not read."
+                )
             member = self._member(member.target, wanted_by=f"the link {member.name!r}")
         raise BadArchive(f"the link {name!r} leads to more than {_MAX_LINKS} other links.")
 

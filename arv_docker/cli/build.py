@@ -77,8 +77,7 @@ def run(args: argparse.Namespace) -> int:
         image = _build_image(args, engine, shown)
         stored = ingest.from_engine(engine, _build_names(args, image), image) if ingest else None
     if stored is not None:
-        state = "already stored" if stored.already else "stored"
-        shown.say(f"{args.tag or image.id}: {state}, {progress.size_text(stored.bytes_sent)} sent")
+        shown.say(f"{args.tag or image.id}: {stored.state}, {progress.size_text(stored.bytes_sent)} sent")
     if args.json:
         cli.print_json(_document(args.tag, image, stored))
     else:

@@ -274,11 +274,10 @@ def _tell(outcome: IngestResult | IngestPlan, shown: progress.Progress) -> None:
 
     if not isinstance(outcome, IngestResult):
         return
-    state = "already stored" if outcome.already else "stored"
-    if outcome.already and outcome.bytes_sent:  # which image it was showed only then
-        state = "read, and then found to be stored already"
     skipped = f", {progress.size_text(outcome.bytes_skipped)} were in Keep" if outcome.bytes_skipped else ""
-    shown.say(f"{outcome.name or outcome.image_id}: {state}, {progress.size_text(outcome.bytes_sent)} sent{skipped}")
+    shown.say(
+        f"{outcome.name or outcome.image_id}: {outcome.state}, {progress.size_text(outcome.bytes_sent)} sent{skipped}"
+    )
     if outcome.twin:
         shown.say(f"under {outcome.twin.image_id} too, of the same blocks: {outcome.twin.uuid}")
     if outcome.unique:

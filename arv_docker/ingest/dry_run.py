@@ -22,7 +22,7 @@ from .from_keep import find_in_keep
 from .lookup import LookupResult
 from .records import ImageRecords
 from .results import TwinCollection
-from .upload import bytes_of
+from .upload import bytes_of, warn_of_platform
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,7 @@ class IngestPlanner:
         image = engine.inspect(name)
         if called is not None:
             link_names.check_engine_name(called, image)
+        warn_of_platform(self._records.options, image.platform, self._progress)
         return plan_for(self._cluster, self._records, str(name), image.id, diff_ids=image.diff_ids, total=image.size)
 
     def source(
@@ -106,6 +107,7 @@ class IngestPlanner:
     def image(self, image: OpenedImage, called: str) -> IngestPlan:
         """Plan what ``Ingest.from_image`` would do with an image ``called`` so, after the images planned before."""
         config, total = image.config, image.known_size
+        warn_of_platform(self._records.options, config.platform, self._progress)
         coming = large_layers(image.known_sizes) if total is not None else {}
         about = (called, config.digest)
         found = plan_for(

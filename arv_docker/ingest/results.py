@@ -45,3 +45,10 @@ class IngestResult:
     unique: str | None = None
     twin: TwinCollection | None = field(default=None, metadata={"json": "beside"})
     shadowed_by: str | None = None
+
+    @property
+    def state(self) -> str:
+        """State of the image in words, which bytes that were sent of one that Keep had do not contradict."""
+        if not self.already:
+            return "stored"
+        return "read, and then found to be stored already" if self.bytes_sent else "already stored"

@@ -22,7 +22,7 @@ from ..engines import Engine, EngineImage
 from ..errors import ArvDockerError, ClusterError
 from ..images import tags, verify
 from ..local.progress import Progress
-from ..model.image import Digest
+from ..model.image import Digest, Platform
 from ..model.reference import NAMELESS, ImageId, Reference
 from ..store import tarballs
 from ..transports import OpenedImage, Source
@@ -35,7 +35,7 @@ from .options import Options
 from .preflight import Preflight
 from .records import ImageRecords
 from .results import IngestResult
-from .upload import ExpectedImages, ReusedBlocksRefused, UploadedImage, Uploader
+from .upload import ExpectedImages, ReusedBlocksRefused, UploadedImage, Uploader, warn_of_platform
 
 __all__ = ["Ingest", "IngestResult", "Options"]
 
@@ -69,7 +69,8 @@ class Ingest:
             link_names.check_engine_name(called, image)
         expected = ExpectedImages((image.id,), image.diff_ids, image.size)
         upload = partial(self._uploader.upload_from_engine, engine, image)
-        return self._ingest(expected, called or link_names.of_engine(name, image), upload, engine=engine)
+        called = called or link_names.of_engine(name, image)
+        return self._ingest(expected, called, upload, engine=engine, platform=image.platform)
 
     def from_image(
         self, image: OpenedImage, name: Reference | ImageId | None, otherwise: Reference | None = None
@@ -84,7 +85,7 @@ class Ingest:
         def upload(_: Path, dedup: bool) -> UploadedImage:
             return self._uploader.upload(image, expected, dedup=dedup, name=link_name)
 
-        return self._ingest(expected, link_name, upload, digests=image.digests)
+        return self._ingest(expected, link_name, upload, digests=image.digests, platform=config.platform)
 
     def _ingest(
         self,
@@ -92,14 +93,18 @@ class Ingest:
         link_name: Reference | None,
         upload: Callable[[Path, bool], UploadedImage],
         *,
+        platform: Platform,
         digests: Sequence[Digest] = (),
         engine: Engine | None = None,
     ) -> IngestResult:
-        """Put one image into Keep; ``upload`` reads it and sends its blocks, ``engine`` is where it comes from."""
+        """Put one image for ``platform`` into Keep; ``upload`` reads it and sends its blocks, ``engine`` is where it
+        comes from."""
         (image_id,) = image.image_ids
         self._preflight.check()
         with tarballs.hold_image_lock(self._options.cache, image_id, self._progress.say) as tarball:
             result = self._records.find_and_complete(image_id, link_name, digests=digests, diff_ids=image.diff_ids)
+            if result is not None:
+                warn_of_platform(self._options, platform, self._progress)
             dedup = not self._options.force
             while result is None:
                 self._preflight.check_creation()

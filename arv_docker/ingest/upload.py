@@ -200,13 +200,15 @@ class Uploader:
                 f"the image has {len(diff_ids)} layers; Docker's classic store "
                 f"cannot load more than {CLASSIC_LAYER_LIMIT}"
             )
-        self._warn_of_platform(archive.layout.config.platform)
+        warn_of_platform(self._options, archive.layout.config.platform, self._progress)
         return UploadedImage(archive, sent, skipped, layers, digests)
 
-    def _warn_of_platform(self, platform: Platform) -> None:
-        nodes = self._options.platform
-        if nodes is not None and "unknown" not in (platform.os, platform.architecture) and not suits(platform, nodes):
-            self._progress.warn(f"the image is for {platform}, and the cluster's nodes are taken to be {nodes}")
+
+def warn_of_platform(options: Options, platform: Platform, progress: Progress) -> None:
+    """Warn of an image that is for another platform than the cluster's nodes."""
+    nodes = options.platform
+    if nodes is not None and "unknown" not in (platform.os, platform.architecture) and not suits(platform, nodes):
+        progress.warn(f"the image is for {platform}, and the cluster's nodes are taken to be {nodes}")
 
 
 def bytes_of(names: Iterable[str]) -> int:
