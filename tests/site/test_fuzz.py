@@ -15,12 +15,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from arv_docker.errors import BadManifestText
@@ -59,9 +60,14 @@ class Target:
         """The body of an answer; one that is not allowed fails the test."""
         authorization = {"Authorization": f"Bearer {token}"} if token else {}
         began = time.monotonic()
-        self.connection.request(method, path, body, self.headers | headers | authorization)
-        reply = self.connection.getresponse()
-        answer = reply.read()
+        try:
+            self.connection.request(method, path, body, self.headers | headers | authorization)
+            reply = self.connection.getresponse()
+            answer = reply.read()
+        except (OSError, HTTPException) as error:
+            self.connection.close()  # the next request has a new one
+            seconds = time.monotonic() - began
+            raise AssertionError(f"request {self.asked}, {seconds:.1f} s: {method} {path} {body!r}") from error
         self.slowest = max(self.slowest, (time.monotonic() - began, f"{method} {path[:200]}"))
         assert reply.status < 500 or reply.status == 501, (method, path, body, reply.status, answer)
         self.statuses[reply.status] += 1
@@ -296,8 +302,11 @@ class TwoUsers:
 
 
 def quick(amount: int) -> settings:
-    """Hypothesis without its own limits."""
-    return settings(max_examples=amount, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    """Hypothesis without its own limits, and without a second try: the world is another one by then."""
+    checks = list(HealthCheck)
+    return settings(
+        max_examples=amount, deadline=None, database=None, suppress_health_check=checks, phases=[Phase.generate]
+    )
 
 
 @REQUESTS
