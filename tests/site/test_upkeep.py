@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -21,6 +23,7 @@ from arv_docker.site.folder import Site, open_site
 from arv_docker.site.store import database
 from arv_docker.site.store.blocks import Incoming
 from arv_docker.site.store.database import MIGRATIONS, SCHEMA_VERSION, Database
+from arv_docker.site.store.resources import SERVED, TOKENS
 
 from .conftest import Direct
 from .test_clients import arguments
@@ -116,25 +119,88 @@ def test_the_check_finds_damage_and_loss(api: Direct) -> None:
     assert len(found.splitlines()) == 5
 
 
-def test_a_site_of_the_first_version_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "site"
+def of_version(folder: Path, version: int, patch: pytest.MonkeyPatch) -> None:
+    """A site's folder whose database has the schema of an older version, and a row in each of its tables."""
     open_site(folder).close()
     for part in folder.glob("site.db*"):
         part.unlink()
-    with monkeypatch.context() as patch:
-        patch.setattr(database, "MIGRATIONS", MIGRATIONS[:1])
-        patch.setattr(database, "SCHEMA_VERSION", 1)
+    with patch.context() as older:
+        older.setattr(database, "MIGRATIONS", MIGRATIONS[:version])
+        older.setattr(database, "SCHEMA_VERSION", version)
         Database(folder / "site.db").migrate()
     old = sqlite3.connect(folder / "site.db")
-    old.execute("INSERT INTO links VALUES ('u', 'o', 'c', 'm', NULL, NULL, 'kept', NULL, NULL, '{}')")
+    for table in tables(old):
+        columns = old.execute(f"PRAGMA table_info({table})").fetchall()
+        values = {row[1]: 0 if row[2] in ("INTEGER", "REAL") else "{}" for row in columns}
+        values |= {"at": "9999"} if table == "released" else {"uuid": f"u-{table}"}
+        names, marks = ", ".join(values), ", ".join("?" for _ in values)
+        old.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(values.values()))
     old.commit()
     old.close()
+
+
+def tables(connection: sqlite3.Connection) -> list[str]:
+    """The tables of a database."""
+    return [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
+
+
+def schema(folder: Path) -> list[tuple[str, str]]:
+    """All that the schema of a site's database defines."""
+    connection = sqlite3.connect(folder / "site.db")
+    found = connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_a_site_of_any_older_version_is_brought_up_to_date(
+    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The schema is that of a new site, every row is kept, and both answer to every list."""
+    folder = tmp_path / "site"
+    of_version(folder, version, monkeypatch)
+    old = sqlite3.connect(folder / "site.db")
+    kept = {name: old.execute(f"SELECT * FROM {name}").fetchall() for name in tables(old)}
+    old.close()
     site = open_site(folder)
+    open_site(tmp_path / "new").close()
+    assert schema(folder) == schema(tmp_path / "new")
     with site.database.reading() as connection:
         assert connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
-        assert connection.execute("SELECT name FROM links").fetchone()[0] == "kept"
-        connection.execute("SELECT * FROM released")
+        for table, rows in kept.items():
+            assert set(rows) <= {tuple(row) for row in connection.execute(f"SELECT * FROM {table}")}, table
+    with site.database.writing() as connection:
+        for table in kept.keys() - {"released"}:  # they are no records that answers could show
+            connection.execute(f"DELETE FROM {table} WHERE uuid LIKE 'u-%'")
+    api = Direct(site)
+    for resource in ("collections", "links", "groups", "users", "containers", "container_requests", "workflows"):
+        api.ok("GET", resource)
+    api.ok("POST", "workflows", {"name": "new", "definition": "{}"})
     site.close()
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_two_processes_that_open_an_old_site_at_once_migrate_it_once(
+    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "site"
+    of_version(folder, version, monkeypatch)
+    program = (
+        "import sys; from pathlib import Path; from arv_docker.site.folder import open_site; "
+        "open_site(Path(sys.argv[1])).close()"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", program, str(folder)]) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    open_site(tmp_path / "new").close()
+    assert schema(folder) == schema(tmp_path / "new")
+
+
+def test_every_column_of_a_record_is_in_the_database(api: Direct) -> None:
+    with api.site.database.reading() as connection:
+        for resource in (*SERVED.values(), TOKENS):
+            if resource.name in tables(connection):
+                stored = {row[1] for row in connection.execute(f"PRAGMA table_info({resource.name})")}
+                assert stored == set(resource.columns), resource.name
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
