@@ -262,6 +262,27 @@ def test_another_host_is_served_with_a_certificate_of_its_own(tmp_path: Path) ->
         served.process.communicate()
 
 
+def test_a_second_server_does_not_take_the_certificates_of_the_first(served: Served) -> None:
+    """Under the same names two serve one folder; another name needs another CA, which the first one's clients lack."""
+    bundle = (served.folder / "ca-bundle.pem").read_bytes()
+    refused = run("serve", "--dir", str(served.folder), "--host", "127.0.0.2")
+    assert refused.returncode == 1
+    assert "Stop that server first" in refused.stderr
+    assert (served.folder / "ca-bundle.pem").read_bytes() == bundle
+    second = start(served.folder)
+    try:
+        assert json_of_api(served.folder, "GET", "links")["items"] == []
+    finally:
+        second.process.kill()
+        second.process.communicate()
+    served.process.kill()
+    served.process.wait()
+    other = start(served.folder, "--host", "127.0.0.2")
+    assert "127.0.0.2" in other.first_line
+    other.process.kill()
+    other.process.communicate()
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "no.such.host.invalid"])
 def test_hosts_that_are_no_address_are_refused(tmp_path: Path, host: str) -> None:
     with pytest.raises(BadSettings):

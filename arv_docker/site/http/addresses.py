@@ -36,6 +36,11 @@ def addresses(folder: SiteFolder) -> list[str]:
     return [address for address, _ in _entries(folder)]
 
 
+def running_addresses(folder: SiteFolder) -> list[str]:
+    """The addresses of servers whose processes live, the newest first."""
+    return [address for address, _ in _running(folder)]
+
+
 def _entries(folder: SiteFolder) -> list[tuple[str, str]]:
     try:
         lines = folder.address.read_text().splitlines()

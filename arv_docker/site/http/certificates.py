@@ -19,10 +19,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from ...errors import DiskError
+from ...errors import BadSettings, DiskError
 from ..folder import SiteFolder, hold_folder_lock
 from ..store import clock
 from ..store.files import write_private
+from .addresses import running_addresses
 
 CA_YEARS = 20
 #: Some clients refuse server certificates that live longer than 825 days.
@@ -42,7 +43,8 @@ class Certificates:
 
 
 def certificates(folder: SiteFolder, host: str = "localhost") -> Certificates:
-    """The site's certificates for loopback and ``host``, made or renewed where needed; raises DiskError.
+    """The site's certificates for loopback and ``host``, made or renewed where needed; raises DiskError, and
+    BadSettings where a server that runs has others.
 
     Clients must fetch the bundle again where ``host`` is a new one: the CA is another then.
     """
@@ -52,6 +54,7 @@ def certificates(folder: SiteFolder, host: str = "localhost") -> Certificates:
         with hold_folder_lock(folder):
             authority = folder.tls / "ca.pem"
             if not authority.exists() or host not in _hosts(authority):
+                _refuse_while_served(folder, host)
                 _make_authority(folder, host)
                 found.server_chain.unlink(missing_ok=True)
             if not _is_usable(found.server_chain):
@@ -60,6 +63,15 @@ def certificates(folder: SiteFolder, host: str = "localhost") -> Certificates:
     except OSError as error:
         raise DiskError(f"The certificates in {folder.tls} cannot be written.", detail=str(error)) from error
     return found
+
+
+def _refuse_while_served(folder: SiteFolder, host: str) -> None:
+    """Refuse another CA while a server of the folder runs: clients that read the new bundle would not trust it."""
+    if others := running_addresses(folder):
+        raise BadSettings(
+            f"The site is served at {others[0]}: certificates for {host} would replace the ones that clients know. "
+            f"Stop that server first, or serve it with --host {host} alone."
+        )
 
 
 def paths(folder: SiteFolder) -> Certificates:
