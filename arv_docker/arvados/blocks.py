@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from queue import LifoQueue
 from typing import IO
@@ -23,6 +24,7 @@ from ..archive import canonical
 from ..archive.canonical import ALIGNED_SPAN, BLOCK_SIZE, END, Layout
 from ..archive.layer import Layer
 from ..errors import BadArchive
+from ..local.background import future_of
 from ..local.disk import disk_errors
 from ..local.progress import UNHEARD_STEP, Advance
 from ..model import manifest_text
@@ -108,32 +110,36 @@ class BlockStore:
 
     def submit(self, buffer: memoryview, length: int) -> Future[str]:
         """Begin to store the first ``length`` bytes of a buffer as a block, and return its locator to come."""
-        locator: Future[str] = Future()
-        threading.Thread(target=self._store, args=(buffer, length, locator), daemon=True).start()
-        return locator
+        return future_of(partial(self._store, buffer, length), "block")
 
-    def _store(self, buffer: memoryview, length: int, result: Future[str]) -> None:
+    def _store(self, buffer: memoryview, length: int) -> str:
         try:
-            result.set_result(self._locator(buffer[:length], result))
-        except BaseException as error:  # noqa: BLE001 -- it goes on to whoever asks for the result
+            return self._locator(buffer[:length])
+        except BaseException as error:
             self._failed = error
-            result.set_exception(error)
+            raise
         finally:
             self.release(buffer)
 
-    def _locator(self, content: memoryview, result: Future[str]) -> str:
+    def _locator(self, content: memoryview) -> str:
         md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
         name = f"{md5}+{len(content)}"
         with self._lock:
-            first = self._known.setdefault(name, result)
-        if first is not result:
+            first = self._known.get(name)
+            mine: Future[str] = self._known.setdefault(name, Future())
+        if first is not None:
             locator = first.result()  # of an equal block, which may still be under way
             if name in self._before:
                 with self._lock:
                     self.bytes_spared += len(content)
                 self._spared(len(content))
             return locator
-        locator = self._put(content, md5)
+        try:
+            locator = self._put(content, md5)
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        mine.set_result(locator)
         with self._lock:
             self.sent.add(name)
             self.bytes_sent += len(content)

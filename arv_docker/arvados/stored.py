@@ -10,10 +10,10 @@ from __future__ import annotations
 import bisect
 import itertools
 import re
-import threading
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 
 from ..archive import canonical
 from ..archive.archived_image import ArchivedImage
@@ -23,6 +23,7 @@ from ..archive.layer import Layer
 from ..archive.opened_image import SeekableImage
 from ..archive.reader import ArchiveReader
 from ..errors import BadManifestText, DigestMismatch, NotAnImage
+from ..local.background import future_of
 from ..model.image import Config, Digest
 from ..model.manifest_text import Locator, Segment, Stream, files, locators, parse, single_file
 from .client import Cluster, CollectionRecord
@@ -236,12 +237,4 @@ class KeepFile(RandomAccess):
     def _fetch_ahead(self, locator: Locator) -> Future[bytes]:
         """The block to come, from a daemon thread: whoever gives up does not wait for a request tried again."""
         self.bytes_read += locator.size or 0
-        block: Future[bytes] = Future()
-        threading.Thread(target=self._fetch, args=(locator, block), daemon=True).start()
-        return block
-
-    def _fetch(self, locator: Locator, block: Future[bytes]) -> None:
-        try:
-            block.set_result(self._get_block(str(locator)))
-        except BaseException as error:  # noqa: BLE001 -- it goes on to whoever asks for the block
-            block.set_exception(error)
+        return future_of(partial(self._get_block, str(locator)), "read-ahead")

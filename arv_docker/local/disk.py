@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -104,6 +104,12 @@ def hold_lock(path: Path, waiting: Iterable[None] = ()) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def announce_wait(say: Callable[[str], object], work: str) -> Iterator[None]:
+    """Say, where a lock is waited for, that another process does that ``work``; once."""
+    say(f"another process {work}; waiting for it")
+    yield
 
 
 def acquire_lock(path: Path, waiting: Iterable[None] = ()) -> int:

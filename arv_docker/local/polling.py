@@ -8,13 +8,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..errors import NotReady
+from .retry import Backoff
 
 Answer = TypeVar("Answer")
 
 READY = "ready"
 
-#: Seconds between two questions: the first, and the longest; each is half as long again.
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0
+#: Nothing has failed where an image is not ready yet, so nobody has to be kept apart by jitter.
+_BACKOFF = Backoff(tries=None, first=1, longest=15, factor=1.5, jitter=0)
 
 
 def wait_until_ready(
@@ -31,11 +32,10 @@ def wait_until_ready(
     seconds.
     """
     deadline = time.monotonic() + seconds
-    pause = _FIRST_PAUSE
+    pauses = _BACKOFF.pauses()
     while (state := state_of(answer := ask())) != READY:
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise NotReady(f"{what} is {state} after {seconds:g} s. Wait longer, or ask again later.")
-        sleep(min(pause, remaining))
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
+        sleep(min(next(pauses), remaining))
     return answer

@@ -1,26 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Retry policy: how often a failed request is tried again, and how long is waited in between."""
+"""Retry policy: how often a request is tried again, and how long is waited in between."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
     """Pauses between the tries of one request, each longer than the one before.
 
-    ``tries`` counts the first one too. Pauses are seconds: ``first``, then each ``factor`` times the one before, at
-    most ``longest``. Up to ``jitter`` of a pause (a share, 0 to 1) is left out at random, so that clients which
-    failed together do not come again together.
+    ``tries`` counts the first one too; None tries without end. Pauses are seconds: ``first``, then each ``factor``
+    times the one before, at most ``longest``. Up to ``jitter`` of a pause (a share, 0 to 1) is left out at random, so
+    that clients which failed together do not come again together.
 
     >>> list(Backoff(tries=4, first=1, longest=3, jitter=0).pauses())
     [1.0, 2.0, 3.0]
     """
 
-    tries: int
+    tries: int | None
     first: float
     longest: float
     factor: float = 2.0
@@ -29,7 +30,7 @@ class Backoff:
     def pauses(self) -> Iterator[float]:
         """The pauses before each further try: ``tries`` - 1 of them, in seconds."""
         pause = self.first
-        for _ in range(self.tries - 1):
+        for _ in repeat(None) if self.tries is None else repeat(None, self.tries - 1):
             yield self._shorten(min(pause, self.longest))
             pause *= self.factor
 

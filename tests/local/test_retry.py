@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import pytest
 
 from arv_docker.local.retry import Backoff
@@ -14,6 +16,12 @@ def test_pauses_grow_up_to_the_longest() -> None:
 
 def test_a_request_that_is_tried_once_has_no_pause() -> None:
     assert list(Backoff(tries=1, first=0.5, longest=2).pauses()) == []
+
+
+def test_without_a_number_of_tries_the_longest_pause_comes_again_and_again() -> None:
+    pauses = list(islice(Backoff(tries=None, first=1, longest=15, factor=1.5, jitter=0).pauses(), 2000))
+    assert pauses[:7] == [1, 1.5, 2.25, 3.375, 5.0625, 7.59375, 11.390625]
+    assert set(pauses[7:]) == {15}
 
 
 @pytest.mark.parametrize("_", range(20))
