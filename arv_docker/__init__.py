@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import errors
-    from .api import ImageRecord, get_image, open_cluster, open_engine
+    from .api import ImageRecord, deploy, get_image, materialize, open_cluster, open_engine
     from .local.progress import Lines, Progress, SilentProgress
     from .model.image import Digest
-    from .staging import Container, DeployedImage, deploy, materialize
+    from .staging import Container, DeployedImage
 
 __version__ = "0.1.0"
 
@@ -43,10 +43,10 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "api": ("ImageRecord", "get_image", "open_cluster", "open_engine"),
+    "api": ("ImageRecord", "deploy", "get_image", "materialize", "open_cluster", "open_engine"),
     "local.progress": ("Lines", "Progress", "SilentProgress"),
     "model.image": ("Digest",),
-    "staging": ("Container", "DeployedImage", "deploy", "materialize"),
+    "staging": ("Container", "DeployedImage"),
 }
 
 

@@ -8,9 +8,10 @@ called from many threads and processes at once, for the same image too.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from .arvados.catalog.ranking import TIMESTAMP
 from .arvados.client import Cluster, Link
 from .arvados.trust import Trust
 from .engines import Engine
+from .engines.apptainer import Apptainer
 from .engines.auto import Auto
 from .engines.docker import Docker
 from .engines.podman import Podman
@@ -33,9 +35,17 @@ from .ingest.service import Ingest
 from .local.progress import Progress, SilentProgress
 from .local.settings import Settings
 from .local.settings import settings as user_settings
-from .model.image import Digest, parsed_time
+from .model.image import Digest, Platform, parsed_time
 from .model.reference import ImageId, Reference, parse_name
+from .registry.access import Access
+from .staging.deployment import DeployedImage, deploy_images
+from .staging.folder import PlainFolder
+from .staging.origins import Origin, usual_origins
+from .staging.stage import stage_images
+from .staging.staged import Container, Copy, Folder
 from .store import tarballs
+from .store.cache import CacheFolder
+from .transports.names import Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +125,21 @@ def get_image(
         cluster, Options.from_settings(settings, cache or tarballs.cache_folder(), project_uuid), progress, trust
     )
     request = IngestRequest((reference,), pull=pull, prefer_keep=True, follow_cluster=True)
-    stored = store_from_engine(ingest, request, lambda: open_engine(engine), name, progress=progress)
+    stored = store_from_engine(ingest, request, lambda: open_engine(engine, settings=settings), name, progress=progress)
     return _record(cluster, name, stored, trust)
 
 
-def open_engine(engine: Engine | str | None = None) -> Engine:
+def open_engine(engine: Engine | str | None = None, *, settings: Settings | None = None) -> Engine:
     """Return the engine called ``docker``, ``podman`` or ``auto`` (the first that has the image); Docker unless given.
 
-    An engine object is returned as it is. Raises NoEngine where it is not installed, UsageError for another name.
+    An engine object is returned as it is. ``settings`` say how long it may be silent; those of the user unless given.
+    Raises NoEngine where it is not installed, UsageError for another name.
     """
-    engines: dict[str, Callable[[], Engine]] = {"docker": Docker, "podman": Podman}
+    timeout = (settings or user_settings()).engine_timeout
+    engines: dict[str, Callable[[], Engine]] = {
+        "docker": partial(Docker, timeout=timeout),
+        "podman": partial(Podman, timeout=timeout),
+    }
     if engine is None or isinstance(engine, str):
         name = engine or "docker"
         if name == "auto":
@@ -133,6 +148,85 @@ def open_engine(engine: Engine | str | None = None) -> Engine:
             raise UsageError(f"{name!r} is no engine: write {', '.join(engines)} or auto.")
         return engines[name]()
     return engine
+
+
+def materialize(
+    references: Iterable[str | Container],
+    directory: Path | str,
+    offline: bool = False,
+    force: bool = False,
+    injected: Sequence[Container] = (),
+    *,
+    platform: Platform | str | None = None,
+    origins: Sequence[Origin] | None = None,
+    folder: Folder | None = None,
+    progress: Progress | None = None,
+    cache: Path | None = None,
+    settings: Settings | None = None,
+) -> tuple[Container, ...]:
+    """Put images into ``directory``, each once, with their metadata, and return them as they are there, in their order.
+
+    An image is asked for by name or ID, or as a ``Container`` of an earlier time, whose
+    digest in its registry is then asked for first. What is staged there already stays,
+    unless ``force`` fetches it anew; ``offline`` asks nothing but the cache, and overwrites
+    nothing. ``injected`` are images that are taken as they are in place of fetching those of
+    their names. ``platform`` (``linux/arm64``) says which of several images of a name is meant;
+    a folder has one of them. ``origins`` are asked in their order (the configured cluster, Docker or
+    Podman, the registry); ``folder`` is the form in which the directory is kept. ``cache`` and ``settings`` are those
+    of the user unless given.
+
+    Raises NoSuchImage, which names all that cannot be had, and OtherImage where the directory has
+    one for another platform, before anything is changed; and what reading and writing raise,
+    after which the next call completes the work.
+
+    >>> import arv_docker  # doctest: +SKIP
+    >>> staged = arv_docker.materialize(["busybox:latest"], "containers")  # doctest: +SKIP
+    >>> staged[0].image_id, staged[0].paths  # doctest: +SKIP
+    """
+    progress = progress or SilentProgress()
+    cache = cache or tarballs.cache_folder()
+    if origins is None and not offline:
+        choice = Choice(
+            access=Access.of_user(),
+            progress=progress,
+            settings=settings or user_settings(),
+            cache=CacheFolder.at(cache),
+        )
+        origins = usual_origins(choice)
+    return stage_images(
+        references,
+        folder or PlainFolder(Path(directory), progress=progress),
+        origins or (),
+        cache,
+        offline=offline,
+        force=force,
+        injected=injected,
+        platform=platform,
+        progress=progress,
+    )
+
+
+def deploy(
+    directory: Path | str,
+    engine: Engine | Apptainer | None = None,
+    *,
+    copies: Sequence[Copy] | None = None,
+    progress: Progress | None = None,
+    cache: Path | None = None,
+) -> tuple[DeployedImage, ...]:
+    """Load every image of the folder that the engine (Docker unless given) lacks, under its name.
+
+    For Apptainer a SIF file is built where the folder has only an archive; other engines take no SIF files.
+    ``copies`` are what the folder holds, where that is of another form than the usual one; ``cache`` is the user's
+    unless given. Raises NoSuchImage for one that holds no image, NotVerified, before anything is loaded, if something
+    in it is not as it was staged, and EngineError.
+
+    >>> import arv_docker  # doctest: +SKIP
+    >>> [it.container.name for it in arv_docker.deploy("containers") if it.loaded]  # doctest: +SKIP
+    """
+    engine = engine if isinstance(engine, Apptainer) else open_engine(engine)
+    folder = CacheFolder(tarballs.cache_folder) if cache is None else CacheFolder.at(cache)
+    return deploy_images(directory, engine, folder, copies=copies, progress=progress)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from .model.image import Digest, Platform
 from .model.reference import ImageId
 from .staging import sif
 from .store import tarballs
-from .store.content_store import Entries, metadata_path, user_entries
+from .store.content_store import Entries, entries_in, metadata_path
 from .store.filenames import METADATA_SUFFIX
 from .transports.docker_archive import ArchiveFile
 
@@ -47,12 +47,12 @@ class CacheItem:
 
 
 class Cache:
-    """The cache of the user: images and saved tarballs."""
+    """The cache in a folder: images and saved tarballs."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, folder: Path, progress: Progress) -> None:
         self._progress = progress
-        self._folder = tarballs.cache_folder()
-        self._entries: Entries = user_entries(progress)
+        self._folder = folder
+        self._entries: Entries = entries_in(folder, progress)
 
     def list(self) -> tuple[CacheItem, ...]:
         """The archives in the cache, the one that was used last first."""

@@ -8,7 +8,8 @@ A test module of another package says which transport is meant, and pytest runs 
 
     class TestShelf(TransportContract):
         def places(self, tmp_path):
-            return names.destination(f"shelf:{tmp_path}"), names.source(f"shelf:{tmp_path}")
+            choice = self.choice(tmp_path)
+            return names.destination(f"shelf:{tmp_path}", choice), names.source(f"shelf:{tmp_path}", choice)
 
 A source that nothing is written to passes those of ``SourceContract``. This module needs pytest.
 """
@@ -30,9 +31,9 @@ from .archive.layer import Layer
 from .archive.opened_image import OpenedImage, SeekableImage, can_seek, known_layers
 from .errors import ArvDockerError, BadArchive, DigestMismatch
 from .model.image import Config, Digest
-from .store.layer_index import LayerTable
-from .store.tarballs import cache_folder
+from .store.cache import CacheFolder
 from .transports import Destination, Source
+from .transports.names import Choice
 
 __all__ = [
     "MemoryImage",
@@ -198,7 +199,13 @@ class TransportContract(SourceContract):
 
     @abstractmethod
     def places(self, tmp_path: Path) -> tuple[Destination[Any], Source]:
-        """A place as destination and as source, empty at first."""
+        """A place as destination and as source, empty at first, with the cache of ``choice``."""
+
+    def choice(self, tmp_path: Path) -> Choice:
+        """The options of the test, with a cache of its own."""
+        folder = tmp_path / "cache"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return Choice(cache=CacheFolder.at(folder))
 
     def source_of(self, image: MemoryImage, tmp_path: Path) -> Source:
         """The place, with the image written to it."""
@@ -244,7 +251,7 @@ class TransportContract(SourceContract):
         destination.write(memory_image("layers"), lambda _: None)
         low, high = Digest.of(b"the low one, compressed"), Digest.of(_HIGH)
         assert low not in destination.present([low, high])
-        LayerTable(cache_folder()).note(Digest.of(_LOW), len(_LOW), low)
+        self.choice(tmp_path).cache.layer_table().note(Digest.of(_LOW), len(_LOW), low)
         assert destination.present([low, high]) == ({low, high} if self.remembers else frozenset())
 
     def test_the_bytes_of_layers_are_told(self, tmp_path: Path) -> None:

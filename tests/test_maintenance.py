@@ -14,8 +14,9 @@ from arv_docker.local.progress import SilentProgress
 from arv_docker.maintenance import IMAGE, TARBALL, Cache
 from arv_docker.model.image import OCI_LAYER, Descriptor, Digest
 from arv_docker.store import tarballs
-from arv_docker.store.content_store import metadata_path, user_entries
+from arv_docker.store.content_store import entries_in, metadata_path
 from arv_docker.store.layer_index import KnownBlobs, LayerTable
+from arv_docker.store.tarballs import cache_folder
 
 from .archives import Image, classic, files_of, image
 from .store.test_content_store import APP, OTHER, add
@@ -36,14 +37,14 @@ def left() -> list[str]:
 
 
 def problems() -> dict[str, str]:
-    return {str(it.image_id): problem for it, problem in Cache(SilentProgress()).verify()}
+    return {str(it.image_id): problem for it, problem in Cache(cache_folder(), SilentProgress()).verify()}
 
 
 def test_both_kinds_are_listed_the_last_used_first() -> None:
-    entry, path = add(user_entries(), "app:1"), tarball()
+    entry, path = add(entries_in(cache_folder()), "app:1"), tarball()
     os.utime(path, (time.time() - 1000,) * 2)
     tarballs.write_record(path, path.stat(), "docker")
-    first, second = Cache(SilentProgress()).list()
+    first, second = Cache(cache_folder(), SilentProgress()).list()
     assert (first.kind, first.image_id, first.names, first.usable) == (IMAGE, APP.parsed.digest, ("app%3A1.tar",), True)
     assert first.size == entry.path.stat().st_size
     assert (second.kind, second.image_id, second.usable) == (TARBALL, SAVED.parsed.digest, True)
@@ -52,16 +53,16 @@ def test_both_kinds_are_listed_the_last_used_first() -> None:
 
 
 def test_being_staged_counts_as_use(tmp_path: Path) -> None:
-    entry = add(user_entries(), "app:1")
+    entry = add(entries_in(cache_folder()), "app:1")
     os.utime(metadata_path(entry.path), (1, 1))
-    user_entries().transfer("app:1", tmp_path / "staged")
-    assert Cache(SilentProgress()).list()[0].age < 100
+    entries_in(cache_folder()).transfer("app:1", tmp_path / "staged")
+    assert Cache(cache_folder(), SilentProgress()).list()[0].age < 100
 
 
 @pytest.mark.conforms("W7")
 def test_verify_finds_flipped_bytes_and_bad_tarballs() -> None:
-    add(user_entries(), "good:1")
-    entry, path = add(user_entries(), "bad:1", OTHER), tarball()
+    add(entries_in(cache_folder()), "good:1")
+    entry, path = add(entries_in(cache_folder()), "bad:1", OTHER), tarball()
     assert list(problems().values()) == ["", "", ""]
     entry.path.chmod(0o644)
     for file, marker in ((entry.path, b"other"), (path, b"saved")):
@@ -76,15 +77,15 @@ def test_verify_finds_flipped_bytes_and_bad_tarballs() -> None:
 
 
 def test_gc_leaves_what_is_good() -> None:
-    add(user_entries(), "app:1")
+    add(entries_in(cache_folder()), "app:1")
     tarball()
     before = left()
-    assert Cache(SilentProgress()).gc() == 0
+    assert Cache(cache_folder(), SilentProgress()).gc() == 0
     assert left() == before
 
 
 def test_gc_removes_what_cannot_serve_and_what_was_left() -> None:
-    entries, folder = user_entries(), tarballs.cache_folder()
+    entries, folder = entries_in(cache_folder()), tarballs.cache_folder()
     add(entries, "app:1")
     good = left()
     gone = add(entries, "other:1", OTHER)
@@ -101,35 +102,35 @@ def test_gc_removes_what_cannot_serve_and_what_was_left() -> None:
     touched.write_bytes(b"changed")
     for name in (f"sha256:{'c' * 64}.tar.partial", f"sha256:{'c' * 64}.tar.lock", f"sha256:{'d' * 64}.tar.stat"):
         (folder / name).write_bytes(b"half")
-    assert Cache(SilentProgress()).gc() > unnamed.metadata.record["Size"]
+    assert Cache(cache_folder(), SilentProgress()).gc() > unnamed.metadata.record["Size"]
     assert left() == good
 
 
 def test_what_another_process_works_on_stays() -> None:
-    entries, folder = user_entries(), tarballs.cache_folder()
+    entries, folder = entries_in(cache_folder()), tarballs.cache_folder()
     path = tarball()
     (folder / f"{path.name}.partial").touch()
     with entries.fetching(APP.parsed.digest), hold_lock(folder / f"{path.name}.lock"):
         busy = entries.root / f".{APP.parsed.digest.hex}.new.partial"
         busy.touch()
-        Cache(SilentProgress()).clear()
+        Cache(cache_folder(), SilentProgress()).clear()
         assert busy.exists()
         assert path.exists()
         assert (folder / f"{path.name}.partial").exists()
-    Cache(SilentProgress()).clear()
+    Cache(cache_folder(), SilentProgress()).clear()
     assert left() == []
 
 
 def test_what_was_not_used_for_long() -> None:
-    add(user_entries(), "new:1")
-    old, path = add(user_entries(), "old:1", OTHER), tarball()
+    add(entries_in(cache_folder()), "new:1")
+    old, path = add(entries_in(cache_folder()), "old:1", OTHER), tarball()
     os.utime(metadata_path(old.path), (time.time() - 500,) * 2)
     os.utime(path, (time.time() - 500,) * 2)
     tarballs.write_record(path, path.stat(), "docker")
-    Cache(SilentProgress()).gc(older_than=1000)
-    assert len(Cache(SilentProgress()).list()) == 3
-    Cache(SilentProgress()).gc(older_than=400)
-    assert [it.names for it in Cache(SilentProgress()).list()] == [("new%3A1.tar",)]
+    Cache(cache_folder(), SilentProgress()).gc(older_than=1000)
+    assert len(Cache(cache_folder(), SilentProgress()).list()) == 3
+    Cache(cache_folder(), SilentProgress()).gc(older_than=400)
+    assert [it.names for it in Cache(cache_folder(), SilentProgress()).list()] == [("new%3A1.tar",)]
 
 
 def test_a_kept_tarball_has_no_byte_that_nobody_checks() -> None:
@@ -143,7 +144,7 @@ def test_a_kept_tarball_has_no_byte_that_nobody_checks() -> None:
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     (problem,) = problems().values()
     assert "not as it was saved" in problem
-    assert Cache(SilentProgress()).gc() == 0
+    assert Cache(cache_folder(), SilentProgress()).gc() == 0
 
 
 def test_a_flipped_byte_of_a_record_is_found() -> None:
@@ -165,39 +166,39 @@ def test_gc_takes_the_tarball_of_interrupted_work() -> None:
     tarballs.write_record(path, path.stat(), "docker", passing=True)
     assert tarballs.is_passing(path)
     with hold_lock(path.with_name(f"{path.name}.lock")):
-        Cache(SilentProgress()).gc()
+        Cache(cache_folder(), SilentProgress()).gc()
         assert path.exists()
     tarballs.keep(path, "docker")
-    Cache(SilentProgress()).gc()
+    Cache(cache_folder(), SilentProgress()).gc()
     assert path.exists()
     tarballs.write_record(path, path.stat(), "docker", passing=True)
-    Cache(SilentProgress()).gc()
+    Cache(cache_folder(), SilentProgress()).gc()
     assert left() == []
 
 
 def test_clear_removes_everything() -> None:
-    add(user_entries(), "app:1")
+    add(entries_in(cache_folder()), "app:1")
     tarball()
     size = sum(it.stat().st_size for it in tarballs.cache_folder().rglob("*") if it.is_file() and not it.is_symlink())
-    assert Cache(SilentProgress()).clear() == size
+    assert Cache(cache_folder(), SilentProgress()).clear() == size
     assert left() == []
-    assert Cache(SilentProgress()).list() == ()
+    assert Cache(cache_folder(), SilentProgress()).list() == ()
 
 
 def test_a_name_that_is_half_there_is_no_name() -> None:
     """Its process was killed between the link to the archive and that to the metadata."""
-    entries = user_entries()
+    entries = entries_in(cache_folder())
     add(entries, "app:1")
     (entries.root / "images" / "app%3A1.tar_meta.json").unlink()
-    assert [(it.names, it.usable) for it in Cache(SilentProgress()).list()] == [((), False)]
-    Cache(SilentProgress()).gc()
+    assert [(it.names, it.usable) for it in Cache(cache_folder(), SilentProgress()).list()] == [((), False)]
+    Cache(cache_folder(), SilentProgress()).gc()
     assert left() == []
 
 
 def test_gc_leaves_what_is_added_meanwhile() -> None:
     """What was seen without a name may have got one since."""
-    entries = user_entries()
-    seen = Cache(SilentProgress())
+    entries = entries_in(cache_folder())
+    seen = Cache(cache_folder(), SilentProgress())
     for link in add(entries, "app:1").path.parent.glob("images/*"):
         link.unlink()
     kept = seen.list()
@@ -208,20 +209,20 @@ def test_gc_leaves_what_is_added_meanwhile() -> None:
 
 
 def test_an_image_that_is_being_staged_stays() -> None:
-    entries = user_entries()
+    entries = entries_in(cache_folder())
     add(entries, "app:1")
     with entries.fetching(APP.parsed.digest):
-        Cache(SilentProgress()).clear()
+        Cache(cache_folder(), SilentProgress()).clear()
     assert entries.query("app:1") is not None
 
 
 def test_what_an_interrupted_run_sent_is_forgotten_when_it_is_old() -> None:
     path = tarballs.cache_folder() / f"{SAVED.parsed.digest}.zzzzz-tpzed-000000000000000.blocks"
     path.write_text("a line\n")
-    Cache(SilentProgress()).gc()
-    Cache(SilentProgress()).gc(older_than=1000)
+    Cache(cache_folder(), SilentProgress()).gc()
+    Cache(cache_folder(), SilentProgress()).gc(older_than=1000)
     assert path.exists()
-    assert Cache(SilentProgress()).clear() == len("a line\n")
+    assert Cache(cache_folder(), SilentProgress()).clear() == len("a line\n")
     assert left() == []
 
 
@@ -229,9 +230,9 @@ def test_what_was_learned_of_layers_is_forgotten_when_it_is_old() -> None:
     layer, there = Digest.of(b"layer"), "registry.example/app"
     LayerTable(tarballs.cache_folder()).note(layer, 5)
     KnownBlobs(tarballs.cache_folder()).note(layer, Descriptor(OCI_LAYER, layer, 5), there)
-    Cache(SilentProgress()).gc()
-    Cache(SilentProgress()).gc(older_than=1000)
+    Cache(cache_folder(), SilentProgress()).gc()
+    Cache(cache_folder(), SilentProgress()).gc(older_than=1000)
     assert LayerTable(tarballs.cache_folder()).size(layer) == 5
     assert KnownBlobs(tarballs.cache_folder()).of(layer) is not None
-    assert Cache(SilentProgress()).clear() > 200
+    assert Cache(cache_folder(), SilentProgress()).clear() > 200
     assert left() == []

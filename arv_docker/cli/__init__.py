@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from ..engines.apptainer import Apptainer
     from ..local.progress import Progress
     from ..local.settings import Settings
+    from ..store.cache import CacheFolder
     from ..transports.names import Choice
 
 
@@ -199,6 +200,8 @@ def choice(
         credentials=registry_access.credentials_of(args, creds),
         access=registry_access.access_of(args),
         progress=shown,
+        settings=settings(args),
+        cache=user_cache(args),
         clusters=partial(cluster_named, args),
         trust=partial(trust, args, shown=shown),
         only_shown=only_shown,
@@ -260,14 +263,24 @@ def cache_folder(args: argparse.Namespace) -> Path:  # noqa: ARG001 -- no option
     return tarballs.cache_folder()
 
 
+def user_cache(args: argparse.Namespace) -> CacheFolder:
+    """The user's cache, whose folder is made when it is needed."""
+    from ..store.cache import CacheFolder
+
+    return CacheFolder(partial(cache_folder, args))
+
+
 def engine(args: argparse.Namespace) -> Engine:
     """The engine that the options mean; raises NoEngine if it is not installed."""
     from ..engines.auto import Auto
     from ..engines.docker import Docker
     from ..engines.podman import Podman
 
-    docker = partial(Docker, platform=getattr(args, "platform", None))
-    engines: dict[str, Callable[[], Engine]] = {"docker": docker, "podman": Podman}
+    timeout = settings(args).engine_timeout
+    engines: dict[str, Callable[[], Engine]] = {
+        "docker": partial(Docker, platform=getattr(args, "platform", None), timeout=timeout),
+        "podman": partial(Podman, timeout=timeout),
+    }
     if args.engine == "auto":
         return Auto(list(engines.values()), progress_for(args).say)
     return engines[args.engine]()
@@ -278,15 +291,16 @@ def engine_or_apptainer(args: argparse.Namespace) -> Engine | Apptainer:
     from ..engines.apptainer import Apptainer
     from ..errors import NoEngine
 
+    timeout = settings(args).engine_timeout
     if args.engine == APPTAINER:
-        return Apptainer()
+        return Apptainer(timeout=timeout)
     found = engine(args)
     if args.engine == "auto":
         try:
             found.version()
         except NoEngine as missing:
             try:
-                apptainer = Apptainer()
+                apptainer = Apptainer(timeout=timeout)
             except NoEngine:
                 raise missing from None
             progress_for(args).say(f"using {apptainer.name}")

@@ -35,6 +35,7 @@ VERBS = {
     "copy": "copy images between clusters, archives, layouts, registries and folders",
     "load": "load an image from Keep into a container engine, every byte verified",
     "stage": "put images with their metadata into a folder that a workflow carries along",
+    "sif": "convert images in Keep into SIF files where the cluster's nodes look for them",
     "deploy": "load the images of a staged folder into a container engine",
     "verify": "verify an image in Keep, or a staged folder: every layer against the image's config",
     "link": "make an image that is in Keep known by a name, without uploading it",

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command below ``cache``."""
     from ..maintenance import Cache
 
-    return int(args.cache_function(args, Cache(cli.progress_for(args))))
+    return int(args.cache_function(args, Cache(cli.cache_folder(args), cli.progress_for(args))))
 
 
 def _list(args: argparse.Namespace, cache: Cache) -> int:

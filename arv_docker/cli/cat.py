@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
     shown = cli.progress_for(args)
     source = image_files.source_of(args, args.image, shown)
-    with open_files(source, shown, whole=args.verify) as files:
+    with open_files(source, shown, cli.user_cache(args), whole=args.verify) as files:
         entries = []
         for path in args.path:
             node = find(files.root, path)

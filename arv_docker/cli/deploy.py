@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Load the images that the engine has not, and print what it has now."""
-    from ..staging import deploy
+    from ..staging import deploy_images
     from ..staging.deployment import verify_containers
 
     shown = cli.progress_for(args)
@@ -43,7 +43,9 @@ def run(args: argparse.Namespace) -> int:
         shown.say(f"{len(staged)} images are as they were staged; there is no engine, so nothing was loaded")
         done: list[tuple[Container, Digest | None, bool]] = [(it, None, False) for it in staged]
     else:
-        deployed = deploy(args.dir, cli.engine_or_apptainer(args), copies=copies, progress=shown)
+        deployed = deploy_images(
+            args.dir, cli.engine_or_apptainer(args), cli.user_cache(args), copies=copies, progress=shown
+        )
         done = [(it.container, it.engine_id, it.loaded) for it in deployed]
         loaded = sum(it.loaded for it in deployed)
         shown.say(f"{loaded} of {len(done)} images had to be loaded")

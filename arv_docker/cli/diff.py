@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
     shown = cli.progress_for(args)
     first, second = (image_files.source_of(args, text, shown) for text in (args.first, args.second))
     with (
-        open_files(first, shown, whole=args.verify) as before,
-        open_files(second, shown, whole=args.verify) as after,
+        open_files(first, shown, cli.user_cache(args), whole=args.verify) as before,
+        open_files(second, shown, cli.user_cache(args), whole=args.verify) as after,
         shown.step("comparing", None) as advance,
     ):
         found = changes(before, after, advance, times=args.times, whole=args.verify)

@@ -90,10 +90,10 @@ def _engine(args: argparse.Namespace) -> str:
 
 
 def _cache(args: argparse.Namespace) -> str:
-    from ..store.content_store import user_entries
+    from ..store.content_store import entries_in
 
     folder = cli.cache_folder(args)
-    user_entries()
+    entries_in(folder)
     with disk_errors(folder):
         probe = folder / ".probe"
         probe.touch()

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     shown = cli.progress_for(args)
     source = image_files.source_of(args, args.image, shown)
     with (
-        open_files(source, shown, whole=args.verify) as files,
+        open_files(source, shown, cli.user_cache(args), whole=args.verify) as files,
         shown.step("exporting", None) as advance,
     ):
         for piece in flat_tar(files, advance):

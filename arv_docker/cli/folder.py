@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .. import cli
-from ..errors import NotVerified, one_line
+from ..errors import NotVerified, UsageError, one_line
 
 if TYPE_CHECKING:
     from ..publishing.folder import ArchiveFolder
@@ -106,9 +106,13 @@ def _command(
 
 def run(args: argparse.Namespace) -> int:
     """Run the command below ``folder``."""
+    from ..local.settings import FOLDER
     from ..publishing.folder import ArchiveFolder
 
-    return int(args.folder_function(args, ArchiveFolder(args.dir, cli.progress_for(args))))
+    path = args.dir or cli.settings(args).folder
+    if path is None:
+        raise UsageError(f"which folder? Give --dir FOLDER, or set {FOLDER}.")
+    return int(args.folder_function(args, ArchiveFolder(path, cli.progress_for(args), cli.user_cache(args))))
 
 
 def _update(args: argparse.Namespace, folder: ArchiveFolder) -> int:

@@ -45,7 +45,7 @@ def _load(args: argparse.Namespace) -> int:
         for warning in resolved.warnings:
             shown.warn(warning)
         name = _name(args.name) if resolved.link and resolved.link.link_class == REPO_TAG else None
-        result = load.load(cluster, resolved.collection, engine, name, shown)
+        result = load.load(cluster, resolved.collection, engine, name, shown, cache=cli.user_cache(args))
     what = "already there" if result.already else "loaded"
     tagged = f", tagged {result.name}" if result.name else ""
     spared = f", {engine.name} had {progress.size_text(result.bytes_spared)}" if result.bytes_spared else ""

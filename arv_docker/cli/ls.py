@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
     shown = cli.progress_for(args)
     source = image_files.source_of(args, args.image, shown)
-    with open_files(source, shown, contents=False, whole=args.verify) as files:
+    with open_files(source, shown, cli.user_cache(args), contents=False, whole=args.verify) as files:
         listed = [(path, entry_of(node)) for path, node in _files_at(files, args.path, recursive=args.recursive)]
         layers = list(map(str, files.layers))
     if args.json:

@@ -167,7 +167,6 @@ def _open_image(
 ) -> Iterator[tuple[OpenedImage, Reference | None, tuple[str, ...]]]:
     """The image that is meant, opened, with the name it was called by, and what else it is called."""
     from ..ingest import link_names
-    from ..store import tarballs
     from ..transports import names
     from ..transports.local import seekable
     from ..transports.saved import SavedSource
@@ -180,7 +179,7 @@ def _open_image(
             image = opened
             if args.name is None and opened.streams:  # its ID, and so its name, shows at its end
                 with shown.step(f"reading {args.image}", None):
-                    image = stack.enter_context(seekable(opened, tarballs.cache_folder()))
+                    image = stack.enter_context(seekable(opened, cli.cache_folder(args)))
             yield image, source.catalog_name, opened.tags
         return
     if args.platform:
@@ -188,7 +187,7 @@ def _open_image(
     name = parse_name(args.image)
     engine = cli.engine(args)
     found = engine.inspect(name)
-    with SavedSource(engine, found, shown).open() as saved:
+    with SavedSource(engine, found, shown, cli.user_cache(args)).open() as saved:
         yield saved, link_names.of_engine(name, found), found.tags
 
 

@@ -54,12 +54,12 @@ def registry_of(args: argparse.Namespace) -> Registry:
     from ..registry.services import PlainService
 
     credentials = _credentials(args)
-    access = registry_access.access_of(args)
+    access, cache = registry_access.access_of(args), cli.user_cache(args)
     if args.service is None:
         if args.service_project is not None or args.service_token_env is not None:
             raise UsageError("--service-project and --service-token-env go with --service.")
         service = partial(PlainService, command=_words(args.create_command, "--create-command"))
-        return Registry(args.registry, credentials, service=service, insecure=args.insecure, access=access)
+        return Registry(args.registry, credentials, service=service, insecure=args.insecure, access=access, cache=cache)
     if args.service_project is None or args.service_token_env is None:
         raise UsageError("--service needs --service-project and --service-token-env.")
     if args.create_command is not None:
@@ -72,6 +72,7 @@ def registry_of(args: argparse.Namespace) -> Registry:
         service=lambda *_: project,
         insecure=args.insecure,
         access=access,
+        cache=cache,
     )
 
 

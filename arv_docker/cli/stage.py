@@ -36,7 +36,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "  arv-docker stage --platform linux/arm64 debian:12 --dir for-arm64\n"
         "  arv-docker stage --layout wfexs --naming cwl quay.io/tools/bwa:0.7 \\\n    --dir wfexs-cache\n"
         "  arv-docker stage --format sif --naming nextflow quay.io/tools/bwa:0.7 \\\n    --dir singularity\n"
-        "  arv-docker stage --sif-cache quay.io/tools/bwa:0.7\n"
     )
     parser.add_argument("name", nargs="+", metavar="NAME", help="the name or whole ID of an image")
     parser.add_argument("--dir", type=cli.as_folder, metavar="FOLDER", help="the folder; made if it is not there")
@@ -95,12 +94,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Stage the images and print their paths."""
-    from ..staging import materialize
+    from ..staging import stage_images
     from ..staging.deployment import verify_containers
 
     shown = cli.progress_for(args)
     if args.sif_cache:
-        return _fill_sif_cache(args, shown)
+        from . import sif
+
+        if args.dir or args.offline or args.origin or args.inject or args.naming:
+            raise UsageError("--sif-cache is about images in Keep; of the other options --force and --platform fit.")
+        return sif.run(args)
     if args.dir is None:
         raise UsageError("--dir FOLDER says where the images are put.")
     _check_names(args.name)
@@ -111,15 +114,15 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         origins = _origins(args, stack, shown)
         try:
-            staged = materialize(
+            staged = stage_images(
                 args.name,
-                args.dir,
-                args.offline,
-                args.force,
-                injected,
+                folder,
+                origins,
+                cli.cache_folder(args),
+                offline=args.offline,
+                force=args.force,
+                injected=injected,
                 platform=args.platform,
-                origins=origins,
-                folder=folder,
                 progress=shown,
             )
         except ClusterError:
@@ -182,45 +185,10 @@ def _folder(args: argparse.Namespace, shown: progress.Progress) -> Folder:
 
 def _origins(args: argparse.Namespace, stack: ExitStack, shown: progress.Progress) -> list[Origin]:
     from ..staging.origins import FromEngine, FromKeep, FromRegistry
-    from . import registry_access
 
     every: dict[str, Origin] = {
-        "keep": FromKeep(lambda: stack.enter_context(cli.cluster(args)), shown),
-        "engine": FromEngine(lambda: cli.engine(args), shown, pull=args.origin == "engine"),
-        "registry": FromRegistry(
-            shown,
-            insecure=args.insecure,
-            provider=registry_access.credentials_of(args, "--creds"),
-            access=registry_access.access_of(args),
-        ),
+        "keep": FromKeep(lambda: stack.enter_context(cli.cluster(args)), cli.settings(args), shown),
+        "engine": FromEngine(lambda: cli.engine(args), shown, cli.user_cache(args), pull=args.origin == "engine"),
+        "registry": FromRegistry(cli.choice(args, shown)),
     }
     return [every[args.origin]] if args.origin else list(every.values())
-
-
-def _fill_sif_cache(args: argparse.Namespace, shown: progress.Progress) -> int:
-    """Convert images in Keep for the cluster's nodes."""
-    from ..arvados.catalog import platforms, resolver
-    from ..arvados.trust import Trust
-    from ..engines.apptainer import Apptainer
-    from ..staging import sif
-
-    if args.dir or args.offline or args.origin or args.inject or args.naming:
-        raise UsageError("--sif-cache is about images in Keep; of the other options --force and --platform fit.")
-    apptainer = Apptainer()
-    done = []
-    with cli.cluster(args) as cluster:
-        trust = Trust.from_settings(cluster, cli.settings(args))
-        for name in args.name:
-            resolved = resolver.resolve(cluster, name, trust)
-            if args.platform:
-                resolved = platforms.choose_platform(cluster, resolved, args.platform, shown)
-            for warning in resolved.warnings:
-                shown.warn(warning)
-            done.append(sif.fill_sif_cache(cluster, resolved.collection, apptainer, shown, trust, force=args.force))
-            how = "already there" if done[-1].already else f"converted, {progress.size_text(done[-1].size)}"
-            shown.say(f"{name}: {how}; kept until {done[-1].trash_at}")
-            if not args.json:
-                print(done[-1].uuid)
-    if args.json:
-        cli.print_json([cli.as_json(it) for it in done])
-    return 0

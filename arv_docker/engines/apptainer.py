@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..errors import EngineError, NoEngine
 from ..local.disk import read_file
+from ..local.settings import USUAL_ENGINE_TIMEOUT
 from ..model.image import Platform
 from ..model.manifest import machine_platform
 from .output import Ending, lines_of
@@ -34,14 +35,16 @@ _TAIL = 30
 class Apptainer:
     """Apptainer or Singularity, by its command; ``name`` says which."""
 
-    def __init__(self, command: str | None = None) -> None:
+    def __init__(self, command: str | None = None, *, timeout: float = USUAL_ENGINE_TIMEOUT) -> None:
         """Find the command on PATH; raises NoEngine if there is none."""
+        self.timeout = timeout
         self.command = command or _find_command()
         self.name = Path(self.command).name
 
     def version(self) -> str:
         """The program's version, for example ``1.4.5``."""
-        words = run_command([self.command, "--version"], self._check).stdout.decode(errors="replace").split()
+        completed = run_command([self.command, "--version"], self._check, timeout=self.timeout)
+        words = completed.stdout.decode(errors="replace").split()
         return words[-1] if words else ""
 
     def platform(self) -> Platform:
@@ -60,7 +63,8 @@ class Apptainer:
         # Run in the folder: a path of the user's may have a colon, behind which a name would begin.
         command = [self.command, "build", _SIF, f"docker-archive:{ARCHIVE}"]
         # The program may be silent for long, and there is no daemon behind it that could be gone.
-        said = Ending(lines_of(stream_output(command, folder=folder, variables=variables, answers=lambda: True)))
+        output = stream_output(command, folder=folder, variables=variables, answers=lambda: True, timeout=self.timeout)
+        said = Ending(lines_of(output))
         tail = "".join(deque(said, _TAIL))
         if said.value != 0:
             raise EngineError(f"{self.name} build failed with status {said.value}; its last words:", detail=tail)

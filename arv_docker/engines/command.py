@@ -32,6 +32,7 @@ from ..errors import (
     NoSuchImage,
 )
 from ..local.disk import free_space
+from ..local.settings import USUAL_ENGINE_TIMEOUT
 from ..model.image import Digest, Platform
 from ..model.reference import ImageId, Reference
 from ..registry.credentials import Credentials
@@ -74,8 +75,9 @@ class Refusals:
 class CommandLine:
     """An engine that is driven by its command.
 
-    ``command`` is the program, and ``options`` come before all its other arguments. ``platform_format`` is the
-    template by which ``version`` prints the platform.
+    ``command`` is the program, and ``options`` come before all its other arguments. ``timeout`` is the seconds
+    that the engine may be silent, 0 for no limit. ``platform_format`` is the template by which ``version`` prints the
+    platform.
     """
 
     name: str
@@ -83,9 +85,10 @@ class CommandLine:
     platform_format: str
     refusals: Refusals
 
-    def __init__(self, command: str, options: Sequence[str] = ()) -> None:
+    def __init__(self, command: str, options: Sequence[str] = (), *, timeout: float = USUAL_ENGINE_TIMEOUT) -> None:
         self.command = command
         self.options = tuple(options)
+        self.timeout = timeout
 
     def version(self) -> str:
         """The version of the engine itself, for example ``20.10.24``."""
@@ -153,7 +156,7 @@ class CommandLine:
     def pull(self, name: Reference, on_line: Callable[[str], None] | None = None) -> None:
         """Fetch the image from its registry; lines that the command prints go to ``on_line``."""
         line = self._line("pull", self.spellings(name)[-1])
-        run_command(line, self._check, on_line=on_line, answers=self._answers)
+        run_command(line, self._check, on_line=on_line, answers=self._answers, timeout=self.timeout)
 
     def build(self, wanted: Build) -> Generator[str, None, EngineImage]:
         """Build an image: yield the lines of the log as they come, and return the image as the engine has it.
@@ -175,6 +178,7 @@ class CommandLine:
                 variables={**wanted.variables, **self.variables(folder, wanted.logins)},
                 answers=self._answers,
                 release=partial(self.end_steps, folder),
+                timeout=self.timeout,
             )
             ending = Ending(lines_of(output))
             for line in ending:
@@ -214,18 +218,23 @@ class CommandLine:
         The last ``unlogged`` words stay out of the log.
         """
         answers = self._answers if patient else None
-        return run_command(self._line(*arguments), self._check, answers=answers, unlogged=unlogged)
+        line = self._line(*arguments)
+        return run_command(line, self._check, answers=answers, unlogged=unlogged, timeout=self.timeout)
 
     def pieces(self, *arguments: str) -> Generator[bytes, None, int]:
         """Yield the output of one call in pieces, as it comes, and return the exit status."""
-        return process.stream_output(self._line(*arguments), answers=self._answers)
+        return process.stream_output(self._line(*arguments), answers=self._answers, timeout=self.timeout)
 
     def _line(self, *arguments: str) -> tuple[str, ...]:
         return (self.command, *self.options, *arguments)
 
     def _output_of(self, *arguments: str) -> str:
         """The output of a call, whatever its exit status."""
-        return run_command(self._line(*arguments), lambda _: None).stdout.decode(errors="replace").strip()
+        return (
+            run_command(self._line(*arguments), lambda _: None, timeout=self.timeout)
+            .stdout.decode(errors="replace")
+            .strip()
+        )
 
     def _answers(self) -> bool:
         """Return whether the engine answers at all, asked when it has been silent for long while it works."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ..local.settings import settings
+from ..local.settings import USUAL_ENGINE_TIMEOUT
 from ..model.image import Platform
 from .watch import Watch
 
@@ -84,19 +84,19 @@ def socket_path(environment: Mapping[str, str]) -> str | None:
     return _DEFAULT if context in (None, "", "default") else None
 
 
-def daemon_id() -> str | None:
+def daemon_id(timeout: float = USUAL_ENGINE_TIMEOUT) -> str | None:
     """The ID of the daemon behind the socket, to compare with that of the daemon that the command talks to."""
-    document = _get("/info")
+    document = _get("/info", timeout)
     identity = document.get("ID") if isinstance(document, dict) else None
     return identity if isinstance(identity, str) and identity else None
 
 
-def _get(target: str) -> object:
+def _get(target: str, timeout: float) -> object:
     """The document that the daemon answers with; None where it gives none."""
     if (path := socket_path(os.environ)) is None:
         return None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as unix:
-        unix.settimeout(min(_PATIENCE, settings().engine_timeout or _PATIENCE))
+        unix.settimeout(min(_PATIENCE, timeout or _PATIENCE))
         try:
             unix.connect(path)
             connection = http.client.HTTPConnection("docker")
@@ -107,7 +107,9 @@ def _get(target: str) -> object:
             return None
 
 
-def load_archive(archive: Iterable[bytes], answers: Callable[[], bool]) -> Answer | None:
+def load_archive(
+    archive: Iterable[bytes], answers: Callable[[], bool], timeout: float = USUAL_ENGINE_TIMEOUT
+) -> Answer | None:
     """Feed a docker-archive to the daemon, and return its answer; None where the command has to be used.
 
     In that case nothing was taken from ``archive``. If ``archive`` raises, the daemon gets no end of it and keeps
@@ -118,7 +120,7 @@ def load_archive(archive: Iterable[bytes], answers: Callable[[], bool]) -> Answe
     log.debug("loading through the socket %s", path)
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as unix,
-        _watch_connection(unix, answers) as watch,
+        _watch_connection(unix, answers, timeout) as watch,
     ):
         try:
             unix.connect(path)
@@ -148,9 +150,9 @@ def _watched_chunks(archive: Iterable[bytes], watch: Watch) -> Iterator[bytes]:
 
 
 @contextmanager
-def _watch_connection(connection: socket.socket, answers: Callable[[], bool]) -> Iterator[Watch]:
+def _watch_connection(connection: socket.socket, answers: Callable[[], bool], timeout: float) -> Iterator[Watch]:
     """Watch a connection, and shut it where the daemon is silent for too long."""
-    watch = Watch("the Docker daemon", settings().engine_timeout, partial(_shut, connection), answers)
+    watch = Watch("the Docker daemon", timeout, partial(_shut, connection), answers)
     try:
         yield watch
     finally:
@@ -175,12 +177,12 @@ def _answer_of(status: int, body: bytes) -> Answer:
     return Answer(well, "".join(map(str, words)).strip())
 
 
-def lacks_platforms(image: str) -> bool:
+def lacks_platforms(image: str, timeout: float = USUAL_ENGINE_TIMEOUT) -> bool:
     """Return whether the daemon says that it has not all of the platforms of an image's index.
 
     Daemons before API 1.48 say nothing of that.
     """
-    document = _get(f"/v1.48/images/{urllib.parse.quote(image, safe='')}/json?manifests=1")
+    document = _get(f"/v1.48/images/{urllib.parse.quote(image, safe='')}/json?manifests=1", timeout)
     manifests = document.get("Manifests") if isinstance(document, dict) else None
     return any(
         isinstance(each, dict) and each.get("Kind") == "image" and each.get("Available") is False
@@ -190,7 +192,10 @@ def lacks_platforms(image: str) -> bool:
 
 @contextmanager
 def open_save(
-    images: Sequence[str], answers: Callable[[], bool], platform: Platform | None = None
+    images: Sequence[str],
+    answers: Callable[[], bool],
+    platform: Platform | None = None,
+    timeout: float = USUAL_ENGINE_TIMEOUT,
 ) -> Iterator[SavedStream | None]:
     """Open the archive that the daemon saves, of the images for ``platform`` if given; None: use the command.
 
@@ -199,7 +204,7 @@ def open_save(
     path = socket_path(os.environ)
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection,
-        _watch_connection(connection, answers) as watch,
+        _watch_connection(connection, answers, timeout) as watch,
     ):
         stream = _request_save(connection, path, _save_target(images, platform), watch) if path else None
         log.debug("saving %s %s", " ".join(images), f"through the socket {path}" if stream else "by the command")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..archive.layer import Stream
 from ..errors import ContentError, EngineError, MissingMember, NoSuchImage
+from ..local.settings import USUAL_ENGINE_TIMEOUT
 from ..model.image import Platform
 from ..model.manifest import suits
 from ..registry.credentials import Credentials
@@ -62,9 +63,15 @@ class Docker(CommandLine):
         ),
     )
 
-    def __init__(self, command: str | None = None, platform: Platform | None = None) -> None:
+    def __init__(
+        self,
+        command: str | None = None,
+        platform: Platform | None = None,
+        *,
+        timeout: float = USUAL_ENGINE_TIMEOUT,
+    ) -> None:
         """Find the command on PATH; raises NoEngine if there is none."""
-        super().__init__(command or find_command(self.title, COMMANDS))
+        super().__init__(command or find_command(self.title, COMMANDS), timeout=timeout)
         self._platform = platform
         #: Images that are one of several in an index, with how to ask for them.
         self._parts: dict[str, tuple[str, Platform]] = {}
@@ -75,12 +82,12 @@ class Docker(CommandLine):
     def save(self, images: Iterable[str]) -> Iterator[Stream]:
         """Open the output of ``docker save`` for the images, each a reference or ID; from the socket if possible."""
         names, platform = self._save_request(list(images))
-        with direct.open_save(names, self._answers, platform) as stream:
+        with direct.open_save(names, self._answers, platform, self.timeout) as stream:
             try:
                 if stream is None:
                     option = [f"--platform={platform}"] if platform else []
                     line = self._line("save", *option, *names)
-                    with read_output(line, self._check, answers=self._answers) as output:
+                    with read_output(line, self._check, answers=self._answers, timeout=self.timeout) as output:
                         yield output
                 else:
                     yield stream
@@ -123,7 +130,9 @@ class Docker(CommandLine):
         image = super()._inspect(name)
         self._names[str(image.id)] = name
         platform = self._platform or image.platform
-        if not image.by_manifest or (suits(image.platform, platform) and not direct.lacks_platforms(name)):
+        if not image.by_manifest or (
+            suits(image.platform, platform) and not direct.lacks_platforms(name, self.timeout)
+        ):
             return image
         if image.platform.architecture == "unknown":
             raise self._incomplete(name, "its config is not there")
@@ -155,9 +164,11 @@ class Docker(CommandLine):
 
     def load(self, archive: Iterable[bytes]) -> str:
         """Load the archive, through the daemon's socket if possible, and return the engine's words."""
-        answer = direct.load_archive(archive, self._answers) if self._is_behind_the_socket() else None
+        answer = direct.load_archive(archive, self._answers, self.timeout) if self._is_behind_the_socket() else None
         if answer is None:
-            completed = feed_input(self._line("load"), archive, self._check, answers=self._answers)
+            completed = feed_input(
+                self._line("load"), archive, self._check, answers=self._answers, timeout=self.timeout
+            )
             words = completed.stdout.decode(errors="replace") + completed.stderr
         else:
             words = answer.words
@@ -178,7 +189,7 @@ class Docker(CommandLine):
     def data_folders(self) -> Sequence[Path]:
         """The root folder of the daemon, if the daemon is that of this machine's socket."""
         identity, _, root = self._output_of("info", "--format", "{{.ID}} {{.DockerRootDir}}").partition(" ")
-        return [Path(root)] if root and identity == direct.daemon_id() else []
+        return [Path(root)] if root and identity == direct.daemon_id(self.timeout) else []
 
     def variables(self, folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str]:
         """Variables for a configuration with the logins in ``folder``; none without logins."""
@@ -186,7 +197,7 @@ class Docker(CommandLine):
 
     def _is_behind_the_socket(self) -> bool:
         """Return whether the command talks to the daemon of the socket; a command that stands for Podman's does not."""
-        if (there := direct.daemon_id()) is None:
+        if (there := direct.daemon_id(self.timeout)) is None:
             return False
         try:
             return self.run("info", "--format", "{{.ID}}").stdout.decode(errors="replace").strip() == there

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..local.settings import home_folder
 from ..model.reference import DEFAULT_REGISTRY
-from ..registry.credentials import HUB_KEY, Credentials, config_files, config_in
+from ..registry.credentials import HUB_KEY, Credentials, Logins, config_in
 
 
 def docker_variables(folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str]:
@@ -38,7 +38,7 @@ def docker_variables(folder: Path, logins: Mapping[str, Credentials]) -> dict[st
 def podman_variables(folder: Path, logins: Mapping[str, Credentials]) -> dict[str, str]:
     """Make a file for ``REGISTRY_AUTH_FILE`` of the user's files and these logins, and return the variables."""
     made = folder / "auth.json"
-    _write(made, _add_logins(_merge_configs(map(config_in, config_files())), logins, helper=None))
+    _write(made, _add_logins(_merge_configs(map(config_in, Logins.of_user(os.environ).files)), logins, helper=None))
     return {"REGISTRY_AUTH_FILE": str(made)}
 
 

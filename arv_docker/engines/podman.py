@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..archive.layer import Stream
+from ..local.settings import USUAL_ENGINE_TIMEOUT
 from ..model.reference import Reference
 from ..registry.credentials import Credentials
 from . import login
@@ -61,9 +62,12 @@ class Podman(CommandLine):
         no_such_image=("image not known", "no such image", "no such object", "invalid reference format"),
     )
 
-    def __init__(self, store: Store | None = None, command: str | None = None) -> None:
+    def __init__(
+        self, store: Store | None = None, command: str | None = None, *, timeout: float = USUAL_ENGINE_TIMEOUT
+    ) -> None:
         """Find the command on PATH; raises NoEngine if there is none."""
-        super().__init__(command or find_command(self.title, [self.name]), store.options if store else ())
+        options = store.options if store else ()
+        super().__init__(command or find_command(self.title, [self.name]), options, timeout=timeout)
 
     def spellings(self, name: Reference) -> Sequence[str]:
         """Full names that a name stands for: with its registry; without one, ``localhost`` and then Docker Hub.
@@ -95,7 +99,9 @@ class Podman(CommandLine):
         line = self._line("save", "--format", "docker-archive", *several, *names)
         with tempfile.TemporaryDirectory(prefix="arv-docker-", dir=self.temporary_folder()) as name:
             variables = self.variables(Path(name), {})
-            with read_output(line, self._check, variables=variables, answers=self._answers) as output:
+            with read_output(
+                line, self._check, variables=variables, answers=self._answers, timeout=self.timeout
+            ) as output:
                 yield output
 
     def load(self, archive: Iterable[bytes]) -> str:
@@ -106,7 +112,14 @@ class Podman(CommandLine):
         """
         with tempfile.TemporaryDirectory(prefix="arv-docker-", dir=self.temporary_folder()) as name:
             variables = self.variables(Path(name), {})
-            finished = feed_input(self._line("load"), archive, self._check, variables=variables, answers=self._answers)
+            finished = feed_input(
+                self._line("load"),
+                archive,
+                self._check,
+                variables=variables,
+                answers=self._answers,
+                timeout=self.timeout,
+            )
         return finished.stdout.decode(errors="replace")
 
     def data_folders(self) -> Sequence[Path]:

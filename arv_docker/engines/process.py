@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import ContentError, EngineError
-from ..local.settings import command_environment, settings
+from ..local.settings import USUAL_ENGINE_TIMEOUT, command_environment
 from .watch import Watch
 
 log = logging.getLogger(__name__)
@@ -83,13 +83,18 @@ def run_command(
     on_line: Callable[[str], None] | None = None,
     answers: AnswerCheck | None = None,
     unlogged: int = 0,
+    timeout: float = USUAL_ENGINE_TIMEOUT,
 ) -> CompletedCommand:
     """Run a command to its end with its standard input closed, and hand the result to ``check``.
 
     ``on_line`` gets each line of standard output as it comes, for progress. The last ``unlogged`` words of the
     command stay out of the log.
     """
-    with _start(command, stdin=subprocess.DEVNULL, answers=answers, unlogged=unlogged) as (process, stderr, watch):
+    with _start(command, stdin=subprocess.DEVNULL, answers=answers, unlogged=unlogged, timeout=timeout) as (
+        process,
+        stderr,
+        watch,
+    ):
         assert process.stdout is not None
         output = []
         while line := _read_watched(watch, process.stdout.readline):
@@ -109,6 +114,7 @@ def stream_output(
     variables: Mapping[str, str] | None = None,
     answers: AnswerCheck | None = None,
     release: Callable[[], bool] | None = None,
+    timeout: float = USUAL_ENGINE_TIMEOUT,
 ) -> Generator[bytes, None, int]:
     """Run a command: yield its output, with standard error in it, in pieces of any size as they come, and return its
     exit status. ``output.lines_of`` makes lines of the pieces.
@@ -125,6 +131,7 @@ def stream_output(
         variables=variables,
         answers=answers,
         release=release,
+        timeout=timeout,
     ) as (process, _, watch):
         assert process.stdout is not None
         read = partial(process.stdout.read1, 1 << 16)  # type: ignore[attr-defined]
@@ -139,12 +146,17 @@ def read_output(
     *,
     variables: Mapping[str, str] | None = None,
     answers: AnswerCheck | None = None,
+    timeout: float = USUAL_ENGINE_TIMEOUT,
 ) -> Iterator[Output]:
     """Run a command whose output is read as a stream; ``check`` is called when the block ends without an error.
 
     ``variables`` are added to the command's environment. A block that ends early, or with an error, ends the command.
     """
-    with _start(command, stdin=subprocess.DEVNULL, variables=variables, answers=answers) as (process, stderr, watch):
+    with _start(command, stdin=subprocess.DEVNULL, variables=variables, answers=answers, timeout=timeout) as (
+        process,
+        stderr,
+        watch,
+    ):
         assert process.stdout is not None
         output = Output(process.stdout, watch)
         try:
@@ -164,6 +176,7 @@ def feed_input(
     *,
     variables: Mapping[str, str] | None = None,
     answers: AnswerCheck | None = None,
+    timeout: float = USUAL_ENGINE_TIMEOUT,
 ) -> CompletedCommand:
     """Feed ``chunks`` to a command's standard input, close that, and hand the result to ``check``.
 
@@ -173,7 +186,11 @@ def feed_input(
     a complete archive. A command that ends by itself in the middle is judged by ``check``, because its words say more
     than a broken pipe.
     """
-    with _start(command, stdin=subprocess.PIPE, variables=variables, answers=answers) as (process, stderr, watch):
+    with _start(command, stdin=subprocess.PIPE, variables=variables, answers=answers, timeout=timeout) as (
+        process,
+        stderr,
+        watch,
+    ):
         assert process.stdin is not None
         assert process.stdout is not None
         stdout = _Drain(process.stdout)
@@ -223,8 +240,8 @@ def _start(
     answers: AnswerCheck | None = None,
     release: Callable[[], bool] | None = None,
     unlogged: int = 0,
+    timeout: float,
 ) -> Iterator[tuple[subprocess.Popen[bytes], _Drain, Watch]]:
-    limit = settings().engine_timeout
     line = loggable(command, unlogged)
     log.debug("starting %s", line)
     start = time.monotonic()
@@ -243,7 +260,7 @@ def _start(
         raise EngineError(f"{command[0]} cannot be started: {error.strerror}.") from error
     _enlarge(process.stdin or process.stdout)
     said = _Drain(process.stderr or io.BytesIO())
-    watch = Watch(Path(command[0]).name, limit, partial(_kill, process), answers)
+    watch = Watch(Path(command[0]).name, timeout, partial(_kill, process), answers)
     try:
         yield process, said, watch
     finally:

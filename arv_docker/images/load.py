@@ -12,6 +12,7 @@ from ..engines import Engine
 from ..local.progress import Advance, Progress
 from ..model.image import Digest
 from ..model.reference import Reference
+from ..store.cache import NO_CACHE, CacheFolder
 from ..transports.docker_daemon import ensure_loaded
 
 
@@ -32,9 +33,15 @@ class LoadedImage:
 
 
 def load(
-    cluster: Cluster, collection: CollectionRecord, engine: Engine, name: Reference | None, progress: Progress
+    cluster: Cluster,
+    collection: CollectionRecord,
+    engine: Engine,
+    name: Reference | None,
+    progress: Progress,
+    *,
+    cache: CacheFolder = NO_CACHE,
 ) -> LoadedImage:
-    """Load the image of a collection into an engine and give it ``name`` there.
+    """Load the image of a collection into an engine and give it ``name`` there; ``cache`` learns the layers' sizes.
 
     Raises what reading and checking the image raises (ContentError, KeepError), in which
     case the engine has nothing new, and EngineError.
@@ -45,6 +52,6 @@ def load(
     def step(total: int) -> AbstractContextManager[Advance]:
         return progress.step(f"loading into {engine.name}", total)  # which engine it is shows only now
 
-    there = ensure_loaded(engine, stored, tagged, step, progress.say)
+    there = ensure_loaded(engine, stored, tagged, step, progress.say, table=cache.layer_table())
     text = str(tagged) if tagged is not None else None
     return LoadedImage(stored.config.digest, there.engine_id, text, there.already, stored.bytes_read, there.spared)

@@ -26,6 +26,7 @@ from ..model.image import CLASSIC_LAYER_LIMIT, Digest, Platform
 from ..model.manifest import suits
 from ..model.reference import ImageId, Reference
 from ..store import tarballs
+from ..store.cache import CacheFolder
 from ..transports import OpenedImage, docker_archive
 from ..transports.docker_daemon import EngineSource
 from ..transports.keep import KeepDestination
@@ -169,7 +170,8 @@ class Uploader:
         known = {**layers.blocks, **resumed} if dedup else {}
         log.debug("Keep has %d blocks of these layers, and %d of an interrupted run", len(layers.blocks), len(resumed))
         look_up = partial(self._layers_in_keep, layers, name) if far and dedup else None
-        return layers, KeepDestination(self._cluster, folder, known, sent.note if use_cache else None, look_up)
+        note, cache = (sent.note if use_cache else None), CacheFolder.at(folder)
+        return layers, KeepDestination(self._cluster, folder, known, note, look_up, cache=cache)
 
     def _layers_in_keep(
         self, layers: LayerLookup, name: Reference | None, diff_ids: Sequence[Digest]

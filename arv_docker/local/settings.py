@@ -37,7 +37,7 @@ PLATFORM = "ARV_DOCKER_PLATFORM"
 _KEYS = (TRUSTED_WRITERS, IMAGE_ID, FOLDER, MIRRORS, ENGINE_TIMEOUT, NAMES, PLATFORM)
 
 #: Seconds in which a busy engine answers: it may have thousands of images to list.
-_ENGINE_TIMEOUT = 120.0
+USUAL_ENGINE_TIMEOUT = 120.0
 
 #: Variables with secrets: the token of the cluster, and repo2docker's credentials, which reach the engine in a file.
 _SECRETS = ("ARVADOS_API_TOKEN", "CONTAINER_ENGINE_REGISTRY_CREDENTIALS")
@@ -64,7 +64,7 @@ class Settings:
     image_id: str = "config"
     folder: Path | None = None
     mirrors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    engine_timeout: float = _ENGINE_TIMEOUT
+    engine_timeout: float = USUAL_ENGINE_TIMEOUT
     both: bool = False
     names_by_trusted: bool = False
     platform: Platform | None = None
@@ -222,7 +222,7 @@ def _platform(values: Mapping[str, str]) -> Platform | None:
 def _timeout(values: Mapping[str, str]) -> float:
     value = values.get(ENGINE_TIMEOUT)
     if value is None:
-        return _ENGINE_TIMEOUT
+        return USUAL_ENGINE_TIMEOUT
     try:
         seconds = float(value)
     except ValueError:

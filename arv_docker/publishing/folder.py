@@ -16,14 +16,14 @@ from urllib.parse import quote
 from ..archive import canonical
 from ..archive.layer import CHUNK
 from ..engines import Engine
-from ..errors import BadArchive, ContentError, NotVerified, UsageError
-from ..local.disk import hash_of
+from ..errors import BadArchive, ContentError, NotVerified
+from ..local.disk import announce_wait, hash_of
 from ..local.progress import Progress, SilentProgress
-from ..local.settings import FOLDER, settings
 from ..model.archive_name import PLAIN, ZIP
 from ..model.build_version import tag_of
 from ..model.image import Digest
 from ..model.reference import Reference
+from ..store.cache import NO_CACHE, CacheFolder
 from ..transports import SeekableImage
 from ..transports.folder import FolderArchive, FolderDestination, archives, check_unreleased, rank, working_on
 from ..transports.saved import SavedSource
@@ -64,13 +64,11 @@ class PublishedArchive:
 class ArchiveFolder:
     """A folder of image archives."""
 
-    def __init__(self, path: Path | None = None, progress: Progress | None = None) -> None:
-        """Use the folder ``path``, or that of the setting ARV_DOCKER_FOLDER; raises UsageError without either."""
-        path = path or settings().folder
-        if path is None:
-            raise UsageError(f"which folder? Give --dir FOLDER, or set {FOLDER}.")
+    def __init__(self, path: Path, progress: Progress | None = None, cache: CacheFolder = NO_CACHE) -> None:
+        """Use the folder ``path``. An engine's image is saved into the ``cache`` first."""
         self.path = path
         self._progress = progress or SilentProgress()
+        self._cache = cache
 
     def images(self) -> list[FolderArchive]:
         """The archives in the folder, by file name; other files are left out. Raises UsageError if there is none."""
@@ -110,7 +108,7 @@ class ArchiveFolder:
         FolderDestination(self.path, name, version)  # a version that no file name can hold
         found = engine.inspect(reference)
         wanted = ZIP if compress else PLAIN
-        with working_on(self.path, name, self._say_waiting(name)):
+        with working_on(self.path, name, announce_wait(self._progress.say, f"updates {name}")):
             ours = [archive for archive in self.images() if archive.name.image == name]
             _check_formats(ours)
             current = self._current_archive(ours, version, found.id, wanted)
@@ -120,7 +118,7 @@ class ArchiveFolder:
                 if not force:
                     check_unreleased(ours, version, found.id)
                 destination = FolderDestination(self.path, name, version, wanted)
-                with SavedSource(engine, found, self._progress).open() as image_read:
+                with SavedSource(engine, found, self._progress, self._cache).open() as image_read:
                     current = self._write(destination, image_read)
             elif compressed:
                 with current.open() as image_read:
@@ -200,10 +198,6 @@ class ArchiveFolder:
             if digest
             else None
         )
-
-    def _say_waiting(self, image: str) -> Iterator[None]:
-        self._progress.say(f"another process updates {image}; waiting for it")
-        yield
 
 
 def _problem_of(archive: FolderArchive, error: ContentError) -> str:

@@ -17,6 +17,7 @@ from ..registry.credentials import Credentials, Provider, configured_provider
 from ..registry.mirrors import repository_of
 from ..registry.patience import Patience
 from ..registry.services import PlainService, Service, State
+from ..store.cache import NO_CACHE, CacheFolder
 from ..transports import OpenedImage
 from ..transports.pushing import PushResult, push
 
@@ -36,16 +37,19 @@ class Registry:
         insecure: bool = False,
         patience: Patience | None = None,
         access: Access | None = None,
+        cache: CacheFolder = NO_CACHE,
     ) -> None:
         """Name the registry by ``url``, which is ``HOST[:PORT][/FOLDER]``, with or without ``https://``.
 
-        ``credentials`` are those of ``access`` unless given, which is this user's; ``service`` makes what
-        surrounds the registry, of a client and the folder. ``insecure`` is HTTP without TLS, on this machine alone.
+        ``credentials`` are those of ``access`` unless given, which says how the user gets to registries; ``cache``
+        remembers what layers became. ``service`` makes what surrounds the registry, of a client and the folder.
+        ``insecure`` is HTTP without TLS, on this machine alone.
         Raises BadReference for what is no registry.
         """
         self.host, self._folder = parse_registry(url)
         self._named = self._folder
-        self._access = access or Access.of_user()
+        self._access = access or Access()
+        self._cache = cache
         self._client = Client(
             self.host,
             credentials or self._configured_credentials,
@@ -74,7 +78,7 @@ class Registry:
         """
         reference = self._reference_of(name)
         self._service.create(self._name_with_tag(name).rpartition(":")[0])
-        return push(self._client, reference, image, advance, compress=compress)
+        return push(self._client, reference, image, advance, compress=compress, cache=self._cache)
 
     def images(self) -> Iterator[str]:
         """The names of all images, over as many pages as it takes."""

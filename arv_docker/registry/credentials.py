@@ -242,16 +242,16 @@ class Logins:
                 yield str(file), config_in(file)
 
 
-def configured_provider(host: str, repository: str = "", logins: Logins | None = None) -> Provider:
+def configured_provider(host: str, repository: str, logins: Logins) -> Provider:
     """A provider of what the configuration of Podman and Docker says for a registry, read anew each time.
 
-    The first of ``logins`` that knows the registry wins, those of this user's environment if none are given. A key may
+    The first of ``logins`` that knows the registry wins. A key may
     be more than a registry: ``HOST/NAMESPACE/REPOSITORY``, the longest that fits. A place that cannot be read, and a
     helper that is missing or fails, is a warning: the registry may let everybody in, and says so if it does not.
     """
 
     def provider() -> Credentials | None:
-        for place, document in (Logins.of_user(os.environ) if logins is None else logins).documents():
+        for place, document in logins.documents():
             with _warnings():
                 for key in _keys_of(host, repository, document):
                     if (found := _credentials_in(document, key, place)) is not None:
@@ -262,11 +262,6 @@ def configured_provider(host: str, repository: str = "", logins: Logins | None =
 
 
 # -- Docker's and Podman's files --------------------------------------------------------------
-
-
-def config_files() -> Iterator[Path]:
-    """The files in which Podman and Docker may keep credentials, in the order in which they are looked at."""
-    yield from Logins.of_user(os.environ).files
 
 
 def config_in(file: Path) -> dict[str, Any]:

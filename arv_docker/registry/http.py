@@ -80,7 +80,7 @@ class Http:
         self.host = host
         self.base = f"{'http' if plain else 'https'}://{host}"
         self.patience = patience or Patience()
-        self._access = access or Access.of_user()
+        self._access = access or Access()
         self._role = role
         self._hosts = Hosts(self.patience)
         self._secrets: set[str] = set()

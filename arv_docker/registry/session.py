@@ -32,10 +32,11 @@ class Session:
         access: Access | None = None,
         role: str = "registry",
     ) -> None:
-        """``host`` may have a port. ``provider`` gives credentials; those of ``access`` unless given, which is the
-        user's own. ``insecure`` is HTTP without TLS, for a registry on this machine alone: raises UsageError
-        for one whose name is not of this machine. ``role`` is what messages call the host: registry, or mirror."""
-        access = access or Access.of_user()
+        """``host`` may have a port. ``provider`` gives credentials; those of ``access`` unless given, which says
+        how the user gets to registries. ``insecure`` is HTTP without TLS, for a registry on this machine alone: raises
+        UsageError for one whose name is not of this machine. ``role`` is what messages call the host: registry, or
+        mirror."""
+        access = access or Access()
         if insecure and not is_local(host_name(host)):
             raise UsageError(
                 f"{host}: --insecure is for registries on this machine (localhost, 127.0.0.1, [::1]) alone. "
@@ -44,7 +45,7 @@ class Session:
         self.host = host
         address = _HUB_API if host == DEFAULT_REGISTRY else host
         self.http = Http(address, plain=insecure, patience=patience, access=access, role=role)
-        self.wallet = Wallet(provider or configured_provider(host, logins=access.logins))
+        self.wallet = Wallet(provider or configured_provider(host, "", access.logins))
         self._authorization = Authorization(self.http, self.wallet)
 
     @contextmanager

@@ -5,8 +5,8 @@
 form of a folder; ``stage`` puts images there, ``deployment`` loads them.
 """
 
-from .deployment import DeployedImage, deploy
-from .stage import materialize
+from .deployment import DeployedImage, deploy_images
+from .stage import stage_images
 from .staged import Container
 
-__all__ = ["Container", "DeployedImage", "deploy", "materialize"]
+__all__ = ["Container", "DeployedImage", "deploy_images", "stage_images"]

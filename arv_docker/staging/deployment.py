@@ -13,12 +13,12 @@ from pathlib import Path
 
 from ..engines import Engine
 from ..engines.apptainer import Apptainer
-from ..engines.docker import Docker
 from ..errors import NoSuchImage
 from ..local.progress import Progress, SilentProgress
 from ..model.image import Digest, Platform
 from ..model.manifest import suits
-from ..store.content_store import Entry, user_entries
+from ..store.cache import CacheFolder
+from ..store.content_store import Entry, entries_in
 from ..transports.docker_daemon import ensure_loaded
 from .folder import PlainFolder
 from .sifs import SifFolder
@@ -44,34 +44,27 @@ class DeployedImage:
     loaded: bool
 
 
-def deploy(
+def deploy_images(
     directory: Path | str,
-    engine: Engine | Apptainer | None = None,
+    engine: Engine | Apptainer,
+    cache: CacheFolder,
     *,
     copies: Sequence[Copy] | None = None,
     progress: Progress | None = None,
 ) -> tuple[DeployedImage, ...]:
-    """Load every image of the folder that the engine (Docker unless given) lacks, under its name.
-
-    For Apptainer a SIF file is built where the folder has only an archive; other engines take no SIF files.
-    ``copies`` are what the folder holds, where that is of another form than the usual one. Raises
-    NoSuchImage for one that holds no image, NotVerified, before anything is loaded, if something
-    in it is not as it was staged, and EngineError.
-
-    >>> import arv_docker  # doctest: +SKIP
-    >>> [it.container.name for it in arv_docker.deploy("containers") if it.loaded]  # doctest: +SKIP
-    """
+    """Load the images of a folder that the engine lacks, as ``api.deploy`` does; ``cache`` learns their layers."""
     progress = progress or SilentProgress()
     copies = PlainFolder(Path(directory)).copies() if copies is None else copies
     staged = verify_containers(copies, directory, progress)
-    engine = engine or Docker()
     if isinstance(engine, Apptainer):
         _warn_of_platforms(staged, engine.name, engine.platform(), progress)
-        return tuple(_build_sifs(staged, copies, SifFolder(Path(directory), progress=progress, apptainer=engine)))
+        return tuple(
+            _build_sifs(staged, copies, SifFolder(Path(directory), progress=progress, apptainer=engine), cache)
+        )
     taken = [container for container in staged if accepts(engine.name, [container.kind])]
     _tell_left_out(staged, taken, engine.name, progress)
     _warn_of_platforms(taken, engine.name, engine.platform(), progress)
-    return tuple(_deploy_image(container, engine, progress) for container in taken)
+    return tuple(_deploy_image(container, engine, progress, cache) for container in taken)
 
 
 def accepts(engine: str, kinds: Iterable[str]) -> bool:
@@ -80,7 +73,7 @@ def accepts(engine: str, kinds: Iterable[str]) -> bool:
 
 
 def verify_containers(copies: Sequence[Copy], directory: Path | str, progress: Progress) -> list[Container]:
-    """The images of a folder, all as they were staged; raises NoSuchImage and NotVerified as ``deploy`` does."""
+    """The images of a folder, all as they were staged; raises NoSuchImage and NotVerified as ``deploy_images`` does."""
     if not copies:
         raise NoSuchImage(f"{directory} holds no staged image. Put some there: arv-docker stage NAME --dir {directory}")
     staged = check_all(copies, progress)
@@ -89,7 +82,9 @@ def verify_containers(copies: Sequence[Copy], directory: Path | str, progress: P
     return staged
 
 
-def _build_sifs(staged: Sequence[Container], copies: Sequence[Copy], folder: SifFolder) -> Iterator[DeployedImage]:
+def _build_sifs(
+    staged: Sequence[Container], copies: Sequence[Copy], folder: SifFolder, cache: CacheFolder
+) -> Iterator[DeployedImage]:
     """Build a SIF file of each image that has none, and yield each image with its file."""
     sifs = {(container.name, container.image_id): container for container in staged if container.is_sif}
     archives = {copy.path: Entry(copy.path, copy.metadata) for copy in copies if copy.metadata is not None}
@@ -98,7 +93,7 @@ def _build_sifs(staged: Sequence[Container], copies: Sequence[Copy], folder: Sif
             yield DeployedImage(sifs[key], container.image_id, loaded=False)
             continue
         (image,) = wanted_images([container.name])
-        copies_made = folder.put(image, archives[container.paths[0]], user_entries(), force=False)
+        copies_made = folder.put(image, archives[container.paths[0]], entries_in(cache.path), force=False)
         (sif,) = containers(copies_made)
         yield DeployedImage(sif, container.image_id, loaded=True)
 
@@ -123,8 +118,8 @@ def _warn_of_platforms(taken: Sequence[Container], engine: str, native: Platform
             progress.warn(f"{container.name} is for {platform}, and {engine} runs on {native}")
 
 
-def _deploy_image(container: Container, engine: Engine, progress: Progress) -> DeployedImage:
+def _deploy_image(container: Container, engine: Engine, progress: Progress, cache: CacheFolder) -> DeployedImage:
     with container.open() as image:
         step = partial(progress.step, f"loading {container.name} into {engine.name}")
-        loaded = ensure_loaded(engine, image, container.engine_name, step, progress.say)
+        loaded = ensure_loaded(engine, image, container.engine_name, step, progress.say, table=cache.layer_table())
     return DeployedImage(container, loaded.engine_id, not loaded.already)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from ..arvados.catalog import platforms, resolver
@@ -22,13 +23,13 @@ from ..engines.docker import Docker
 from ..engines.podman import Podman
 from ..errors import EngineError, NoSuchImage, RegistryError
 from ..local.progress import Progress
-from ..local.settings import settings
+from ..local.settings import Settings
 from ..model.image import Digest, Platform
 from ..model.reference import ImageId, Reference
-from ..registry.access import Access
-from ..registry.credentials import Provider
+from ..store.cache import CacheFolder
 from ..transports import OpenedImage
-from ..transports.registry import RegistrySource
+from ..transports.names import Choice
+from ..transports.registry import RegistrySource, source_of
 from ..transports.saved import SavedSource
 from .staged import WantedImage
 
@@ -62,9 +63,10 @@ class Origin(Protocol):
 class FromKeep:
     """A cluster as an origin, by the rule by which it starts containers."""
 
-    def __init__(self, cluster: Callable[[], Cluster], progress: Progress) -> None:
-        """``cluster`` is called when an image is asked for, once."""
+    def __init__(self, cluster: Callable[[], Cluster], settings: Settings, progress: Progress) -> None:
+        """``cluster`` is called when an image is asked for, once; ``settings`` say whom to trust there."""
         self._make = cluster
+        self._settings = settings
         self._cluster: Cluster | None = None
         self._progress = progress
 
@@ -73,7 +75,7 @@ class FromKeep:
         if self._cluster is None:
             self._cluster = self._make()
         cluster = self._cluster
-        trust = Trust.from_settings(cluster, settings())
+        trust = Trust.from_settings(cluster, self._settings)
         resolved = _resolve(cluster, wanted, trust, self._progress)
         for warning in resolved.warnings:
             self._progress.warn(warning)
@@ -84,10 +86,13 @@ class FromKeep:
 class FromEngine:
     """An engine as an origin; what is not there is fetched into it first, if ``pull``."""
 
-    def __init__(self, engine: Callable[[], Engine], progress: Progress, *, pull: bool = False) -> None:
-        """``engine`` is called for each image."""
+    def __init__(
+        self, engine: Callable[[], Engine], progress: Progress, cache: CacheFolder, *, pull: bool = False
+    ) -> None:
+        """``engine`` is called for each image, which is saved into the ``cache`` first."""
         self._engine = engine
         self._progress = progress
+        self._cache = cache
         self._pull = pull
 
     def find(self, wanted: WantedImage, *, force: bool) -> FoundImage:
@@ -103,7 +108,7 @@ class FromEngine:
                 f"{engine.name} has {wanted} for {image.platform}, and not for {wanted.platform}: "
                 "an engine has one image of a name. A cluster or a registry may have others."
             )
-        source = SavedSource(engine, image, self._progress)
+        source = SavedSource(engine, image, self._progress, self._cache)
         return FoundImage("engine", image.id, source.open, image.digests, platform=image.platform)
 
     def _image_in(self, engine: Engine, wanted: WantedImage) -> EngineImage | None:
@@ -147,18 +152,11 @@ class FromRegistry:
 
     def __init__(
         self,
-        progress: Progress,
-        *,
-        insecure: bool = False,
-        provider: Provider | None = None,
-        access: Access | None = None,
+        choice: Choice,
     ) -> None:
-        """``insecure`` allows a registry on this machine to be asked without TLS. ``provider`` gives credentials, and
-        ``access`` says how this user gets to registries; None for what is configured."""
-        self._progress = progress
-        self._insecure = insecure
-        self._provider = provider
-        self._access = access
+        """``choice`` has all that the source of a registry needs, but for the platform."""
+        self._choice = choice
+        self._progress = choice.progress
 
     def find(self, wanted: WantedImage, *, force: bool) -> FoundImage:  # noqa: ARG002 -- a registry is asked in any case
         """Find the image by the digest that is known of it; else by its name."""
@@ -178,22 +176,17 @@ class FromRegistry:
         return FoundImage("registry", image_id, self._source(exact, platform).open, (exact.canonical,), digests)
 
     def _source(self, name: Reference, platform: Platform | None) -> RegistrySource:
-        return RegistrySource(
-            name,
-            platform,
-            insecure=self._insecure,
-            provider=self._provider,
-            access=self._access,
-            progress=self._progress,
-        )
+        return source_of(name, replace(self._choice, platform=platform))
 
 
-def usual_origins(progress: Progress) -> Sequence[Origin]:
+def usual_origins(choice: Choice) -> Sequence[Origin]:
     """The configured cluster, whichever engine has the image, and the image's registry."""
+    timeout = choice.settings.engine_timeout
+    engines: list[Callable[[], Engine]] = [partial(Docker, timeout=timeout), partial(Podman, timeout=timeout)]
     return (
-        FromKeep(Cluster.from_settings, progress),
-        FromEngine(lambda: Auto([Docker, Podman], progress.say), progress),
-        FromRegistry(progress),
+        FromKeep(Cluster.from_settings, choice.settings, choice.progress),
+        FromEngine(lambda: Auto(engines, choice.progress.say), choice.progress, choice.cache),
+        FromRegistry(choice),
     )
 
 

@@ -23,10 +23,9 @@ from ..arvados.stored import StoredImage
 from ..arvados.trust import Trust
 from ..engines.apptainer import ARCHIVE, Apptainer
 from ..errors import EngineError
-from ..local.disk import disk_errors, hold_lock, try_lock
+from ..local.disk import announce_wait, disk_errors, hold_lock, try_lock
 from ..local.progress import Progress
 from ..model.image import Digest
-from ..store import tarballs
 from ..transports import SeekableImage
 from ..transports.docker_archive import ArchiveDestination
 
@@ -54,18 +53,19 @@ def fill_sif_cache(
     progress: Progress,
     trust: Trust,
     *,
+    cache: Path,
     force: bool = False,
 ) -> CachedSif:
     """Have the image of a collection in the cluster's cache of SIF files, for this user.
 
-    A file that is there stays for another while; one that somebody else wrote last, who is not
-    trusted, is replaced. Raises what reading and checking the image raises, EngineError,
+    It is built in a folder in ``cache``. A file that is there stays for another while; one that somebody else wrote
+    last, who is not trusted, is replaced. Raises what reading and checking the image raises, EngineError,
     ClusterError and DiskError.
     """
     stored = StoredImage(cluster, collection)
     images = ConvertedImages(cluster)
     image_id = stored.config.digest
-    with build_folder(tarballs.cache_folder() / f"{stored.file.image_id.hex}.sif", progress) as folder:
+    with build_folder(cache / f"{stored.file.image_id.hex}.sif", progress) as folder:
         earlier = images.find(stored.file)
         if earlier is not None and not trust.includes(earlier.modified_by):
             progress.warn(f"{earlier.uuid} was last written by {earlier.modified_by}, who is not trusted; replaced")
@@ -95,7 +95,7 @@ def build_sif(image: SeekableImage, folder: Path, name: str, apptainer: Apptaine
 @contextmanager
 def build_folder(destination: Path, progress: Progress) -> Iterator[Path]:
     """An empty folder beside ``destination`` to build it in, while no other process does; removed after the block."""
-    with hold_lock(_lock_of(destination), _waiting(destination, progress)):
+    with hold_lock(_lock_of(destination), announce_wait(progress.say, f"builds {destination.name}")):
         for leftover in destination.parent.glob(f".*{_BUILDING}"):
             if _destination_of(leftover) == destination:
                 _remove(leftover)
@@ -147,8 +147,3 @@ def _remove(folder: Path) -> int:
         size += sum(Path(parent, name).lstat().st_size for name in files)
     shutil.rmtree(folder, ignore_errors=True)
     return size
-
-
-def _waiting(destination: Path, progress: Progress) -> Iterator[None]:
-    progress.say(f"another process builds {destination.name}; waiting for it")
-    yield

@@ -29,11 +29,10 @@ from ..errors import (
 from ..local.progress import Progress, SilentProgress
 from ..model.image import Digest, Platform
 from ..model.manifest import machine_platform
-from ..store.content_store import Entries, Entry, user_entries
+from ..store.content_store import Entries, Entry, entries_in
 from ..store.metadata import Metadata, record_of
 from ..transports.local import archive_of, seekable
-from .folder import PlainFolder
-from .origins import FoundImage, Origin, usual_origins
+from .origins import FoundImage, Origin
 from .staged import (
     Container,
     Copy,
@@ -52,50 +51,32 @@ _NEXT = (NoSuchImage, NotAnImage, NoCluster, NoEngine, EngineNotRunning, EngineP
 _ANY = Digest.of(b"")
 
 
-def materialize(
+def stage_images(
     references: Iterable[str | Container],
-    directory: Path | str,
+    folder: Folder,
+    origins: Sequence[Origin],
+    cache: Path,
+    *,
     offline: bool = False,
     force: bool = False,
     injected: Sequence[Container] = (),
-    *,
     platform: Platform | str | None = None,
-    origins: Sequence[Origin] | None = None,
-    folder: Folder | None = None,
     progress: Progress | None = None,
 ) -> tuple[Container, ...]:
-    """Put images into ``directory``, each once, with their metadata, and return them as they are there, in their order.
-
-    An image is asked for by name or ID, or as a ``Container`` of an earlier time, whose
-    digest in its registry is then asked for first. What is staged there already stays,
-    unless ``force`` fetches it anew; ``offline`` asks nothing but the cache, and overwrites
-    nothing. ``injected`` are images that are taken as they are in place of fetching those of
-    their names. ``platform`` (``linux/arm64``) says which of several images of a name is meant;
-    a folder has one of them. ``origins`` are asked in their order (the configured cluster, Docker or
-    Podman, the registry); ``folder`` is the form in which the directory is kept.
-
-    Raises NoSuchImage, which names all that cannot be had, and OtherImage where the directory has
-    one for another platform, before anything is changed; and what reading and writing raise,
-    after which the next call completes the work.
-
-    >>> import arv_docker  # doctest: +SKIP
-    >>> staged = arv_docker.materialize(["busybox:latest"], "containers")  # doctest: +SKIP
-    >>> staged[0].image_id, staged[0].paths  # doctest: +SKIP
-    """
-    progress = progress or SilentProgress()
-    chosen = () if offline else usual_origins(progress) if origins is None else origins
+    """Put images into a folder, as ``api.materialize`` does; ``cache`` is the folder of the images of earlier times."""
     stager = _Stager(
-        folder or PlainFolder(Path(directory), progress=progress),
-        chosen,
+        folder,
+        () if offline else origins,
         injected,
-        progress,
+        progress or SilentProgress(),
+        cache,
         force=force and not offline,
     )
     return stager.stage(wanted_images(references, platform))
 
 
 class _Stager:
-    """The work of one ``materialize``."""
+    """The work of one ``stage_images``."""
 
     def __init__(
         self,
@@ -103,9 +84,11 @@ class _Stager:
         origins: Sequence[Origin],
         injected: Sequence[Container],
         progress: Progress,
+        cache: Path,
         *,
         force: bool,
     ) -> None:
+        self._cache = cache
         self._folder = folder
         self._origins = origins
         self._injected = sorted(
@@ -113,7 +96,7 @@ class _Stager:
         )  # archives last: images can be read from those
         self._progress = progress
         self._force = force
-        self._entries = user_entries(progress)  # for what needs no name
+        self._entries = entries_in(cache, progress)  # for what needs no name
 
     def stage(self, images: Sequence[WantedImage]) -> tuple[Container, ...]:
         for wanted in images:
@@ -191,7 +174,7 @@ class _Stager:
 
     def _entries_for(self, wanted: WantedImage) -> Entries:
         """The cache, by the names of images for the platform that is asked for."""
-        return user_entries(self._progress, wanted.platform)
+        return entries_in(self._cache, self._progress, wanted.platform)
 
     def _cache_entry(self, wanted: WantedImage) -> Entry | None:
         entries = (entry for entry in self._candidates(wanted) if entry is not None)

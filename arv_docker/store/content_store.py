@@ -26,6 +26,7 @@ from urllib.parse import quote
 
 from ..errors import ContentError, DigestMismatch, DiskError, NotAnImage
 from ..local.disk import (
+    announce_wait,
     disk_errors,
     hash_of,
     hold_lock,
@@ -43,7 +44,6 @@ from ..model.image import MAX_JSON_SIZE, Digest, Platform
 from ..model.manifest import suits, without_usual_variant
 from .filenames import METADATA_SUFFIX, plain
 from .metadata import Form, Metadata, SealedForm, digest_of, signature_of
-from .tarballs import cache_folder
 
 #: How signatures are written in file names: some file systems dislike these characters.
 _TO_FILE = str.maketrans("=/+", "~-_")
@@ -146,7 +146,9 @@ class Entries:
         """Hold the lock of an image's fetching: no other process fetches that image into the cache. Who waits looks
         again afterwards."""
         self._make()
-        with hold_lock(self.lock_of(image_id), self._waiting(image_id)):
+        with hold_lock(
+            self.lock_of(image_id), announce_wait(self._progress.say, f"fetches image {image_id.short_hex}")
+        ):
             for leftover in (self._unnamed_path(image_id), partial_of(self._unnamed_path(image_id))):
                 leftover.unlink(missing_ok=True)
             yield
@@ -348,19 +350,15 @@ class Entries:
                 "Choose a folder on another one; for the cache, by XDG_CACHE_HOME."
             ) from error
 
-    def _waiting(self, image_id: Digest) -> Iterator[None]:
-        self._progress.say(f"another process fetches image {image_id.short_hex}; waiting for it")
-        yield
 
-
-def user_entries(progress: Progress | None = None, platform: Platform | None = None) -> Entries:
-    """The user's own cache, beside the saved tarballs: plain canonical archives, by the names of their images.
+def entries_in(cache: Path, progress: Progress | None = None, platform: Platform | None = None) -> Entries:
+    """The images in a cache folder, beside the saved tarballs: plain canonical archives, by the names of their images.
 
     What a name means for ``platform``, where one was asked for, is a group of its own. Raises DiskError where others
     may write to it.
     """
     group = f"images~{quote(str(without_usual_variant(platform)), safe='')}" if platform else "images"
-    root = cache_folder() / "entries"
+    root = cache / "entries"
     for folder in (root, root / group):
         with suppress(FileNotFoundError):
             check_private(folder)

@@ -43,13 +43,16 @@ class KnownLayer:
 class KnownBlobs:
     """The layers that were compressed here, each with its repositories, in a folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / "layers"
+    def __init__(self, folder: Path | None = None) -> None:
+        """``folder`` is None where nothing is known, nor will be remembered."""
+        self._folder = folder / "layers" if folder else None
 
     def of(self, diff_id: Digest) -> KnownLayer | None:
         """The compressed form and repositories known of a layer; None if that is nothing."""
+        if self._folder is None:
+            return None
         try:
-            with open_ours(self._file(diff_id)) as file:
+            with open_ours(self._file(self._folder, diff_id)) as file:
                 found = json_object(file.read(_MOST_BYTES), what="what is known of a layer")
             descriptor = Descriptor(found["mediaType"], Digest.parse(found["digest"]), int(found["size"]))
             return KnownLayer(descriptor, tuple(map(str, found["places"])))
@@ -60,17 +63,18 @@ class KnownBlobs:
         """Remember that a repository has a layer in that form; on a disk that takes nothing it is forgotten."""
         before = self.of(diff_id)
         places = before.places if before is not None and before.descriptor == descriptor else ()
-        if places[:1] == (place,):
+        if places[:1] == (place,) or self._folder is None:
             return
         kept = [place, *(it for it in places if it != place)][:_MOST]
-        path = self._file(diff_id)
+        path = self._file(self._folder, diff_id)
         with suppress(DiskError, OSError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with hold_lock(path.with_suffix(".lock")), replace_file(path) as file:
                 file.write(json.dumps({**descriptor.as_json(), "places": kept}).encode())
 
-    def _file(self, diff_id: Digest) -> Path:
-        return self._folder / f"{diff_id.hex}.{FORM}.json"
+    @staticmethod
+    def _file(folder: Path, diff_id: Digest) -> Path:
+        return folder / f"{diff_id.hex}.{FORM}.json"
 
 
 class LayerTable:

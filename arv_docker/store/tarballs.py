@@ -177,7 +177,9 @@ def hold_image_lock(folder: Path, image_id: Digest, say: Callable[[str], None] =
     """
     image_file = folder / f"{image_id}.tar"
     check_private(folder)
-    with disk.hold_lock(folder / f"{image_id}.tar.lock", _waiting(image_id, say)):
+    with disk.hold_lock(
+        folder / f"{image_id}.tar.lock", disk.announce_wait(say, f"works on image {image_id.short_hex}")
+    ):
         for leftover in (_partial(image_file), _partial(stat_cache_name(image_file))):
             leftover.unlink(missing_ok=True)  # of a process that was killed
         yield image_file
@@ -195,11 +197,6 @@ def discard(image_file: Path) -> None:
     """Remove a tarball and its record."""
     stat_cache_name(image_file).unlink(missing_ok=True)
     image_file.unlink(missing_ok=True)
-
-
-def _waiting(image_id: Digest, say: Callable[[str], None]) -> Iterator[None]:
-    say(f"another process works on image {image_id.short_hex}; waiting for it")
-    yield
 
 
 def _partial(path: Path) -> Path:

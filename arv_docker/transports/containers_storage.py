@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import partial
 
 from ..engines.podman import Podman, Store
@@ -21,13 +22,17 @@ _STORE = re.compile(
 def source(rest: str, choice: Choice) -> NamedSource:
     """The source ``[STORE]NAME``, or an ID as ``sha256:ID``."""
     store, name = _split(rest)
-    return NamedSource(partial(Podman, store), parse_name(name), choice.platform)
+    return NamedSource(_podman(store, choice), parse_name(name), choice.platform)
 
 
 def destination(rest: str, choice: Choice) -> NamedDestination:
     """The destination ``[STORE]NAME[:TAG]``, which the image is called in the store."""
     store, name = _split(rest)
-    return NamedDestination(partial(Podman, store), name_for(name), choice.progress)
+    return NamedDestination(_podman(store, choice), name_for(name), choice.progress, choice.cache)
+
+
+def _podman(store: Store | None, choice: Choice) -> Callable[[], Podman]:
+    return partial(Podman, store, timeout=choice.settings.engine_timeout)
 
 
 def _split(rest: str) -> tuple[Store | None, str]:

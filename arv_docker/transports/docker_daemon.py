@@ -23,19 +23,23 @@ from ..model.image import Digest, Platform
 from ..model.manifest import suits
 from ..model.reference import ImageId, Reference, parse_name
 from ..store import tarballs
+from ..store.cache import NO_CACHE, CacheFolder
+from ..store.layer_index import LayerTable
 from . import Destination, EngineImageNamed, OpenedImage, SeekableImage, Source
-from .local import archive_of, names_present, seekable, user_layer_table
+from .local import archive_of, names_present, seekable
 from .names import Choice
 
 
 def source(rest: str, choice: Choice) -> NamedSource:
     """The source ``NAME``, or ``sha256:ID``."""
-    return NamedSource(partial(Docker, platform=choice.platform), parse_name(rest), choice.platform)
+    engine = partial(Docker, platform=choice.platform, timeout=choice.settings.engine_timeout)
+    return NamedSource(engine, parse_name(rest), choice.platform)
 
 
 def destination(rest: str, choice: Choice) -> NamedDestination:
     """The destination ``NAME[:TAG]``, which the image is called in the engine."""
-    return NamedDestination(Docker, name_for(rest), choice.progress)
+    engine = partial(Docker, timeout=choice.settings.engine_timeout)
+    return NamedDestination(engine, name_for(rest), choice.progress, choice.cache)
 
 
 class NamedSource(Source):
@@ -81,15 +85,18 @@ def check_platform(image: EngineImage, platform: Platform | None, name: Referenc
 class NamedDestination(Destination[Digest]):
     """A name in an engine, which an image that is written there gets."""
 
-    def __init__(self, engine: Callable[[], Engine], name: Reference, progress: Progress) -> None:
+    def __init__(
+        self, engine: Callable[[], Engine], name: Reference, progress: Progress, cache: CacheFolder = NO_CACHE
+    ) -> None:
         """Choose a name in an engine; ``engine`` is found when an image is written."""
         self._engine = engine
         self._name = name
         self._progress = progress
+        self._cache = cache
 
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
         """The layers that the engine can do without, as ``EngineDestination`` has it. Raises EngineError."""
-        return EngineDestination(self._engine()).present(layers)
+        return EngineDestination(self._engine(), self._cache.layer_table()).present(layers)
 
     def write(self, image: OpenedImage, advance: Advance) -> Digest:
         """Load what the engine lacks of the image and name it; return its ID there. Raises as ``load`` does.
@@ -98,9 +105,10 @@ class NamedDestination(Destination[Digest]):
         says the sizes of all.
         """
         engine = self._engine()
-        with seekable(image, tarballs.cache_folder(), user_layer_table(), self._progress) as found:
+        table = self._cache.layer_table()
+        with seekable(image, self._cache.path, table, self._progress) as found:
             return ensure_loaded(
-                engine, found, self._name, lambda _: nullcontext(advance), self._progress.say
+                engine, found, self._name, lambda _: nullcontext(advance), self._progress.say, table=table
             ).engine_id
 
 
@@ -150,14 +158,17 @@ def ensure_loaded(
     name: Reference | None,
     step: Callable[[int], AbstractContextManager[Advance]],
     say: Callable[[str], None],
+    *,
+    table: LayerTable,
 ) -> LoadResult:
     """See to it that the engine has all of the image, called ``name`` unless that is None.
 
-    What it lacks is loaded; ``step`` gets the number of bytes. Raises as ``EngineDestination.write`` does.
+    What it lacks is loaded, and noted in ``table``; ``step`` gets the number of bytes. Raises as
+    ``EngineDestination.write`` does.
     """
     there, spared = whole_id(engine, image), 0
     if there is None:
-        found, spared = EngineDestination(engine).write_missing(image, step, say)
+        found, spared = EngineDestination(engine, table).write_missing(image, step, say)
     else:
         found = there
     if name is not None:
@@ -166,10 +177,11 @@ def ensure_loaded(
 
 
 class EngineDestination:
-    """An engine that images are loaded into."""
+    """An engine that images are loaded into; ``table`` learns the sizes of the layers that it takes."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, table: LayerTable | None = None) -> None:
         self._engine = engine
+        self._table = table or LayerTable()
 
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
         """The layers of an image, given from the lowest up, that the engine can do without.
@@ -177,7 +189,7 @@ class EngineDestination:
         Docker's classic store knows a layer by its chain, the layers below it, so one counts only
         where an image there begins with the same ones; and not if it stands in another place too.
         """
-        return names_present(layers, self._in_place)
+        return names_present(layers, self._in_place, self._table)
 
     def _in_place(self, diff_ids: Sequence[Digest]) -> frozenset[Digest]:
         try:
@@ -239,10 +251,9 @@ class EngineDestination:
             raise EngineError(
                 f"{self._engine.name} took the archive, but has no image {image.config.digest} now.", detail=words
             )
-        table = user_layer_table()
         for span in layout.spans:
             if span.diff_id not in skip:
-                table.note(span.diff_id, span.size)
+                self._table.note(span.diff_id, span.size)
         return found
 
 

@@ -24,6 +24,7 @@ from ..errors import ArvDockerError, ContentError, KeepError, UsageError
 from ..local.progress import UNHEARD_STEP, Advance
 from ..model.image import Digest
 from ..model.reference import references_in
+from ..store.cache import NO_CACHE, CacheFolder
 from . import Destination, OpenedImage, Source, known_layers
 from .local import names_present
 from .names import Choice, split
@@ -115,8 +116,11 @@ class KeepDestination(Destination[StoredArchive]):
         known: Mapping[str, str] | None = None,
         note: Callable[[str], None] | None = None,
         look_up: LookUp | None = None,
+        *,
+        cache: CacheFolder = NO_CACHE,
     ) -> None:
         self._cluster = cluster
+        self._cache = cache
         self._spool_folder = spool_folder
         self.known = known or {}
         self._note = note
@@ -129,7 +133,7 @@ class KeepDestination(Destination[StoredArchive]):
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
         """The layers that Keep has by the word of attested links, and small ones in the same collections. Blocks that
         it has otherwise are not sent either, but their layers are read and hashed. Raises ClusterError."""
-        return names_present(layers, self._there)
+        return names_present(layers, self._there, self._cache.layer_table())
 
     def write(self, image: OpenedImage, advance: Advance, spared: Advance = UNHEARD_STEP) -> StoredArchive:
         """Store the image's canonical archive, every layer checked. Raises what the layers raise, and KeepError.

@@ -14,11 +14,10 @@ from ..archive import canonical
 from ..archive.blob import Blob, section
 from ..archive.canonical import Layout
 from ..archive.layer import CHUNK, Layer
-from ..errors import BadArchive, DiskError
+from ..errors import BadArchive
 from ..local.disk import disk_errors
 from ..local.progress import Advance, Progress, SilentProgress
 from ..model.image import Config, Digest
-from ..store import tarballs
 from ..store.layer_index import LayerTable
 from . import OpenedImage, SeekableImage, can_seek, known_layers
 
@@ -142,20 +141,13 @@ def folder_advice(path: Path) -> str:
     return ""
 
 
-def user_layer_table() -> LayerTable:
-    """The table of layers that the user's runs learned; nothing where there can be no cache."""
-    try:
-        return LayerTable(tarballs.cache_folder())
-    except DiskError:
-        return LayerTable()
-
-
-def names_present(layers: Sequence[Digest], find: Callable[[Sequence[Digest]], Container[Digest]]) -> frozenset[Digest]:
+def names_present(
+    layers: Sequence[Digest], find: Callable[[Sequence[Digest]], Container[Digest]], table: LayerTable
+) -> frozenset[Digest]:
     """The names of layers whose diff_ids are in what ``find`` gives for the diff_ids of all of them.
 
-    Each is named by its diff_id, or by a compressed digest, of which it was learned whose it is.
+    Each is named by its diff_id, or by a compressed digest, of which ``table`` says whose it is.
     """
-    table = user_layer_table()
     diff_ids = [table.diff_id(it) for it in layers]
     present = find(diff_ids)
     return frozenset(name for name, diff_id in zip(layers, diff_ids, strict=True) if diff_id in present)

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..errors import ArvDockerError, UsageError
 from ..local.progress import Progress, SilentProgress
+from ..local.settings import Settings
 from ..model.image import Platform
 from ..model.reference import Reference
 from ..registry.access import Access
 from ..registry.credentials import Provider
+from ..store.cache import NO_CACHE, CacheFolder
 from . import Destination, Source
 from .completed import completed_destination, completed_source
 
@@ -64,8 +66,9 @@ class Choice:
     """The options that say which image is meant. ``platform``: which of several (None: this machine's).
 
     ``insecure`` allows a registry on this machine to be asked without TLS. ``credentials`` are for a registry, and
-    ``access`` says how this user gets to one; None for what is configured. ``progress`` is told of what takes long
-    before the first layer comes. ``clusters`` gives the cluster of a name, and the usual one of None;
+    ``access`` says how this user gets to one; None for nothing of that. ``progress`` is told of what takes long
+    before the first layer comes. ``settings`` are those of this program, and ``cache`` remembers layers; without them
+    nothing is configured, and nothing remembered. ``clusters`` gives the cluster of a name, and the usual one of None;
     ``trust`` says whose word is taken there. ``only_shown``: the image is shown and not written anywhere, so that a
     name means what the cluster takes it for, whoever said so.
     """
@@ -75,6 +78,8 @@ class Choice:
     credentials: Provider | None = field(default=None, compare=False, repr=False)
     access: Access | None = field(default=None, compare=False, repr=False)
     progress: Progress = field(default_factory=SilentProgress, compare=False)
+    settings: Settings = field(default_factory=Settings, compare=False, repr=False)
+    cache: CacheFolder = field(default=NO_CACHE, compare=False, repr=False)
     clusters: Callable[[str | None], AbstractContextManager[Cluster]] = field(
         default=configured_cluster, compare=False, repr=False
     )

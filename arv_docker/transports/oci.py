@@ -28,6 +28,7 @@ from ..local.disk import disk_errors, hold_lock, replace_file, sync_folder
 from ..local.progress import Advance
 from ..model.image import MAX_JSON_SIZE, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Digest, oci_object
 from ..model.reference import Reference
+from ..store.cache import NO_CACHE, CacheFolder
 from . import Destination, OpenedImage, Source, known_layers
 from .local import LocalFile, folder_advice, names_present
 from .names import Choice
@@ -44,10 +45,10 @@ def source(rest: str, choice: Choice) -> LayoutSource:
     return LayoutSource(Path(folder), name, choice)
 
 
-def destination(rest: str, choice: Choice) -> LayoutDestination:  # noqa: ARG001 -- there is nothing to choose
+def destination(rest: str, choice: Choice) -> LayoutDestination:
     """The destination ``FOLDER[:NAME]``."""
     folder, name = split(rest, "oci")
-    return LayoutDestination(Path(folder), name)
+    return LayoutDestination(Path(folder), name, choice.cache)
 
 
 def split(rest: str, transport: str) -> tuple[str, str | None]:
@@ -93,14 +94,15 @@ class LayoutSource(Source):
 class LayoutDestination(Destination[Layout]):
     """An OCI layout in a folder, which is made, that an image is written to, under a name or without one."""
 
-    def __init__(self, folder: Path, name: str | None = None) -> None:
+    def __init__(self, folder: Path, name: str | None = None, cache: CacheFolder = NO_CACHE) -> None:
         self._folder = folder
         self._names = names_of(name)
+        self._cache = cache
         self._blobs = _Blobs(folder)
 
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
         """The layers that lie there as they are written, uncompressed; each is read, and hashed."""
-        return names_present(layers, lambda _: self._blobs)
+        return names_present(layers, lambda _: self._blobs, self._cache.layer_table())
 
     def write(self, image: OpenedImage, advance: Advance) -> Layout:
         """Write the image, every layer checked, and return what it is. Blobs that are there and right are not read.

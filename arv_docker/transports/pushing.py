@@ -23,10 +23,9 @@ from ..model.reference import Reference
 from ..registry.client import DOCKER_MANIFEST, Client
 from ..registry.mirrors import repository_of
 from ..registry.upload import Blob, Uploads
-from ..store import tarballs
-from ..store.layer_index import KnownBlobs
+from ..store.cache import NO_CACHE, CacheFolder
 from . import OpenedImage, can_seek, known_layers
-from .local import names_present, user_layer_table
+from .local import names_present
 
 log = logging.getLogger(__name__)
 
@@ -53,22 +52,34 @@ class PushResult:
 
 
 def push(
-    client: Client, reference: Reference, image: OpenedImage, advance: Advance, *, compress: bool = True
+    client: Client,
+    reference: Reference,
+    image: OpenedImage,
+    advance: Advance,
+    *,
+    compress: bool = True,
+    cache: CacheFolder = NO_CACHE,
 ) -> PushResult:
     """Push an image to a name in the client's registry, as ``RegistryDestination.write`` does."""
     if reference.tag is None or reference.digest is not None:
         raise UsageError(f"{reference}: an image is pushed to a tag, not to a digest. Write NAME:TAG.")
-    return _Push(Repository(client, reference, compress=compress), advance).run(image, reference, reference.tag)
+    return _Push(Repository(client, reference, compress=compress, cache=cache), advance).run(
+        image, reference, reference.tag
+    )
 
 
 class Repository:
-    """A repository of a registry, as a place for layers, which are compressed unless ``compress`` is False."""
+    """A repository of a registry, as a place for layers, which are compressed unless ``compress`` is False.
 
-    def __init__(self, client: Client, reference: Reference, *, compress: bool) -> None:
+    ``cache`` is where it is remembered what layers became then, and which repositories have that.
+    """
+
+    def __init__(self, client: Client, reference: Reference, *, compress: bool, cache: CacheFolder) -> None:
         self.client = client
+        self.cache = cache
         self.name = repository_of(reference)
         self.compress = compress
-        self._known_blobs = KnownBlobs(tarballs.cache_folder())
+        self._known_blobs = cache.known_blobs()
 
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
         """The layers, of some, that the repository has.
@@ -76,7 +87,9 @@ class Repository:
         It is asked for what each became when it was compressed here: of another compressed form, which the registry
         may have, nobody can say whose it is before it was read. Raises RegistryError.
         """
-        return names_present(layers, lambda diff_ids: [it for it in diff_ids if self._has_layer(it)])
+        return names_present(
+            layers, lambda diff_ids: [it for it in diff_ids if self._has_layer(it)], self.cache.layer_table()
+        )
 
     def descriptor(self, diff_id: Digest, size: int | None) -> Descriptor | None:
         """The descriptor of a layer that is not read; None if it must be. ``size`` are its uncompressed bytes."""
@@ -121,8 +134,8 @@ class _Push:
         self._repository = repository
         self._client = repository.client
         self._advance = advance
-        self._folder = tarballs.cache_folder()
-        self._table = user_layer_table()
+        self._folder = repository.cache.path
+        self._table = repository.cache.layer_table()
         self._uploads = Uploads()
         self._layers: dict[Digest, Descriptor] = {}
 

@@ -15,7 +15,6 @@ from ..archive.layer import Layer
 from ..archive.opened_image import OpenedImage
 from ..errors import LayerCountMismatch, NoSuchImage, NotAnImage
 from ..local.progress import Advance, Progress, SilentProgress, size_text
-from ..local.settings import settings
 from ..model.image import Config, Descriptor, Digest, Platform
 from ..model.manifest import Index, IndexEntry, Manifest, check_image, choose_entry, images_of, suits
 from ..model.reference import Reference
@@ -27,9 +26,8 @@ from ..registry.mirrors import Place, places, repository_of
 from ..registry.patience import Patience
 from ..registry.pulling import RepositoryReader
 from ..registry.read_ahead import ReadAhead
-from ..store.tarballs import cache_folder
+from ..store.cache import NO_CACHE, CacheFolder
 from . import Destination, Openable, Source
-from .local import user_layer_table
 from .names import Choice
 from .pushing import PushResult, Repository, push
 
@@ -39,13 +37,20 @@ _AT_ONCE = 3
 
 def source(rest: str, choice: Choice) -> RegistrySource:
     """The source ``//NAME[:TAG][@DIGEST]``."""
+    return source_of(Reference.parse(f"docker:{rest}"), choice)
+
+
+def source_of(reference: Reference, choice: Choice) -> RegistrySource:
+    """The source of an image by its name in a registry."""
     return RegistrySource(
-        Reference.parse(f"docker:{rest}"),
+        reference,
         choice.platform,
         insecure=choice.insecure,
         provider=choice.credentials,
-        access=choice.access,
+        access=choice.access or Access(),
+        mirrors=choice.settings.mirrors,
         progress=choice.progress,
+        cache=choice.cache,
     )
 
 
@@ -55,7 +60,8 @@ def destination(rest: str, choice: Choice) -> RegistryDestination:
         Reference.parse(f"docker:{rest}"),
         insecure=choice.insecure,
         provider=choice.credentials,
-        access=choice.access,
+        access=choice.access or Access(),
+        cache=choice.cache,
     )
 
 
@@ -67,9 +73,15 @@ class RegistryImage(OpenedImage):
     diff_id. ``bytes_received`` counts the bytes of layers that came over the network.
     """
 
-    def __init__(self, reader: RepositoryReader, manifest: Manifest, digests: tuple[Digest, ...]) -> None:
-        """Read the config; raises RegistryError, LayerCountMismatch, and what ``Config.parse`` refuses."""
+    def __init__(
+        self, reader: RepositoryReader, manifest: Manifest, digests: tuple[Digest, ...], cache: CacheFolder
+    ) -> None:
+        """Read the config; ``cache`` learns whose the layers are.
+
+        Raises RegistryError, LayerCountMismatch, and what ``Config.parse`` refuses.
+        """
         self._reader = reader
+        self._cache = cache
         self.host = reader.host
         self.digests = digests
         check_image(manifest, what=f"the image at {reader.host}")
@@ -105,7 +117,7 @@ class RegistryImage(OpenedImage):
         The layer that is read to its end has been checked by both its names, the registry's and its diff_id. That they
         belong together is remembered.
         """
-        table = user_layer_table()
+        table = self._cache.layer_table()
         wanted = iter([pair for pair in self.compressed_layers.items() if pair[0] not in skip])
         waiting: deque[tuple[Digest, Descriptor, ReadAhead]] = deque()
         try:
@@ -131,18 +143,19 @@ class RegistrySource(Source):
     """An image of a registry by its name. ``platform`` says which of several, None: this machine's.
 
     ``provider`` gives credentials for the registry itself; those of ``access`` unless given, which the mirrors have in
-    any case. ``access`` is this user's and ``mirrors`` those of the settings unless given. ``progress`` is told of
-    a registry that takes long to answer, and of how many bytes of layers came from it.
+    any case. ``access`` says how the user gets to registries, and ``mirrors`` which are asked first. ``progress`` is
+    told of a registry that takes long to answer, and of how many bytes of layers came from it. ``cache`` learns those.
     """
 
     reference: Reference
     platform: Platform | None = None
     insecure: bool = field(default=False, kw_only=True)
     provider: Provider | None = field(default=None, kw_only=True, repr=False)
-    access: Access | None = field(default=None, kw_only=True, repr=False)
-    mirrors: Mapping[str, Sequence[str]] | None = field(default=None, kw_only=True)
+    access: Access = field(default_factory=Access, kw_only=True, repr=False)
+    mirrors: Mapping[str, Sequence[str]] = field(default_factory=dict, kw_only=True)
     patience: Patience | None = field(default=None, kw_only=True, repr=False)
     progress: Progress = field(default_factory=SilentProgress, kw_only=True, repr=False)
+    cache: CacheFolder = field(default=NO_CACHE, kw_only=True, repr=False)
 
     @property
     def catalog_name(self) -> Reference:
@@ -173,9 +186,9 @@ class RegistrySource(Source):
                     look=partial(self._with_platform, reader),
                 )
                 manifest = self._listed_manifest(reader, listed.descriptor)
-                yield RegistryImage(reader, manifest, (listed.descriptor.digest, document.digest))
+                yield RegistryImage(reader, manifest, (listed.descriptor.digest, document.digest), self.cache)
                 return
-            image = RegistryImage(reader, parsed, (document.digest,))
+            image = RegistryImage(reader, parsed, (document.digest,), self.cache)
             if self.platform and not suits(image.config.platform, self.platform):
                 raise NoSuchImage(f"{self.reference} is an image for {image.config.platform}, not {self.platform}.")
             yield image
@@ -187,7 +200,7 @@ class RegistrySource(Source):
 
             def open_listed(listed: IndexEntry) -> RegistryImage:
                 manifest = self._listed_manifest(reader, listed.descriptor)
-                return RegistryImage(reader, manifest, (listed.descriptor.digest, document.digest))
+                return RegistryImage(reader, manifest, (listed.descriptor.digest, document.digest), self.cache)
 
             if isinstance(parsed, Index):
                 listed = list(self._images_in(reader, parsed))
@@ -203,44 +216,42 @@ class RegistrySource(Source):
         with self._open_name() as (reader, document, parsed):
             if isinstance(parsed, Index):
                 return list(self._images_in(reader, parsed))
-            image = RegistryImage(reader, parsed, (document.digest,))
+            image = RegistryImage(reader, parsed, (document.digest,), self.cache)
             descriptor = Descriptor(document.media_type, document.digest, len(document.raw))
             return [IndexEntry(descriptor, image.config.platform)]
 
     @contextmanager
     def _open_name(self) -> Iterator[tuple[RepositoryReader, Document, Manifest | Index]]:
         """The repository, and the manifest or index of the name in it."""
-        access = self.access or Access.of_user()
-        mirrors = settings().mirrors if self.mirrors is None else self.mirrors
-        *others, last = places(self.reference, mirrors)
+        *others, last = places(self.reference, self.mirrors)
         reader = RepositoryReader(
-            [(place, self._mirror_client(place, access)) for place in others],
+            [(place, self._mirror_client(place)) for place in others],
             last,
-            lambda: self._registry_client(last, access),
-            cache_folder,
+            lambda: self._registry_client(last),
+            lambda: self.cache.path,
         )
         with closing(reader):
             name = self.reference.digest or self.reference.tag
             assert name is not None
             yield (reader, *reader.manifest(name))
 
-    def _registry_client(self, place: Place, access: Access) -> Client:
+    def _registry_client(self, place: Place) -> Client:
         return Client(
             place.host,
-            self.provider or configured_provider(place.host, place.repository, access.logins),
+            self.provider or configured_provider(place.host, place.repository, self.access.logins),
             insecure=self.insecure,
             patience=self.patience,
-            access=access,
+            access=self.access,
         )
 
-    def _mirror_client(self, place: Place, access: Access) -> Client:
+    def _mirror_client(self, place: Place) -> Client:
         """The client for a mirror; ``insecure`` is for those on this machine, any other does without."""
         return Client(
             place.host,
-            configured_provider(place.host, place.repository, access.logins),
+            configured_provider(place.host, place.repository, self.access.logins),
             insecure=self.insecure and is_local(host_name(place.host)),
             patience=(self.patience or Patience()).for_mirror(),
-            access=access,
+            access=self.access,
             role="mirror",
         )
 
@@ -295,23 +306,24 @@ class RegistryDestination(Destination[PushResult]):
     reference: Reference
     insecure: bool = field(default=False, kw_only=True)
     provider: Provider | None = field(default=None, kw_only=True, repr=False)
-    access: Access | None = field(default=None, kw_only=True, repr=False)
+    access: Access = field(default_factory=Access, kw_only=True, repr=False)
     patience: Patience | None = field(default=None, kw_only=True, repr=False)
     compress: bool = field(default=True, kw_only=True)
+    cache: CacheFolder = field(default=NO_CACHE, kw_only=True, repr=False)
 
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
         """The layers that the repository has, as ``Repository`` says. Raises RegistryError."""
         with self._client() as client:
-            return Repository(client, self.reference, compress=self.compress).present(layers)
+            return Repository(client, self.reference, compress=self.compress, cache=self.cache).present(layers)
 
     def write(self, image: OpenedImage, advance: Advance) -> PushResult:
         """Push the image. Raises UsageError for a name without a tag, what the layers raise, and RegistryError."""
         with self._client() as client:
-            return push(client, self.reference, image, advance, compress=self.compress)
+            return push(client, self.reference, image, advance, compress=self.compress, cache=self.cache)
 
     @contextmanager
     def _client(self) -> Iterator[Client]:
-        host, access = self.reference.registry, self.access or Access.of_user()
+        host, access = self.reference.registry, self.access
         provider = self.provider or configured_provider(host, repository_of(self.reference), access.logins)
         client = Client(host, provider, insecure=self.insecure, patience=self.patience, access=access)
         with closing(client):

@@ -16,6 +16,7 @@ from ..errors import ContentError, NoSuchImage
 from ..local.progress import Progress
 from ..model.reference import ImageId
 from ..store import tarballs
+from ..store.cache import CacheFolder
 from . import Source
 from .docker_archive import image_in_file
 
@@ -23,10 +24,11 @@ from .docker_archive import image_in_file
 class SavedSource(Source):
     """An image of an engine, its layers to be had in any order."""
 
-    def __init__(self, engine: Engine, image: EngineImage, progress: Progress) -> None:
+    def __init__(self, engine: Engine, image: EngineImage, progress: Progress, cache: CacheFolder) -> None:
         self._engine = engine
         self._image = image
         self._progress = progress
+        self._cache = cache
 
     @contextmanager
     def open(self) -> Iterator[ArchivedImage]:
@@ -34,7 +36,7 @@ class SavedSource(Source):
 
         Raises EngineError, DiskError, and NoSuchImage or ContentError for an engine that saved something else.
         """
-        with tarballs.hold_image_lock(tarballs.cache_folder(), self._image.id, self._progress.say) as tarball:
+        with tarballs.hold_image_lock(self._cache.path, self._image.id, self._progress.say) as tarball:
             file, missing = tarballs.prep_image_file(tarball)
             if missing or file is None:
                 expected = self._image.size

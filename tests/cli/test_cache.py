@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 
-from arv_docker.store.content_store import user_entries
+from arv_docker.store.content_store import entries_in
+from arv_docker.store.tarballs import cache_folder
 
 from ..store.test_content_store import APP, OTHER, add
 from ..test_maintenance import tarball
@@ -20,7 +21,7 @@ def test_an_empty_cache(run: Run) -> None:
 
 
 def test_the_listing(run: Run) -> None:
-    add(user_entries(), "quay.io/a/b:1")
+    add(entries_in(cache_folder()), "quay.io/a/b:1")
     tarball()
     out = run("cache", "list").out
     assert APP.parsed.digest.short_hex in out
@@ -34,8 +35,8 @@ def test_the_listing(run: Run) -> None:
 
 
 def test_verify_and_gc(run: Run) -> None:
-    entry = add(user_entries(), "app:1")
-    add(user_entries(), "other:1", OTHER)
+    entry = add(entries_in(cache_folder()), "app:1")
+    add(entries_in(cache_folder()), "other:1", OTHER)
     assert run("cache", "verify").code == 0
     entry.path.chmod(0o644)
     entry.path.write_bytes(b"changed")

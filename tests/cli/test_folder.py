@@ -56,6 +56,16 @@ def test_a_version_with_an_underscore(folder: Path, engine: FakeEngine, run: Run
 
 
 @pytest.mark.conforms("G19")
+@pytest.mark.conforms("G5")
+def test_which_folder(tmp_path: Path, engine: FakeEngine, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = run("folder", "update", "app:1")
+    assert (outcome.code, "ARV_DOCKER_FOLDER" in outcome.err) == (2, True)
+    monkeypatch.setenv("ARV_DOCKER_FOLDER", str(tmp_path / "configured"))
+    for options, folder in (((), "configured"), (("--dir", str(tmp_path / "other")), "other")):
+        assert run("folder", "update", *options, "app:1").code == 0
+        assert [it.name for it in (tmp_path / folder).glob("*.docker")] == [f"app_1_{SHORT}.docker"]
+
+
 def test_only_update_asks_the_engine(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(_: object) -> None:
         raise AssertionError("the engine was asked for")

@@ -95,19 +95,22 @@ def test_what_does_not_go_together(api: FakeApi, run: Run, program: Scripted, wo
     assert api.total == 0
 
 
-def test_filling_the_cluster_s_cache(run: Run, program: Scripted, archive: Path, here: Path) -> None:
+@pytest.mark.parametrize("words", [("sif", "fill"), ("stage", "--sif-cache")], ids=" ".join)
+def test_filling_the_cluster_s_cache(
+    run: Run, program: Scripted, archive: Path, here: Path, words: tuple[str, ...]
+) -> None:
     local = f"--local={here}/site"
     run("ingest", local, "--from-archive", str(archive), "app:1")
-    first = run("stage", local, "--sif-cache", "app:1")
+    first = run(*words, local, "app:1")
     assert first.code == 0, first.err
     assert "converted" in first.err
-    again = run("stage", local, "--sif-cache", "app:1", "--json")
+    again = run(*words, local, "app:1", "--json")
     (document,) = json.loads(again.out)
     assert document["uuid"] == first.out.strip()
     assert (document["already"], document["image_id"]) == (True, str(APP.parsed.digest))
     assert "already there" in again.err
     assert len(program.builds) == 1
-    missing = run("stage", local, "--sif-cache", "other:1")
+    missing = run(*words, local, "other:1")
     assert (missing.code, missing.out) == (1, "")
 
 

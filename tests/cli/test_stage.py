@@ -13,7 +13,8 @@ import pytest
 from arv_docker import cli
 from arv_docker.errors import NoCluster, NoEngine
 from arv_docker.model.image import OCI_INDEX
-from arv_docker.store.content_store import user_entries
+from arv_docker.store.content_store import entries_in
+from arv_docker.store.tarballs import cache_folder
 
 from ..archives import canonical_archive, files_of, image
 from ..arvados.fake_api import FakeApi, http_error
@@ -185,8 +186,8 @@ def test_a_cache_of_wfexs(api: FakeApi, engine: FakeEngine, run: Run) -> None:
 @pytest.mark.conforms("W21")
 def test_images_that_are_given(api: FakeApi, engine: FakeEngine, run: Run) -> None:
     run("stage", "app:1", "--dir", "given")
-    for path in user_entries().contents():
-        user_entries().discard(path)
+    for path in entries_in(cache_folder()).contents():
+        entries_in(cache_folder()).discard(path)
     engine.images.clear()
     done = run("stage", "app:1", "--dir", "d", "--inject", "given")
     assert (done.code, done.out) == (0, "d/app%3A1.tar\n")

@@ -281,8 +281,8 @@ def test_a_load_goes_to_the_daemon_of_the_command(
     command = tmp_path / "docker"
     command.write_text(f"#!/bin/sh\n[ $1 = info ] && echo {info} || {{ cat >/dev/null; echo by the command; }}\n")
     command.chmod(0o755)
-    monkeypatch.setattr(direct, "daemon_id", lambda: "the-id")
-    monkeypatch.setattr(direct, "load_archive", lambda archive, answers: direct.Answer(True, "by the socket"))
+    monkeypatch.setattr(direct, "daemon_id", lambda timeout: "the-id")
+    monkeypatch.setattr(direct, "load_archive", lambda archive, answers, timeout: direct.Answer(True, "by the socket"))
     words = Docker(str(command)).load([b"archive"])
     assert words.strip() == ("by the socket" if direct_load else "by the command")
 

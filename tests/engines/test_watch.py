@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -11,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from arv_docker.api import open_engine
 from arv_docker.engines import direct
 from arv_docker.engines.docker import Docker
 from arv_docker.engines.watch import Watch
 from arv_docker.errors import BadSettings, EngineSilent
 from arv_docker.model.reference import Reference
 
-LIMIT = "0.3"
+LIMIT = 0.3
 #: Seconds in which a limit of a third of one has surely passed, however busy the machine is.
 SOON = 20
 
@@ -27,15 +29,14 @@ Engine = Callable[..., Docker]
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     """Docker of which some calls sleep so long, and say something then."""
-    monkeypatch.setenv("ARV_DOCKER_ENGINE_TIMEOUT", LIMIT)
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
 
-    def made(**seconds: float) -> Docker:
+    def made(timeout: float = LIMIT, **seconds: float) -> Docker:
         cases = "".join(f"  {call}) sleep {time};;\n" for call, time in seconds.items())
         script = tmp_path / "docker"
         script.write_text(f'#!/bin/sh\necho "$1" >>{tmp_path}/calls\ncase "$1" in\n{cases}esac\necho done\n')
         script.chmod(0o755)
-        return Docker(command=str(script))
+        return Docker(command=str(script), timeout=timeout)
 
     return made
 
@@ -76,19 +77,27 @@ def test_one_that_works_and_answers_is_waited_for(engine: Engine, monkeypatch: p
 
 
 @pytest.mark.conforms("G19")
-def test_nothing_is_asked_before_it_is_needed(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    docker = engine(version=1)
+def test_nothing_is_asked_before_it_is_needed_and_0_is_no_limit(engine: Engine, tmp_path: Path) -> None:
+    docker = engine(timeout=0, version=1)
     assert not (tmp_path / "calls").exists()
-    monkeypatch.setenv("ARV_DOCKER_ENGINE_TIMEOUT", "0")  # of now, and not of when the engine was made; 0: no limit
     assert docker.version() == "done"
+
+
+def test_the_limit_is_the_user_s_setting(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine(version=600)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("ARV_DOCKER_ENGINE_TIMEOUT", str(LIMIT))
+    with pytest.raises(EngineSilent, match=r"silent for 0\.3 seconds"):
+        open_engine("docker").version()
 
 
 @pytest.mark.parametrize("value", ["soon", "-1", "inf", "nan"])
 def test_what_is_no_limit(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    docker = engine()
+    engine()
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("ARV_DOCKER_ENGINE_TIMEOUT", value)
     with pytest.raises(BadSettings, match="ARV_DOCKER_ENGINE_TIMEOUT"):
-        docker.version()
+        open_engine("docker").version()
     assert not (tmp_path / "calls").exists()  # said before anything is started
 
 
@@ -112,7 +121,6 @@ class Deaf:
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ARV_DOCKER_ENGINE_TIMEOUT", LIMIT)
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
     return tmp_path / "docker.sock"
 
@@ -122,10 +130,10 @@ def test_a_daemon_that_hangs_at_once(path: Path) -> None:
     with (
         Deaf(path).socket,
         pytest.raises(EngineSilent, match="the Docker daemon"),
-        direct.open_save(["x"], lambda: False),
+        direct.open_save(["x"], lambda: False, timeout=LIMIT),
     ):
         pass
-    assert direct.daemon_id() is None
+    assert direct.daemon_id(LIMIT) is None
 
 
 @pytest.mark.conforms("G19")
@@ -133,7 +141,7 @@ def test_a_daemon_that_hangs_in_the_middle_of_a_save(path: Path) -> None:
     daemon = Deaf(path, b"HTTP/1.0 200 OK\r\n\r\nabc")
     answered = threading.Thread(target=daemon.answer)
     answered.start()
-    with daemon.socket, direct.open_save(["x"], lambda: False) as stream:
+    with daemon.socket, direct.open_save(["x"], lambda: False, timeout=LIMIT) as stream:
         assert stream is not None
         with pytest.raises(EngineSilent):
             stream.read(100)
@@ -142,12 +150,12 @@ def test_a_daemon_that_hangs_in_the_middle_of_a_save(path: Path) -> None:
 
 def test_a_daemon_that_hangs_in_the_middle_of_a_load(path: Path) -> None:
     with Deaf(path).socket, pytest.raises(EngineSilent):
-        direct.load_archive([bytes(1 << 20)] * 5, lambda: False)
+        direct.load_archive([bytes(1 << 20)] * 5, lambda: False, LIMIT)
 
 
 def test_a_daemon_that_says_nothing_of_what_it_was_given(path: Path) -> None:
     with Deaf(path).socket, pytest.raises(EngineSilent):
-        direct.load_archive([b"little"], lambda: False)
+        direct.load_archive([b"little"], lambda: False, LIMIT)
 
 
 def test_an_engine_is_asked_again_and_again() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from arv_docker.archive.reader import ArchiveReader
-from arv_docker.errors import BadArchive, ContentError, EngineError, NoSuchImage, OtherImage, UsageError
+from arv_docker.errors import BadArchive, ContentError, EngineError, NoSuchImage, OtherImage
 from arv_docker.publishing.folder import ArchiveFolder, FolderUpdate
 from arv_docker.store.tarballs import cache_folder
 from arv_docker.transports.folder import FolderArchive
@@ -283,15 +283,6 @@ def test_the_latest_of_each_image(tmp_path: Path) -> None:
     update(tmp_path, ONE, image="ui", version="2")
     found = ArchiveFolder(tmp_path).latest_archives()
     assert {name: it.name.version for name, it in found.items()} == {"ui": "2", "web": "1"}
-
-
-@pytest.mark.conforms("G5")
-def test_which_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="ARV_DOCKER_FOLDER"):
-        ArchiveFolder()
-    monkeypatch.setenv("ARV_DOCKER_FOLDER", str(tmp_path))
-    assert ArchiveFolder().path == tmp_path
-    assert ArchiveFolder(tmp_path / "other").path == tmp_path / "other"
 
 
 def test_names_that_are_no_text(tmp_path: Path) -> None:

@@ -29,9 +29,12 @@ from arv_docker.model.image import Config, Digest
 from arv_docker.model.reference import parse_name
 from arv_docker.publishing.registry import Registry
 from arv_docker.registry import pages
+from arv_docker.registry.access import Access
 from arv_docker.registry.credentials import Credentials, static_provider
 from arv_docker.registry.project import Project
 from arv_docker.registry.services import PlainService
+from arv_docker.store.cache import CacheFolder
+from arv_docker.store.tarballs import cache_folder
 
 from .. import archives
 from ..registry import scripted
@@ -60,6 +63,7 @@ class Held(OpenedImage):
 
 
 def publisher(server: scripted.Registry, folder: str = "", **more: object) -> Registry:
+    more = {"access": Access.of_user(), "cache": CacheFolder(cache_folder), **more}
     return Registry(f"{server.host}{folder}", insecure=True, **more)  # type: ignore[arg-type]
 
 

@@ -20,6 +20,7 @@ from arv_docker.model.image import Digest
 from arv_docker.model.reference import Reference
 from arv_docker.publishing.folder import ArchiveFolder
 from arv_docker.site import LocalSite
+from arv_docker.store.cache import CacheFolder
 from arv_docker.store.tarballs import cache_folder
 from arv_docker.transports import names
 from arv_docker.transports.docker_daemon import NamedDestination
@@ -31,6 +32,9 @@ from .sites import Done, Site, cached, command, finished, show, started
 from .test_altered import flip
 from .test_drop_in_upstream import Saves
 from .watching import watching
+
+#: The cache of the test's user.
+CACHE = CacheFolder(cache_folder)
 
 TERMINATED = 143
 
@@ -172,7 +176,7 @@ def test_a_flipped_byte_is_found_and_goes_nowhere(
                 for destination in (
                     names.destination(f"docker-archive:{tmp_path}/copied.tar"),
                     names.destination(f"folder:{tmp_path}/copied:web:1"),
-                    NamedDestination(Command, Reference.parse("flipped:1"), SilentProgress()),
+                    NamedDestination(Command, Reference.parse("flipped:1"), SilentProgress(), CACHE),
                 ):
                     with pytest.raises(ContentError), names.source(text).open() as found:
                         destination.write(found, lambda _: None)

@@ -93,7 +93,7 @@ def test_an_altered_layer_is_refused_before_apptainer_sees_it(here: Here) -> Non
 def test_a_node_finds_the_converted_image(here: Here, apptainer: Apptainer, small_image: Image) -> None:
     """It looks for a collection by name in two projects, and runs its one file
     (docs/spec/arvados-clients.md#singularity-images-of-the-nodes)."""
-    done = here.run("arv-docker stage --sif-cache app:1")
+    done = here.run("arv-docker sif fill app:1")
     assert done.status == 0, done.told
     uuid = done.out.strip()
     image = json.loads(here.site.printed("inspect", "--json", "app:1"))["file"]

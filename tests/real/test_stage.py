@@ -13,6 +13,8 @@ import arv_docker
 from arv_docker.engines import docker as docker_command
 from arv_docker.engines import podman as podman_command
 from arv_docker.staging.origins import FromEngine
+from arv_docker.store.cache import CacheFolder
+from arv_docker.store.tarballs import cache_folder
 from arv_docker.transports.docker_archive import ArchiveFile
 
 from ..archives import Image as Made
@@ -300,7 +302,7 @@ def test_a_known_digest_is_what_an_engine_pulls(
     engine_name, engine = loaded
     following = variant_of(small_image, "arvtest/small:2")
     said = Said()
-    origin = FromEngine(COMMANDS[engine_name], said, pull=True)
+    origin = FromEngine(COMMANDS[engine_name], said, CacheFolder(cache_folder), pull=True)
     with registries.registry(tmp_path / "registry", "open") as registry:
         for variable, value in (engine.environment | insecurely(registry, tmp_path)).items():
             monkeypatch.setenv(variable, value)

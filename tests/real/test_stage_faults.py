@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from arv_docker import maintenance, staging
+from arv_docker import api, maintenance
 from arv_docker.engines.docker import Docker as Command
 from arv_docker.errors import ArvDockerError, ContentError
 from arv_docker.integrations.wfexs import WfexsCache
@@ -16,7 +16,8 @@ from arv_docker.local.disk import hash_of
 from arv_docker.local.progress import SilentProgress
 from arv_docker.staging.folder import PlainFolder
 from arv_docker.staging.staged import verify
-from arv_docker.store.content_store import user_entries
+from arv_docker.store.content_store import entries_in
+from arv_docker.store.tarballs import cache_folder
 
 from . import dying
 from .disks import assert_full, enlarge, files_in, small_disk
@@ -97,7 +98,7 @@ def test_gc_meanwhile_takes_nothing_that_is_needed(
     for number in range(0, 6, 2):
         assert run("verify", tmp_path / f"{number}").status == 0
     assert run("cache", "verify").status == 0
-    assert len(user_entries().contents()) == 3
+    assert len(entries_in(cache_folder()).contents()) == 3
     assert [it for it in cached(home) if it.endswith((".lock", ".partial", ".new"))] == []
 
 
@@ -161,7 +162,7 @@ def collected(home: Path) -> list[str]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in home_of(home).items():
             patch.setenv(name, value)
-        found = maintenance.Cache(SilentProgress())
+        found = maintenance.Cache(cache_folder(), SilentProgress())
         found.gc()
         assert [problem for _, problem in found.verify() if problem] == []
     return cached(home)
@@ -185,7 +186,7 @@ def test_a_flipped_byte_is_found_and_goes_nowhere(
     unlinked(folder)
     for name, value in second_docker.environment.items():
         monkeypatch.setenv(name, value)
-    entries = user_entries()
+    entries = entries_in(cache_folder())
     in_cache = [path for path in entries.root.iterdir() if path.is_file()]
     staged = list(folder.iterdir())
     assert (len(in_cache), len(staged)) == (6, 6)
@@ -199,18 +200,21 @@ def test_a_flipped_byte_is_found_and_goes_nowhere(
             if path in staged:
                 assert problems(folder) == [path.name.removesuffix("_meta.json")], what
                 with pytest.raises(ContentError):
-                    staging.deploy(folder, Command())
+                    api.deploy(folder, Command())
             else:
-                found = [(kept.path.name, problem) for kept, problem in maintenance.Cache(SilentProgress()).verify()]
+                found = [
+                    (kept.path.name, problem)
+                    for kept, problem in maintenance.Cache(cache_folder(), SilentProgress()).verify()
+                ]
                 assert [it for it, problem in found if problem] == [path.name.removesuffix("_meta.json")], what
                 offline = tmp_path / f"offline-{number}"
                 with pytest.raises(ArvDockerError):
-                    staging.materialize(names, offline, offline=True)
+                    api.materialize(names, offline, offline=True)
                 altered = [it for it in visible(offline) if it.removesuffix("_meta.json") == path.name]
                 assert altered == [], what
                 assert problems(offline) == []
     assert second_docker.image_ids() == set()
-    assert {it.container.image_id.hex for it in staging.deploy(folder, Command())} == {
+    assert {it.container.image_id.hex for it in api.deploy(folder, Command())} == {
         image.id.removeprefix("sha256:") for image in three
     }
     show(capsys, f"{flips} flips in the cache and in a staged folder: all found, none staged or loaded")
@@ -226,7 +230,7 @@ def unlinked(folder: Path) -> None:
 
 def test_a_damaged_entry_is_fetched_again(docker: Docker, small_image: Image, run: Run, tmp_path: Path) -> None:
     assert run(*stage(tmp_path / "one", small_image.reference)).status == 0
-    (path,) = user_entries().contents()
+    (path,) = entries_in(cache_folder()).contents()
     flip(path, path.stat().st_size // 2)
     done = run(*stage(tmp_path / "two", small_image.reference))
     assert done.status == 0, done.told
@@ -245,7 +249,7 @@ def test_one_image_is_one_entry_whoever_saves_it(
         podman.run("tag", small_image.id, name)
     assert run(*stage(tmp_path / "one", small_image.reference)).status == 0
     assert run(*stage(tmp_path / "two", "--engine=podman", "--force", "arvtest/other:1"), engine=podman).status == 0
-    assert len(user_entries().contents()) == 1
+    assert len(entries_in(cache_folder()).contents()) == 1
     (one,) = (digest for name, digest in digests(tmp_path / "one").items() if name.endswith(".tar"))
     (two,) = (digest for name, digest in digests(tmp_path / "two").items() if name.endswith(".tar"))
     assert one == two
@@ -278,7 +282,7 @@ def test_a_full_disk(docker: Docker, small_image: Image, run: Run, tmp_path: Pat
         enlarge(disk, 64 << 20)
         assert run(*stage(disk, name)).status == 0
         assert run("verify", disk).status == 0
-    assert len(user_entries().contents()) == 1
+    assert len(entries_in(cache_folder()).contents()) == 1
     assert [it for it in cached(home) if ".partial" in it or ".lock" in it or it.endswith(".new")] == []
 
 

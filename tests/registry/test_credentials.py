@@ -16,6 +16,7 @@ from arv_docker.errors import BadSettings, RegistryDenied, UsageError
 from arv_docker.registry import credentials
 from arv_docker.registry.credentials import (
     Credentials,
+    Logins,
     Wallet,
     command_provider,
     configured_provider,
@@ -58,7 +59,7 @@ def programs(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_nothing_is_configured() -> None:
-    assert configured_provider(HOST)() is None
+    assert configured_provider(HOST, "", Logins.of_user(os.environ))() is None
 
 
 @pytest.mark.parametrize(
@@ -67,8 +68,8 @@ def test_nothing_is_configured() -> None:
 )
 def test_dockers_auths(home: Path, key: str) -> None:
     docker(home, auths={key: auth("ann:pass:word"), "other.example": auth("bob:x")})
-    assert configured_provider(HOST)() == Credentials("ann", "pass:word")
-    assert configured_provider("unknown.example")() is None
+    assert configured_provider(HOST, "", Logins.of_user(os.environ))() == Credentials("ann", "pass:word")
+    assert configured_provider("unknown.example", "", Logins.of_user(os.environ))() is None
 
 
 @pytest.mark.parametrize(
@@ -83,27 +84,27 @@ def test_dockers_auths(home: Path, key: str) -> None:
 )
 def test_docker_hub_has_keys_of_its_own(home: Path, key: str) -> None:
     docker(home, auths={key: auth("ann:word")})
-    assert configured_provider("docker.io")() == Credentials("ann", "word")
+    assert configured_provider("docker.io", "", Logins.of_user(os.environ))() == Credentials("ann", "word")
 
 
 def test_the_first_file_that_knows_the_registry_wins(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     docker(home, auths={HOST: auth("docker:1"), "b.example": auth("docker:2")})
     write(home / ".config" / "containers" / "auth.json", auths={HOST: auth("user:1"), "c.example": auth("user:2")})
     write(home / ".run" / "containers" / "auth.json", auths={HOST: auth("session:1")})
-    found = [configured_provider(host)() for host in (HOST, "b.example", "c.example")]
+    found = [configured_provider(host, "", Logins.of_user(os.environ))() for host in (HOST, "b.example", "c.example")]
     assert [it.username for it in found if it] == ["session", "docker", "user"]
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(write(home / "named", auths={HOST: auth("named:1")})))
-    assert configured_provider(HOST)() == Credentials("named", "1")
-    assert configured_provider("b.example")() is None
+    assert configured_provider(HOST, "", Logins.of_user(os.environ))() == Credentials("named", "1")
+    assert configured_provider("b.example", "", Logins.of_user(os.environ))() is None
 
 
 def test_podmans_file_for_who_has_no_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As root has none: `sudo podman login`."""
     monkeypatch.setattr(credentials, "_SESSIONS", tmp_path)
     write(tmp_path / str(os.getuid()) / "auth.json", auths={HOST: auth("ann:word")})
-    assert configured_provider(HOST)() is None
+    assert configured_provider(HOST, "", Logins.of_user(os.environ))() is None
     monkeypatch.delenv("XDG_RUNTIME_DIR")
-    assert configured_provider(HOST)() == Credentials("ann", "word")
+    assert configured_provider(HOST, "", Logins.of_user(os.environ))() == Credentials("ann", "word")
 
 
 def test_podmans_keys_for_folders_of_a_registry(home: Path) -> None:
@@ -111,14 +112,17 @@ def test_podmans_keys_for_folders_of_a_registry(home: Path) -> None:
         home / ".config" / "containers" / "auth.json",
         auths={HOST: auth("all:1"), f"{HOST}/tools": auth("tools:1"), f"{HOST}/tools/bwa": auth("bwa:1")},
     )
-    names = [configured_provider(HOST, repository)() for repository in ("", "data/x", "tools/x", "tools/bwa")]
+    names = [
+        configured_provider(HOST, repository, Logins.of_user(os.environ))()
+        for repository in ("", "data/x", "tools/x", "tools/bwa")
+    ]
     assert [it.username for it in names if it] == ["all", "all", "tools", "bwa"]
 
 
 def test_tokens_in_a_configuration(home: Path) -> None:
     docker(home, auths={HOST: {**auth("ann:"), "identitytoken": "the identity"}, "b.example": {"registrytoken": "it"}})
-    assert configured_provider(HOST)() == Credentials("ann", "the identity", "identity")
-    assert configured_provider("b.example")() == Credentials("", "it", "bearer")
+    assert configured_provider(HOST, "", Logins.of_user(os.environ))() == Credentials("ann", "the identity", "identity")
+    assert configured_provider("b.example", "", Logins.of_user(os.environ))() == Credentials("", "it", "bearer")
 
 
 def test_a_helper_of_the_registry_and_a_store_of_all(home: Path, programs: Path) -> None:
@@ -126,14 +130,16 @@ def test_a_helper_of_the_registry_and_a_store_of_all(home: Path, programs: Path)
     program(programs, "docker-credential-one", echo)
     program(programs, "docker-credential-all", echo)
     docker(home, credHelpers={HOST: "one"}, credsStore="all", auths={"b.example": {}})
-    assert configured_provider(HOST)() == Credentials("credential-one", f"for {HOST}")
-    assert configured_provider("b.example")() == Credentials("credential-all", "for b.example")
+    assert configured_provider(HOST, "", Logins.of_user(os.environ))() == Credentials("credential-one", f"for {HOST}")
+    assert configured_provider("b.example", "", Logins.of_user(os.environ))() == Credentials(
+        "credential-all", "for b.example"
+    )
 
 
 def test_a_store_that_knows_nothing(home: Path, programs: Path) -> None:
     program(programs, "docker-credential-all", "echo credentials not found in native keychain; exit 1")
     docker(home, credsStore="all")
-    assert configured_provider(HOST)() is None
+    assert configured_provider(HOST, "", Logins.of_user(os.environ))() is None
 
 
 def test_a_helper_that_gives_nothing(programs: Path) -> None:
@@ -170,7 +176,7 @@ def test_a_configuration_that_cannot_be_read_is_a_warning(
     """As for Docker: the registry may let everybody in."""
     credentials._WARNED.clear()
     docker(home).write_text(content)
-    assert configured_provider(HOST)() is None
+    assert configured_provider(HOST, "", Logins.of_user(os.environ))() is None
     (warning,) = caplog.messages
     assert words in warning
     assert ".docker/config.json" in warning
@@ -361,7 +367,7 @@ def test_a_store_that_is_missing_or_broken_is_a_warning(
     if script:
         program(programs, "docker-credential-desktop", script)
     for _ in range(2):
-        assert configured_provider(HOST)() is None
+        assert configured_provider(HOST, "", Logins.of_user(os.environ))() is None
     (warning,) = caplog.messages
     assert words in warning
     assert "docker-credential-desktop" in warning
@@ -373,14 +379,14 @@ def test_a_file_that_cannot_be_read_leaves_the_next_one(home: Path, caplog: pyte
     ours.mkdir(parents=True)
     (ours / "auth.json").write_text("{")
     docker(home).write_text(json.dumps({"auths": {HOST: {"auth": encoded()}}}))
-    assert configured_provider(HOST)() == Credentials("ann", "word")
+    assert configured_provider(HOST, "", Logins.of_user(os.environ))() == Credentials("ann", "word")
     assert "auth.json is not a JSON object" in caplog.text
 
 
 @pytest.mark.parametrize("text", [f"{encoded()}\n", f"{encoded()[:4]}\n{encoded()[4:]}\r\n", f" {encoded()} "])
 def test_base64_that_is_wrapped(home: Path, text: str) -> None:
     docker(home).write_text(json.dumps({"auths": {HOST: {"auth": text}}}))
-    assert configured_provider(HOST)() == Credentials("ann", "word")
+    assert configured_provider(HOST, "", Logins.of_user(os.environ))() == Credentials("ann", "word")
 
 
 @pytest.mark.parametrize(
@@ -390,23 +396,23 @@ def test_keys_of_any_depth(home: Path, key: str) -> None:
     docker(home).write_text(
         json.dumps({"auths": {key: {"auth": encoded()}, "other.example": {"auth": encoded("bob:x")}}})
     )
-    assert configured_provider(HOST, "team/app")() == Credentials("ann", "word")
-    assert configured_provider("unknown.example")() is None
+    assert configured_provider(HOST, "team/app", Logins.of_user(os.environ))() == Credentials("ann", "word")
+    assert configured_provider("unknown.example", "", Logins.of_user(os.environ))() is None
 
 
 def test_the_key_that_fits_best_goes_first(home: Path) -> None:
     keys = {f"https://{HOST}/v2/": "third:x", HOST: "second:x", f"{HOST}/team": "first:x"}
     docker(home).write_text(json.dumps({"auths": {key: {"auth": encoded(text)} for key, text in keys.items()}}))
-    found = [configured_provider(HOST, name)() for name in ("team/app", "other/app")]
+    found = [configured_provider(HOST, name, Logins.of_user(os.environ))() for name in ("team/app", "other/app")]
     assert found == [Credentials("first", "x"), Credentials("second", "x")]
 
 
 def test_logins_in_the_environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     docker(home).write_text(json.dumps({"auths": {HOST: {"auth": encoded("file:x")}}}))
     monkeypatch.setenv("DOCKER_AUTH_CONFIG", json.dumps({"auths": {HOST: {"auth": encoded()}}}))
-    assert configured_provider(HOST)() == Credentials("ann", "word")
+    assert configured_provider(HOST, "", Logins.of_user(os.environ))() == Credentials("ann", "word")
     monkeypatch.setenv("DOCKER_AUTH_CONFIG", json.dumps({"auths": {"other.example": {"auth": encoded()}}}))
-    assert configured_provider(HOST)() == Credentials("file", "x")
+    assert configured_provider(HOST, "", Logins.of_user(os.environ))() == Credentials("file", "x")
 
 
 def test_logins_of_a_file_alone(home: Path, tmp_path: Path) -> None:
@@ -414,7 +420,7 @@ def test_logins_of_a_file_alone(home: Path, tmp_path: Path) -> None:
     given = tmp_path / "given.json"
     given.write_text(json.dumps({"auths": {"other.example": {"auth": encoded()}}}))
     logins = credentials.Logins.of_file(given)
-    assert configured_provider(HOST, logins=logins)() is None
-    assert configured_provider("other.example", logins=logins)() == Credentials("ann", "word")
+    assert configured_provider(HOST, "", logins)() is None
+    assert configured_provider("other.example", "", logins)() == Credentials("ann", "word")
     with pytest.raises(UsageError, match="is not there"):
         credentials.Logins.of_file(tmp_path / "none.json")

@@ -23,6 +23,7 @@ from cryptography.x509.oid import NameOID
 from arv_docker.errors import BadSettings, RegistryError
 from arv_docker.model.image import Digest
 from arv_docker.registry import certificates
+from arv_docker.registry.access import Access
 from arv_docker.registry.authorization import Challenge, parse_challenge
 from arv_docker.registry.client import Client
 from arv_docker.registry.credentials import static_provider
@@ -72,13 +73,13 @@ def trusted(home: Path, registry: Registry, file: Path) -> Path:
 def test_a_registry_with_an_authority_of_its_own(safe: tuple[Registry, Path], home: Path, waited: Waited) -> None:
     registry, file = safe
     registry.put_manifest("app", "1", b"{}")
-    client = Client(registry.host, patience=waited.patience)
+    client = Client(registry.host, patience=waited.patience, access=Access.of_user())
     with pytest.raises(RegistryError, match="no safe connection") as caught:
         client.manifest("app", "1")
     assert f"certs.d/{registry.host}" in str(caught.value)
     assert waited.seconds == []
     trusted(home, registry, file)
-    assert Client(registry.host).manifest("app", "1").raw == b"{}"
+    assert Client(registry.host, access=Access.of_user()).manifest("app", "1").raw == b"{}"
 
 
 def cut(conversation: Conversation) -> bool:
@@ -95,10 +96,10 @@ def test_tls_that_is_cut_off_is_a_broken_connection(safe: tuple[Registry, Path],
     registry.put_manifest("app", "1", b"{}")
     left = iter(range(2))
     registry.fault = lambda it: next(left, None) is not None and cut(it)
-    assert Client(registry.host, patience=waited.patience).manifest("app", "1").raw == b"{}"
+    assert Client(registry.host, patience=waited.patience, access=Access.of_user()).manifest("app", "1").raw == b"{}"
     registry.fault = cut
     with pytest.raises(RegistryError, match=r"the connection failed\. Is the registry there?") as caught:
-        Client(registry.host, patience=waited.patience).manifest("app", "1")
+        Client(registry.host, patience=waited.patience, access=Access.of_user()).manifest("app", "1")
     assert "certs.d" not in str(caught.value)
 
 
@@ -125,7 +126,7 @@ def test_an_answer_that_comes_before_the_body_was_read(tmp_path: Path, home: Pat
     trusted(home, server, file)
     content = hashlib.shake_128(b"large").digest(8 << 20)
     with running(server):
-        Client(server.host, patience=waited.patience).push("app", Blob.of(content, "x"))
+        Client(server.host, patience=waited.patience, access=Access.of_user()).push("app", Blob.of(content, "x"))
     assert server.blobs[str(Digest.of(content))] == content
     assert waited.seconds == []  # nothing failed: it was told to send less
 
@@ -140,9 +141,9 @@ def test_a_token_server_that_the_registrys_authority_vouches_for(
     registry.bearer = tokens
     registry.put_manifest("app", "1", b"{}")
     with pytest.raises(RegistryError, match="no safe connection"):
-        Client(registry.host).manifest("app", "1")
+        Client(registry.host, access=Access.of_user()).manifest("app", "1")
     trusted(home, registry, file)
-    assert Client(registry.host).manifest("app", "1").raw == b"{}"
+    assert Client(registry.host, access=Access.of_user()).manifest("app", "1").raw == b"{}"
 
 
 def test_certificates_of_the_host_that_a_registry_sends_to(
@@ -169,7 +170,7 @@ def test_an_authority_in_the_environment(safe: tuple[Registry, Path], monkeypatc
     registry, file = safe
     registry.put_manifest("app", "1", b"{}")
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
-    assert Client(registry.host).manifest("app", "1").raw == b"{}"
+    assert Client(registry.host, access=Access.of_user()).manifest("app", "1").raw == b"{}"
 
 
 @pytest.mark.parametrize("name", ["own.crt", "me.cert"])
@@ -177,7 +178,7 @@ def test_a_certificate_that_is_none(safe: tuple[Registry, Path], home: Path, nam
     registry, file = safe
     (trusted(home, registry, file) / name).write_text("none")
     with pytest.raises(BadSettings, match=f"{name} cannot be used as a certificate"):
-        Client(registry.host).manifest("app", "1")
+        Client(registry.host, access=Access.of_user()).manifest("app", "1")
 
 
 def test_a_redirect_from_tls_to_none(safe: tuple[Registry, Path], home: Path, registry: Registry) -> None:
@@ -185,7 +186,7 @@ def test_a_redirect_from_tls_to_none(safe: tuple[Registry, Path], home: Path, re
     trusted(home, secure, file)
     secure.fault = lambda conversation: conversation.answer(302, Location=f"http://{registry.host}/x?sig=secret")
     with pytest.raises(RegistryError, match="a redirect from https to http is not followed") as caught:
-        Client(secure.host).manifest("app", "1")
+        Client(secure.host, access=Access.of_user()).manifest("app", "1")
     assert "sig" not in str(caught.value)
     assert registry.seen == []
 
@@ -209,7 +210,7 @@ def test_a_registry_elsewhere_does_not_lead_to_this_machine() -> None:
     ],
 )
 def test_where_a_registry_elsewhere_may_send_for_tokens(realm: str, safe: bool) -> None:
-    client = Client("registry.example", static_provider("ann", "word"))
+    client = Client("registry.example", static_provider("ann", "word"), access=Access.of_user())
     if safe:
         client._authorization._check_realm(realm)
         return
@@ -247,13 +248,13 @@ def test_other_origins() -> None:
 def test_addresses_that_are_none(registry: Registry, address: str) -> None:
     registry.fault = lambda conversation: conversation.answer(307, Location=address)
     with pytest.raises(RegistryError, match="an address that is none"):
-        Client(registry.host, insecure=True).manifest("app", "1")
+        Client(registry.host, insecure=True, access=Access.of_user()).manifest("app", "1")
     registry.fault = lambda it: it.answer(401, WWW_Authenticate=f'Bearer realm="{address}"')
     with pytest.raises(RegistryError, match="an address that is none"):
-        Client(registry.host, insecure=True).manifest("app", "1")
+        Client(registry.host, insecure=True, access=Access.of_user()).manifest("app", "1")
     registry.fault = lambda it: it.answer(202 if it.command == "POST" else 404, Location=address)
     with pytest.raises(RegistryError, match="an address that is none"):
-        Client(registry.host, insecure=True).push("app", Blob.of(b"x", ""))
+        Client(registry.host, insecure=True, access=Access.of_user()).push("app", Blob.of(b"x", ""))
 
 
 def test_secrets_that_a_registry_repeats_are_not_shown(registry: Registry) -> None:
@@ -263,7 +264,7 @@ def test_secrets_that_a_registry_repeats_are_not_shown(registry: Registry) -> No
         return conversation.refuse(401, "UNAUTHORIZED", WWW_Authenticate="Basic")
 
     registry.fault = fault
-    client = Client(registry.host, static_provider("ann", "the password"), insecure=True)
+    client = Client(registry.host, static_provider("ann", "the password"), insecure=True, access=Access.of_user())
     with pytest.raises(RegistryError, match="answers 403 Forbidden") as caught:
         client.manifest("app", "1")
     assert caught.value.detail == "you said Basic *** and ***"
@@ -273,7 +274,7 @@ def test_requests_go_through_the_proxy(registry: Registry, monkeypatch: pytest.M
     """It is asked to connect, and refuses."""
     monkeypatch.setenv("https_proxy", f"http://{registry.host}")
     with pytest.raises(RegistryError, match="the proxy on the way to the registry answers 501") as caught:
-        Client("registry.example", patience=Waited().patience).manifest("app", "1")
+        Client("registry.example", patience=Waited().patience, access=Access.of_user()).manifest("app", "1")
     assert "501" in caught.value.detail  # its answer to CONNECT
 
 
@@ -282,7 +283,7 @@ def test_a_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch, waited: Wait
         place = f"127.0.0.1:{closed.getsockname()[1]}"
     monkeypatch.setenv("HTTPS_PROXY", f"http://ann:Secret7@{place}")
     with pytest.raises(RegistryError, match="the proxy on the way to the registry cannot be reached") as caught:
-        Client("registry.example", patience=waited.patience).manifest("app", "1")
+        Client("registry.example", patience=waited.patience, access=Access.of_user()).manifest("app", "1")
     assert "Secret7" not in str(caught.value)
     assert len(waited.seconds) == 5
 
@@ -300,7 +301,7 @@ def test_a_proxy_that_wants_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         monkeypatch.setenv("https_proxy", f"http://ann:the%20password@127.0.0.1:{server.server_address[1]}")
         with pytest.raises(RegistryError, match="the proxy on the way to the registry answers 407") as caught:
-            Client("registry.example", patience=Waited().patience).manifest("app", "1")
+            Client("registry.example", patience=Waited().patience, access=Access.of_user()).manifest("app", "1")
         server.shutdown()
     basic = base64.b64encode(b"ann:the password")
     assert b"authorization: Basic " + basic in heads[0]

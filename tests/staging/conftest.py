@@ -12,15 +12,20 @@ from typing import Any
 
 import pytest
 
+from arv_docker.api import materialize
 from arv_docker.engines import EngineImage
 from arv_docker.errors import EngineError, NoSuchImage
 from arv_docker.ingest.service import Ingest, Options
 from arv_docker.local.progress import SilentProgress
+from arv_docker.local.settings import settings
 from arv_docker.model.image import Digest
 from arv_docker.model.reference import ImageId, Reference
-from arv_docker.staging import Container, materialize
+from arv_docker.registry.access import Access
+from arv_docker.staging import Container
 from arv_docker.staging.origins import FromEngine, FromKeep, FromRegistry, Origin
+from arv_docker.store.cache import CacheFolder
 from arv_docker.store.tarballs import cache_folder
+from arv_docker.transports.names import Choice
 
 from ..archives import Image, classic, files_of, image
 from ..arvados.fake_api import FakeApi, cluster
@@ -95,9 +100,17 @@ class Place:
 
     def origins(self, *names: str, pull: bool = False) -> Sequence[Origin]:
         every: dict[str, Origin] = {
-            "keep": FromKeep(lambda: cluster(self.api), self.said),
-            "engine": FromEngine(lambda: self.engine, self.said, pull=pull),
-            "registry": FromRegistry(self.said, insecure=True),
+            "keep": FromKeep(lambda: cluster(self.api), settings(), self.said),
+            "engine": FromEngine(lambda: self.engine, self.said, CacheFolder(cache_folder), pull=pull),
+            "registry": FromRegistry(
+                Choice(
+                    insecure=True,
+                    access=Access.of_user(),
+                    progress=self.said,
+                    settings=settings(),
+                    cache=CacheFolder(cache_folder),
+                )
+            ),
         }
         return [every[name] for name in names]
 

@@ -22,9 +22,10 @@ from arv_docker.maintenance import Cache
 from arv_docker.model.image import Digest
 from arv_docker.staging.folder import PlainFolder
 from arv_docker.staging.staged import verify, wanted_images
-from arv_docker.store.content_store import user_entries
+from arv_docker.store.content_store import entries_in
 from arv_docker.store.filenames import naming
 from arv_docker.store.metadata import SealedForm, record_signature, seal, unseal
+from arv_docker.store.tarballs import cache_folder
 
 from ..archives import canonical_archive, files_of, image
 from ..transports.fake_engine import FakeEngine
@@ -163,9 +164,9 @@ def test_metadata_nested_as_deep_as_can_be_read(place: Place, folder: Path, dept
     with pytest.raises(NotVerified, match="nothing is loaded"):
         arv_docker.deploy(folder, FakeEngine())
     assert [bool(it.problem) for it in verify(PlainFolder(folder).copies(), SilentProgress())] == [True]
-    (entry,) = user_entries().contents()
+    (entry,) = entries_in(cache_folder()).contents()
     (entry.with_name(f"{entry.name}_meta.json")).write_text(text)
-    assert [bool(problem) for _, problem in Cache(Said()).verify()] == [True]
+    assert [bool(problem) for _, problem in Cache(cache_folder(), Said()).verify()] == [True]
 
 
 HOSTILE: list[dict[str, Any]] = [
@@ -230,7 +231,7 @@ def test_records_of_whatever_content(place: Place, folder: Path, change: dict[st
 def test_two_images_of_one_name_at_the_same_time(place: Place, folder: Path) -> None:
     """Each looks before the other has put its image there; the files have different names."""
     names = PlainFolder(folder, naming("folder"))
-    entries = user_entries()
+    entries = entries_in(cache_folder())
     for made in (APP, OTHER):
         place.engine = Recorder(made)
         place.stage(str(made.parsed.digest), into=made.parsed.digest.short_hex)
@@ -287,26 +288,26 @@ def test_a_config_that_is_nested_as_deep_as_can_be_read(place: Place, folder: Pa
         place.stage(f"{place.registry.host}/deep:1", origins=place.origins("registry"))
     except ContentError:
         assert list(folder.iterdir()) == []
-        assert Cache(Said()).list() == ()
+        assert Cache(cache_folder(), Said()).list() == ()
     else:
         assert [it.problem for it in verify(PlainFolder(folder).copies(), SilentProgress())] == [""]
 
 
 def test_metadata_that_could_not_be_read_again_are_not_written(place: Place, folder: Path) -> None:
     place.stage("app:1", into="elsewhere")
-    (path,) = user_entries().contents()
-    entry = user_entries().entry(path)
+    (path,) = entries_in(cache_folder()).contents()
+    entry = entries_in(cache_folder()).entry(path)
     assert entry is not None
     large = replace(entry.metadata, record={**entry.metadata.record, "Labels": "x" * (3 << 20)})
-    with user_entries().fetching(ID), pytest.raises(NotAnImage, match="too large"):
-        user_entries().update("large:1", [b"never written"], 13, ID, lambda _: large)
-    assert user_entries().contents() == (path,)
+    with entries_in(cache_folder()).fetching(ID), pytest.raises(NotAnImage, match="too large"):
+        entries_in(cache_folder()).update("large:1", [b"never written"], 13, ID, lambda _: large)
+    assert entries_in(cache_folder()).contents() == (path,)
 
 
 def test_metadata_in_the_cache_that_lie(place: Place, folder: Path) -> None:
     """Whoever can write there can seal; what is loaded is the image that is named, or none."""
     place.stage("app:1", into="elsewhere")
-    (path,) = user_entries().contents()
+    (path,) = entries_in(cache_folder()).contents()
     beside = path.with_name(f"{path.name}_meta.json")
     metadata = SealedForm().load(beside.read_bytes())
     document = unseal(beside.read_bytes())

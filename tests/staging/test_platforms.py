@@ -10,7 +10,8 @@ from arv_docker.errors import NoSuchImage, OtherImage, UsageError
 from arv_docker.integrations.wfexs import WfexsCache
 from arv_docker.maintenance import Cache
 from arv_docker.model.image import OCI_INDEX, Digest, Platform
-from arv_docker.store.content_store import user_entries
+from arv_docker.store.content_store import entries_in
+from arv_docker.store.tarballs import cache_folder
 
 from ..archives import Image, files_of, image
 from ..registry.scripted import index
@@ -149,7 +150,7 @@ def test_a_container_of_an_earlier_time_is_asked_for_as_it_was(place: Place) -> 
     (known,) = place.stage(name, platform="linux/arm64", origins=place.origins("registry"))
     assert known.repo_digest is not None
     assert known.repo_digest.endswith(digest)
-    Cache(Said()).clear()
+    Cache(cache_folder(), Said()).clear()
     (again,) = place.stage(known, into="second", origins=place.origins("registry"))
     assert again.image_id == ARM_ID
 
@@ -182,7 +183,7 @@ def test_of_images_that_are_given_the_one_for_the_platform(stored: Place) -> Non
         stored.stage("app:1", into=text[-5:], platform=text, origins=stored.origins("keep"))[0]
         for text in ("linux/amd64", "linux/arm64")
     ]
-    Cache(Said()).clear()
+    Cache(cache_folder(), Said()).clear()
     (found,) = stored.stage("app:1", platform="linux/amd64", injected=given, origins=())
     assert (found.image_id, found.origin) == (AMD_ID, "injected")
     with pytest.raises(OtherImage, match="not for linux/s390x"):
@@ -222,7 +223,7 @@ def test_what_a_name_means_without_a_platform_stays_in_the_cache(place: Place) -
     name, digest = offered(place)
     place.stage(name, into="first", origins=place.origins("registry"))
     place.stage(name, into="second", platform="linux/arm64", origins=place.origins("registry"))
-    assert len(user_entries().contents()) == 2
+    assert len(entries_in(cache_folder()).contents()) == 2
     assert place.stage(name, into="third", offline=True)[0].image_id == AMD_ID
     assert place.stage(name, into="fourth", platform="linux/amd64", offline=True)[0].image_id == AMD_ID
     by_digest = f"{place.registry.host}/tools/app@{digest}"
@@ -237,16 +238,16 @@ def test_an_index_that_an_engine_names_is_not_taken_for_another_image_of_it(plac
     """Docker's containerd store calls an image by its index, which the cache knows for another platform."""
     name, digest = offered(place)
     place.stage(name, platform="linux/arm64", origins=place.origins("registry"))
-    found = user_entries().by_image(Digest.parse(digest), Platform("linux", "arm64"))
+    found = entries_in(cache_folder()).by_image(Digest.parse(digest), Platform("linux", "arm64"))
     assert found is not None
     assert found.metadata.image_id == ARM_ID
-    assert user_entries().by_image(Digest.parse(digest), Platform("linux", "amd64")) is None
+    assert entries_in(cache_folder()).by_image(Digest.parse(digest), Platform("linux", "amd64")) is None
 
 
 def test_the_listing_says_the_platform(stored: Place) -> None:
     for text in (None, "linux/amd64", "linux/arm64"):
         stored.stage("app:1", into=f"for {(text or '')[-5:]}", platform=text, origins=stored.origins("keep"))
-    found = {it.platform: it.names for it in Cache(Said()).list()}
+    found = {it.platform: it.names for it in Cache(cache_folder(), Said()).list()}
     assert found == {AMD.parsed.platform: ("app%3A1.tar",), ARM.parsed.platform: ("app%3A1.tar",)}
-    assert Cache(Said()).gc() == 0
+    assert Cache(cache_folder(), Said()).gc() == 0
     assert stored.stage("app:1", platform="linux/arm64", offline=True)[0].image_id == ARM_ID

@@ -109,9 +109,9 @@ def test_what_a_killed_build_left_is_cleared(program: Scripted) -> None:
         (folder / f".{name}.abcdefgh.building" / "rootfs" / "all").symlink_to("/")
     (folder / ".killed.sif.abcdefgh.building" / "rootfs").chmod(0)
     with hold_lock(folder / ".busy.sif.lock"):
-        assert Cache(SilentProgress()).gc() == 1000
+        assert Cache(cache_folder(), SilentProgress()).gc() == 1000
         assert [it.name for it in folder.glob(".*.building")] == [".busy.sif.abcdefgh.building"]
-    Cache(SilentProgress()).clear()
+    Cache(cache_folder(), SilentProgress()).clear()
     assert list(folder.glob(".*")) == []
 
 
@@ -136,7 +136,9 @@ def trust(cluster: Cluster) -> Trust:
 
 
 def filled(cluster: Cluster, collection: CollectionRecord, *, force: bool = False) -> CachedSif:
-    return sif.fill_sif_cache(cluster, collection, Apptainer(), SilentProgress(), trust(cluster), force=force)
+    return sif.fill_sif_cache(
+        cluster, collection, Apptainer(), SilentProgress(), trust(cluster), cache=cache_folder(), force=force
+    )
 
 
 def conversions(cluster: Cluster) -> list[CollectionRecord]:
@@ -216,7 +218,7 @@ def test_one_of_somebody_who_is_not_trusted_is_replaced(
 ) -> None:
     first = filled(cluster, collection)
     nobody = Trust(frozenset())
-    again = sif.fill_sif_cache(cluster, collection, Apptainer(), SilentProgress(), nobody)
+    again = sif.fill_sif_cache(cluster, collection, Apptainer(), SilentProgress(), nobody, cache=cache_folder())
     assert (again.already, again.uuid) == (False, first.uuid)
     assert len(program.builds) == 2
 

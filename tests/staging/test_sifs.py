@@ -14,16 +14,18 @@ from pathlib import Path
 
 import pytest
 
+from arv_docker.api import deploy
 from arv_docker.engines.apptainer import Apptainer
 from arv_docker.errors import DigestMismatch, EngineError, NoSuchImage, NotAnImage, NotVerified, OtherImage
 from arv_docker.local.progress import SilentProgress
-from arv_docker.staging import Container, deploy
+from arv_docker.staging import Container
 from arv_docker.staging.deployment import accepts
 from arv_docker.staging.folder import PlainFolder
 from arv_docker.staging.sifs import SifFolder
 from arv_docker.staging.staged import verify, wanted_images
-from arv_docker.store.content_store import user_entries
+from arv_docker.store.content_store import entries_in
 from arv_docker.store.filenames import SIF_SCHEMES, naming
+from arv_docker.store.tarballs import cache_folder
 
 from ..archives import canonical_archive
 from ..engines.apptainer import Scripted, sif_of
@@ -153,11 +155,11 @@ def test_an_archive_is_not_read_out_of_it(stored: Place, program: Scripted) -> N
 @pytest.mark.conforms("W21")
 def test_of_what_is_given_in_both_forms_the_archive_is_taken(stored: Place, program: Scripted) -> None:
     both = [*stored.stage("app:1", into="archives"), *staged(stored)]
-    shutil.rmtree(user_entries().root)
+    shutil.rmtree(entries_in(cache_folder()).root)
     for given in (both, both[::-1]):
         (found,) = stored.stage("app:1", into=f"from{len(stored.said.lines)}", injected=given, origins=())
         assert found.paths[0].read_bytes() == canonical_archive(APP)
-        shutil.rmtree(user_entries().root)
+        shutil.rmtree(entries_in(cache_folder()).root)
     with pytest.raises(NotAnImage, match="SIF file"):
         stored.stage("app:1", into="last", injected=both[1:], origins=())
 
@@ -182,7 +184,7 @@ def test_an_altered_archive_does_not_reach_apptainer(stored: Place, program: Scr
 
 def test_the_archive_of_the_cache_is_altered(stored: Place, program: Scripted) -> None:
     stored.stage("app:1", into="elsewhere")
-    (path,) = user_entries().contents()
+    (path,) = entries_in(cache_folder()).contents()
     path.chmod(0o644)
     path.write_bytes(path.read_bytes().replace(b"appapp", b"ppappa", 1))
     (found,) = staged(stored)
@@ -195,11 +197,11 @@ def test_an_archive_of_another_image(stored: Place, program: Scripted) -> None:
     """Its layers are right and its image is not the one that its metadata name."""
     (archive,) = stored.stage("app:1")
     folder = SifFolder(archive.paths[0].parent / "other")
-    (entry,) = (user_entries().entry(it) for it in user_entries().contents())
+    (entry,) = (entries_in(cache_folder()).entry(it) for it in entries_in(cache_folder()).contents())
     assert entry is not None
     wrong = replace(entry, metadata=replace(entry.metadata, image_id=OTHER.parsed.digest))
     with pytest.raises(DigestMismatch, match="should hold image"):
-        folder.put(wanted_images(["app:1"])[0], wrong, user_entries(), force=False)
+        folder.put(wanted_images(["app:1"])[0], wrong, entries_in(cache_folder()), force=False)
     assert program.builds == []
 
 
@@ -216,7 +218,7 @@ def test_a_build_that_fails_leaves_what_was_there(how: str, stored: Place, progr
 _STAGE = """
 from pathlib import Path
 import os, signal, sys
-from arv_docker.store import content_store
+from arv_docker.store import content_store, tarballs
 from arv_docker.staging import sifs
 from arv_docker.staging.staged import wanted_images
 when = sys.argv[2]
@@ -225,7 +227,7 @@ if when != "building":
     def die(*words):
         os.kill(os.getpid(), signal.SIGKILL)
     setattr(sifs, when, die)
-cache = content_store.user_entries()
+cache = content_store.entries_in(tarballs.cache_folder())
 (entry,) = (cache.entry(it) for it in cache.contents())
 sifs.SifFolder(Path(sys.argv[1])).put(wanted_images(["app:1"])[0], entry, cache, force=False)
 """

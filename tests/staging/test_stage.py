@@ -30,9 +30,11 @@ from arv_docker.model.image import Digest, Platform
 from arv_docker.staging.folder import PlainFolder
 from arv_docker.staging.origins import FromEngine
 from arv_docker.staging.staged import verify
-from arv_docker.store.content_store import Entries, Entry, user_entries
+from arv_docker.store.cache import CacheFolder
+from arv_docker.store.content_store import Entries, Entry, entries_in
 from arv_docker.store.filenames import naming
 from arv_docker.store.metadata import SealedForm
+from arv_docker.store.tarballs import cache_folder
 
 from ..archives import Bytes, canonical_archive, containerd
 from ..arvados.fake_api import OTHER as STRANGER
@@ -45,7 +47,7 @@ NAME = "docker.io/library/app:1"
 
 def cached() -> list[str]:
     """The archives and their metadata in the user's cache."""
-    return sorted(it.name for it in user_entries().root.iterdir() if it.is_file())
+    return sorted(it.name for it in entries_in(cache_folder()).root.iterdir() if it.is_file())
 
 
 # -- what is staged ------------------------------------------------------------------------
@@ -69,7 +71,7 @@ def test_from_an_engine_that_has_to_fetch_it(place: Place) -> None:
         origin="engine",
     )
     assert path.read_bytes() == canonical_archive(APP)
-    assert path.stat().st_ino == user_entries().contents()[0].stat().st_ino
+    assert path.stat().st_ino == entries_in(cache_folder()).contents()[0].stat().st_ino
     metadata = SealedForm().load(found.metadata_paths[0].read_bytes())
     assert (metadata.image_id, metadata.archive, metadata.name) == (ID, found.archive, NAME)
     assert metadata.record["Architecture"] == "arm64"
@@ -354,8 +356,8 @@ def test_an_image_that_is_given_is_not_fetched(place: Place) -> None:
     place.engine = Recorder(APP)
     given = place.stage("app:1", into="given")
     place.engine.calls.clear()
-    for entry in user_entries().contents():
-        user_entries().discard(entry)
+    for entry in entries_in(cache_folder()).contents():
+        entries_in(cache_folder()).discard(entry)
     (found,) = place.stage("docker://app:1", injected=given)
     assert (found.origin, found.image_id, place.engine.calls) == ("injected", ID, [])
     assert found.paths[0].read_bytes() == canonical_archive(APP)
@@ -459,7 +461,7 @@ def test_a_damaged_copy_is_an_error_until_it_is_replaced(place: Place) -> None:
 def test_a_damaged_cache_is_never_staged(place: Place) -> None:
     place.engine = Recorder(APP)
     place.stage("app:1")
-    (path,) = user_entries().contents()
+    (path,) = entries_in(cache_folder()).contents()
     path.chmod(0o644)
     path.write_bytes(path.read_bytes().replace(b"app", b"aqp", 1))
     with pytest.raises(DigestMismatch):
@@ -479,7 +481,7 @@ def test_a_cache_that_is_cleared_meanwhile(place: Place, monkeypatch: pytest.Mon
     def cleared(entries: Entries, name: str, entry: Entry) -> Entry:
         adopted = adopt(entries, name, entry)
         monkeypatch.setattr(Entries, "adopt", adopt)
-        Cache(Said()).clear()
+        Cache(cache_folder(), Said()).clear()
         return adopted
 
     monkeypatch.setattr(Entries, "adopt", cleared)
@@ -632,5 +634,5 @@ def test_an_engine_is_made_for_each_image(place: Place) -> None:
     engines = [Recorder(APP), Recorder(OTHER)]
     engines[1].tags[OTHER.parsed.digest] = ["other:1"]
     made = iter(engines)
-    place.stage("app:1", "other:1", origins=[FromEngine(lambda: next(made), place.said)])
+    place.stage("app:1", "other:1", origins=[FromEngine(lambda: next(made), place.said, CacheFolder(cache_folder))])
     assert [it.calls.count("save") for it in engines] == [1, 1]

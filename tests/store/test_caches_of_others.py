@@ -21,9 +21,10 @@ from arv_docker.model.image import Descriptor, Digest
 from arv_docker.publishing.folder import ArchiveFolder
 from arv_docker.staging.staged import verify
 from arv_docker.store import tarballs
-from arv_docker.store.content_store import Entries, metadata_path, user_entries
+from arv_docker.store.content_store import Entries, entries_in, metadata_path
 from arv_docker.store.layer_index import KnownBlobs, LayerTable
 from arv_docker.store.metadata import Metadata, record_of
+from arv_docker.store.tarballs import cache_folder
 
 from ..archives import Image, canonical_archive
 from ..arvados.fake_api import FakeApi
@@ -181,13 +182,13 @@ def stored(entries: Entries, made: Image = APP) -> Path:
 @dangers(FOREIGN)
 def test_an_archive_or_metadata_of_somebody_else_is_no_entry(sticky: Path, danger: Danger) -> None:
     for which in (lambda path: path, metadata_path):
-        path = stored(user_entries())
+        path = stored(entries_in(cache_folder()))
         for folder in (path.parent, sticky):
             folder.chmod(0o1777)
-        assert user_entries().query("app:1") is not None
+        assert entries_in(cache_folder()).query("app:1") is not None
         danger(which(path))
-        assert user_entries().query("app:1") is None
-        assert user_entries().by_image(ID) is None
+        assert entries_in(cache_folder()).query("app:1") is None
+        assert entries_in(cache_folder()).by_image(ID) is None
         for left in path.parent.glob("sha256*"):
             left.unlink()
 

@@ -10,7 +10,7 @@ import pytest
 from arv_docker.local.progress import SilentProgress
 from arv_docker.maintenance import Cache
 from arv_docker.model.image import Digest
-from arv_docker.store.content_store import user_entries
+from arv_docker.store.content_store import entries_in
 from arv_docker.store.metadata import Metadata, record_of
 from arv_docker.store.tarballs import cache_folder
 
@@ -24,7 +24,7 @@ _PIECE = 700
 
 def update(name: str, made: Image) -> int:
     """Makes the image's archive the content of the name, which comes in pieces."""
-    entries, content, image_id = user_entries(), canonical_archive(made), made.parsed.digest
+    entries, content, image_id = entries_in(cache_folder()), canonical_archive(made), made.parsed.digest
 
     def described(archive: Digest) -> Metadata:
         return Metadata(image_id, archive, record_of(made.parsed, 1))
@@ -37,7 +37,7 @@ def update(name: str, made: Image) -> int:
 
 def named(name: str) -> Digest | None:
     """The image that the name means, its archive read and found to be right."""
-    entries = user_entries()
+    entries = entries_in(cache_folder())
     entry = entries.query(name)
     if entry is not None:
         entries.check(entry)
@@ -51,7 +51,7 @@ def files() -> list[str]:
 
 def collected() -> None:
     """After `gc` everything serves, under each of its names."""
-    cache = Cache(SilentProgress())
+    cache = Cache(cache_folder(), SilentProgress())
     cache.gc()
     assert [problem for _, problem in cache.verify() if problem] == []
     for kept in cache.list():
@@ -64,7 +64,7 @@ def test_a_name_that_gets_other_content(times: int) -> None:
     old, new = OLD.parsed.digest, NEW.parsed.digest
 
     def begin() -> None:
-        Cache(SilentProgress()).clear()
+        Cache(cache_folder(), SilentProgress()).clear()
         assert files() == []
         update("app:1", OLD)
         update("other:1", OLD)

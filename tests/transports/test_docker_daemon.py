@@ -27,6 +27,7 @@ from arv_docker.errors import (
 from arv_docker.local.progress import Advance, SilentProgress
 from arv_docker.model.image import Digest, Platform
 from arv_docker.model.reference import ImageId, Reference
+from arv_docker.store.cache import CacheFolder
 from arv_docker.store.layer_index import LayerTable
 from arv_docker.store.tarballs import cache_folder, prep_image_file
 from arv_docker.transports import OpenedImage, names
@@ -35,6 +36,9 @@ from arv_docker.transports.docker_daemon import EngineDestination, EngineSource,
 from ..archives import Bytes, Image, canonical_archive, files_of, image, layer_of
 from .contract import Contract, Far, check
 from .fake_engine import FakeEngine
+
+#: The cache of the test's user.
+CACHE = CacheFolder(cache_folder)
 
 APP = image(files_of(b"low" * 10_000), files_of(b"high"), os="linux")
 ID = APP.parsed.digest
@@ -179,12 +183,13 @@ def test_loading_without_a_layer_that_the_engine_has() -> None:
 class TestNamed(Contract):
     def places(self, tmp_path: Path) -> tuple[NamedDestination, NamedSource]:
         engine, name = FakeEngine(), Reference.parse("app:1")
-        return NamedDestination(lambda: engine, name, SilentProgress()), NamedSource(lambda: engine, name)
+        cache = self.choice(tmp_path).cache
+        return NamedDestination(lambda: engine, name, SilentProgress(), cache), NamedSource(lambda: engine, name)
 
 
 def test_what_is_there_is_named_and_not_loaded() -> None:
     engine = FakeEngine(APP)
-    named = NamedDestination(lambda: engine, Reference.parse("other:2"), SilentProgress())
+    named = NamedDestination(lambda: engine, Reference.parse("other:2"), SilentProgress(), CACHE)
     assert named.write(opened(canonical_archive(APP)), lambda _: None) == ID
     assert engine.calls == ["tag"]
     assert engine.inspect(Reference.parse("other:2")).id == ID
@@ -237,7 +242,7 @@ def copied(engine: FakeEngine, made: Image, said: list[str] | None = None) -> li
                 said.append(message)
 
     far = Far(made)
-    image_id = NamedDestination(lambda: engine, Reference.parse("app:1"), Told()).write(far, lambda _: None)
+    image_id = NamedDestination(lambda: engine, Reference.parse("app:1"), Told(), CACHE).write(far, lambda _: None)
     check(opened(engine.images[image_id]), made)
     assert engine.inspect(Reference.parse("app:1")).id == image_id
     return far.asked
@@ -269,7 +274,7 @@ def test_a_layer_whose_size_nobody_knows_is_fetched_once_and_not_fed() -> None:
 
 def test_what_was_loaded_from_elsewhere_is_not_fetched_of_the_next() -> None:
     engine = FakeEngine()
-    EngineDestination(engine).write(opened(canonical_archive(APP)), lambda _: None)
+    EngineDestination(engine, CACHE.layer_table()).write(opened(canonical_archive(APP)), lambda _: None)
     assert copied(engine, NEXT) == [NEXT.parsed.diff_ids[1]]
 
 
@@ -310,7 +315,7 @@ def test_how_much_is_fetched_is_told() -> None:
     engine = FakeEngine()
     for made in (APP, NEXT):
         steps.clear()
-        NamedDestination(lambda: engine, Reference.parse("app:1"), Told()).write(Far(made), lambda _: None)
+        NamedDestination(lambda: engine, Reference.parse("app:1"), Told(), CACHE).write(Far(made), lambda _: None)
     assert steps == {"reading layers": len(NEXT.layers[1])}
 
 
@@ -323,7 +328,9 @@ def test_a_source_that_lies_loads_nothing() -> None:
 
     engine = FakeEngine(image(APP.layers[0]))
     with pytest.raises(DigestMismatch):
-        NamedDestination(lambda: engine, Reference.parse("app:1"), SilentProgress()).write(Liar(APP), lambda _: None)
+        NamedDestination(lambda: engine, Reference.parse("app:1"), SilentProgress(), CACHE).write(
+            Liar(APP), lambda _: None
+        )
     assert "load" not in engine.calls
 
 
@@ -336,5 +343,7 @@ def test_a_source_that_does_not_give_what_it_left_out() -> None:
     engine = FakeEngine(image(APP.layers[0]), takes_short=False)
     LayerTable(cache_folder()).note(APP.parsed.diff_ids[0], APP.sizes[APP.parsed.diff_ids[0]])
     with pytest.raises(BadArchive, match="is missing"):
-        NamedDestination(lambda: engine, Reference.parse("app:1"), SilentProgress()).write(Once(APP), lambda _: None)
+        NamedDestination(lambda: engine, Reference.parse("app:1"), SilentProgress(), CACHE).write(
+            Once(APP), lambda _: None
+        )
     assert ID not in engine.images

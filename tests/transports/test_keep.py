@@ -15,6 +15,7 @@ from arv_docker.errors import NoSuchImage
 from arv_docker.local.progress import Advance
 from arv_docker.model import manifest_text
 from arv_docker.model.image import Digest
+from arv_docker.store.cache import CacheFolder
 from arv_docker.transports import Destination, OpenedImage, Source
 from arv_docker.transports.keep import KeepDestination
 
@@ -28,7 +29,8 @@ TRUST = Trust.of(ME, SYSTEM)
 class InACollection(Destination[str], Source):
     """A destination in Keep, and a collection of what it wrote last as the source."""
 
-    def __init__(self, api: FakeApi, spool_folder: Path) -> None:
+    def __init__(self, api: FakeApi, spool_folder: Path, cache: CacheFolder) -> None:
+        self._cache = cache
         self._api = api
         self._cluster = Cluster(api, retries=0)
         self._spool_folder = spool_folder
@@ -59,12 +61,12 @@ class InACollection(Destination[str], Source):
             known = LayerLookup(self._cluster, diff_ids, TRUST)
             return {**known.packed_layers_in(self._collections, diff_ids), **known.layers_in_keep(diff_ids)}
 
-        return KeepDestination(self._cluster, self._spool_folder, look_up=look_up)
+        return KeepDestination(self._cluster, self._spool_folder, look_up=look_up, cache=self._cache)
 
 
 class TestKeep(Contract):
     def places(self, tmp_path: Path) -> tuple[InACollection, InACollection]:
-        place = InACollection(FakeApi(), tmp_path)
+        place = InACollection(FakeApi(), tmp_path, self.choice(tmp_path).cache)
         return place, place
 
 

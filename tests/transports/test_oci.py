@@ -29,21 +29,28 @@ NEXT = image(files_of(b"base" * 10_000), files_of(b"next"), os="linux", architec
 
 class TestFolder(Contract):
     def places(self, tmp_path: Path) -> tuple[Destination[Any], Source]:
-        return names.destination(f"oci:{tmp_path}/layout:app"), names.source(f"oci:{tmp_path}/layout:app")
+        choice = self.choice(tmp_path)
+        return names.destination(f"oci:{tmp_path}/layout:app", choice), names.source(
+            f"oci:{tmp_path}/layout:app", choice
+        )
 
 
 class TestFolderWithoutAName(Contract):
     replaces = False
 
     def places(self, tmp_path: Path) -> tuple[Destination[Any], Source]:
-        return names.destination(f"oci:{tmp_path}/layout"), names.source(f"oci:{tmp_path}/layout")
+        choice = self.choice(tmp_path)
+        return names.destination(f"oci:{tmp_path}/layout", choice), names.source(f"oci:{tmp_path}/layout", choice)
 
 
 class TestArchive(Contract):
     remembers = False
 
     def places(self, tmp_path: Path) -> tuple[Destination[Any], Source]:
-        return names.destination(f"oci-archive:{tmp_path}/a.tar:v1"), names.source(f"oci-archive:{tmp_path}/a.tar:v1")
+        choice = self.choice(tmp_path)
+        return names.destination(f"oci-archive:{tmp_path}/a.tar:v1", choice), names.source(
+            f"oci-archive:{tmp_path}/a.tar:v1", choice
+        )
 
 
 @pytest.fixture

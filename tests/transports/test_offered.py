@@ -16,6 +16,7 @@ from arv_docker.archive.reader import ArchiveReader
 from arv_docker.errors import BadArchive, NoSuchImage
 from arv_docker.local.progress import Advance
 from arv_docker.model.image import Config, Digest
+from arv_docker.store.cache import CacheFolder
 from arv_docker.transports import Destination, OpenedImage, Source, known_layers, names
 from arv_docker.transports.local import names_present
 
@@ -29,12 +30,13 @@ __all__ = ["offered"]
 class Shelf:
     """Images in memory, layers that they share once."""
 
-    def __init__(self) -> None:
+    def __init__(self, cache: CacheFolder) -> None:
+        self._cache = cache
         self._layers: dict[Digest, bytes] = {}
         self._config: Config | None = None
 
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
-        return names_present(layers, lambda _: self._layers)
+        return names_present(layers, lambda _: self._layers, self._cache.layer_table())
 
     def write(self, image: OpenedImage, advance: Advance) -> Digest:
         new = {}
@@ -59,8 +61,13 @@ class Shelf:
 class TestOffered(Contract):
     @pytest.fixture(autouse=True)
     def _offers(self, offered: dict[str, Any]) -> None:
-        shelf = Shelf()
-        offered["shelf"] = SimpleNamespace(source=lambda rest, choice: shelf, destination=lambda rest, choice: shelf)
+        shelves: dict[str, Shelf] = {}
+
+        def shelf(rest: str, choice: names.Choice) -> Shelf:
+            return shelves.setdefault(rest, Shelf(choice.cache))
+
+        offered["shelf"] = SimpleNamespace(source=shelf, destination=shelf)
 
     def places(self, tmp_path: Path) -> tuple[Destination[Any], Source]:
-        return names.destination("shelf:upper"), names.source("shelf:upper")
+        choice = self.choice(tmp_path)
+        return names.destination("shelf:upper", choice), names.source("shelf:upper", choice)

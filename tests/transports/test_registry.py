@@ -35,10 +35,13 @@ from arv_docker.errors import (
     UsageError,
 )
 from arv_docker.local.progress import Advance, SilentProgress
+from arv_docker.local.settings import settings
 from arv_docker.model.image import OCI_INDEX, OCI_LAYER, Digest
 from arv_docker.model.manifest import machine_platform, parse_platform
 from arv_docker.model.reference import Reference
+from arv_docker.registry.access import Access
 from arv_docker.registry.credentials import Credentials, static_provider
+from arv_docker.store.cache import CacheFolder
 from arv_docker.store.layer_index import LayerTable
 from arv_docker.store.tarballs import cache_folder
 from arv_docker.transports import names
@@ -49,6 +52,9 @@ from .. import archives
 from ..archives import Image
 from ..registry.scripted import Conversation, Issued, Registry, TokenServer, Waited, index, manifest, running, sha256
 from .fake_engine import FakeEngine
+
+#: The cache of the test's user.
+CACHE = CacheFolder(cache_folder)
 
 MIB = 1 << 20
 #: What a break may cost.
@@ -65,6 +71,7 @@ BIG = archives.image(noise(4 * MIB, "big"), os="linux", architecture="amd64")
 
 
 def source(registry: Registry, name: str = "tools/app:1", **more: object) -> RegistrySource:
+    more = {"access": Access.of_user(), "mirrors": settings().mirrors, "cache": CacheFolder(cache_folder), **more}
     return RegistrySource(Reference.parse(f"{registry.host}/{name}"), insecure=True, **more)  # type: ignore[arg-type]
 
 
@@ -183,7 +190,7 @@ def test_into_an_engine_only_the_layer_that_changed_is_fetched(registry: Registr
 
 def copied(registry: Registry, engine: FakeEngine, image: Image) -> None:
     registry.add("tools/app:1", image)
-    destination = NamedDestination(lambda: engine, Reference.parse("app:1"), SilentProgress())
+    destination = NamedDestination(lambda: engine, Reference.parse("app:1"), SilentProgress(), CACHE)
     with source(registry).open() as found:
         assert destination.write(found, lambda _: None) in engine.images
 
@@ -788,18 +795,40 @@ def test_a_mirror_gets_no_credentials_of_the_registry(registry: Registry) -> Non
 def test_mirrors_of_the_settings(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     registry.add("hub/library/busybox:latest", IMAGE)
     monkeypatch.setenv("ARV_DOCKER_REGISTRY_MIRRORS", f"docker.io={registry.host}/hub")
-    assert read(RegistrySource(Reference.parse("busybox"), insecure=True)) == IMAGE.by_id
+    assert (
+        read(
+            RegistrySource(
+                Reference.parse("busybox"), insecure=True, mirrors=settings().mirrors, access=Access.of_user()
+            )
+        )
+        == IMAGE.by_id
+    )
     monkeypatch.setenv("ARV_DOCKER_REGISTRY_MIRRORS", "docker.io=not a mirror")
     with pytest.raises(BadSettings, match="ARV_DOCKER_REGISTRY_MIRRORS"):
-        read(RegistrySource(Reference.parse("busybox"), insecure=True))
+        read(
+            RegistrySource(
+                Reference.parse("busybox"), insecure=True, mirrors=settings().mirrors, access=Access.of_user()
+            )
+        )
     monkeypatch.setenv("ARV_DOCKER_REGISTRY_MIRRORS", "docker.io=UPPER_CASE//")
     with pytest.raises(BadSettings, match="no mirror"):
-        read(RegistrySource(Reference.parse("busybox"), insecure=True))
+        read(
+            RegistrySource(
+                Reference.parse("busybox"), insecure=True, mirrors=settings().mirrors, access=Access.of_user()
+            )
+        )
 
 
 def test_without_tls_only_on_this_machine_by_name() -> None:
     with pytest.raises(UsageError, match="registries on this machine"):
-        read(RegistrySource(Reference.parse("registry.example:5000/app"), insecure=True))
+        read(
+            RegistrySource(
+                Reference.parse("registry.example:5000/app"),
+                insecure=True,
+                mirrors=settings().mirrors,
+                access=Access.of_user(),
+            )
+        )
 
 
 def test_nothing_is_wrong_that_is_stored(registry: Registry) -> None:

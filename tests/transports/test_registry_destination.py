@@ -28,7 +28,9 @@ from arv_docker.local.progress import Advance
 from arv_docker.model.image import Config, Digest
 from arv_docker.model.reference import Reference
 from arv_docker.registry import credentials
+from arv_docker.registry.access import Access
 from arv_docker.registry.credentials import Credentials, static_provider
+from arv_docker.store.cache import CacheFolder
 from arv_docker.store.tarballs import cache_folder
 from arv_docker.transports import Destination, OpenedImage, SeekableImage, names
 from arv_docker.transports.pushing import PushResult
@@ -82,6 +84,7 @@ class Seekable(Held, SeekableImage):
 
 
 def destination(registry: Registry, name: str = "tools/app:1", **more: object) -> RegistryDestination:
+    more = {"access": Access.of_user(), "cache": CacheFolder(cache_folder), **more}
     return RegistryDestination(Reference.parse(f"{registry.host}/{name}"), insecure=True, **more)  # type: ignore[arg-type]
 
 
@@ -112,8 +115,8 @@ def sent(registry: Registry) -> int:
 class Pushing(Destination[Digest]):
     """The destination, and what the registry calls the image."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._destination = destination(registry)
+    def __init__(self, registry: Registry, cache: CacheFolder) -> None:
+        self._destination = destination(registry, cache=cache)
 
     def present(self, layers: Sequence[Digest]) -> frozenset[Digest]:
         return self._destination.present(layers)
@@ -129,7 +132,7 @@ class TestRegistry(Contract):
 
     def places(self, tmp_path: Path) -> tuple[Pushing, RegistrySource]:
         name = Reference.parse(f"{self._registry.host}/tools/app:1")
-        return Pushing(self._registry), RegistrySource(name, insecure=True)
+        return Pushing(self._registry, self.choice(tmp_path).cache), RegistrySource(name, insecure=True)
 
 
 # -- what is sent ------------------------------------------------------------------------------

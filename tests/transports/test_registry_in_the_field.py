@@ -13,12 +13,16 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from arv_docker.errors import AmbiguousImage, DigestMismatch, NoSuchImage, RegistryDenied, RegistryError
+from arv_docker.local.settings import settings
 from arv_docker.model.image import OCI_INDEX, OCI_MANIFEST, Digest, Platform
 from arv_docker.model.manifest import parse_platform
 from arv_docker.model.reference import Reference
+from arv_docker.registry.access import Access
 from arv_docker.registry.client import DOCKER_MANIFEST, Client
 from arv_docker.registry.patience import Patience
 from arv_docker.registry.upload import Blob
+from arv_docker.store.cache import CacheFolder
+from arv_docker.store.tarballs import cache_folder
 from arv_docker.transports.registry import RegistryImage, RegistrySource
 
 from .. import archives
@@ -31,6 +35,7 @@ Fault = Callable[[Conversation], bool]
 
 
 def source_of(registry: Registry, name: str = "tools/app:1", **more: object) -> RegistrySource:
+    more = {"access": Access.of_user(), "mirrors": settings().mirrors, "cache": CacheFolder(cache_folder), **more}
     return RegistrySource(Reference.parse(f"{registry.host}/{name}"), insecure=True, **more)  # type: ignore[arg-type]
 
 
