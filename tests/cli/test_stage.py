@@ -74,7 +74,7 @@ def test_for_programs(api: FakeApi, engine: FakeEngine, run: Run) -> None:
     (deployed,) = json.loads(run("deploy", "d", "--json").out)
     assert deployed == found | {"origin": "staged", "engine_id": ID, "loaded": False}
     (checked,) = json.loads(run("verify", "d", "--json").out)
-    assert checked == {"path": "d/app%3A1.tar", "name": NAME, "image_id": ID, "problem": ""}
+    assert checked == {"path": "d/app%3A1.tar", "name": NAME, "image_id": ID, "problem": "", "sealed": True}
 
 
 @pytest.mark.conforms("W13", "W14", "W15")
