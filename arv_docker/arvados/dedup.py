@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -132,20 +132,45 @@ class LayerLookup:
     def write_links(self, layout: Layout, collection: CollectionRecord) -> list[str]:
         """Write a link for each aligned layer that no trusted link finds; return what the cluster refused, as words.
 
-        Such a link only saves work, so that a refusal is no failure.
+        Such a link only saves work, so that a refusal is no failure. Of those that several processes wrote at the same
+        moment, for one image or for several that share a layer, the oldest stays.
         """
-        refused = []
+        refused, written = [], []
         for span in layout.aligned_spans:
             if str(span.diff_id) in self._served:
                 continue
             self._served.add(str(span.diff_id))
             try:
                 self._cluster.create_link(_attributes(span.diff_id, collection))
+                written.append(str(span.diff_id))
             except ClusterError as error:
                 refused.append(f"layer {span.diff_id.short_hex} was not linked: {error.message}")
                 if not error.is_refusal:  # the next would fail as well, and be waited for
                     break
+        if written:
+            try:
+                self._delete_later_links(written)
+            except ClusterError as error:
+                refused.append(f"whether others linked the same layers was not found out: {error.message}")
         return refused
+
+    def _delete_later_links(self, names: Sequence[str]) -> None:
+        """Leave the oldest of this user's links for each of these layers that attests where it is; whoever wrote one
+        looks afterwards, so that the last to look sees all."""
+        cluster = self._cluster
+        by_name = cluster.links([["link_class", "=", LAYER], ["name", "in", list(names)]])
+        mine = [link for link in by_name if link.modified_by == cluster.user_uuid]
+        if len(mine) == len(names):
+            return
+        holders = collections_of(cluster, mine)
+        kept: set[str] = set()
+        for link in sorted(mine, key=lambda link: (link.created_at, link.uuid)):
+            holder = holders.get(link.head_uuid)
+            if holder is None or holder.trash_at or not self._trust.attests(link, holder):
+                continue
+            if link.name in kept:
+                cluster.delete_link(link.uuid)
+            kept.add(link.name)
 
     def _serves(self, link: Link) -> bool:
         holder = self._holders.get(link.head_uuid)

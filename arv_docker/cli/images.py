@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the listing; an empty one is a table without lines, but of a project that is not there an error."""
     from ..arvados.catalog.listing import list_images
     from ..arvados.catalog.proof import describe_false_link
+    from ..arvados.catalog.resolver import listing_warnings
 
     shown = cli.progress_for(args)
     with cli.cluster(args) as cluster, cli.asking(args, "for the images"):
@@ -43,6 +44,9 @@ def run(args: argparse.Namespace) -> int:
             cluster.check_readable(args.project_uuid)
     for link in found.false_links:
         shown.warn(describe_false_link(link))
+    if args.name and found.rows:
+        for warning in listing_warnings(args.name, {row.repository for row in found.rows}):
+            shown.warn(warning)
     if args.json:
         cli.print_json([_as_json(row, trust) for row in found.rows])
         return 0

@@ -88,24 +88,24 @@ class NameSettlement:
         return [difference for difference in found if difference is not None]
 
     def _settle(self, name: Reference) -> NameDifference | None:
-        there = _meaning(self._source, name)
-        if there is None:  # since it was read
+        meant = _meaning(self._source, name)
+        if meant is None:  # since it was read
             return None
-        image = self._copied.get(there.pdh)
-        wanted = image.pdh if image else there.pdh
+        image = self._copied.get(meant.pdh)
+        wanted = image.pdh if image else meant.pdh
         here = _meaning(self._target, name)
         as_wanted = here is not None and here.certain and here.pdh == wanted
-        if not as_wanted and image is not None and self._link_anew(name, image, there):
+        if not as_wanted and image is not None and self._link_anew(name, image, meant):
             here = _meaning(self._target, name)
         actual = here.pdh if here else None
         return None if actual == wanted else NameDifference(name.link_name, wanted, actual, image is not None)
 
-    def _link_anew(self, name: Reference, image: CopiedImage, there: _Meaning) -> bool:
+    def _link_anew(self, name: Reference, image: CopiedImage, meant: _Meaning) -> bool:
         """Write this user's links of the name anew, with the times that rank them on the other cluster, the one that
         is to count last; only if that makes the name mean the image. Return True if it was done."""
         by_name = list(self._target.links([["link_class", "=", REPO_TAG], ["name", "=", name.link_name]]))
         heads = link_query.collections_of(self._target, by_name, manifest=True)
-        times = self._times(there)
+        times = self._times(meant)
 
         def as_there(link: Link) -> Link:
             pdh = heads[link.head_uuid].pdh
@@ -137,11 +137,11 @@ class NameSettlement:
             self._target.delete_link(link.uuid)
         return True
 
-    def _times(self, there: _Meaning) -> dict[str, dict[str, str]]:
+    def _times(self, meant: _Meaning) -> dict[str, dict[str, str]]:
         """The properties that rank links of the name on the cluster that was copied from, by the PDH on the other."""
-        heads = link_query.collections_of(self._source, there.ranked)
-        times = {there.pdh: links.timestamp_in(there.link)}
-        for link in there.ranked:
+        heads = link_query.collections_of(self._source, meant.ranked)
+        times = {meant.pdh: links.timestamp_in(meant.link)}
+        for link in meant.ranked:
             if link.head_uuid in heads:
                 times.setdefault(heads[link.head_uuid].pdh, links.timestamp_in(link))
         return {self._copied[pdh].pdh: properties for pdh, properties in times.items() if pdh in self._copied}

@@ -91,6 +91,23 @@ def test_a_link_for_each_aligned_layer_without_properties_and_once(tmp_path: Pat
     assert not link["properties"]
 
 
+def test_of_several_that_link_a_layer_at_once_one_link_stays(tmp_path: Path) -> None:
+    """Each has looked before any of them wrote. The oldest stays whose collection is there still."""
+    api = FakeApi()
+    cluster = Cluster(api)
+    lookups, records = [], []
+    layout = canonical.layout(ONE.parsed, ONE.sizes)
+    for number in range(8):
+        lookups.append(LayerLookup(cluster, ONE.parsed.diff_ids, TRUST))
+        text = f". {'0' * 32}+4 0:4:{number}.tar\n"
+        records.append(api.add("collections", manifest_text=text, portable_data_hash=manifest_text.pdh(text)))
+    lost = api.link({"uuid": "zzzzz-4zz18-999999999999999"}, LAYER, str(ONE.parsed.diff_ids[0]))
+    his = api.link(records[0], LAYER, lost["name"], modified_by_user_uuid=OTHER)
+    for lookup, record in zip(lookups, records, strict=True):
+        assert lookup.write_links(layout, CollectionRecord.of(record)) == []
+    assert [it["head_uuid"] for it in layer_links(api)] == [lost["head_uuid"], his["head_uuid"], records[0]["uuid"]]
+
+
 def test_a_link_of_a_stranger_helps_and_is_not_relied_on(tmp_path: Path) -> None:
     api = FakeApi()
     store(api, ONE, tmp_path)

@@ -137,3 +137,28 @@ def test_a_terminal_gets_lines_that_fit(run: Run, monkeypatch: pytest.MonkeyPatc
     assert max(map(len, narrow)) <= 80 < len(rows[1])
     assert "…" in narrow[1]
     assert run("images", "--wide").out.splitlines() == rows
+
+
+@pytest.mark.usefixtures("stocked")
+@pytest.mark.parametrize(
+    ("name", "warning"),
+    [
+        ("app", ""),
+        ("app:latest", ""),
+        ("host.example.com:5000/tools/app:1", ""),
+        ("host.example.com:5000/tools/app", "by host.example.com:5000/tools/app the cluster itself finds nothing"),
+        (ID, "by an ID the cluster itself finds another image, or none"),
+        (ID[:20], "by an ID the cluster itself finds another image, or none"),
+        (ID[7:19], "by an ID the cluster itself finds another image, or none"),
+    ],
+)
+def test_what_a_container_must_name(run: Run, name: str, warning: str) -> None:
+    outcome = run("images", name)
+    assert outcome.code == 0
+    assert len(outcome.out.splitlines()) == 2
+    assert (warning in outcome.err) if warning else ("container" not in outcome.err)
+    assert ("a container must name one of these REPOSITORY:TAG" in outcome.err) == bool(warning)
+
+
+def test_of_what_is_not_there_nothing_is_warned(run: Run, stocked: FakeApi) -> None:
+    assert "container" not in run("images", "sha256:" + "9" * 64).err

@@ -11,6 +11,7 @@ from arv_docker.arvados.catalog.link_classes import DIGEST
 from arv_docker.arvados.dedup import LAYER
 from arv_docker.site import LocalSite
 
+from ..archives import classic, files_of, image
 from .engines import Docker, Image
 from .proxy import between, ingest
 from .sites import Records, Site, assert_stored_once, cached, finished
@@ -86,6 +87,27 @@ def test_two_in_step_agree(methods: str, docker: Docker, small_image: Image, tmp
     assert posted == [True, True], "they did not meet"
     with Site(tmp_path / "site").opened() as records:
         the_only_collection(records, small_image)
+
+
+def test_eight_at_once_link_a_layer_that_they_share_once(tmp_path: Path) -> None:
+    """Each has an image of its own, and a home of its own; all stand on one large layer."""
+    low = files_of(b"low" * 5_700_000)
+    site = Site(tmp_path / "site")
+    site.make()
+    processes = []
+    for number in range(8):
+        archive = tmp_path / f"{number}.tar"
+        archive.write_bytes(classic(image(low, files_of(b"%d" % number))))
+        home = {"HOME": f"{tmp_path}/{number}", "XDG_CACHE_HOME": f"{tmp_path}/{number}/.cache"}
+        processes.append(site.start("ingest", f"docker-archive:{archive}", "--as", f"app:{number}", **home))
+    done = [finished(process, 600) for process in processes]
+    assert [one.status for one in done] == [0] * 8, [one.told for one in done]
+    with site.opened() as records:
+        links = records.links()
+        assert len(records.collections()) == 8
+        (link,) = (it for it in links if it.link_class == LAYER)
+        assert link.head_uuid in {one.out.strip() for one in done}
+        assert len([it for it in links if it.link_class == "docker_image_hash"]) == 8
 
 
 def the_only_collection(records: Records, image: Image) -> str:

@@ -9,13 +9,13 @@ server that starts containers, so ``resolve`` follows the server. An image ID is
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...errors import AmbiguousImage, BadManifestText, ClusterError, NoSuchImage, NotAnImage, UntrustedName, lines_of
 from ...model.image import Digest
 from ...model.manifest_text import is_pdh
-from ...model.reference import ImageId, Reference, parse_name
+from ...model.reference import DEFAULT_TAG, ImageId, Reference, parse_name
 from ..client import Cluster, CollectionRecord, Link
 from ..stored import image_file
 from ..trust import Trust
@@ -88,7 +88,11 @@ def resolve(cluster: Cluster, text: str, trust: Trust, *, attested_only: bool | 
             log.debug("%s means %s by link %s of %s", text, found.uuid, link.uuid, link.modified_by)
             return Resolution(found, link, warnings, ranked, judged.false, writer, rivals)
     if chosen:
-        raise NotAnImage(f"{text!r} is known to the cluster, but no collection of that name holds a usable image.")
+        raise NotAnImage(
+            f"{text!r} is known to the cluster, but no collection of that name holds a usable image. If an "
+            "administrator migrated one of them, the cluster runs what it became, and shows that to administrators "
+            "alone: ask one for the portable data hash."
+        )
     raise NoSuchImage(
         f"the cluster knows no image {text!r}. See the images it has: arv-docker images",
         detail=lines_of(map(describe_false_link, judged.false[:_MOST_SHOWN])),
@@ -108,6 +112,21 @@ def container_warnings(text: str, resolved: Resolution) -> list[str]:
         return [f"by an ID the cluster itself finds another image, or none: a container must name {pdh}."]
     if isinstance(name, Reference) and name.written == name.name and ":" in name.name:
         return [f"by {text} the cluster itself finds nothing: a container must name {name.link_name}, or {pdh}."]
+    return []
+
+
+def listing_warnings(text: str, repositories: Collection[str]) -> list[str]:
+    """Return the reasons why a container request must not use ``text``, by which images of some repositories were
+    listed; the same as of ``container_warnings``."""
+    name = parse_name(text)
+    must = "a container must name one of these REPOSITORY:TAG, or a portable data hash (--json)."
+    if (
+        isinstance(name, ImageId)
+        or Reference.parse(name.name).link_name.removesuffix(f":{DEFAULT_TAG}") not in repositories
+    ):
+        return [f"by an ID the cluster itself finds another image, or none: {must}"]
+    if name.written == name.name and ":" in name.name:
+        return [f"by {text} the cluster itself finds nothing: {must}"]
     return []
 
 
