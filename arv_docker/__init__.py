@@ -13,8 +13,25 @@ are loaded on first use.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING
+import os
+import sys
+
+_PROGRAM = sys.argv[0].rpartition("/")[2] if getattr(sys, "argv", None) else ""
+
+
+def _end_interrupted(_number: int, _frame: object) -> None:
+    """End the command here and now, with one line, where Python would print a traceback."""
+    os.write(2, f"{_PROGRAM}: interrupted\n".encode())
+    os._exit(130)
+
+
+if _PROGRAM in ("arv-docker", "arv-keepdocker"):  # before any other module is read; cli/interrupt.py goes on with it
+    _signals = __import__("_signal")  # which is there; to import signal takes a while
+    if _signals.getsignal(_signals.SIGINT) is _signals.default_int_handler:
+        _signals.signal(_signals.SIGINT, _end_interrupted)
+
+import importlib  # noqa: E402
+from typing import TYPE_CHECKING  # noqa: E402
 
 if TYPE_CHECKING:
     from . import errors

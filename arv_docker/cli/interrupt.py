@@ -1,35 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ctrl-C while a command has not begun yet, or has ended: one line and code 130, where Python would print a traceback.
 
-Imported before everything else of the commands, and quick to import. In between, while the verb works, an interrupt is
-the usual exception. Programs that import the commands keep their own handlers.
+The package itself has the first handler, before anything else is read. In between, while the verb works, an interrupt
+is the usual exception. Programs that import the commands keep their own handlers.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
 from types import FrameType
 from typing import NoReturn
 
+from .. import _PROGRAM, _end_interrupted
+
 INTERRUPTED = 130
 #: Exit codes of a command that a signal ended.
 _SIGNALLED = (INTERRUPTED, 143, 129)
 
 _PROGRAMS = ("arv-docker", "arv-keepdocker")
-_NAME = os.path.basename(sys.argv[0]) if sys.argv else ""  # noqa: PTH119 -- pathlib takes a while to import
 
 
-def _end(_number: int, _frame: FrameType | None) -> NoReturn:
-    os.write(2, f"{_NAME}: interrupted\n".encode())
-    os._exit(INTERRUPTED)
+#: Whether Ctrl-C was pressed while the verb worked.
+_interrupted = False
+
+
+def _raise(_number: int, _frame: FrameType | None) -> NoReturn:
+    global _interrupted  # noqa: PLW0603 -- a signal is the process's
+    _interrupted = True
+    raise KeyboardInterrupt
 
 
 def raise_interrupts() -> None:
     """Have Ctrl-C raise KeyboardInterrupt from here on, if this module had it end the program."""
-    if signal.getsignal(signal.SIGINT) is _end:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) is _end_interrupted:
+        signal.signal(signal.SIGINT, _raise)
+
+
+def was_interrupted() -> bool:
+    """Say if Ctrl-C was pressed, also where something made another error of it: while a module is compiled that has
+    a character by its name, Python makes a SyntaxError."""
+    return _interrupted
 
 
 def end_command(code: int) -> int:
@@ -38,7 +51,7 @@ def end_command(code: int) -> int:
     Threads that still work, and the destructors of native libraries, must not meet an interpreter that is being taken
     apart: that ended in segmentation faults.
     """
-    if _NAME not in _PROGRAMS:
+    if _PROGRAM not in _PROGRAMS:
         return code
     if code in _SIGNALLED:
         for stream in (sys.stdout, sys.stderr):
@@ -47,10 +60,16 @@ def end_command(code: int) -> int:
             except (OSError, ValueError, AttributeError):
                 continue
         os._exit(code)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _end)
+    if signal.getsignal(signal.SIGINT) is _raise:
+        signal.signal(signal.SIGINT, _end_interrupted)
     return code
 
 
-if _NAME in _PROGRAMS and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, _end)
+def _ignore_interrupts() -> None:
+    """Leave a command that is over its own exit code: while Python ends, the signal would end it by itself."""
+    if signal.getsignal(signal.SIGINT) is _end_interrupted:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+if _PROGRAM in _PROGRAMS:
+    atexit.register(_ignore_interrupts)  # first of all, so that it is called last

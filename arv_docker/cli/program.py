@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import ArvDockerError, DiskError, one_line
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import TextIO
 
+
+#: Seconds until a signal is sent again that was lost in a destructor.
+_AGAIN = 0.05
 
 INTERRUPTED = interrupt.INTERRUPTED
 
@@ -67,27 +71,37 @@ def exit_code_of(
         if out is not None:  # as where it was closed
             out.flush()
         return code
-    except ArvDockerError as error:
-        print(one_line(f"{program}: {error.message}"), file=err)
-        for line in error.detail.splitlines():
-            print(one_line(f"  {line}"), file=err)
-        return error.exit_code
     except KeyboardInterrupt:
         if not signals:
             raise  # signals are the calling program's
         print(f"{program}: interrupted", file=err)
         return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 -- what is not known goes on
+        if interrupt.was_interrupted():
+            print(f"{program}: interrupted", file=err)
+            return INTERRUPTED
+        return _code_of_error(error, program, out, err)
     except _TerminationRequest as signalled:
         print(f"{program}: terminated", file=err)
         return signalled.code
-    except BrokenPipeError:
+
+
+def _code_of_error(error: Exception, program: str, out: TextIO, err: TextIO) -> int:
+    """Print an error of which something is known, and return its exit code; raise any other."""
+    if isinstance(error, ArvDockerError):
+        print(one_line(f"{program}: {error.message}"), file=err)
+        for line in error.detail.splitlines():
+            print(one_line(f"  {line}"), file=err)
+        return error.exit_code
+    if isinstance(error, BrokenPipeError):
         # Who read our output has gone, for example head. Python would complain again at exit.
         if out is sys.stdout:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
+    if isinstance(error, OSError):
         print(one_line(f"{program}: {error}"), file=err)
         return DiskError.exit_code
+    raise error
 
 
 def _run_with_log(run: Callable[[], int], level: str, err: TextIO) -> int:
@@ -104,6 +118,8 @@ def _make_ready(*streams: TextIO) -> None:
             stream.reconfigure(errors="backslashreplace")
     # At exit Python would look for garbage in all that the SDK is made of: a tenth of a short command's time.
     atexit.register(gc.freeze)
+    if not isinstance(sys.unraisablehook, partial):
+        sys.unraisablehook = partial(_repeat_signal, sys.unraisablehook)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
             signal.signal(number, _terminate)
@@ -113,7 +129,25 @@ class _TerminationRequest(BaseException):
     """A signal's request to end; passes through whatever handles errors."""
 
     def __init__(self, number: int) -> None:
+        self.number = number
         self.code = 128 + number
+
+
+def _repeat_signal(otherwise: Callable[[sys.UnraisableHookArgs], object], unraisable: sys.UnraisableHookArgs) -> None:
+    """Send a signal again that arrived while Python called a destructor, which lets no exception out.
+
+    Of other exceptions ``otherwise`` is told, which was the hook before.
+    """
+    error = unraisable.exc_value
+    number = error.number if isinstance(error, _TerminationRequest) else signal.SIGINT
+    if isinstance(error, _TerminationRequest | KeyboardInterrupt):
+        import threading
+
+        again = threading.Timer(_AGAIN, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+    else:
+        otherwise(unraisable)
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:

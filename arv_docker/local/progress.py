@@ -338,7 +338,7 @@ def progress_on(stream: TextIO | None = None) -> Progress:
 
 def printable(text: str) -> str:
     """Make ``text`` safe for a terminal: names come from strangers, and must not move the cursor or colour text."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
 def size_text(count: int) -> str:

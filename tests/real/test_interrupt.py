@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """An ingest that is told to stop does so with a word, and the next one completes it."""
 
+import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from arv_docker.cli import arv_docker
+
 from .engines import Docker, Image
-from .sites import Site, assert_stored_once, cached, finished
+from .sites import TOP, Site, assert_stored_once, cached, finished, show
 
 INTERRUPTED, TERMINATED = 130, 143
 
@@ -66,3 +71,95 @@ def _true(moment: Callable[[Site, Path], bool], site: Site, home: Path) -> bool:
         return moment(site, home)
     except FileNotFoundError:  # renamed while we looked
         return False
+
+
+#: A command line of each verb that does something, on a site with an image and an archive of it.
+COMMANDS: dict[str, list[str]] = {
+    "ingest": ["ingest", "docker-archive:app.tar", "--as", "other:1"],
+    "images": ["images"],
+    "resolve": ["resolve", "app:1"],
+    "inspect": ["inspect", "app:1"],
+    "ls": ["ls", "-R", "app:1"],
+    "cat": ["cat", "docker-archive:app.tar", "/etc/motd"],
+    "diff": ["diff", "app:1", "docker-archive:app.tar"],
+    "export": ["export", "app:1"],
+    "copy": ["copy", "app:1", "docker-archive:copy.tar"],
+    "load": ["load", "app:1"],
+    "stage": ["stage", "app:1", "--dir", "staged"],
+    "deploy": ["deploy", "carried"],
+    "verify": ["verify", "app:1"],
+    "link": ["link", "app:1", "second:1"],
+    "tag": ["tag", "app:1", "third:1"],
+    "untag": ["untag", "absent:1"],
+    "status": ["status", "app:1"],
+    "folder": ["folder", "update", "--dir", "folder", "app"],
+    "registry": ["registry", "list", "localhost:1"],
+    "cache": ["cache", "verify"],
+    "doctor": ["doctor"],
+    "completion": ["completion", "bash"],
+    "install-command": ["install-command", "--help"],
+    "site": ["site", "status", "--check", "--dir", "site"],
+    "build": ["build", "--engine", "docker", "context"],
+}
+
+
+def test_every_verb_is_interrupted() -> None:
+    assert COMMANDS.keys() == arv_docker.VERBS.keys()
+
+
+@pytest.fixture(scope="module")
+def workplace(docker: Docker, small_image: Image, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Site]:
+    """A folder with a site that has an image, an archive of it, a staged copy and something to build."""
+    folder = tmp_path_factory.mktemp("workplace")
+    site = Site(folder / "site", docker)
+    site.printed("ingest", small_image.reference, "--as", "app:1")
+    site.printed("copy", "keep:app:1", f"docker-archive:{folder}/app.tar")
+    site.printed("stage", "app:1", "--dir", folder / "carried")
+    (folder / "context").mkdir()
+    (folder / "context" / "Dockerfile").write_text(f"FROM {small_image.reference}\nRUN /bin/busybox true\n")
+    program = folder / "arv-docker"
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nimport arv_docker\nprint('up', file=sys.stderr, flush=True)\n"
+        "from arv_docker.cli.arv_docker import main\nsys.exit(main())\n"
+    )
+    program.chmod(0o755)
+    return folder, site
+
+
+def begun(line: list[str], environment: dict[str, str], folder: Path) -> subprocess.Popen[str]:
+    """A command that runs now; what it prints, of which some is no text, is dropped."""
+    null = subprocess.DEVNULL
+    return subprocess.Popen(
+        line, cwd=folder, env=environment, stdin=null, stdout=null, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.engine("docker", "busybox")
+@pytest.mark.parametrize("verb", list(COMMANDS))
+def test_every_verb_ends_with_a_word_at_any_moment(
+    verb: str, workplace: tuple[Path, Site], request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Moments are spread over the time that the verb takes, at random; with --long 40 of them."""
+    folder, site = workplace
+    local = [] if verb in ("site", "completion", "install-command") else [f"--local={site.folder}"]
+    line = [str(folder / "arv-docker"), *COMMANDS[verb], *local]
+    environment = site.environment(PYTHONPATH=str(TOP), PYTHONFAULTHANDLER="1")
+    started_at = time.monotonic()
+    own_code = finished(begun(line, environment, folder)).status
+    takes = time.monotonic() - started_at
+    moments = random.Random(verb)
+    codes = []
+    for _ in range(40 if request.config.getoption("--long") else 2):
+        process = begun(line, environment, folder)
+        assert process.stderr is not None
+        assert process.stderr.readline() == "up\n"
+        time.sleep(takes * moments.random())
+        process.send_signal(signal.SIGINT)
+        done = finished(process, timeout=120)
+        assert done.status in (INTERRUPTED, own_code), (verb, done.told)
+        assert "Traceback" not in done.err, done.err
+        assert "Fatal" not in done.err, done.err
+        if done.status == INTERRUPTED:
+            assert done.err.splitlines()[-1] == "arv-docker: interrupted", done.err
+        codes.append(done.status)
+    show(capsys, f"{verb}: interrupted {codes.count(INTERRUPTED)} times of {len(codes)}, in {takes:.1f} s")
