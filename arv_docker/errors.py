@@ -179,7 +179,7 @@ class SeveralImages(ContentError):
 
 
 class DigestMismatch(ContentError):
-    """Bytes whose digest is not the one that names them."""
+    """Bytes with another digest than their name says."""
 
 
 class BadManifestText(ContentError):
@@ -213,7 +213,7 @@ class DiskError(ArvDockerError):
 
 
 class EngineFull(DiskError):
-    """An engine has no room for what it is given. ``room`` says how much it has, as far as that can be seen."""
+    """An engine has no room for an image. ``room`` says how much is free, as far as known."""
 
     def __init__(self, message: str, *, detail: str = "", room: str = "") -> None:
         super().__init__(message, detail=detail)
@@ -224,7 +224,7 @@ class EngineFull(DiskError):
 
 
 class ShadowedName(ArvDockerError):
-    """A name that to the cluster means another image than the one that it was given to."""
+    """A name that the cluster takes for another image than the image it was given to."""
 
     exit_code = 8
 

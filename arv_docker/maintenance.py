@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Care of the user's cache: what is in it, whether it is well, and what can go.
+"""Care of the user's cache: listing, verification, removal.
 
 The cache holds two kinds of archives: images by content (``entries``), and tarballs
 that an engine saved for an ingest that has not come to its end (``cache``).
@@ -108,7 +108,7 @@ class Cache:
             )
 
     def _names(self) -> dict[str, tuple[Path, ...]]:
-        """The links to each archive, by its file name, beside which there is the one to its metadata."""
+        """The links to each archive, by the archive's file name; beside each lies a link to the metadata."""
         links = dict(self._entries.links())
         names: dict[str, tuple[Path, ...]] = {}
         for link, target in links.items():
@@ -199,7 +199,7 @@ class Cache:
         entries.drop_unnamed((*contents, *root.glob(f"*{METADATA_SUFFIX}")))
 
     def _index_files(self) -> Iterator[Path]:
-        """The files of the layer index; whoever writes one makes it if it is not there."""
+        """The files of the layer index, which are made by the first write."""
         for pattern in ("table", "*.json"):
             yield from (self._folder / "layers").glob(pattern)
 

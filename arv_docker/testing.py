@@ -88,7 +88,7 @@ class MemoryImage(SeekableImage):
 
 
 class StreamedMemoryImage(OpenedImage):
-    """A ``MemoryImage`` that is read once, from the front: what it is shows at its end."""
+    """A ``MemoryImage`` that is read once, from the front, and has its config at the end."""
 
     streams = True
 
@@ -215,7 +215,7 @@ class TransportContract(SourceContract):
 
     @pytest.mark.parametrize("shape", SHAPES)
     def test_a_stream_is_written(self, tmp_path: Path, shape: str) -> None:
-        """A destination takes an image that says at its end what it is."""
+        """A destination takes an image that has its config at the end."""
         image = memory_image(shape)
         destination, source = self.places(tmp_path)
         destination.write(StreamedMemoryImage(image), lambda _: None)
@@ -262,7 +262,7 @@ class TransportContract(SourceContract):
         assert sum(counts) >= len(_LOW) + len(_HIGH)
 
     def test_what_is_wrong_is_not_there_afterwards(self, tmp_path: Path) -> None:
-        """A layer that does not hash to its name leaves nothing, and nothing in the way of the right one."""
+        """A layer with a wrong digest leaves nothing behind, nothing in the way of the right layer."""
         destination, source = self.places(tmp_path)
         wrong = memory_image("layers")
         wrong.contents[Digest.of(_LOW)] = file_layer(b"LOW" * 100_000)

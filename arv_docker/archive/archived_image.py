@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One image of an archive or layout: its config, and its layers as they are stored there, compressed or not."""
+"""An image of an archive or layout: the config, and the layers as they are stored there, compressed or not."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class ArchivedImage(SeekableImage):
         return (self.layer(diff_id) for diff_id in self._in_order() if diff_id not in skip)
 
     def layer(self, diff_id: Digest) -> Layer:
-        """The layer called ``diff_id``, from its front. Its ``size`` is None if it is compressed and was never read."""
+        """The layer called ``diff_id``, from the front. The ``size`` of a compressed layer is None until read."""
         return self._layers[diff_id].open(self._sizes.get(diff_id))
 
     def plain_blob(self, diff_id: Digest) -> Blob | None:

@@ -206,7 +206,7 @@ def _withhold_last_chunk(layer: Layer, span: Span) -> Iterator[bytes]:
 
 
 def _check(layer: Layer, span: Span) -> None:
-    """Raise DigestMismatch unless the layer, whatever it claims of itself, is the one that the archive has here."""
+    """Raise DigestMismatch unless the layer is the archive's layer in this place, whatever digest was claimed."""
     if (layer.diff_id, layer.position) != (span.diff_id, span.size):
         raise DigestMismatch(f"layer {span.diff_id} holds other bytes: they hash to {layer.diff_id}.")
 

@@ -18,7 +18,7 @@ Kind = Literal["added", "changed", "removed"]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A file that only one image has, or that differs; ``what`` then says in which of its attributes."""
+    """A file of one image alone, or a file that differs; ``what`` then names the attributes that differ."""
 
     kind: Kind
     path: str

@@ -22,7 +22,7 @@ _IMPLIED = FileEntry(DIRECTORY, 0o755)
 
 
 class Directory:
-    """A directory and what is in it, by name. ``entry`` is None for one that no layer lists, though files are in it.
+    """A directory and its content, by name. ``entry`` is None if no layer lists the directory, only files in it.
 
     In a layer by itself ``removed`` are the names that it takes from the layers below, and ``opaque`` says that it
     takes all of them.
@@ -38,7 +38,7 @@ class Directory:
 
     @property
     def attributes(self) -> FileEntry:
-        """The directory's attributes: those with which engines make a directory that no layer lists, if none does."""
+        """The directory's attributes; if no layer lists it, the attributes with which engines make directories."""
         return self.entry or _IMPLIED
 
 
@@ -137,7 +137,7 @@ def _folder(layer: Directory, parts: list[str], written: str, budget: Budget) ->
 
 
 def _link_target(layer: Directory, target: str, budget: Budget) -> Node:
-    """The file that a hard link names: one of the same layer, which comes before it, or one of a lower layer."""
+    """The target of a hard link: a file of the same layer that comes before the link, or of a lower layer."""
     found = _look_up(layer, _parts(target), follow=False, budget=budget)
     if isinstance(found, Directory):
         raise BadArchive(f"the layer has a hard link to the directory {target!r}. No engine unpacks such a layer.")
@@ -241,7 +241,7 @@ def _look_up(root: Directory, parts: list[str], *, follow: bool, budget: Budget)
 
 
 def walk(root: Directory) -> Iterator[tuple[str, Node]]:
-    """Each file of a tree with its path from ``root``, without ``root`` itself, directories before what is in them."""
+    """Each file below ``root`` with its path from there, directories before their content."""
     pending = [("", iter(sorted(root.children.items())))]
     while pending:
         prefix, children = pending[-1]

@@ -81,7 +81,7 @@ def files_of(image: OpenedImage, advance: Callable[[int], None], *, whole: bool 
 
 
 def _tree(tape: Tape, number: int, budget: Budget) -> Directory | BadArchive:
-    """The files of a layer, or what is wrong with its tar: a stream has members that are none of the image's layers."""
+    """The files of a layer, or the fault of its tar: a stream has members that are no layers of the image."""
     try:
         tree: Directory | BadArchive = layer_tree(entries(tape, number, budget), budget)
     except BadArchive as error:

@@ -35,7 +35,7 @@ class Stream(Protocol):
 
 
 class Layer:
-    """One layer's bytes. ``claimed`` is the diff_id that the source states, None where it can't before the end.
+    """A layer's bytes. ``claimed`` is the diff_id by the source, None where the source knows it at the end only.
 
     ``size`` is the number of uncompressed bytes, None where unknown before the end.
     """

@@ -101,7 +101,7 @@ class Tape(Protocol):
 
 
 class WholeTape:
-    """A layer that is read whole, every byte hashed, so that its digest is checked at its end."""
+    """A layer that is read whole, every byte hashed, so that the digest is checked at the end."""
 
     def __init__(self, layer: Layer, advance: Callable[[int], None]) -> None:
         """Take a layer, and what is told of the bytes that are read."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The images that an archive or layout lists, before anything of them is read, and the choice of one among them."""
+"""The images that an archive or layout lists, before any image is read, and the choice among them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ArchiveEntry:
 
     @property
     def config_digest(self) -> Digest | None:
-        """The digest that the config's path names, as all engines write it; None for a path that names none."""
+        """The digest in the config's path, as all engines write it; None for a path without a digest."""
         match = _CONFIG_NAME.search(self.config_path)
         return Digest.sha256(match[1]) if match else digest_in(self.config_path)
 

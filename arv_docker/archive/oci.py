@@ -196,7 +196,7 @@ def _platforms_of(
 
 
 def _platform_in(files: Files, document: Manifest) -> Platform | None:
-    """The platform that the config of an image says; None where it says none, or cannot be read."""
+    """The platform in an image's config; None where there is none, or the config cannot be read."""
     with suppress(ContentError):
         platform = Config.parse(files.read(blob_name(document.config.digest), limit=MAX_JSON_SIZE)).platform
         return None if "unknown" in (platform.os, platform.architecture) else platform
@@ -222,7 +222,7 @@ def _groups_of(entries: Sequence[manifest.IndexEntry], names: Mapping[str, _Name
 
 
 def _names(raw: bytes) -> dict[str, _Names]:
-    """The names that an OCI index gives its entries, by their digests: names in full, and others."""
+    """The names of the entries of an OCI index, by digest: names in full, and others."""
     found: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for entry in oci_object(raw, what="index.json").get("manifests") or []:
         notes, digest = entry.get("annotations"), entry.get("digest")
@@ -237,7 +237,7 @@ def _names(raw: bytes) -> dict[str, _Names]:
 
 
 def _familiar_name(text: str) -> str:
-    """The name as engines print it, so that an image gets the same links whoever wrote its names."""
+    """The name as engines print it, so that an image gets the same links whatever program wrote the archive."""
     try:
         return Reference.parse(text).familiar_name
     except BadReference:

@@ -89,7 +89,7 @@ class SeekableImage(OpenedImage):
         return None
 
     def read_ahead(self, diff_ids: Sequence[Digest]) -> None:
-        """Announce the layers that are read next, in this order; an image that is far away fetches them meanwhile."""
+        """Announce the layers that are read next, in this order, so that a remote image can fetch them ahead."""
 
 
 def can_seek(image: OpenedImage) -> TypeGuard[SeekableImage]:
@@ -98,7 +98,7 @@ def can_seek(image: OpenedImage) -> TypeGuard[SeekableImage]:
 
 
 def known_layers(image: OpenedImage) -> tuple[Digest, ...]:
-    """The image's layers from the lowest up, repeats kept; none of a stream, which says them at its end."""
+    """The image's layers from the lowest up, repeats kept; empty for a stream before its end."""
     try:
         return image.config.diff_ids
     except BadArchive:

@@ -113,7 +113,7 @@ class Images:
         )
 
     def _manifest_of(self, config: Config, digests: Sequence[Digest]) -> bytes | None:
-        """The document among those with these digests that is the manifest of an image with that config."""
+        """The manifest of an image with that config among the documents with these digests."""
         for digest in digests:
             path = f"blobs/{digest.algorithm}/{digest.hex}"
             if digest.algorithm not in manifest.HASHES or path not in self._files:
@@ -156,7 +156,7 @@ class ArchiveReader(Images):
 
 
 def named_listing(files: Files) -> tuple[ArchiveEntry, ...]:
-    """The images of an archive as ``listing`` has them, with the names that its OCI index has for them too."""
+    """The images of an archive as ``listing`` has them, with the names in the OCI index too."""
     images = listing(files)
     if "manifest.json" not in files or "index.json" not in files:
         return images

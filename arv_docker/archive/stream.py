@@ -60,7 +60,7 @@ class StreamedArchive:
         return found
 
     def every(self) -> list[tuple[ArchiveEntry, Config | ArvDockerError]]:
-        """Each image once, with all its names, and its config or its error, as ``images`` has them."""
+        """Each image once, with all names, and the config or an error, as ``images`` has them."""
         return [(listed, self._images[listed.config_path]) for listed in each_once(self._listed)]
 
     def image(self, name: Name | None = None, platform: Platform | None = None) -> tuple[ArchiveEntry, Config]:

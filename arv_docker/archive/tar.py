@@ -58,7 +58,7 @@ class Member:
 
 
 class HeaderCheck:
-    """A check of an archive's headers while it is read; this one takes all of them."""
+    """A check of an archive's headers during the read; this class takes all headers."""
 
     def metadata(self, header: bytes, kind: bytes, content: bytes) -> None:
         """Judge a long-name or PAX header."""
@@ -244,7 +244,7 @@ def _target(header: bytes, kind: bytes, overrides: dict[str, str]) -> str | None
 
 
 def _link_target(name: str, target: str, *, symbolic: bool) -> str:
-    """The member that a link leads to: a symbolic one counts from its own folder, a hard one from the top.
+    """The target of a link: a symbolic link counts from its folder, a hard link from the top.
 
     One that leads out of the archive is an error for whoever follows it.
     """

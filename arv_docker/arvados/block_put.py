@@ -181,7 +181,7 @@ class BlockWriter:
 
 
 class _Block:
-    """Block on its way: what has been stored of it, and who may still be asked."""
+    """Block on its way: the copies that are stored, and the services that may still be asked."""
 
     def __init__(
         self, send: Callable[..., _Answer], content: memoryview, md5: str, copies: int, classes: Sequence[str]

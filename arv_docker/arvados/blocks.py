@@ -160,7 +160,7 @@ class ArchiveWriter:
         self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(_PACKED_IN_MEMORY, dir=str(spool_folder))  # noqa: SIM115
 
     def add(self, layer: Layer) -> None:
-        """Read a layer to its end, check it, and store or keep it. Raises what ``Layer.readinto`` raises."""
+        """Read a layer to the end, check, and store or keep it. Raises the errors of ``Layer.readinto``."""
         buffer = self._blocks.buffer()
         try:
             end = _HEADER + self._read(layer, buffer[_HEADER : _HEADER + _MOST_PACKED + 1])

@@ -282,7 +282,7 @@ class Cluster:
         _delete_if_present(lambda: self._call(self._api.collections().delete(uuid=uuid), f"deleting collection {uuid}"))
 
     def project(self, owner: str, name: str) -> str | None:
-        """The UUID of the project that ``owner`` has by that name; None if there is none."""
+        """The UUID of the project of ``owner`` by that name; None without one."""
         filters = [["owner_uuid", "=", owner], ["name", "=", name], ["group_class", "=", "project"]]
         found = [record["uuid"] for record in self._pages("groups", filters, ("uuid",))]
         return str(found[0]) if found else None
@@ -397,7 +397,7 @@ def batches(values: Collection[str], size: int = PAGE) -> Iterator[list[str]]:
 
 
 def _delete_if_present(delete: Callable[[], object]) -> None:
-    """Delete a record; that somebody else has done it, or an earlier try whose answer was lost, is no error."""
+    """Delete a record; a record that is gone already, by another client or an earlier try, is no error."""
     try:
         delete()
     except ClusterError as error:

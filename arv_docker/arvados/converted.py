@@ -40,7 +40,7 @@ class ConvertedImages:
         self._cluster = cluster
 
     def find(self, image: ImageFile) -> CollectionRecord | None:
-        """The collection that crunch-run would use for the image; None if there is none, or none that it could use.
+        """The collection that crunch-run would use for the image; None without a usable collection.
 
         An empty one, which versions of crunch-run with a defect left, is removed as crunch-run does.
         """
@@ -90,7 +90,7 @@ class ConvertedImages:
         return owner
 
     def _project_in(self, owner: str, name: str) -> str:
-        """The project of that name, which is made where it is not there; crunch-run may make it at the same moment."""
+        """The project of that name, made if missing; crunch-run may make it at the same moment."""
         if (found := self._cluster.project(owner, name)) is not None:
             return found
         try:

@@ -83,7 +83,7 @@ class LayerLookup:
 
     @property
     def unattested_layers(self) -> frozenset[str]:
-        """Layers that are said to be in Keep only by links that do not count as they stand: others' word, or old."""
+        """Layers that are in Keep only by links that are not attested: old links, or links of other users."""
         return frozenset(link.name for link in self._links) - self._served
 
     def layers_in_keep(self, diff_ids: Collection[Digest]) -> dict[Digest, LayerInKeep]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Record of what an interrupted run sent already, so that the next one does not send it again.
+"""Record of the blocks of an interrupted run, so that the next run does not send them again.
 
 A file of signed locators, a line each, written as soon as Keep has a block. It belongs to
 one image, cluster and user, is found by the next run of them whatever ended this one, and

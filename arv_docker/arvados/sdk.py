@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Arvados SDK: its client objects, made of settings, and its errors as ours. What they are asked is in ``client``.
+"""The Arvados SDK: client objects, made of settings, and errors turned into ours. The requests are in ``client``.
 
 It is imported when a cluster is opened, since that takes a third of a second.
 """
@@ -161,7 +161,7 @@ def _check_host(host: str) -> None:
 
 
 def _check_token(token: str) -> None:
-    """Refuse what is no token before it comes near a message: HTTP clients quote a header that they cannot send."""
+    """Refuse a text that is no token, before an HTTP client quotes the header with it in a message."""
     if not _TOKEN.fullmatch(token):
         raise BadSettings("the token in ARVADOS_API_TOKEN holds blanks, line ends or others that no token has.")
 

@@ -36,7 +36,7 @@ _FILE_NAME = re.compile(r"(sha256:)?([0-9A-Fa-f]{64})\.tar", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """The one file of an image's collection: the ID that its name states, and the segments of its bytes.
+    """The only file of an image's collection: the ID in the file's name, and the segments of the bytes.
 
     ``version`` is 2 for ``sha256:<id>.tar``, 1 for the names of before Docker 1.10, without ``sha256:``.
     """
@@ -128,7 +128,7 @@ class StoredImage(SeekableImage):
 
     @property
     def known_sizes(self) -> Mapping[Digest, int]:
-        """Sizes of the layers, as ``sizes`` has them: what it takes to know them was read when the image was opened."""
+        """Sizes of the layers, as ``sizes`` has them: they are known since the image was opened."""
         return self.sizes
 
     @property
@@ -163,7 +163,7 @@ class StoredImage(SeekableImage):
         return self.archived.plain_blob(diff_id)
 
     def read_ahead(self, diff_ids: Sequence[Digest]) -> None:
-        """Say that these layers are read next, in this order: their blocks, and no others, are fetched ahead."""
+        """Announce the layers that are read next, in this order: only blocks of these layers are fetched ahead."""
         self._source.expect([self.archived.place(diff_id) for diff_id in diff_ids])
 
 
@@ -194,7 +194,7 @@ class KeepFile(RandomAccess):
         return self._ends[-1] if self._ends else 0
 
     def expect(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """Say which ranges are read next, as offsets and lengths in their order, so that they are fetched ahead."""
+        """Announce the ranges that are read next, as offsets and lengths in order, so that blocks are fetched ahead."""
         numbers = itertools.chain.from_iterable(self._segments_of(offset, length) for offset, length in ranges)
         self._expected = [locator for locator, _ in itertools.groupby(self._segments[it].locator for it in numbers)]
 

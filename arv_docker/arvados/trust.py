@@ -16,7 +16,7 @@ from .client import Cluster, CollectionRecord, Link
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Users whose links are taken at their word, by UUID: this user, the system user, those of the setting.
+    """Users whose links are trusted, by UUID: this user, the system user, and the users of the setting.
 
     ``readable`` brings back the rule of arv-keepdocker: whatever can be read is believed. With ``names_too`` a name
     means an image by the word of these users alone, and not what the cluster takes it for.

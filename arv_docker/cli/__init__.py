@@ -230,7 +230,7 @@ def _check_site(local: str) -> None:
 
 
 def asking(args: argparse.Namespace, what: str) -> AbstractContextManager[object]:
-    """A step in which a cluster is asked ``what``: plain lines once it takes long; what draws bars is slow to load."""
+    """A step in which a cluster is asked ``what``: plain lines if it takes long, for bars are slow to load."""
     from ..local.progress import Lines, SilentProgress
 
     shown: Progress | None = getattr(args, "shown", None)
@@ -240,7 +240,7 @@ def asking(args: argparse.Namespace, what: str) -> AbstractContextManager[object
 
 
 def trust(args: argparse.Namespace, cluster: Cluster, shown: Progress) -> Trust:
-    """Trust in those whose links are taken at their word: this user, the system, and those of the settings."""
+    """Trust in this user, the system user, and the users of the settings."""
     from ..arvados.trust import Trust
 
     readable = "trust_readable" in args and args.trust_readable  # not every verb that reads a cluster has the option
@@ -330,7 +330,7 @@ def is_of_the_cluster(error: ArvDockerError) -> bool:
 
 
 def hint_at_place(text: str) -> str:
-    """A hint for a text that names no image: the file that it names, or the transport that it almost names."""
+    """A hint for a text that names no image: a file of that name, or the transport with nearly that name."""
     import difflib
     from pathlib import Path
 

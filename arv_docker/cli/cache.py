@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``arv-docker cache``: the files kept on this machine, whether they are well, and what can go."""
+"""``arv-docker cache``: list, verify and remove the files that are kept on this machine."""
 
 from __future__ import annotations
 

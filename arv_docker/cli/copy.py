@@ -130,7 +130,7 @@ def _warn_of_left_out(images: Sequence[Candidate], shown: progress.Progress) -> 
 def _copy_each(
     args: argparse.Namespace, copying: Copier, images: Sequence[Candidate], shown: progress.Progress
 ) -> list[CopyResult | IngestPlan | ArvDockerError]:
-    """Copy or plan the images; with ``--all`` an error that is about one of them is in its place.
+    """Copy or plan the images; with ``--all`` an error about one image is in the place of its result.
 
     An error of the cluster itself, which the next image would meet too, ends the list.
     """
@@ -211,7 +211,7 @@ def _copy_elsewhere(args: argparse.Namespace, shown: progress.Progress) -> int:
 
 
 def _ask_destination(args: argparse.Namespace, destination: Destination[Any], shown: progress.Progress) -> int:
-    """Ask a destination that is no cluster which layers of one image it has; print how many, and of how many."""
+    """Ask a destination other than a cluster which layers of an image are present; print the number and the total."""
     image_id, layers = _layers(_source(args, shown))
     count, there = len(set(layers)), len(destination.present(layers))
     if args.json:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``arv-docker doctor``: checks that everything that the commands need works, and says whose command runs."""
+"""``arv-docker doctor``: check commands, cluster, engine, cache and tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PROBE = b"arv-docker doctor\n"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A finding about one thing that was looked at: whether it is well, and what was seen or what to do."""
+    """A finding of one check: good or bad, and what was seen or what to do."""
 
     what: str
     well: bool

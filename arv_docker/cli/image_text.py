@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an image's config says of its containers and its layers, and the text of `inspect`."""
+"""Text of ``inspect``, and the instructions and layers in an image's config."""
 
 from __future__ import annotations
 

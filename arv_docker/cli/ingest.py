@@ -172,7 +172,7 @@ def _with_hint(text: str, outcome: Outcome) -> Outcome:
 
 
 def _hint_at_tag(outcomes: Sequence[tuple[str, Outcome]]) -> str:
-    """A hint for those who write the tag as arv-keepdocker has it, as a second word; empty where there is none."""
+    """A hint for a tag that is written as a second word, as for arv-keepdocker; empty for other errors."""
     if len(outcomes) != 2 or not isinstance(outcomes[1][1], NoSuchImage):
         return ""
     name, tag = outcomes[0][0], outcomes[1][0]
@@ -232,7 +232,7 @@ def _request(args: argparse.Namespace, shown: progress.Progress) -> IngestReques
 
 
 def _engine_name(text: str) -> Reference | ImageId | None:
-    """The image of an engine that a text means; None for one of another source, and for what is no name."""
+    """The name of an engine's image in a text; None for an image of another source, and for no name."""
     from ..transports import names
 
     with suppress(ArvDockerError):

@@ -74,7 +74,7 @@ class _Redacting(logging.Formatter):
     """A formatter that leaves out what could be a secret."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the line of the message, which is one whatever strangers' names are in it."""
+        """Return the message as one line, whatever strangers' names are in it."""
         record.message = one_line(record.message)
         return super().formatMessage(record)
 

@@ -165,7 +165,7 @@ def _push(args: argparse.Namespace, registry: Registry) -> int:
 def _open_image(
     args: argparse.Namespace, shown: Progress
 ) -> Iterator[tuple[OpenedImage, Reference | None, tuple[str, ...]]]:
-    """The image that is meant, opened, with the name it was called by, and what else it is called."""
+    """Open the image, and give it with the name that was asked for, and further names."""
     from ..ingest import link_names
     from ..transports import names
     from ..transports.local import seekable

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The registry that a command of ``arv-docker registry`` means: where it is, who asks, and what looks after it."""
+"""The registry of an ``arv-docker registry`` command: its address, the credentials, and the service beside it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add(command: argparse.ArgumentParser, *more: str) -> None:
-    """Add the registry itself and the options that go with it; ``more`` options name credentials of others."""
+    """Add the registry and the options about it; ``more`` options name credentials for other registries."""
     command.add_argument("registry", metavar="REGISTRY", help="HOST[:PORT][/FOLDER]")
     cli.add_insecure_option(command)
     cli.add_login_options(command, "--creds", *more)

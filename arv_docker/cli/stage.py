@@ -153,7 +153,7 @@ def present(path: Path) -> list[Copy]:
 
 
 def _check_names(texts: Sequence[str]) -> None:
-    """Refuse a place that is written as for ``ingest``: it would be taken for the name of an image that nobody has."""
+    """Refuse a place that is written as for ``ingest``: as a name it would be no image's."""
     from ..transports.names import split
 
     for text in texts:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``arv-docker status``: the state of a name: whether the cluster takes it for what this user stored under it."""
+"""``arv-docker status``: the state of a name: if the cluster takes it for the image that this user stored."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _print_status(args: argparse.Namespace) -> int:
 
 
 def _status_of(args: argparse.Namespace, name: Reference, shown: progress.Progress) -> Status | None:
-    """The status of the name, None if it means nothing; with ``--wait`` once it is ready. Warnings go to ``shown``."""
+    """The status of the name, None for an unknown name; with ``--wait`` once it is ready. Warnings go to ``shown``."""
     from ..images import tags
 
     step = f"waiting until {name.link_name} is ready" if args.wait else f"asking for {name.link_name}"

@@ -68,7 +68,7 @@ class SavedStream:
 
 
 def socket_path(environment: Mapping[str, str]) -> str | None:
-    """The path of the socket that the Docker command would use; None unless that is a plain one on this machine."""
+    """The path of the Docker command's socket; None unless the command uses a plain socket on this machine."""
     if host := environment.get("DOCKER_HOST"):
         return host.removeprefix("unix://") if host.startswith("unix:///") else None
     if environment.get("DOCKER_TLS_VERIFY") or environment.get("DOCKER_TLS"):
@@ -92,7 +92,7 @@ def daemon_id(timeout: float = USUAL_ENGINE_TIMEOUT) -> str | None:
 
 
 def _get(target: str, timeout: float) -> object:
-    """The document that the daemon answers with; None where it gives none."""
+    """The document in the daemon's answer; None without a document."""
     if (path := socket_path(os.environ)) is None:
         return None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as unix:

@@ -115,7 +115,7 @@ class Docker(CommandLine):
         )
 
     def _save_request(self, images: list[str]) -> tuple[list[str], Platform | None]:
-        """The names to save, and the platform to save them for; None where an image is all that its name means."""
+        """The names to save, and the platform to save them for; None for names with a single image."""
         parts = [self._parts[image] for image in images if image in self._parts]
         if not parts:
             return images, None

@@ -29,7 +29,7 @@ _OWN = "localhost"
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A store of images apart from the usual one: its folder, its folder for running containers, its storage driver."""
+    """A store other than the usual one: the folder, the folder of running containers, the storage driver."""
 
     root: str = ""
     runroot: str = ""

@@ -18,7 +18,7 @@ from ..transports.docker_daemon import ensure_loaded
 
 @dataclass(frozen=True, slots=True)
 class LoadedImage:
-    """An image that the engine has now. ``already`` says that it had it before and nothing was fed.
+    """An image that the engine has now. ``already``: it was there before, and nothing was fed.
 
     ``bytes_read`` counts what came out of Keep, in whole blocks; ``bytes_spared`` what of the archive
     did not have to, for the engine had those layers.

@@ -42,7 +42,7 @@ class TagResult:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Status of a name: what it means to the cluster, and what this user stored under it.
+    """Status of a name: the image that the cluster takes it for, and the image that this user stored by it.
 
     ``state`` is ``ready`` when the cluster resolves the name to a collection that this user
     linked and that has the same content still, ``shadowed`` when to another one or to other
@@ -90,7 +90,7 @@ def link(
 
 
 def check_digest(name: Reference, proven: Collection[str]) -> None:
-    """Raise NotVerified for a name with a digest that is none of those which the image is ``proven`` to have.
+    """Raise NotVerified for a name with a digest that is not among the image's ``proven`` digests.
 
     Who reads ``app@sha256:…`` takes it for a promise about bytes, so that nobody's word is enough for one.
     """
@@ -121,7 +121,7 @@ def check_free(cluster: Cluster, name: Reference, image_id: Digest, trust: Trust
 def link_uniquely(
     cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust, progress: Progress
 ) -> str:
-    """Give an image in Keep one more name, made of ``name`` and its own ID, that can never mean another one.
+    """Give an image in Keep a unique name, made of ``name`` and the image's ID.
 
     Returns that name. Raises what ``link`` raises, and ShadowedName if the cluster takes even it for another
     collection, which somebody else has given the name to.
@@ -167,7 +167,7 @@ def move(
 
 
 def remove(cluster: Cluster, name: Reference) -> tuple[list[Link], list[Link]]:
-    """Delete the links of a name that this user may delete; return those deleted, and those that stay.
+    """Delete the links of a name as far as this user may; return the deleted links, and the links that stay.
 
     Raises NoSuchImage where the name has none.
     """
@@ -179,7 +179,7 @@ def remove(cluster: Cluster, name: Reference) -> tuple[list[Link], list[Link]]:
 
 
 def status(cluster: Cluster, name: Reference, trust: Trust) -> Status:
-    """Return a name's status: what the cluster takes it for, and whether this user stored that; raises NoSuchImage."""
+    """Return a name's status: the cluster's image, and if this user stored that; raises NoSuchImage."""
     resolved = resolver.resolve(cluster, str(name), trust, attested_only=False)
     if resolved.link is None or resolved.link.link_class != REPO_TAG:
         raise NoSuchImage(f"the cluster knows no image by the name {name.link_name!r}.")
@@ -224,7 +224,7 @@ def named_links(cluster: Cluster, name: Reference) -> Sequence[Link]:
 
 
 def _delete_link(cluster: Cluster, link: Link) -> bool:
-    """Delete a link, if the server lets this user; say if it is gone, by us or by somebody else meanwhile."""
+    """Delete a link, if the server lets this user; say if the link is gone now."""
     try:
         cluster.delete_link(link.uuid)
     except ClusterError as error:
@@ -235,7 +235,7 @@ def _delete_link(cluster: Cluster, link: Link) -> bool:
 
 
 def _shadow(cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust) -> Link | None:
-    """The link because of which the name means another collection; None when it means this one."""
+    """The link that gives the name another meaning than this collection; None without such a link."""
     resolved = resolver.resolve(cluster, str(name), trust, attested_only=False)
     if resolved.link is None or resolved.collection.pdh == collection.pdh:
         return None

@@ -66,7 +66,7 @@ def verify(cluster: Cluster, collection: CollectionRecord, *, quick: bool, progr
 
 
 def verify_for_adoption(cluster: Cluster, collection: CollectionRecord, *, progress: Progress) -> Report:
-    """Verify an image that only others say to be one, so that this user's link may attest it from now on.
+    """Verify an image that only untrusted users vouch for, so that this user's link may attest it.
 
     Of an archive in another layout than the canonical one two readers may make two images, which reading it cannot rule
     out: it is refused with NotVerified, and never adopted as it lies (docs/spec/trust.md#reading-back). Raises as
@@ -94,7 +94,7 @@ def _check_presence(cluster: Cluster, collection: CollectionRecord, names: dict[
 
 
 def _read_layers(image: StoredImage, progress: Progress) -> int:
-    """Read each layer, and what is around it while its blocks are at hand: each of them is fetched once."""
+    """Read each layer, and the bytes around it from the same blocks, so that each block is fetched once."""
     total, frame = sum(image.sizes.values()), image.canonical
     framed = True
     with progress.step("verifying", total) as advance:

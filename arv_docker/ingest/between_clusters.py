@@ -86,7 +86,7 @@ def image_named(source: Cluster, text: str, trust: Trust) -> Candidate:
 
 
 def images_of(source: Cluster, trust: Trust, project: str | None = None) -> list[Candidate]:
-    """Return every image of the cluster that this user can read, or those that a project owns, each once.
+    """Return every image of the cluster that this user can read, or every image of a project, each once.
 
     What was linked first comes first: of images that were made at the same time, and all by one name (a build that can
     be repeated may say 1970), the one means the name that was linked last, on the other cluster too.
@@ -257,7 +257,7 @@ class Copier:
 def _candidate(
     collection: CollectionRecord, linked: Iterable[Link], digests: tuple[Digest, ...], trust: Trust
 ) -> Candidate:
-    """Return the image of a collection; of its links those that are attested give it names."""
+    """Return the image of a collection, with the names of the attested links."""
     image_id = image_file(collection).image_id
     names: dict[Reference, None] = {}
     untrusted: dict[str, str] = {}

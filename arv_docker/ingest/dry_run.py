@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans of an ingest: which images would be stored, and of the others which layers Keep has. Nothing is written."""
+"""Plans of an ingest: the images that would be stored, and the layers that Keep has. Nothing is written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .upload import bytes_of, warn_of_platform
 
 @dataclass(frozen=True, slots=True)
 class IngestPlan:
-    """Plan for one image. ``uuid`` is the collection that has it already, None if it is to be stored.
+    """Plan for one image. ``uuid`` is the collection of a stored image, None for an image to be stored.
 
     ``size`` is about its number of bytes, None where it is not known before it is read. Of its ``layers``
     Keep has ``layers_held``, of ``bytes_held`` bytes, and an interrupted run left blocks of ``bytes_resumed`` bytes
@@ -179,7 +179,7 @@ def plan_for(
 
 
 def large_layers(sizes: Mapping[Digest, int]) -> dict[Digest, int]:
-    """Large layers among some: those that make blocks of their own, the same in every image; by their bytes."""
+    """Aligned layers among some, with their sizes: such layers make the same blocks in every image."""
     return {diff_id: size for diff_id, size in sizes.items() if span_length(size) >= ALIGNED_SPAN}
 
 

@@ -35,7 +35,7 @@ def store_from_engine(
     progress: Progress,
     inspected: Future[Inspected] | None = None,
 ) -> IngestResult:
-    """Put the engine's image into Keep; where it has none, or there is no engine, take one that Keep has already.
+    """Put the engine's image into Keep; without an engine, or an image there, take the image that Keep has.
 
     ``engine`` finds the engine, ``inspected`` is its answer if it has been asked.
     """
@@ -67,7 +67,7 @@ def store_from_engine(
 def plan_from_engine(
     ingest: Ingest, request: IngestRequest, engine: Callable[[], Engine], name: Reference | ImageId
 ) -> IngestPlan:
-    """Plan what would be done with the image; where no engine has it, with the one that Keep has already."""
+    """Plan the ingest of an engine's image; where no engine has the image, of the image that Keep has."""
     try:
         found = engine()
         if request.choice.platform:

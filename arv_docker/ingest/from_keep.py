@@ -20,7 +20,7 @@ from ..model.reference import ImageId, Reference
 
 @dataclass(frozen=True, slots=True)
 class KeepImage:
-    """An image that Keep has. ``name`` is the one that found it, None where an ID did.
+    """An image in Keep. ``name`` is the name by which it was found, None for an ID.
 
     ``untrusted_writer`` is the user by whose word alone the name means it; None where that is attested.
     """
@@ -34,7 +34,7 @@ class KeepImage:
 def find_in_keep(
     cluster: Cluster, name: Reference | ImageId, trust: Trust, progress: Progress, *, follow_cluster: bool = False
 ) -> KeepImage | None:
-    """Return the image that Keep has under that name or ID, None if there is none; write nothing.
+    """Return the image in Keep with that name or ID, None without one; write nothing.
 
     An ID is proven by the image. A name counts by the word of trusted users, for nothing else says that it means this
     image; with ``follow_cluster`` it means what the cluster takes it for, unless that is no image, or the settings are
@@ -84,7 +84,7 @@ def _reads_as_image(cluster: Cluster, collection: CollectionRecord, progress: Pr
 
 
 def _say_who_else(cluster: Cluster, name: Reference | ImageId, trust: Trust, progress: Progress) -> None:
-    """Say that somebody whose word is not taken has stored an image by that name, if so."""
+    """Say if an untrusted user has stored an image by that name."""
     with suppress(NoSuchImage, NotAnImage, AmbiguousImage):
         link = resolver.resolve(cluster, str(name), trust, attested_only=False).link
         if link is not None and not trust.includes(link.modified_by):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Putting images into Keep that are piped in: read once, from the front, so that what they are shows at the end.
+"""Piped images on their way into Keep: read once, from the front, and identified at the end.
 
 They are stored first; then each is looked up, recorded and linked.
 """
@@ -46,7 +46,7 @@ def store_every(pipeline: Pipeline, archive: StreamedArchive) -> Iterator[tuple[
 
 
 def _record(pipeline: Pipeline, uploaded: UploadedImage, names: Sequence[Reference]) -> IngestResult:
-    """Make a collection for an image whose blocks are in Keep, if it has none there, and link it by these names."""
+    """Make a collection for an image whose blocks are in Keep, if there is none, and link it by these names."""
     image_id = uploaded.archive.layout.config.digest
     first = next(iter(names), None)
     records = pipeline.records

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names by which images are linked: what the user called one, else what its source does. Pure rules."""
+"""Names by which images are linked: the user's name, else the source's. Pure rules."""
 
 from __future__ import annotations
 

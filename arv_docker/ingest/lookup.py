@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looking up an image: the collections that hold it, and which of its digests their files are named by.
+"""Lookup of an image: the collections that hold it, and the digests in the names of their files.
 
 The rules are those of docs/spec/archive.md#file-name and docs/spec/archive.md#digest-links.
 
@@ -89,7 +89,7 @@ class ImageLookup:
         diff_ids: Sequence[Digest] = (),
         read_back: bool = True,
     ) -> LookupResult:
-        """Return everything that Keep has of the image that its source calls ``image_id``, whichever digest that is.
+        """Return everything that Keep has of the image; ``image_id`` is any digest by which the source calls it.
 
         ``kinds`` are wanted. Links by the names in ``also`` are asked for with the others. An index's digest may stand
         for the images of several platforms: then ``diff_ids``, if they are known, say which is meant. What only
@@ -157,7 +157,7 @@ class ImageLookup:
     # -- what links say ----------------------------------------------------------------------
 
     def _links(self, names: Sequence[str]) -> tuple[Link, ...]:
-        """Links by one of these names, all of them, in one request."""
+        """All links by any of these names, in one request."""
         classes = ["link_class", "in", [HASH, REPO_TAG, DIGEST]]
         return tuple(self._cluster.links([classes, ["name", "in", list(dict.fromkeys(names))]]))
 
@@ -209,7 +209,7 @@ class ImageLookup:
     # -- what archives say -------------------------------------------------------------------
 
     def _look_into(self, holder: StoredUnder, *, deep: bool) -> StoredUnder | None:
-        """Collection with its archive: of one that we made a small block is read; ``deep``: of others much more.
+        """Collection with its archive: of our own archives a small block is read; ``deep``: of others much more.
 
         None if that is lost or damaged.
         """
@@ -222,7 +222,7 @@ class ImageLookup:
             return None
 
     def _holds_image(self, holder: StoredUnder) -> bool:
-        """Read the collection back and say whether it holds the image that its file is named after."""
+        """Read the collection back, and say if it holds the image in its file's name."""
         uuid = holder.collection.uuid
         about = size_text(image_file(holder.collection).size)
         self._progress.say(f"{uuid} was linked by somebody else: reading it back to compare, {about}")

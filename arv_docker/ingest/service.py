@@ -160,7 +160,7 @@ class Ingest:
         return self._records.trust
 
     def from_keep(self, name: Reference | ImageId, *, follow_cluster: bool = False) -> IngestResult | None:
-        """Link an image that Keep has already and no engine does, and copy it into our project; None if there is none.
+        """Link an image that Keep has and no engine, and copy it into our project; None without such an image.
 
         A name counts by the word of trusted users alone, for nothing else says that it means this image; an ID says so
         itself. With ``follow_cluster`` a name means what the cluster takes it for. What an untrusted user alone says
@@ -193,7 +193,7 @@ class Ingest:
     def store_shared(
         self, engine: Engine, wanted: Sequence[tuple[Reference | ImageId, EngineImage]]
     ) -> dict[Digest, IngestResult | ArvDockerError]:
-        """Put an engine's images into Keep, those that nobody has stored yet and that share layers, in one save.
+        """Put those of an engine's images into Keep in one save that are not stored yet and share layers.
 
         What they share is exported and hashed once. By ID; what is not among them is for ``from_engine``.
         What is wrong with one image is in its place. No tarball is left, for it would hold several.
@@ -207,7 +207,7 @@ class Ingest:
         return self._records.add_names(result, image.config.digest, link_names.archive_names(image)[1:])
 
     def every_piped(self, archive: StreamedArchive) -> Iterator[tuple[str, IngestResult | ArvDockerError]]:
-        """Put every image of an archive into Keep that is read once, from its front: what it is called, and the result.
+        """Put every image of a piped archive into Keep, and yield each image's title and result.
 
         All are stored first, layers that they share once; each is linked by every name that the archive gives it.
         """

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ExpectedImages:
-    """Properties that images are said to have before they are read; by them it is looked up what Keep has of them.
+    """Properties of images by their source, before they are read: the keys of the lookup in Keep.
 
     ``size`` is about their number of bytes, None where nobody says.
     """
@@ -143,7 +143,7 @@ class Uploader:
         return SharedUpload(images, expected, layers, set(destination.sent), destination.known.keys())
 
     def share_of(self, upload: SharedUpload, archive: StoredArchive, digests: tuple[Digest, ...]) -> UploadedImage:
-        """Share of one of the images that were uploaded together, with the digests by which its source calls it.
+        """Share of one image in an upload of several, with the digests by which the source calls it.
 
         A block counts as sent for the first of them that is asked for.
         """
@@ -162,7 +162,7 @@ class Uploader:
     def _destination(
         self, expected: ExpectedImages, *, dedup: bool, far: bool = False, name: Reference | None = None
     ) -> tuple[LayerLookup, KeepDestination]:
-        """Keep, with what it has of these layers and of what an interrupted run sent of these images."""
+        """Keep as destination, with the known blocks of these layers and of an interrupted run."""
         folder, use_cache = self._options.cache, self._options.use_cache
         sent = SentBlocks(folder, self._cluster, *expected.image_ids)
         layers = LayerLookup(self._cluster, expected.diff_ids, self._trust)

@@ -67,7 +67,7 @@ class _QueuedLines(Lines):
 
 
 class _AbandonableStep:
-    """A step that ends the work once that is abandoned: in the thread that reports bytes, which reads the image."""
+    """A step that ends abandoned work, in the thread that reads the image and reports bytes."""
 
     def __init__(self, advance: StoreStep, abandoned: threading.Event) -> None:
         self._advance = advance

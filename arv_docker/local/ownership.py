@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ownership of files and folders on this machine: who besides this user may change what lies there.
+"""Ownership of files and folders on this machine: the users besides this one who may change them.
 
 What others may write to is no cache: somebody could put another image under a name there, or change a file after it
 was verified. The superuser may change everything, and counts as this user.
@@ -43,7 +43,7 @@ def check_private(folder: Path) -> None:
 
 
 def is_ours(path: Path) -> bool:
-    """True for a regular file, no link, that belongs to this user and that nobody else may write to."""
+    """True for a regular file, no link, that belongs to this user and is writable for no other user."""
     try:
         status = path.lstat()
         closed = not path.parent.stat().st_mode & _OTHERS_ENTER
@@ -71,7 +71,7 @@ def _open_no_link(path: str, flags: int) -> int:
 
 
 def _other_writers(path: Path, status: os.stat_result) -> str:
-    """Return who besides its owner may write to a file or folder, in words; an empty text if that is nobody."""
+    """Return in words who may write to a file or folder besides the owner; an empty text for nobody."""
     if status.st_mode & stat.S_IWOTH:
         return "everybody"
     if status.st_mode & stat.S_IWGRP and not _is_users_group_alone(path, status.st_gid):

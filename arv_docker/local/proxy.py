@@ -94,7 +94,7 @@ def checked_proxy(address: str, variable: str) -> str:
 
 
 def proxy_secrets(proxy: str) -> tuple[str, ...]:
-    """The secrets of a proxy's URL, to be shown to nobody: its password, as it is written and as it is sent."""
+    """The secrets of a proxy's URL, never to be shown: the password as written and as sent."""
     url = urllib.parse.urlsplit(proxy)
     if url.password is None:
         return ()

@@ -111,7 +111,7 @@ def _settings_of(values: Mapping[str, str]) -> Settings:
 
 
 def command_environment() -> dict[str, str]:
-    """The environment for commands that we run: this program's without the secrets, which are no business of theirs."""
+    """The environment for commands that we run: this program's, without the secrets."""
     return {name: value for name, value in os.environ.items() if name not in _SECRETS}
 
 

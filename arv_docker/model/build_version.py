@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Versions of images as build machines write them: which ones are released, and what tag an engine takes. No I/O."""
+"""Versions of images as build machines write them: released or dirty, and the tag for an engine. No I/O."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ _USUAL_VARIANTS = {"arm64": "v8", "arm": "v7", "amd64": "v1"}
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The manifest of one image: its config and its layers from the lowest up, as a registry or layout stores them."""
+    """The manifest of one image: config, and layers from the lowest up, as a registry or layout stores them."""
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
@@ -262,7 +262,7 @@ def without_usual_variant(platform: Platform) -> Platform:
 
 
 def same_platform(one: Platform, other: Platform) -> bool:
-    """True if both platforms are one, a variant that says nothing (``arm64/v8``) or none written."""
+    """True if both platforms are equal, but for a variant that says nothing (``arm64/v8``)."""
     return without_usual_variant(one) == without_usual_variant(other)
 
 
@@ -286,7 +286,7 @@ def _fitting(listed: Sequence[IndexEntry], wanted: Platform) -> list[IndexEntry]
 
 
 def _steps_below(platform: Platform, wanted: Platform) -> int | None:
-    """The number of variants that an image is below the one that is wanted; None if it is not of that kind."""
+    """The number of variants between an image and the wanted platform; None for another kind of processor."""
     platform, wanted = normal_platform(platform), normal_platform(wanted)
     usual = _USUAL_VARIANTS.get(wanted.architecture, "")
     levels = [(one.variant or usual).removeprefix("v") for one in (platform, wanted)]

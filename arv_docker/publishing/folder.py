@@ -31,7 +31,7 @@ from ..transports.saved import SavedSource
 
 @dataclass(frozen=True, slots=True)
 class FolderUpdate:
-    """The result of ``update``: the archive that is current now, whether it was written, and what was removed."""
+    """The result of ``update``: the current archive, if it was saved or compressed, and the removed files."""
 
     archive: FolderArchive
     image_id: Digest
@@ -42,7 +42,7 @@ class FolderUpdate:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveCheck:
-    """An archive after it was read; ``problem`` is empty if it is what its name says."""
+    """An archive after it was read; ``problem`` is empty for a good archive."""
 
     archive: FolderArchive
     problem: str
@@ -129,7 +129,7 @@ class ArchiveFolder:
         return FolderUpdate(current, found.id, saved, compressed, removed)
 
     def verify(self) -> Iterator[ArchiveCheck]:
-        """Read every archive and compare it with its name and its own digests, one after the other."""
+        """Read the archives one after the other, and compare each with its name and its digests."""
         for archive in self.images():
             problem = ""
             try:
@@ -179,7 +179,7 @@ class ArchiveFolder:
             return image.config.digest
 
     def _describe(self, archive: FolderArchive, base_url: str) -> PublishedArchive | None:
-        """Describe an archive as others may fetch it; None for one that was removed meanwhile."""
+        """Describe an archive for users who fetch it; None for an archive that was removed meanwhile."""
         name, path = archive.name, archive.path
         try:
             image_id = str(self._read(archive))

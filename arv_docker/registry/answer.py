@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An answer to one request: who gave it, what it says, and how much of it is read.
+"""An answer to one request: the host that gave it, the words, and bounds on reading.
 
 Whoever answers is a stranger: bodies are bounded in size and time, and what they say is shown without the secrets that
 this program gave out.
@@ -132,7 +132,7 @@ class Answer:
         return RegistryError(f"{self._label}{message}", status=self.status)
 
     def refusal(self) -> RegistryError:
-        """The error for an answer that is not what was asked for, with the words of whoever gave it."""
+        """The error for an unexpected answer, with the words of the host that gave it."""
         kind = RegistryDenied if self.status in (401, 403) else RegistryError
         reason = f" {self._response.reason[:100]}" if self._response.reason else ""
         return kind(
@@ -210,5 +210,5 @@ class Answer:
 
 
 def number_in(text: str | None) -> int | None:
-    """The number that a header is; None for anything else, and for one with more than 18 digits."""
+    """The number in a header; None for other texts, and for more than 18 digits."""
     return int(text) if text and len(text) <= 18 and text.isascii() and text.isdecimal() else None

@@ -69,7 +69,7 @@ class Authorization:
         self._lock = threading.Lock()
 
     def header(self, scopes: Scopes, attempts: Attempts) -> str | None:
-        """The header to send at once: None before the registry has said that it wants anything.
+        """The header to send at once: None before the registry has asked for authorization.
 
         ``attempts`` are those of the request that needs it. Raises RegistryError where a token cannot be had.
         """

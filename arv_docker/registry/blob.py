@@ -211,7 +211,7 @@ class BlobReader:
 
 
 class _Pace:
-    """The pace at which a body comes, over windows of some seconds in which somebody waited for it."""
+    """The pace of a body, over windows of some seconds in which a reader waited."""
 
     def __init__(self, http: Http) -> None:
         self._patience = http.patience
@@ -222,7 +222,7 @@ class _Pace:
         self._bytes, self._seconds = 0, 0.0
 
     def is_too_slow(self, count: int, seconds: float, attempts: Attempts) -> bool:
-        """Count what came and how long it took; tell if the window that ends with it brought too little.
+        """Count bytes and seconds; tell if the window that ends here brought too little.
 
         Bytes that move keep a request alive.
         """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The certificates that a registry is believed by: the system's, and those that Docker and Podman keep for it.
+"""The certificates by which a registry is trusted: the system's, and Docker's and Podman's for the host.
 
 They are in a folder named after the registry, ``certs.d/HOST[:PORT]``: authorities as ``*.crt``, a
 client's own certificate as ``*.cert`` with its ``*.key``. ``SSL_CERT_FILE`` counts as for every OpenSSL program.
@@ -19,7 +19,7 @@ from ..local.settings import user_folder
 
 
 def context_for(host: str, registry: str, folders: Sequence[Path]) -> ssl.SSLContext:
-    """The rules for connections to a host, which is a registry or one to which that sends us.
+    """The rules for connections to a registry, or to a host that a registry refers to.
 
     ``folders`` are the ``certs.d`` to look into. Raises BadSettings for a file that is no certificate.
     """

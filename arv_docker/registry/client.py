@@ -89,7 +89,7 @@ class Client(Session):
         return Document(raw, self._checked_digest(raw, claimed), media_type)
 
     def blob(self, repository: str, descriptor: Descriptor) -> BlobReader:
-        """A blob, to be read from its front; nothing is asked for until then. Whoever reads it closes it."""
+        """A blob to be read from the front; nothing is requested before the first read. The reader closes it."""
         step = f"reading {descriptor.digest} of {repository}"
         path = f"/v2/{repository}/blobs/{descriptor.digest}"
 
@@ -119,7 +119,7 @@ class Client(Session):
     # -- writing -------------------------------------------------------------------------
 
     def has_blob(self, repository: str, digest: Digest) -> bool:
-        """Tell if a repository says that it has a blob. One that does not say is sent it, and refuses that in words."""
+        """Tell if a repository has a blob, by its own word. A repository that does not say gets the blob."""
         return self.http.patience.run(lambda attempts: self.look_for_blob(repository, digest, attempts))
 
     def look_for_blob(self, repository: str, digest: Digest, attempts: Attempts) -> bool:
@@ -206,7 +206,7 @@ class Client(Session):
             return None
 
     def _check_rewritten(self, repository: str, name: str, raw: bytes, stored: Digest) -> None:
-        """Warn that a registry has written a manifest anew; raises DigestMismatch if it does not have what it says."""
+        """Warn that a registry has rewritten a manifest; raises DigestMismatch if its digest is not of its bytes."""
         written = _full_name(repository, name)
         try:
             theirs = parse(self.manifest(repository, stored).raw, what=f"{self.host}/{written}")
@@ -301,7 +301,7 @@ def _full_name(repository: str, name: str | Digest) -> str:
 
 
 def _digest_in(answer: Answer) -> Digest | None:
-    """The digest that an answer says; None where there is none that can be computed here."""
+    """The digest in an answer; None without a digest that can be computed here."""
     try:
         digest = Digest.parse(answer.headers.get("Docker-Content-Digest", "")[:200])
     except BadReference:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Credentials for registries: who gives them, how long they are good, and where Docker and Podman keep them.
+"""Credentials for registries: providers, lifetimes, and the files of Docker and Podman.
 
 A provider is a function that gives credentials when asked. A wallet asks it once, and
 again before what it gave expires, or when the registry has refused that. Nothing here
@@ -71,7 +71,7 @@ class Credentials:
 
     @property
     def bearer(self) -> str:
-        """The secret as a token; raises RegistryDenied, and shows nothing of it, for one that no request can hold."""
+        """The secret as a token; raises RegistryDenied, without the secret, for a text that no header can hold."""
         if not self.secret.isascii() or not self.secret.isprintable():
             raise RegistryDenied("the token for the registry has several lines, or characters that no token has.")
         return self.secret
@@ -109,7 +109,7 @@ class Wallet:
             return self._credentials
 
     def renew(self, refused: Credentials | None) -> Credentials | None:
-        """Return credentials other than those that the registry refused; None if the provider has no others."""
+        """Return credentials other than the refused ones; None if the provider has no others."""
         with self._lock:
             if self._credentials is refused:
                 self._ask()
@@ -233,7 +233,7 @@ class Logins:
         return cls((file,))
 
     def documents(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Each place that can be read, by its name, and the JSON object in it; of others a warning is logged."""
+        """Each readable place, by name, with the JSON object in it; for an unreadable place a warning is logged."""
         if self.inline:
             with _warnings():
                 yield "DOCKER_AUTH_CONFIG", _parse_object(self.inline, "DOCKER_AUTH_CONFIG")

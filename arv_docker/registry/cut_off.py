@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections whose answers have to come in time: one that sends a byte now and then is cut off as a silent one is.
+"""Connections with a time limit for answers: a host that sends a byte now and then counts as silent.
 
 A socket's own timeout begins anew with each byte, so that a head of some lines may take hours.
 """

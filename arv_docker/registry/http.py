@@ -46,7 +46,7 @@ _LEAST_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """One request to one host. ``step`` says what is being done, ``giver`` who is to answer."""
+    """A request to one host. ``step`` names the action, ``giver`` the host that is to answer."""
 
     method: str
     url: str
@@ -190,7 +190,7 @@ class Http:
         raise RegistryError(f"{self.host}: {request.step}: redirected more than {_MAX_REDIRECTS} times.")
 
     def _answer_to(self, request: _Request) -> Answer:
-        """The answer of one host, asked in its turn; raises RegistryError for one that may pass."""
+        """The answer of one host, asked in its turn; raises RegistryError for a transient answer."""
         url, attempts = request.url, request.attempts
         with self._hosts.turn(urlsplit(url).netloc, attempts, waits=request.body is None):
             started = time.monotonic()
@@ -322,7 +322,7 @@ def origin_of(url: str) -> tuple[str, str, int | None]:
 
 
 def _is_broken_off(error: BaseException) -> bool:
-    """Tell if an error of TLS is of a connection that just ended, which may pass: nothing was wrong with its safety."""
+    """Tell if a TLS error means that the connection just ended, which may pass, and nothing unsafe."""
     return any(isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) for cause in (error, *error.args))
 
 

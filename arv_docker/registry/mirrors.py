@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mirrors: other registries that are asked first for the images of one. What they give is checked like everything."""
+"""Mirrors: registries that are asked first for another registry's images. Their bytes are checked as well."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ class Attempts:
 
 @dataclass(slots=True)
 class _Trouble:
-    """A host that does not answer as it should: how often in a row, since when, and what it said last."""
+    """A host in trouble: failures in a row, the time of the first, and the last error."""
 
     failures: int
     last: float
@@ -133,7 +133,7 @@ class _Trouble:
 
 
 class Hosts:
-    """The hosts that one client asks, and which of them are in trouble. May be used by several threads at once.
+    """The hosts of one client, with the troubles of each. May be used by several threads at once.
 
     A host that failed is asked by one request at a time, less and less often, and by none once as many have failed in
     a row as one request has tries: several requests at once, as for the layers of an image, are no more patient than

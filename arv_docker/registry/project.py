@@ -110,7 +110,7 @@ class Project:
         raise RegistryError(f"{self._http.host}: {step}: the status {str(state)[:100]!r} is unknown.")
 
     def delete(self, name: str) -> bool:
-        """Delete an image, by the service; one that has withdrawn that answers as if it did not know the path."""
+        """Delete an image, by the service; a service that has withdrawn deletion answers as for an unknown path."""
         if self.status(name) == "absent":
             return False
         step = f"deleting {name}"

@@ -71,7 +71,7 @@ class RepositoryReader:
         return self._read_first(lambda client, repository: client.read_document(repository, descriptor))
 
     def blob(self, descriptor: Descriptor) -> ReadableBlob:
-        """A blob, to be read from its front; nothing is asked for until then. Whoever reads it closes it."""
+        """A blob to be read from the front; nothing is requested before the first read. The reader closes it."""
         if self._mirrors:
             return _CheckedBlob(self, descriptor)
         return self._client.blob(self._place.repository, descriptor)
@@ -81,7 +81,7 @@ class RepositoryReader:
         return self._client.blob(self._place.repository, descriptor)
 
     def from_mirrors(self, read: Callable[[Client, str], Result]) -> Result | None:
-        """Return what ``read`` makes of the first mirror that gives it; None if none does."""
+        """Return the result of ``read`` for the first mirror that succeeds; None if all fail."""
         for place, client in list(self._mirrors):
             try:
                 return read(client, place.repository)

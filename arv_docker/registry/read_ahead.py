@@ -41,7 +41,7 @@ class ReadAhead:
         return self._blob.bytes_received
 
     def close(self) -> None:
-        """Have the thread end, once what it waits for has come; nothing more is read after that."""
+        """Have the thread end after the read that it waits for; nothing more is read then."""
         self._stop.set()
         while not self._pieces.empty():
             self._pieces.get()

@@ -47,7 +47,7 @@ class Service(Protocol):
         """The tags of one repository."""
 
     def status(self, name: str) -> State:
-        """The state of an image by name: if it can be used. Not if it is the newest: names that are unique say that."""
+        """The state of an image by name: if it can be used. Only unique names also say that it is the newest."""
 
     def delete(self, name: str) -> bool:
         """Delete an image; False if there was none."""

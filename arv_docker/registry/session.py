@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The conversation with one registry: requests with whatever authorization it wants, and its refusals in words."""
+"""The conversation with one registry: requests with the authorization it asks for, and refusals in words."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Session:
     def _renew(
         self, answer: Answer, scopes: Scopes, authorization: str | None, step: str, attempts: Attempts
     ) -> str | None:
-        """Another authorization than the one that was refused; None if none was, or there is no other."""
+        """Another authorization after a refusal; None without a refusal, or without another."""
         if answer.is_elsewhere:
             return None
         if answer.status == 401:

@@ -268,7 +268,7 @@ def push_scopes(repository: str) -> Scopes:
 
 
 class Uploads:
-    """Work that is done on a few threads at once, each of which gives the number of bytes that it sent.
+    """Work on a few threads at once; each piece returns the number of bytes sent.
 
     The threads are daemons: who gives up, on an error or Ctrl-C, does not wait for a request that is tried again.
     """

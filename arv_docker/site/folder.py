@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder that a site is: where its parts lie, how it comes into being, and how files in it are written.
+"""The folder of a site: the places of its parts, its creation, and the writing of files.
 
 ```
 settings.json   who the site is, with its secrets (0600)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state of a site: what it holds, and where it is served right now. Reads only; creates nothing."""
+"""The state of a site: its records and blocks, and the address where it is served. Reads only."""
 
 from __future__ import annotations
 

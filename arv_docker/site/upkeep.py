@@ -25,7 +25,7 @@ _EMPTY = manifest_text.EMPTY_BLOCK[:32]
 
 
 def collect_garbage(site: Site, *, dry_run: bool) -> Totals:
-    """Remove the blocks that nothing needs, or only count them; return the totals of what went, or would.
+    """Remove unused blocks, or only count them; return the number and the bytes.
 
     A block stays as long as a collection names it, in the trash too, and as long as a signature may be about
     that lets somebody name it anew: for the lifetime of signatures after it was last stored, and after it

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deployment of a folder's images into an engine: those that it has not, and none before all are verified.
+"""Deployment of a folder's images into an engine: only missing images, and none before all are verified.
 
 Apptainer holds no images: for it an image is there when there is a SIF file of it.
 """
@@ -37,7 +37,7 @@ TAKES: Mapping[str, frozenset[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class DeployedImage:
-    """An image that an engine has now. ``engine_id`` is its ID there; ``loaded`` says that it was loaded, or built."""
+    """An image that an engine has now. ``engine_id`` is the ID there; ``loaded``: it was loaded or built now."""
 
     container: Container
     engine_id: Digest

@@ -52,7 +52,7 @@ class PlainFolder:
         return tuple(self.path / name for name in names)
 
     def put(self, wanted: WantedImage, entry: Entry, entries: Entries, *, force: bool) -> list[Copy]:
-        """Put an entry into its files: the archive first and its metadata last, so that what has metadata is whole."""
+        """Write an entry's files: the archive first, the metadata last, so that an image with metadata is whole."""
         paths = self.paths(wanted, entry.metadata.image_id)
         metadata = replace(entry.metadata, name=wanted.canonical)
 

@@ -119,7 +119,7 @@ class _Stager:
     def _way_of(
         self, wanted: WantedImage, missing: dict[WantedImage, list[ArvDockerError]]
     ) -> Callable[[], Container] | None:
-        """A function that puts the image into the folder; None, with reasons in ``missing``, where nothing has it."""
+        """A function that puts the image into the folder; None, with reasons in ``missing``, without any origin."""
         if not self._force and (staged := self._staged_copy(wanted)) is not None:
             return partial(self._keep, wanted, staged)
         if (injected := self._injected_copy(wanted)) is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Staged images: those that are wanted in a folder, those that are in it, and the check of their bytes."""
+"""Staged images: wanted images, images in a folder, and the check of their bytes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class WantedImage:
-    """An image that is to be staged: its name, and each way in which it was written.
+    """An image to be staged: the name, and each spelling in which it was given.
 
     ``platform`` says which of several is meant, None: whichever the name means where it is looked for. ``known`` is the
     name by digest under which a registry had it before, None if that is not known; ``known_platform`` what it was for.

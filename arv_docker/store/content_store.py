@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cache of images by content: archives named by their SHA-256, their metadata, and links that name them.
+"""The cache of images by content: archives named by SHA-256, metadata, and links by image name.
 
 The layout is that of WfExS' container cache (docs/spec/wfexs.md#cache-layout), so that one can be
 written for it:
@@ -315,7 +315,7 @@ class Entries:
         return self._group / name, metadata_path(self._group / name)
 
     def _target(self, link: Path) -> Path | None:
-        """The file that a link leads to, if it is one that this cache has under that name."""
+        """The target of a link, if the file is in this cache under that name."""
         try:
             text = str(link.readlink())
         except OSError:

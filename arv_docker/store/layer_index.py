@@ -60,7 +60,7 @@ class KnownBlobs:
             return None
 
     def note(self, diff_id: Digest, descriptor: Descriptor, place: str) -> None:
-        """Remember that a repository has a layer in that form; on a disk that takes nothing it is forgotten."""
+        """Remember that a repository has a layer in that form; nothing is written to a full disk."""
         before = self.of(diff_id)
         places = before.places if before is not None and before.descriptor == descriptor else ()
         if places[:1] == (place,) or self._folder is None:
@@ -94,7 +94,7 @@ class LayerTable:
                 self._learn(int(match[1]), Digest.parse(match[2]), None if match[3] == "-" else Digest.parse(match[3]))
 
     def diff_id(self, name: Digest) -> Digest:
-        """The diff_id of the layer of that compressed digest; ``name`` itself if it is none that is known."""
+        """The diff_id of the layer with that compressed digest; ``name`` if the digest is unknown."""
         return self._diff_ids.get(name, name)
 
     def size(self, diff_id: Digest) -> int | None:
@@ -102,7 +102,7 @@ class LayerTable:
         return self._sizes.get(diff_id)
 
     def note(self, diff_id: Digest, size: int, compressed: Digest | None = None) -> None:
-        """Remember a layer that was read and checked; on a disk that takes nothing it is forgotten."""
+        """Remember a layer that was read and checked; nothing is written to a full disk."""
         if not self._learn(size, diff_id, compressed) or self._path is None:
             return
         with suppress(OSError):

@@ -72,7 +72,7 @@ class Form(Protocol):
         """The metadata as text."""
 
     def load(self, raw: bytes) -> Metadata:
-        """Metadata that ``dump`` wrote; raises ContentError for bytes that it did not write, or that do not agree."""
+        """Parse metadata that ``dump`` wrote; raises ContentError for other bytes, and for values that disagree."""
 
 
 class Wfexs:
@@ -101,7 +101,7 @@ class Wfexs:
         }
 
     def parse(self, document: Mapping[str, Any]) -> Metadata:
-        """The metadata in a document of this form, which may have other keys too; raises BadArchive if it is none."""
+        """Parse a document of this form, which may have further keys; raises BadArchive for other documents."""
         try:
             found = self._metadata_of(document)
             agrees = self.document(found).items() <= document.items()
@@ -183,7 +183,7 @@ class SealedForm(Wfexs):
 def record_of(
     config: Config, size: int, repo_digests: Sequence[str] = (), repo_tags: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The record of an image, from its config but for its names; ``size`` is that of its layers in bytes.
+    """The record of an image, from the config but for the names; ``size`` is the layers' size in bytes.
 
     How containers of it start is left out where that is so long that it might not be readable again, indented.
     """

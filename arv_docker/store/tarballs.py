@@ -71,7 +71,7 @@ def prep_image_file(image_file: Path) -> tuple[IO[bytes] | None, bool]:
 def saving(
     engine: Engine, image_id: Digest, image_file: Path, expected: int, *, passing: bool = False
 ) -> Iterator[Stream]:
-    """Stream of a save while it runs, which is also written to ``image_file``, with its ``.stat`` when it is complete.
+    """Stream of a running save, which is also written to ``image_file``, with the ``.stat`` file at the end.
 
     The block gets a stream, and reads it to the end. Under another name first,
     renamed when complete. ``expected`` is the image's size in bytes as the engine counts it,
@@ -144,7 +144,7 @@ def write_record(
 
 
 def keep(image_file: Path, engine: str) -> None:
-    """Note the hash of a tarball that stays; does nothing where none is there that serves again."""
+    """Note the hash of a tarball that stays; do nothing without a usable tarball."""
     file, missing = prep_image_file(image_file)
     if file is None or missing:
         return
@@ -154,7 +154,7 @@ def keep(image_file: Path, engine: str) -> None:
 
 
 def check(image_file: Path, advance: Advance) -> None:
-    """Read a tarball that was kept, and its record; raises DigestMismatch if one is not as it was then."""
+    """Read a kept tarball and its record; raises DigestMismatch if either has changed."""
     record, ours = _record(image_file), _ours(image_file)
     if ours and _record_text(image_file) != _seal_stat([*record[:10], ours]).encode():
         raise DigestMismatch(f"{stat_cache_name(image_file)} is not as it was written: save the image again.")
@@ -204,7 +204,7 @@ def _partial(path: Path) -> Path:
 
 
 def _new_file(path: Path) -> IO[bytes]:
-    """Open a new file; what is at ``path`` goes, be it a link that somebody made there."""
+    """Open a new file in the place of whatever is at ``path``, also of a planted link."""
     path.unlink(missing_ok=True)
     return path.open("xb")
 

@@ -48,7 +48,7 @@ Openable = tuple[str, Callable[[], OpenedImage]]
 
 @dataclass(frozen=True, slots=True)
 class EngineImageNamed:
-    """An image that an engine has: by which name it was asked for, and what the engine says of it."""
+    """An image of an engine: the name that was asked for, and the engine's description."""
 
     engine: Engine
     name: Reference | ImageId
@@ -76,7 +76,7 @@ class Source(ABC):
         raise UsageError("--all-platforms is for docker://, oci:, oci-archive: and docker-archive:FILE.")
 
     def in_engine(self) -> EngineImageNamed | None:
-        """The image as an engine knows it that has it; None of what is in no engine."""
+        """The image as its engine knows it; None for a source that is no engine."""
         return None
 
     def piped_archive(self) -> StreamedArchive | None:

@@ -26,7 +26,7 @@ def completed_source(source: Any) -> Source:
 
 
 def completed_destination(destination: Any) -> Destination[Any]:
-    """The destination itself, or one around that of another package, which does not derive from ``Destination``."""
+    """The destination, wrapped if it is another package's and does not derive from ``Destination``."""
     return destination if isinstance(destination, Destination) else _CompletedDestination(destination)
 
 

@@ -57,7 +57,7 @@ def _names(text: str) -> Names:
 
 
 class ArchiveFile(Source):
-    """An archive in a file, and which of its images is meant (None: the only one)."""
+    """An archive in a file, and the name of one of its images (None: the only image)."""
 
     def __init__(
         self,

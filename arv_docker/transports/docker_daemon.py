@@ -145,7 +145,7 @@ class EngineSource(Source):
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """An image that an engine has: its ID there, whether it had it before, and the bytes that it could do without."""
+    """An image after a load: the engine's ID, if it was there before, and the bytes that were skipped."""
 
     engine_id: Digest
     already: bool
@@ -161,7 +161,7 @@ def ensure_loaded(
     *,
     table: LayerTable,
 ) -> LoadResult:
-    """See to it that the engine has all of the image, called ``name`` unless that is None.
+    """Ensure that the engine has all of the image, called ``name`` unless that is None.
 
     What it lacks is loaded, and noted in ``table``; ``step`` gets the number of bytes. Raises as
     ``EngineDestination.write`` does.

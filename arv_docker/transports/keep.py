@@ -73,7 +73,7 @@ class KeepSource(Source):
 
     @contextmanager
     def open(self) -> Iterator[StoredImage]:
-        """Open the image; ``tags`` are the names that trusted users gave it there, the one that was asked for first.
+        """Open the image; ``tags`` are the names by trusted users there, beginning with the name that was asked for.
 
         Raises what ``resolver.resolve`` and ``StoredImage`` raise, and UntrustedName for a name by the word of an
         untrusted user, where what is read here is written elsewhere under that name; else that is a warning.

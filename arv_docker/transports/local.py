@@ -130,7 +130,7 @@ def seekable(
 
 
 def folder_advice(path: Path) -> str:
-    """Advice on a folder given for an archive or a layout: what it is, and what helps; nothing for any other."""
+    """Advice on a folder that was given for an archive or a layout; empty for other paths."""
     if (path / "index.json").is_file():
         return f" It is an OCI layout: write oci:{path}."
     if (path / "manifest.json").is_file() and (path / "version").is_file():

@@ -63,7 +63,7 @@ def trust_in_user(cluster: Cluster) -> Trust:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The options that say which image is meant. ``platform``: which of several (None: this machine's).
+    """The options of a source or destination. ``platform``: of several images (None: this machine's).
 
     ``insecure`` allows a registry on this machine to be asked without TLS. ``credentials`` are for a registry, and
     ``access`` says how this user gets to one; None for nothing of that. ``progress`` is told of what takes long
@@ -124,7 +124,7 @@ def is_here(text: str) -> bool:
 
 
 def source(text: str, choice: Choice | None = None) -> Source:
-    """The source that ``text`` names; raises UsageError where it names a transport that is none, or a plain name."""
+    """The source in ``text``; raises UsageError for an unknown transport, and for a plain name."""
     transport, rest = _transport(text)
     if not hasattr(transport, "source"):
         raise UsageError(f"{text!r}: images cannot be read from there.")

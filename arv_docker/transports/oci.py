@@ -246,7 +246,7 @@ class _File:
 
 
 class _Blobs:
-    """The blobs of a layout that is written to. Contains the digests of those that are there and hash to them."""
+    """The blobs of a layout that is written to. Contains the digests of good blobs."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / _BLOBS
@@ -263,7 +263,7 @@ class _Blobs:
         return self._sizes[digest]
 
     def store(self, layer: Layer, advance: Advance) -> None:
-        """Write a layer, which says at its end which one it is. Raises what the layer raises, and DiskError."""
+        """Write a layer, whose digest is known at the end. Raises the layer's errors, and DiskError."""
         written = self._folder / ".layer"
         with replace_file(written, layer.size or 0) as file:
             while content := layer.read(CHUNK):

@@ -92,7 +92,7 @@ class Repository:
         )
 
     def descriptor(self, diff_id: Digest, size: int | None) -> Descriptor | None:
-        """The descriptor of a layer that is not read; None if it must be. ``size`` are its uncompressed bytes."""
+        """The descriptor of a layer without reading it; None if it must be read. ``size`` is uncompressed."""
         if not self.compress:
             return None if size is None else Descriptor(OCI_LAYER, diff_id, size)
         known = self._known_blobs.of(diff_id)

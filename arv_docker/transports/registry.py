@@ -66,7 +66,7 @@ def destination(rest: str, choice: Choice) -> RegistryDestination:
 
 
 class RegistryImage(OpenedImage):
-    """An image of a registry. Its config is known at once; of its layers only those that are asked for are fetched.
+    """An image of a registry. The config is known at once; layers are fetched when they are asked for.
 
     ``host`` is the registry, or the mirror that has the image. ``digests`` are what it calls the image: its
     manifest, and the index in which that was found. ``compressed_layers`` are the layers as the registry has them, by
@@ -140,7 +140,7 @@ class RegistryImage(OpenedImage):
 
 @dataclass(frozen=True, slots=True)
 class RegistrySource(Source):
-    """An image of a registry by its name. ``platform`` says which of several, None: this machine's.
+    """An image of a registry by name. ``platform`` chooses among several, None: this machine's.
 
     ``provider`` gives credentials for the registry itself; those of ``access`` unless given, which the mirrors have in
     any case. ``access`` says how the user gets to registries, and ``mirrors`` which are asked first. ``progress`` is

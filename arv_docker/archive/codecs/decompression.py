@@ -207,7 +207,7 @@ class _Gunzip:
 
 
 class _Unzstd:
-    """A decompressor of one zstd frame, by the package ``zstandard``; its output has no bound but that of its input."""
+    """A decompressor of one zstd frame, by the package ``zstandard``; the output is bounded by the input alone."""
 
     needs_input = True
 

@@ -30,7 +30,7 @@ _ROOM = 64 << 20
 def unwrap(
     source: RandomAccess, progress: Progress | None = None, check: HeaderCheck = TOLERANT
 ) -> tuple[RandomAccess, list[Member] | None]:
-    """Return ``source``, or the archive in it where it is compressed, and then its members, which had to be read.
+    """Return ``source``; for a compressed one the archive in it, and the members, which had to be read.
 
     Raises BadArchive for what is damaged, cut short, or compressed twice.
     """

@@ -82,7 +82,7 @@ class ZippedMember:
 
 
 class _BoundedReader:
-    """The part of a file object that zipfile needs to read one, with a bound to what it reads at once."""
+    """The part of a file object that zipfile needs for reading, with a bound to the bytes of one read."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

@@ -53,14 +53,14 @@ def ensure_collection(
 
 
 def oldest_collection(cluster: Cluster, pdh: str, owner: str, name: str | None = None) -> CollectionRecord | None:
-    """The oldest collection of that content that ``owner`` has, or has by that name; None if there is none."""
+    """The oldest collection of ``owner`` with that content, or with that name; None without a match."""
     found = cluster.collections([["portable_data_hash", "=", pdh], ["owner_uuid", "=", owner]])
     lasting = (it for it in found if not it.trash_at)
     return min((it for it in lasting if name is None or _has_name(it, name)), key=_age, default=None)
 
 
 def set_name_property(cluster: Cluster, collection: CollectionRecord, name: str) -> None:
-    """Set the property that names the image, unless it has one, or may not be written; properties of others stay."""
+    """Set the property with the image's name, unless there is one, or the collection is read-only."""
     if collection.properties.get(REPO_TAG_PROPERTY) is not None:
         return
     try:

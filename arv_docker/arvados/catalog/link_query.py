@@ -126,7 +126,7 @@ def is_collection_uuid(text: str) -> bool:
 
 
 def _is_pinned(name: Reference) -> bool:
-    """True if a digest says which image is meant, and the tag beside it nothing, as engines have it."""
+    """True if the digest decides which image is meant, and the tag beside it counts for nothing, as in engines."""
     return name.digest is not None and name.tag is not None
 
 

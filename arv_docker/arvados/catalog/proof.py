@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Proof that an image has the ID by which a link calls it: the name of its file, and its bytes.
+"""Proof of the ID by which a link calls an image: the name of the image's file, and the bytes.
 
 Everybody may write a link with any ID to any collection, and name a file after any image. So a link by an ID counts
 only where the file in the collection has that ID in its name, which costs nothing to see; and, where nobody who is
@@ -28,7 +28,7 @@ _MOST_LOOKED_INTO = 20
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Links by an image ID, parted into those that count, which are all worth the same, and those that are false."""
+    """Links by an image ID, parted into proven links, which are all worth the same, and false links."""
 
     proven: tuple[Link, ...]
     false: tuple[Link, ...]
@@ -79,7 +79,7 @@ def is_false(link: Link, collection: CollectionRecord) -> bool:
 
 
 def describe_false_link(link: Link) -> str:
-    """Return a line about a false link, who wrote it, and of which collection it lies."""
+    """Return a line about a false link: the writer, and the collection about which the link lies."""
     return (
         f"link {link.uuid} of {link.modified_by} is false: it calls {link.head_uuid} by {link.name}, the ID of another "
         "image"

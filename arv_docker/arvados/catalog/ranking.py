@@ -51,7 +51,7 @@ def newest_first(links: Iterable[Link]) -> list[Link]:
 
 
 def _time(text: object) -> datetime.datetime:
-    """Time that ``text`` states, the earliest there is if it is none; with its offset one may come out as earlier."""
+    """Time in ``text``, the earliest possible if there is none; an offset may make it earlier still."""
     return max(parsed_time(text) or NEVER, NEVER)
 
 

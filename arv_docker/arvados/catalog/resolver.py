@@ -131,7 +131,7 @@ def listing_warnings(text: str, repositories: Collection[str]) -> list[str]:
 
 
 def check_trusted(text: str, resolved: Resolution) -> None:
-    """Raise UntrustedName if a user who is not trusted is the only one who says that the name means this image."""
+    """Raise UntrustedName if only untrusted users say that the name means this image."""
     writer, link = resolved.untrusted_writer, resolved.link
     if writer is not None and link is not None and link.link_class == REPO_TAG:
         raise UntrustedName(
@@ -155,7 +155,7 @@ def collection_with_uuid(cluster: Cluster, collection: CollectionRecord) -> Coll
 
 
 def usable_collection(cluster: Cluster, collection: CollectionRecord) -> CollectionRecord | None:
-    """Return the collection, if it holds one file named as a version 2 image; else the one it was migrated to, or None.
+    """Return the collection if its one file is a version 2 image; else the collection after migration, or None.
 
     A migration counts as the server has it: the newest link of the system user, one step.
     """

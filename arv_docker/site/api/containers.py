@@ -294,7 +294,7 @@ def _set_priority(context: Context, request: Record) -> None:
 
 
 def _combined_priority(request: Record) -> int:
-    """The priority that a request gives its container: of equal ones the earlier request's is higher; 0 is none."""
+    """The priority of a request's container: of equal numbers the earlier request wins; 0 is none."""
     if request["state"] != COMMITTED or not request["priority"]:
         return 0
     return (int(str(request["priority"])) << 50) - int(clock.moment_of(str(request["created_at"])).timestamp() * 1000)

@@ -91,7 +91,7 @@ def _build_time(link: Record) -> int:
 
 
 def _is_usable(context: Context, pdh: str) -> str | None:
-    """The hash of the image that a collection holds, or that it was migrated to; None where it is none."""
+    """The hash of the image in a collection, or in its migrated copy; None without an image."""
     names = _file_names(context, pdh)
     if names is None:
         return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Manifest text of a request, read within bounds: what a collection stores of it, and what follows from it. Pure."""
+"""Manifest text of a request, read within bounds: the stored text, and values computed from it. Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Manifest:
 
 
 def manifest_of(given: str) -> Manifest:
-    """The manifest that ``given`` spells; raises Refusal 422 where it spells none, or one beyond the bounds."""
+    """Parse ``given`` as manifest text; raises Refusal 422 for other text, and beyond the bounds."""
     if given.count(" ") > MAX_TOKENS:
         raise invalid(f"manifest_text has more than {MAX_TOKENS} blocks and files")
     try:

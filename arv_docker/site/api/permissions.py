@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Permissions: who asks, and what that one may read, write and manage (docs/spec/arvados-api.md#permissions).
+"""Permissions: the caller, and the records that the caller may read, write and manage.
 
-Permission flows along ownership and permission links: a path gives the least of its levels, the best path
-counts. It goes on through groups, and through a user only at the level MANAGE. All of it is walked once a
-request, inside the request's transaction; every other module asks here.
+As docs/spec/arvados-api.md#permissions has it, permission flows along ownership and permission links: a path
+gives the least of its levels, the best path counts. It goes on through groups, and through a user only at the
+level MANAGE. All of it is walked once a request, inside the request's transaction; every other module asks here.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ class Caller:
     ends: Mapping[str, str]
 
     def level(self, record: Record) -> int:
-        """The level on a record that is no permission link: its own, or that on its owner's contents."""
+        """The level on a record that is no permission link: given for the record, or for its owner's contents."""
         if self.is_admin:
             return MANAGE
         return max(self.levels.get(str(record["uuid"]), 0), self.inside(str(record["owner_uuid"])))
 
     def inside(self, owner: str) -> int:
-        """The level on what ``owner`` owns: a home opens to those who manage its user, a group to all."""
+        """The level on the contents of ``owner``: a home opens to managers of its user, a group to everybody."""
         level = MANAGE if self.is_admin else self.levels.get(owner, 0)
         return level if level == MANAGE or owner[6:11] == GROUPS.infix else 0
 
@@ -133,7 +133,7 @@ def owner_of(connection: sqlite3.Connection, token: str, now: str) -> sqlite3.Ro
 
 
 def caller_of(connection: sqlite3.Connection, token: str, now: str) -> Caller | None:
-    """The user to whom ``token`` belongs, with what that one may do; None for no such token."""
+    """The user of ``token``, with the permissions; None for an unknown token."""
     row = owner_of(connection, token, now)
     if row is None:
         return None

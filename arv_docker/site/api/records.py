@@ -226,7 +226,7 @@ def _check_owner(context: Context, uuid: str) -> None:
 
 
 def _reference(context: Context, name: str, value: str) -> str:
-    """A UUID that a record points at: of this cluster it must be readable; anything else is text.
+    """A UUID in a record: the target must be readable if it is of this cluster; other values are text.
 
     A portable data hash loses its hints on the way.
     """

@@ -87,7 +87,7 @@ def untrash(context: Context, resource: Resource, old: Record, *, unique_name: b
 
 
 def sweep(connection: sqlite3.Connection, now: str) -> None:
-    """Trash the records that are due to be trashed, and delete those that have been in the trash for their time.
+    """Trash the records that are due, and delete records whose time in the trash is over.
 
     A project takes along all that lies in it, and every record the links that join it: they
     would point nowhere (docs/spec/arvados-api.md#image-links).

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP with bounds on what a client may send before anybody knows who it is: heads of requests, and connections.
+"""HTTP with bounds on unknown clients: sizes of requests' heads, and numbers of connections.
 
 uvicorn reads a head of any size into memory. Here a head has at most MAX_HEAD bytes and MAX_FIELDS header fields, it
 must be there within HEAD_SECONDS, and all heads that are still being read have MAX_HEADS bytes together. Requests that

@@ -72,7 +72,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One kind of record: its names, the five letters in its UUIDs, its columns."""
+    """A kind of record: names, the five letters in UUIDs, columns."""
 
     name: str
     singular: str

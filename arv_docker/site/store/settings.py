@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings of a site: its identity, its secrets, its lifetimes. A value; ``folder`` reads and writes it."""
+"""The settings of a site: identity, secrets, lifetimes. A value; ``folder`` reads and writes it."""
 
 from __future__ import annotations
 
