@@ -34,7 +34,8 @@ _PIECE = 1 << 20
 class RepositoryReader:
     """A repository that is read from the first place that has what is asked for. To be closed after use.
 
-    ``host`` is where the last manifest came from. May be used by several threads at once.
+    ``host`` is where the last manifest came from, the registry if that was passed over since. May be used by several
+    threads at once.
     """
 
     def __init__(
@@ -89,6 +90,15 @@ class RepositoryReader:
                 self._pass_over(place, client, error)
         return None
 
+    def pass_over(self, host: str, error: ArvDockerError) -> bool:
+        """Go on without the mirror at ``host``, whose manifest is not that of what is meant; False if there is none."""
+        for place, client in self._mirrors:
+            if client.host == host:
+                self._drop(client)
+                self._warn(place, error)
+                return True
+        return False
+
     def folder_of_blobs(self) -> Path:
         """The folder where large blobs of mirrors wait until they are checked."""
         return self._folder()
@@ -115,11 +125,21 @@ class RepositoryReader:
         """Go on without a mirror: for this once if it merely lacks something, else for good."""
         is_missing = isinstance(error, NoSuchImage) or (isinstance(error, RegistryError) and error.status == 404)
         if not is_missing and not isinstance(error, DiskError):
-            self._mirrors = [pair for pair in self._mirrors if pair[1] is not client]
-            client.close()
+            self._drop(client)
         if isinstance(error, NoSuchImage) and self.host != client.host:
             log.debug("the mirror %s lacks it: %s", place.host, error.message)
-        elif place.host not in self._named:
+        else:
+            self._warn(place, error)
+        if self.host == client.host:
+            self.host = self._place.host
+
+    def _drop(self, client: Client) -> None:
+        self._mirrors = [pair for pair in self._mirrors if pair[1] is not client]
+        client.close()
+
+    def _warn(self, place: Place, error: ArvDockerError) -> None:
+        """Name a mirror that is passed over, once."""
+        if place.host not in self._named:
             self._named.add(place.host)
             log.warning("The mirror %s is passed over: %s", place.host, error.message)
 

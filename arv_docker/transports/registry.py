@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
+from typing import TypeVar
 
 from ..archive.codecs.decompression import MAGIC_LENGTH, DecompressedStream, kind_of
 from ..archive.layer import Layer
 from ..archive.opened_image import OpenedImage
-from ..errors import LayerCountMismatch, NoSuchImage, NotAnImage
+from ..errors import ContentError, LayerCountMismatch, NoSuchImage, NotAnImage
 from ..local.progress import Advance, Progress, SilentProgress, size_text
 from ..model.image import Config, Descriptor, Digest, Platform
 from ..model.manifest import Index, IndexEntry, Manifest, check_image, choose_entry, images_of, suits
@@ -30,6 +31,8 @@ from ..store.cache import NO_CACHE, CacheFolder
 from . import Destination, Openable, Source
 from .names import Choice
 from .pushing import PushResult, Repository, push
+
+Value = TypeVar("Value")
 
 #: Layers that are fetched at the same time, of which the first is handed out. Each may have 16 MiB waiting.
 _AT_ONCE = 3
@@ -68,9 +71,9 @@ def destination(rest: str, choice: Choice) -> RegistryDestination:
 class RegistryImage(OpenedImage):
     """An image of a registry. The config is known at once; layers are fetched when they are asked for.
 
-    ``host`` is the registry, or the mirror that has the image. ``digests`` are what it calls the image: its
-    manifest, and the index in which that was found. ``compressed_layers`` are the layers as the registry has them, by
-    diff_id. ``bytes_received`` counts the bytes of layers that came over the network.
+    ``digests`` are what the registry calls the image: its manifest, and the index in which that was found.
+    ``compressed_layers`` are the layers as the registry has them, by diff_id. ``bytes_received`` counts the bytes of
+    layers that came over the network.
     """
 
     def __init__(
@@ -82,7 +85,6 @@ class RegistryImage(OpenedImage):
         """
         self._reader = reader
         self._cache = cache
-        self.host = reader.host
         self.digests = digests
         check_image(manifest, what=f"the image at {reader.host}")
         self._config = Config.parse(reader.read_document(manifest.config))
@@ -96,6 +98,11 @@ class RegistryImage(OpenedImage):
         for diff_id, descriptor in pairs:
             self._stored.setdefault(diff_id, descriptor)
         self.bytes_received = 0
+
+    @property
+    def host(self) -> str:
+        """The registry, or the mirror that has the image."""
+        return self._reader.host
 
     @property
     def config(self) -> Config:
@@ -177,63 +184,92 @@ class RegistrySource(Source):
 
     @contextmanager
     def _open_image(self) -> Iterator[RegistryImage]:
-        with self._open_name() as (reader, document, parsed):
-            if isinstance(parsed, Index):
-                listed = choose_entry(
-                    self._entries_of(reader, parsed),
-                    self.platform,
-                    what=str(self.reference),
-                    look=partial(self._with_platform, reader),
-                )
-                manifest = self._listed_manifest(reader, listed.descriptor)
-                yield RegistryImage(reader, manifest, (listed.descriptor.digest, document.digest), self.cache)
-                return
-            image = RegistryImage(reader, parsed, (document.digest,), self.cache)
-            if self.platform and not suits(image.config.platform, self.platform):
-                raise NoSuchImage(f"{self.reference} is an image for {image.config.platform}, not {self.platform}.")
+        with self._opened(self._image_of) as image:
             yield image
+
+    def _image_of(self, reader: RepositoryReader, document: Document, parsed: Manifest | Index) -> RegistryImage:
+        """The image that is meant by a name."""
+        if isinstance(parsed, Index):
+            listed = choose_entry(
+                self._entries_of(reader, parsed),
+                self.platform,
+                what=str(self.reference),
+                look=partial(self._with_platform, reader),
+            )
+            return self._listed_image(reader, document, listed)
+        image = RegistryImage(reader, parsed, (document.digest,), self.cache)
+        if self.platform and not suits(image.config.platform, self.platform):
+            raise NoSuchImage(f"{self.reference} is an image for {image.config.platform}, not {self.platform}.")
+        return image
+
+    def _listed_image(self, reader: RepositoryReader, document: Document, listed: IndexEntry) -> RegistryImage:
+        """An image that the index in ``document`` lists."""
+        manifest = self._listed_manifest(reader, listed.descriptor)
+        return RegistryImage(reader, manifest, (listed.descriptor.digest, document.digest), self.cache)
 
     @contextmanager
     def platforms(self) -> Iterator[Iterator[Openable]]:
         """The image for each of its platforms; raises what ``open`` does."""
-        with self._open_name() as (reader, document, parsed):
+        with self._opened(self._openables_of) as openables:
+            yield iter(openables)
 
-            def open_listed(listed: IndexEntry) -> RegistryImage:
-                manifest = self._listed_manifest(reader, listed.descriptor)
-                return RegistryImage(reader, manifest, (listed.descriptor.digest, document.digest), self.cache)
-
-            if isinstance(parsed, Index):
-                listed = list(self._images_in(reader, parsed))
-                yield (
-                    (f"{self.reference} ({image.platform or 'unknown platform'})", partial(open_listed, image))
-                    for image in listed
+    def _openables_of(
+        self, reader: RepositoryReader, document: Document, parsed: Manifest | Index
+    ) -> Sequence[Openable]:
+        if isinstance(parsed, Index):
+            return [
+                (
+                    f"{self.reference} ({entry.platform or 'unknown platform'})",
+                    partial(self._listed_image, reader, document, entry),
                 )
-            else:
-                yield iter([(str(self.reference), partial(RegistryImage, reader, parsed, (document.digest,)))])
+                for entry in self._images_in(reader, parsed)
+            ]
+        image = RegistryImage(reader, parsed, (document.digest,), self.cache)
+        return [(str(self.reference), lambda: image)]
 
     def images(self) -> list[IndexEntry]:
         """Every image that the name stands for, one a platform; raises what ``open`` does."""
-        with self._open_name() as (reader, document, parsed):
-            if isinstance(parsed, Index):
-                return list(self._images_in(reader, parsed))
-            image = RegistryImage(reader, parsed, (document.digest,), self.cache)
-            descriptor = Descriptor(document.media_type, document.digest, len(document.raw))
-            return [IndexEntry(descriptor, image.config.platform)]
+        with self._opened(self._entries_with_platform) as entries:
+            return entries
+
+    def _entries_with_platform(
+        self, reader: RepositoryReader, document: Document, parsed: Manifest | Index
+    ) -> list[IndexEntry]:
+        if isinstance(parsed, Index):
+            return list(self._images_in(reader, parsed))
+        image = RegistryImage(reader, parsed, (document.digest,), self.cache)
+        descriptor = Descriptor(document.media_type, document.digest, len(document.raw))
+        return [IndexEntry(descriptor, image.config.platform)]
 
     @contextmanager
-    def _open_name(self) -> Iterator[tuple[RepositoryReader, Document, Manifest | Index]]:
-        """The repository, and the manifest or index of the name in it."""
+    def _opened(self, use: Callable[[RepositoryReader, Document, Manifest | Index], Value]) -> Iterator[Value]:
+        """The value that ``use`` gives of the repository, and of the manifest or index that the name has there.
+
+        A mirror whose manifest is none of the image that is meant (another platform, an artifact) is passed over.
+        """
+        name = self.reference.digest or self.reference.tag
+        assert name is not None
+        with closing(self._reader()) as reader:
+            while True:
+                document, parsed = reader.manifest(name)
+                host = reader.host
+                try:
+                    value = use(reader, document, parsed)
+                    break
+                except (NoSuchImage, ContentError) as error:
+                    if not reader.pass_over(host, error):
+                        raise
+            yield value
+
+    def _reader(self) -> RepositoryReader:
+        """The repository, in the mirrors and in the registry."""
         *others, last = places(self.reference, self.mirrors)
-        reader = RepositoryReader(
+        return RepositoryReader(
             [(place, self._mirror_client(place)) for place in others],
             last,
             lambda: self._registry_client(last),
             lambda: self.cache.path,
         )
-        with closing(reader):
-            name = self.reference.digest or self.reference.tag
-            assert name is not None
-            yield (reader, *reader.manifest(name))
 
     def _registry_client(self, place: Place) -> Client:
         return Client(

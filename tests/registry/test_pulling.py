@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from arv_docker.errors import DigestMismatch, RegistryError
-from arv_docker.model.image import Digest
+from arv_docker.errors import DigestMismatch, OciArtifact, RegistryError
+from arv_docker.model.image import OCI_INDEX, OCI_MANIFEST, Digest, Platform
 from arv_docker.model.reference import Reference
 from arv_docker.registry import pulling
 from arv_docker.transports.registry import RegistrySource
 
 from .. import archives
-from .scripted import Conversation, Registry, Waited, running, sha256
+from .scripted import Conversation, Registry, Waited, index, running, sha256
 
 IMAGE = archives.image(b"one".ljust(5000), b"two".ljust(3000), os="linux", architecture="amd64")
 
@@ -36,11 +36,14 @@ def _both_have_it(registry: Registry, mirror: Registry) -> None:
         server.add("app:1", IMAGE)
 
 
-def read(registry: Registry, mirror: Registry, waited: Waited) -> dict[Digest, bytes]:
+def source_of(registry: Registry, mirror: Registry, waited: Waited, platform: Platform | None = None) -> RegistrySource:
     mirrors = {registry.host: [mirror.host]}
     reference = Reference.parse(f"{registry.host}/app:1")
-    source = RegistrySource(reference, insecure=True, mirrors=mirrors, patience=waited.patience)
-    with source.open() as image:
+    return RegistrySource(reference, platform, insecure=True, mirrors=mirrors, patience=waited.patience)
+
+
+def read(registry: Registry, mirror: Registry, waited: Waited, platform: Platform | None = None) -> dict[Digest, bytes]:
+    with source_of(registry, mirror, waited, platform).open() as image:
         layers = {}
         for layer in image.layers():
             assert layer.claimed
@@ -105,6 +108,62 @@ def test_a_mirror_that_gives_something_else_is_passed_over(
     assert len(lines) == 1
     assert f"The mirror {mirror.host} is passed over: " in lines[0]
     assert sum(waited.seconds) < 15
+
+
+def artifact(mirror: Registry) -> bytes:
+    """A manifest of something else under the image's name."""
+    empty = {"digest": mirror.blob("app", b"{}"), "size": 2}
+    config = {"mediaType": "application/vnd.oci.empty.v1+json", **empty}
+    document = {"schemaVersion": 2, "artifactType": "text/sbom", "config": config, "layers": [{**config}]}
+    return json.dumps(document).encode()
+
+
+def too_few_layers(mirror: Registry) -> bytes:
+    document = json.loads(mirror.manifests["app", "1"][1])
+    return json.dumps({**document, "layers": document["layers"][:1]}).encode()
+
+
+OTHERS: dict[str, Callable[[Registry], tuple[bytes, str]]] = {
+    "an index of nothing": lambda _: (index(), OCI_INDEX),
+    "an index of another platform": lambda it: (
+        index(("linux/s390x", sha256(it.manifests["app", "1"][1]), len(it.manifests["app", "1"][1]))),
+        OCI_INDEX,
+    ),
+    "an index whose image is nowhere": lambda _: (index(("linux/amd64", sha256(b"gone"), 4)), OCI_INDEX),
+    "an artifact": lambda it: (artifact(it), OCI_MANIFEST),
+    "too few layers": lambda it: (too_few_layers(it), OCI_MANIFEST),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_mirror_whose_manifest_is_of_something_else_is_passed_over(
+    registry: Registry, mirror: Registry, waited: Waited, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    """The name is read again, of the registry: also where the name stands for several images."""
+    mirror.put_manifest("app", "1", *OTHERS[name](mirror))
+    assert read(registry, mirror, waited, Platform("linux", "amd64")) == IMAGE.by_id
+    lines = [message for message in caplog.messages if "passed over" in message]
+    assert len(lines) == 1
+    source = source_of(registry, mirror, waited)
+    if not name.startswith("an index"):
+        assert [str(entry.platform) for entry in source.images()] == ["linux/amd64"]
+        with source.platforms() as openables:
+            assert [open_image().config.raw for _, open_image in openables] == [IMAGE.config]
+    mirror.put_manifest("app", "1", *OTHERS["an artifact"](mirror))
+    registry.put_manifest("app", "1", *OTHERS["an artifact"](registry))
+    with pytest.raises(OciArtifact):
+        read(registry, mirror, waited)
+
+
+def test_who_gave_the_layers_is_said(registry: Registry, mirror: Registry, waited: Waited) -> None:
+    """The registry, where the mirror was passed over for them."""
+    mirror.fault = FAULTS["no layers"]
+    with source_of(registry, mirror, waited).open() as image:
+        assert image.host == mirror.host
+        for layer in image.layers():
+            while layer.read():
+                pass
+        assert image.host == registry.host
 
 
 def test_a_mirror_that_lacks_a_name_is_no_warning(
