@@ -252,7 +252,7 @@ def open_cluster(local: str | Path | None = None, *, retries: int = RETRIES) -> 
 def _record_in_keep(
     cluster: Cluster, name: Reference | ImageId, trust: Trust, progress: Progress
 ) -> ImageRecord | None:
-    """Return the image the cluster takes the name for, writing nothing; None if that has to be stored or proven."""
+    """Return the image the cluster takes the name for; None for an image to be stored or proven. Write nothing."""
     image = find_in_keep(cluster, name, trust, progress, follow_cluster=True)
     if image is None:
         return None

@@ -133,7 +133,7 @@ class KeepError(ClusterError):
 
 
 class ContentError(ArvDockerError):
-    """Bytes that are not what they claim to be."""
+    """Bytes with other content than claimed."""
 
     exit_code = 5
 
@@ -167,7 +167,7 @@ class BadConfig(ContentError):
 
 
 class BadArchive(ContentError):
-    """A tar that is cut short, malformed, or holds names and links that leave it."""
+    """A tar that is cut short or malformed, or has names and links that lead out of it."""
 
 
 class MissingMember(BadArchive):
@@ -230,7 +230,7 @@ class ShadowedName(ArvDockerError):
 
 
 class NotConfirmed(ArvDockerError):
-    """Links of other users would be deleted, and nobody said that they may be."""
+    """Links of other users would be deleted, without anybody's consent."""
 
     exit_code = 8
 
@@ -262,7 +262,7 @@ class RegistryError(ArvDockerError):
 
 
 class RegistryDenied(RegistryError):
-    """The registry wants credentials, or does not take or allow those that it got."""
+    """The registry wants credentials, or refuses the ones it got."""
 
 
 class UnsupportedByRegistry(RegistryError):

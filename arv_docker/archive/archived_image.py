@@ -31,7 +31,7 @@ class ArchiveLayer:
         return cls(diff_id, blob, named, None if named == diff_id else kind_of(blob.start(MAGIC_LENGTH)))
 
     def open(self, size: int | None) -> Layer:
-        """Open the layer at its front; ``size`` is that of the uncompressed bytes where it is known."""
+        """Open the layer at the front; ``size`` counts the uncompressed bytes, where known."""
         if self.compression is None:
             return Layer(self.blob.reader(), claimed=self.diff_id, size=self.blob.size)
         what = f"layer {self.diff_id}"
@@ -132,7 +132,7 @@ class ArchivedImage(SeekableImage):
         return self._layers[diff_id].open(self._sizes.get(diff_id))
 
     def plain_blob(self, diff_id: Digest) -> Blob | None:
-        """The layer's bytes as they are stored, None if they are compressed."""
+        """The layer's stored bytes; None for a compressed layer."""
         layer = self._layers[diff_id]
         return layer.blob if layer.compression is None else None
 

@@ -51,7 +51,7 @@ class Files(Protocol):
         """The names of all the files."""
 
     def blob(self, name: str) -> Blob:
-        """The file called ``name``; raises BadArchive if there is none or it cannot be told which."""
+        """The file called ``name``; raises BadArchive without one, and for a name that several files have."""
 
     def read(self, name: str, *, limit: int) -> bytes:
         """Return a file's content; raises BadArchive where it is larger than ``limit`` bytes."""

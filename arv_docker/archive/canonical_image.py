@@ -109,7 +109,7 @@ def _layout(source: RandomAccess, files: list[Member]) -> Layout | None:
 
 
 def _sizes(manifest: Mapping[str, Any]) -> dict[Digest, int]:
-    """The layers' sizes that the manifest states; that they are right is seen when the head is compared."""
+    """The layers' sizes by the manifest, which are checked when the head is compared."""
     layers = manifest.get("layers")
     sizes = {}
     for layer in layers if isinstance(layers, list) else []:

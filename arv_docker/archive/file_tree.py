@@ -64,7 +64,7 @@ def entry_of(node: Node) -> FileEntry:
 
 
 def layer_tree(files: Iterable[tuple[str, FileEntry | HardLink]], budget: Budget) -> Directory:
-    """The files of one layer by itself. Raises BadArchive for a layer that no engine unpacks."""
+    """The files of a single layer. Raises BadArchive for a layer that no engine unpacks."""
     layer = Directory()
     for name, entry in files:
         _unpack(layer, name, entry, budget)
@@ -155,7 +155,7 @@ def _below(root: Directory, link: _LinkBelow, budget: Budget) -> Node:
 
 
 def _merge(root: Directory, layer: Directory, below: dict[int, Node]) -> None:
-    """Lay the tree of one layer upon ``root``; ``below`` has the files that its links to lower layers name."""
+    """Lay a layer's tree upon ``root``; ``below`` has the targets of links to lower layers."""
     pending = [(root, layer)]
     while pending:
         lower, upper = pending.pop()
@@ -178,7 +178,7 @@ def _merge(root: Directory, layer: Directory, below: dict[int, Node]) -> None:
 
 
 def _parts(written: str) -> list[str]:
-    """The names in a path of a layer, as engines clean it; raises BadArchive for one that leaves the image."""
+    """The names in a layer's path, cleaned as engines do; raises BadArchive for a path out of the image."""
     parts: list[str] = []
     for part in written.split("/"):
         if part == "..":
@@ -196,7 +196,7 @@ def _parts(written: str) -> list[str]:
 
 
 def find(root: Directory, path: str, *, follow: bool = True) -> Node:
-    """The file that ``path`` leads to, its links followed within the image; the last one only if ``follow`` says so.
+    """The file at ``path``, with links followed within the image; a link at the end only with ``follow``.
 
     Raises NoSuchFile where it leads to nothing, or through more links than a system follows.
     """
@@ -208,7 +208,7 @@ def find(root: Directory, path: str, *, follow: bool = True) -> Node:
 
 
 def _look_up(root: Directory, parts: list[str], *, follow: bool, budget: Budget) -> Node | None:
-    """The node at a path, never one outside ``root``; None where there is none."""
+    """The node at a path below ``root``; None without a file."""
     above: list[Directory] = []
     node: Node = root
     left = list(reversed(parts))

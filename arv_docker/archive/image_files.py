@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of an opened image: an index of all its layers, and the contents of those files that are asked for.
+"""The files of an opened image: an index of all layers, and the contents of requested files.
 
 A layer that lies uncompressed where it can be read at any place is read by offset: its headers for the index, and
 then the bytes that are wanted. Any other is read from its front, and checked at its end. No layer is unpacked.
@@ -20,7 +20,7 @@ from .opened_image import OpenedImage, can_seek
 
 @dataclass(frozen=True, slots=True)
 class ImageFiles:
-    """The files of an image, below ``root``; ``layers`` are its distinct layers, numbered as their entries have it."""
+    """The files of an image, below ``root``; ``layers`` are the distinct layers, numbered as in the entries."""
 
     root: Directory
     layers: tuple[Digest, ...]
@@ -29,7 +29,7 @@ class ImageFiles:
     def contents(
         self, wanted: Iterable[FileEntry], advance: Callable[[int], None], *, whole: bool = False
     ) -> Iterator[tuple[FileEntry, Iterator[bytes]]]:
-        """Each of these regular files once, with its content, to be read before the next: layer by layer, as they lie.
+        """Each of these regular files once, with content to be read before the next file; in the layers' order.
 
         ``whole``: layers are read to their ends and checked. ``advance`` is told of the bytes that are read. Raises
         what the layers raise, and BadArchive for a layer that is shorter than it was, or does not come once more.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files in a layer's tar, one header after another: what each is, and where its bytes lie.
+"""The files in a layer's tar, header after header: attributes, and the place of the bytes.
 
 Headers are read as engines read them, with Go's reader, and content is skipped. Layers are strangers': the number of
 headers, the length of names and of metadata are bounded, and no name becomes a path.
@@ -61,7 +61,7 @@ _MAX_TIME = 1 << 40
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """A file of an image: its kind and attributes, and for a regular one the place of its bytes.
+    """A file of an image: kind, attributes, and for a regular file the place of the bytes.
 
     ``target`` is where a symbolic link leads, ``device`` the numbers of a device. ``layer`` numbers the layer that has
     the file, by the caller's own count, and ``offset`` is where its ``size`` bytes begin there.

@@ -47,7 +47,7 @@ class ArchiveEntry:
         return Digest.sha256(match[1]) if match else digest_in(self.config_path)
 
     def answers_to(self, name: Name) -> bool:
-        """True if ``name`` is one of the image's names, or the beginning of its ID or of another digest of it."""
+        """True if ``name`` is a name of the image, or the beginning of the ID or another digest."""
         if isinstance(name, ImageId):
             digests = (self.config_digest, *self.digests)
             return any(digest is not None and name.matches(digest) for digest in digests)

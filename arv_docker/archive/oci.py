@@ -111,7 +111,7 @@ def check(files: Files, docker: Sequence[ArchiveEntry]) -> tuple[ArchiveEntry, .
 
 
 def with_names_of(images: Iterable[ArchiveEntry], others: Sequence[ArchiveEntry]) -> tuple[ArchiveEntry, ...]:
-    """Return ``images`` with the names that the other list of the same archive has for them too, and its manifests.
+    """Return ``images`` with the names and manifests from the other list of the same archive.
 
     An engine writes all names into one of its two lists alone, where two builds have the same image.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An image while it is read, wherever it is: the base of every image that a source opens.
+"""An image open for reading, in any place: the base of every image that a source opens.
 
 Two members are each source's own, ``config`` and ``layers``. What else may be known of an image has a
 default here, so that whoever reads images never asks which kind one is.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading an archive or layout with images in it: what ``docker save`` writes, and tools that write the same or OCI.
+"""Reading of archives and layouts: of ``docker save``, and of tools that write the same or OCI.
 
 Known generations: Docker 1.10 to 24 (a folder for each layer, a repeated layer as a
 symbolic link), Docker 25 and later (``blobs/sha256/``, also an OCI layout; its containerd
@@ -36,7 +36,7 @@ Openable = tuple[str, Callable[[], ArchivedImage]]
 
 
 class Images:
-    """The images of an archive or layout. ``images`` are those that it lists."""
+    """The images of an archive or layout. ``images`` are the listed images."""
 
     def __init__(
         self, files: Files, *, by_index: bool = False, any_name: bool = False, progress: Progress | None = None
@@ -167,7 +167,7 @@ def named_listing(files: Files) -> tuple[ArchiveEntry, ...]:
 
 
 def check_listed(listed: ArchiveEntry) -> None:
-    """Raise NotAnImage for an image that its manifest shows to be something else."""
+    """Raise NotAnImage where the manifest shows something other than an image."""
     if listed.manifest is not None:
         manifest.check_image(listed.manifest, what=f"{listed} in the archive")
 

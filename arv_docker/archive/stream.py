@@ -101,7 +101,7 @@ class StreamedArchive:
         self._tape.drain()
 
     def _named_images(self, index: Index) -> tuple[ArchiveEntry, ...]:
-        """The images that the archive lists, with the digests that its OCI index has for each."""
+        """The images that the archive lists, with their digests in the OCI index."""
         images = named_listing(index)
         if "manifest.json" not in index or "index.json" not in index:
             return images
@@ -120,7 +120,7 @@ class StreamedArchive:
         self._digests[member.offset] = layer.diff_id
 
     def _conclude(self, index: Index, listed: ArchiveEntry) -> Generator[Layer, None, Config]:
-        """Judge an image by its documents; hand out layers that were kept because they looked like documents."""
+        """Judge an image by the documents; hand out layers that were kept for looking like documents."""
         check_listed(listed)
         config = self._config(index, listed)
         for diff_id, path in layer_paths(listed, config):
@@ -209,7 +209,7 @@ def _may_be_document(member: Member, section: _Section) -> bool:
 
 
 class _Tape:
-    """A stream that can be read at any offset that has not gone by, and again where it was kept. A RandomAccess."""
+    """A stream as RandomAccess: readable at offsets not passed yet, and at kept ones again."""
 
     size = sys.maxsize  # nobody knows
 
@@ -240,7 +240,7 @@ class _Tape:
         self._kept[offset] = content
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fill ``buffer`` with the stream's next bytes and return their number; fewer than it holds only at its end."""
+        """Fill ``buffer`` with the stream's next bytes and return the number; less than its size only at the end."""
         count = self._stream.readinto(buffer)
         self.position += count
         return count

@@ -112,7 +112,7 @@ def _check_header(header: bytes) -> None:
 
 
 def _check_records(content: bytes) -> None:
-    """Raise BadArchive for PAX records that Go's reader refuses; that they are records has been seen to by ``tar``."""
+    """Raise BadArchive for PAX records that Go's reader refuses; ``tar`` has checked their form."""
     start = 0
     keys: set[bytes] = set()
     while start < len(content):

@@ -43,7 +43,7 @@ _ZEROS = bytes(BLOCK)
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file or link in a tar: its normal name, the place of its bytes, and for a link its target.
+    """A file or link in a tar: the normal name, the place of the bytes, and a link's target.
 
     ``target`` is the normal name of the member that a symbolic or hard link leads to,
     None for a regular file.
@@ -239,7 +239,7 @@ def _member(header: bytes, kind: bytes, offset: int, size: int, overrides: dict[
 
 
 def _target(header: bytes, kind: bytes, overrides: dict[str, str]) -> str | None:
-    """The target of a link, as it is written; None for what is no link."""
+    """The target of a link, as written; None for a file."""
     return (overrides.get("linkpath") or text_of(header[157:257])) if kind in (b"1", b"2") else None
 
 
@@ -298,7 +298,7 @@ def pax_records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def size_of(header: bytes, overrides: dict[str, str]) -> int:
-    """The bytes of a member's content, by its PAX records or its header; raises BadArchive for what is no number."""
+    """The size of a member's content, by PAX records or header; raises BadArchive for a text that is no number."""
     if (text := overrides.get("size")) is not None:
         if not (text.isascii() and text.isdigit() and len(text) < 20):
             raise BadArchive("the archive has a malformed size in a PAX record.")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster: its API and its Keep, through a client object of the Arvados SDK, with our errors and records.
+"""A cluster: API and Keep, through a client object of the Arvados SDK, with our errors and records.
 
 The one place where that object is asked, but that ``put`` sends blocks by it, and where JSON
 becomes values; ``sdk`` makes it.
@@ -80,7 +80,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class CollectionRecord:
-    """A collection record. ``manifest_text`` is signed for us, None where it was not asked for.
+    """A collection record. ``manifest_text`` is signed for this user, None if not requested.
 
     ``trash_at`` is when it goes to the trash, empty where it stays.
     ``replication`` and ``storage_classes`` are what its owner wishes; None and () mean the cluster's default.
@@ -132,7 +132,7 @@ class CollectionRecord:
 
 
 class Cluster:
-    """An Arvados cluster as one user sees it. Records are asked for in one thread; blocks by any number."""
+    """An Arvados cluster for one user. Records are requested by one thread; blocks by any number."""
 
     def __init__(self, api: Any, *, retries: int = RETRIES) -> None:
         """Use an API client object of the Arvados SDK, which the caller made."""
@@ -311,7 +311,7 @@ class Cluster:
         return self._writer.put(memoryview(content), md5 or hashlib.md5(content, usedforsecurity=False).hexdigest())
 
     def get_block(self, locator: str) -> bytes:
-        """Bytes of a block, which hash to its name; raises KeepError if no server has them intact."""
+        """Bytes of a block, checked by hash; raises KeepError if no server has an intact copy."""
         import arvados.errors
 
         begun = time.monotonic()

@@ -21,7 +21,7 @@ _FINAL = frozenset((400, 401, 403, 404, 413, 422))
 
 
 def create_or_find(create: Callable[[], Created], look: Callable[[], Created | None]) -> Created:
-    """Create a record by ``create``; where that fails in a way that may pass, return what ``look`` finds, or try again.
+    """Create a record by ``create``; after a transient failure return the result of ``look``, or try again.
 
     An answer may be lost on its way, or be a proxy's, after the record was made; so it
     looks before each retry. Raises ClusterError: at once what the server refuses, the

@@ -26,7 +26,7 @@ _SUFFIX = ".blocks"
 
 
 class SentBlocks:
-    """The blocks of some images that this user has sent to this cluster. ``blocks`` are locators by ``md5+size``."""
+    """The blocks of some images that this user sent to a cluster. ``blocks`` are locators by ``md5+size``."""
 
     def __init__(self, folder: Path, cluster: Cluster, *image_ids: Digest) -> None:
         self._paths = [folder / f"{image_id}.{cluster.user_uuid}{_SUFFIX}" for image_id in image_ids]

@@ -152,7 +152,7 @@ def _no_host(where: str) -> str:
 
 
 def _check_host(host: str) -> None:
-    """Refuse a host with a name or a password in front of it, and show nothing of them."""
+    """Refuse a host with a user name or password in front, and show neither."""
     if "@" in host:
         raise BadSettings(
             "ARVADOS_API_HOST has a name or a password in it, where they do not belong: it is a host, with or without "

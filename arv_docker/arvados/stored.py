@@ -79,7 +79,7 @@ def holds(collection: CollectionRecord, image_id: Digest) -> bool:
 
 
 def may_be_canonical(collection: CollectionRecord) -> bool:
-    """True if the collection can hold a canonical archive cut as we cut it, whose last block is the end of the tar."""
+    """True if the collection may hold a canonical archive: its last block is the end of the tar."""
     try:
         found = list(locators(parse(collection.manifest_text or "")))
     except BadManifestText:
@@ -88,7 +88,7 @@ def may_be_canonical(collection: CollectionRecord) -> bool:
 
 
 class StoredImage(SeekableImage):
-    """An image in Keep: its file, and what its archive says. Blocks are fetched ahead.
+    """An image in Keep: the file, and the documents of the archive. Blocks are fetched ahead.
 
     ``archived`` is the image as the archive has it; ``canonical`` the same if the archive is
     the canonical one, else None. ``layout`` is the canonical archive's in any case. ``proven_digests`` are the image's
@@ -133,7 +133,7 @@ class StoredImage(SeekableImage):
 
     @property
     def is_ours(self) -> bool:
-        """True if the collection's blocks are those into which we cut the image's canonical archive."""
+        """True if the collection's blocks are the blocks of the image's canonical archive."""
         whole = all((it.offset, it.length) == (0, it.locator.size) for it in self.file.segments)
         sizes = tuple(it.length for it in self.file.segments)
         return self.canonical is not None and whole and sizes == self.layout.block_sizes()
@@ -149,7 +149,7 @@ class StoredImage(SeekableImage):
         return self._source.bytes_read
 
     def layers(self, skip: Container[Digest] = ()) -> Iterator[Layer]:
-        """Each distinct layer that is not in ``skip``, in the order in which they lie in the archive."""
+        """Each distinct layer that is not in ``skip``, in the archive's order."""
         wanted = sorted((diff_id for diff_id in self.sizes if diff_id not in skip), key=self.archived.place)
         self.read_ahead(wanted)
         return map(self.layer, wanted)
@@ -168,7 +168,7 @@ class StoredImage(SeekableImage):
 
 
 def _archive_image(source: RandomAccess) -> ArchivedImage:
-    """Image of an archive that is vouched for as it lies: of which no two readers may make two images."""
+    """Image of an archive that is vouched for as it lies: no two readers may see different images in it."""
     image = ArchiveReader(source, strict=True).image()
     image.check_layout()
     return image
@@ -227,7 +227,7 @@ class KeepFile(RandomAccess):
         return bytes(block[segment.offset + start : segment.offset + start + length])
 
     def _block(self, locator: Locator) -> bytes:
-        """Bytes of the block. Blocks that are expected after it are fetched meanwhile, all others are let go."""
+        """Bytes of the block. Blocks expected next are fetched meanwhile, all others are dropped."""
         if locator in self._expected:
             del self._expected[: self._expected.index(locator)]
         wanted = dict.fromkeys([locator, *self._expected[1 : 1 + _AHEAD]])

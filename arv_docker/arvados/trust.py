@@ -44,7 +44,7 @@ class Trust:
         return self.readable or writer in self.writers
 
     def attests(self, link: Link, collection: CollectionRecord) -> bool:
-        """True if the link counts as it stands for the collection to which it points.
+        """True if the link counts, without more proof, for its collection.
 
         The server must name a trusted user as the one who wrote it last. A link that pins a
         PDH must pin the collection's; one that pins none, as those of arv-keepdocker,

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _verb(arguments: Sequence[str]) -> str:
-    """The word in the place of the verb, whatever it is; no option before it takes a value."""
+    """The first word that is no option, in the verb's place; no option before the verb takes a value."""
     return next((argument for argument in arguments if not argument.startswith("-")), "")
 
 

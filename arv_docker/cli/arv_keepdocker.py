@@ -84,7 +84,7 @@ def _log_errors(run: Callable[[], int]) -> int:
 
 @contextmanager
 def _without_the_sdk_handler() -> Iterator[None]:
-    """Keep the handler that the SDK has for standard error from saying once more what we say there ourselves."""
+    """Keep the SDK's handler for standard error from repeating our own messages."""
     handler = getattr(sys.modules.get("arvados.logging"), "log_handler", None)
     if not isinstance(handler, logging.Handler):
         yield

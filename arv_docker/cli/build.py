@@ -66,7 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Build the image, store it if wanted, and print what it is."""
+    """Build the image, store it if wanted, and print IDs and names."""
     if args.project_uuid and not args.ingest:
         raise UsageError("--project-uuid is for an image that goes into Keep: give --ingest too.")
     shown = cli.progress_for(args)

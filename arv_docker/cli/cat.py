@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the files to standard output; nothing if one of them is not there."""
+    """Write the files to standard output; nothing if any is missing."""
     from ..archive.file_tree import Directory, entry_of, find
     from ..images.files import open_files
 

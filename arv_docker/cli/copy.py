@@ -191,7 +191,7 @@ def _into_keep(args: argparse.Namespace, target: Place, shown: progress.Progress
 
 
 def _copy_elsewhere(args: argparse.Namespace, shown: progress.Progress) -> int:
-    """Copy one image to a destination that is no cluster, and print its ID."""
+    """Copy an image to a destination other than a cluster, and print the ID."""
     from ..transports import names
 
     destination: Destination[Any] = names.destination(
@@ -223,7 +223,7 @@ def _ask_destination(args: argparse.Namespace, destination: Destination[Any], sh
 
 
 def _layers(source: Source) -> tuple[Digest, tuple[Digest, ...]]:
-    """An image's ID and its layers, of which none is read."""
+    """An image's ID and layers, without reading any layer."""
     if (place := source.in_engine()) is not None:
         return place.image.id, place.image.diff_ids
     with source.open() as image:
@@ -240,7 +240,7 @@ def _source(args: argparse.Namespace, shown: progress.Progress) -> Source:
 
 
 def _choice(args: argparse.Namespace, shown: progress.Progress, text: str, other: str) -> Choice:
-    """The options for one of the two places; of two registries ``--insecure`` is for that on this machine."""
+    """The options for one of two places; of two registries ``--insecure`` is for the local registry."""
     from ..transports import names
 
     insecure = args.insecure and (names.is_here(text) or not names.is_here(other))

@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Load the images that the engine has not, and print what it has now."""
+    """Load the images that the engine lacks, and print all of them."""
     from ..staging import deploy_images
     from ..staging.deployment import verify_containers
 

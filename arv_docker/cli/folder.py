@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``arv-docker folder``: a folder of image archives whose file names say what they hold."""
+"""``arv-docker folder``: a folder of image archives, named after their images."""
 
 from __future__ import annotations
 

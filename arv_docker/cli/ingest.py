@@ -195,7 +195,7 @@ def _check_several(args: argparse.Namespace) -> None:
 
 
 def ingest_one(args: argparse.Namespace, name: Reference | ImageId | None, shown: progress.Progress) -> IngestResult:
-    """Ingest one image of an engine or an archive, as ``arv-keepdocker`` has it; tell ``shown`` what happened."""
+    """Ingest an image of an engine or archive, as ``arv-keepdocker`` does; ``shown`` is told the outcome."""
     from ..ingest.request import IngestRequest
 
     request = IngestRequest((), from_archive=args.from_archive, pull=bool(args.pull), follow_cluster=True)
@@ -285,7 +285,7 @@ def _tell(outcome: IngestResult | IngestPlan, shown: progress.Progress) -> None:
 
 
 def _document(text: str, outcome: Outcome, *, every: bool) -> dict[str, object]:
-    """The document of an outcome, for programs; of ``every`` image of a source, it says which one."""
+    """The document of an outcome, for programs; with ``every`` image of a source it names the image."""
     if isinstance(outcome, ArvDockerError):
         return {"asked": text, "error": outcome.message, "detail": outcome.detail, "exit_code": outcome.exit_code}
     return ({"asked": text} if every else {}) | cli.as_json(outcome)

@@ -99,7 +99,7 @@ def _print_bytes(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _source_image(args: argparse.Namespace) -> Iterator[tuple[OpenedImage, Sizes]]:
-    """The image of a source, of a stream when it has been read, and what gives the sizes of its layers."""
+    """The image of a source, of a stream at its end, and a function for the sizes of the layers."""
     from ..archive.opened_image import can_seek
     from ..transports import names
 
@@ -117,7 +117,7 @@ def _source_image(args: argparse.Namespace) -> Iterator[tuple[OpenedImage, Sizes
 
 @contextmanager
 def _stored_image(args: argparse.Namespace) -> Iterator[tuple[OpenedImage, Sizes]]:
-    """The image in Keep that the name means, and what gives the sizes of its layers."""
+    """The image in Keep that the name means, and a function for the sizes of the layers."""
     with _cluster_of(args) as (cluster, name):
         image, _ = _resolve(args, cluster, name)
         yield image, lambda: image.sizes

@@ -59,7 +59,7 @@ def show_log(level: str, stream: TextIO) -> Iterator[None]:
 
 
 def _refuse_handlers(logger: logging.Logger) -> None:
-    """Keep the SDK, which is imported later, from adding its handler for standard error, unless it is to debug."""
+    """Keep the SDK from adding a handler for standard error when it is imported, unless for debugging."""
     if not os.environ.get("ARVADOS_DEBUG"):
         setattr(logger, "addHandler", lambda _: None)  # noqa: B010 -- mypy takes no plain assignment
 

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _files_at(files: ImageFiles, path: str, *, recursive: bool) -> Iterator[tuple[str, Node]]:
-    """The files that are to be listed for a path: what is in a directory, or the one file."""
+    """The files to list for a path: the content of a directory, or the file alone."""
     from ..archive.file_tree import Directory, find, walk
 
     node = find(files.root, path)

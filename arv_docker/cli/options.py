@@ -126,7 +126,7 @@ def add_trust_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_engine_option(parser: argparse.ArgumentParser, *others: str) -> None:
-    """Add ``--engine``, which may also be one of ``others``."""
+    """Add ``--engine``, with the choices ``others`` besides the usual ones."""
     parser.add_argument(
         "--engine",
         choices=(*ENGINES, *others),

@@ -112,7 +112,7 @@ def _run_with_log(run: Callable[[], int], level: str, err: TextIO) -> int:
 
 
 def _make_ready(*streams: TextIO) -> None:
-    """Set up streams, exit and signals for a command, which is no business of ours in a program that calls us."""
+    """Set up streams, exit and signals for a command; a calling program keeps its own."""
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):  # names come from strangers, and few locales have all characters
             stream.reconfigure(errors="backslashreplace")

@@ -49,7 +49,7 @@ def access_of(args: argparse.Namespace) -> Access:
 
 
 def credentials_of(args: argparse.Namespace, option: str) -> Provider | None:
-    """The name and the password that an option names, read now; None if it is not given.
+    """The user name and password by an option, read now; None without the option.
 
     Raises UsageError, which shows nothing of either, for what cannot be read or is not NAME:PASSWORD.
     """

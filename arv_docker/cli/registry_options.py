@@ -47,7 +47,7 @@ def add(command: argparse.ArgumentParser, *more: str) -> None:
 
 
 def registry_of(args: argparse.Namespace) -> Registry:
-    """The registry that the options mean, with what surrounds it. To be closed after use."""
+    """The registry in the options, with the service beside it. To be closed after use."""
     from ..publishing.registry import Registry
     from ..registry.credentials import environment_provider
     from ..registry.project import Project

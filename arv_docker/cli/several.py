@@ -54,7 +54,7 @@ def run_each(args: argparse.Namespace, run: Callable[[argparse.Namespace], int])
 
 
 def print_document(args: argparse.Namespace, document: object) -> None:
-    """Print the JSON of an image; of one of several keep it, with what was asked for, until all are there."""
+    """Print an image's JSON; of several images keep each one, with its name, until the last."""
     shared = getattr(args, "shared", None)
     if shared is None:
         cli.print_json(document)

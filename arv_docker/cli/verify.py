@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``arv-docker verify``: checks that Keep really has an image, or a staged folder has what it should."""
+"""``arv-docker verify``: check an image in Keep, or a staged folder, byte by byte."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ DockerImage = collections.namedtuple("DockerImage", ["repo", "tag", "hash", "cre
 
 
 def get_keepdocker_parser() -> argparse.ArgumentParser:
-    """Make a parser of the options that are not those of arv-put, as SDKs after 3.2 have it."""
+    """Make a parser of the options besides those of arv-put, as SDKs after 3.2 have it."""
     return arv_keepdocker.own_options()
 
 
@@ -114,7 +114,7 @@ def popen_docker(cmd: Sequence[str], *args: Any, **kwargs: Any) -> subprocess.Po
 
 
 def check_docker(proc: subprocess.Popen[bytes], description: str) -> None:
-    """Wait for a command of ``popen_docker``, whatever it writes; raises DockerError if it failed."""
+    """Wait for a command of ``popen_docker``; raises DockerError if it failed."""
     _, errors = proc.communicate()
     if proc.returncode != 0:
         words = (errors or b"").decode(errors="replace").strip()
@@ -130,7 +130,7 @@ def docker_images() -> Iterator[DockerImage]:
 
 
 def find_image_hashes(image_search: str, image_tag: str | None = None) -> list[str]:
-    """Find the ID of the engine's image of that name or ID, as a list that is empty if there is none."""
+    """Find the ID of the engine's image of that name or ID, as a list; empty without an image."""
     with _docker_errors():
         try:
             name = parse_name(f"{image_search}:{image_tag}" if image_tag else image_search)
@@ -140,7 +140,7 @@ def find_image_hashes(image_search: str, image_tag: str | None = None) -> list[s
 
 
 def find_one_image_hash(image_search: str, image_tag: str | None = None) -> str:
-    """Find the ID of the one image of that name; raises DockerError if there is none."""
+    """Find the ID of the image of that name; raises DockerError without exactly one."""
     hashes = find_image_hashes(image_search, image_tag)
     if len(hashes) != 1:
         raise DockerError("no matching image found")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs that hold images, behind one protocol; each is driven by its own command line."""
+"""Programs that hold images, behind a common protocol; each is driven by a command line."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Apptainer:
         return words[-1] if words else ""
 
     def platform(self) -> Platform:
-        """The platform of this machine, whose programs it runs."""
+        """The platform of this machine, for Apptainer runs its programs."""
         return machine_platform()
 
     def build(self, folder: Path) -> Path:

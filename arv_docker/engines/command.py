@@ -205,7 +205,7 @@ class CommandLine:
         raise NotImplementedError
 
     def end_steps(self, folder: Path) -> bool:  # noqa: ARG002 -- nothing goes on without Docker's command
-        """End the steps of a build with that folder that would outlive the command; return whether there were any."""
+        """End build steps in that folder that would outlive the command; return True if there were any."""
         return False
 
     def cache_options(self, images: Sequence[str]) -> Sequence[str]:
@@ -213,7 +213,7 @@ class CommandLine:
         return [f"--cache-from={image}" for image in images]
 
     def run(self, *arguments: str, patient: bool = False, unlogged: int = 0) -> CompletedCommand:
-        """Call the command, wait for its end and check its answer; a ``patient`` call may be silent while it works.
+        """Call the command, wait for the end and check the answer; a ``patient`` call may be silent while working.
 
         The last ``unlogged`` words stay out of the log.
         """
@@ -237,7 +237,7 @@ class CommandLine:
         )
 
     def _answers(self) -> bool:
-        """Return whether the engine answers at all, asked when it has been silent for long while it works."""
+        """Return True if the engine answers at all; asked after a long silence during work."""
         try:
             self.version()
         except EngineError:

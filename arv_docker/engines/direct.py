@@ -178,7 +178,7 @@ def _answer_of(status: int, body: bytes) -> Answer:
 
 
 def lacks_platforms(image: str, timeout: float = USUAL_ENGINE_TIMEOUT) -> bool:
-    """Return whether the daemon says that it has not all of the platforms of an image's index.
+    """Return True if the daemon says that platforms of an image's index are missing.
 
     Daemons before API 1.48 say nothing of that.
     """

@@ -181,7 +181,7 @@ class Docker(CommandLine):
         return words
 
     def _remove(self, names: Iterable[str]) -> None:
-        """Remove images that were loaded and cannot be used, so that no name is left to them."""
+        """Remove loaded images that cannot be used, with their names."""
         for name in names:
             with suppress(EngineError, NoSuchImage):
                 self.run("image", "rm", name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Output of engines while they work: lines that are safe to show, from a generator that also returns a value."""
+"""Output of running engines: lines that are safe to show, from a generator with a return value."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Giving names to images that are in Keep already, taking them away, and asking what a name means.
+"""Names of images in Keep: giving, taking away, and asking for their meaning.
 
 The cluster ranks the links of a name by when the image was built, so writing a newer
 link does not move a name to an older build. A name is moved by writing the new link
@@ -61,7 +61,7 @@ class Status:
 def link(
     cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust, progress: Progress
 ) -> TagResult:
-    """Make a collection known as an image called ``name``, after finding that it holds one.
+    """Make a collection known as an image called ``name``, after checking that it is one.
 
     Every layer is read and hashed, unless a trusted user's link attests the content. Of what others stored only a
     canonical archive is taken.
@@ -137,7 +137,7 @@ def link_uniquely(
 
 
 def links_in_the_way(cluster: Cluster, collection: CollectionRecord, name: Reference) -> list[Link]:
-    """Return the links of a name that ``move`` would delete: those to other content that would rank before ours."""
+    """Return the links of a name that ``move`` would delete: links to other content that rank before ours."""
     others = [link for link in named_links(cluster, name) if link.head_uuid != collection.uuid]
     if not others:
         return []
@@ -195,7 +195,7 @@ def status(cluster: Cluster, name: Reference, trust: Trust) -> Status:
 def wait(
     cluster: Cluster, name: Reference, trust: Trust, seconds: float, sleep: Callable[[float], None] = time.sleep
 ) -> Status:
-    """Wait until the cluster takes the name for what this user stored under it.
+    """Wait until the cluster takes the name for the image that this user stored.
 
     Raises NotReady, which says what the name means instead, when it does not after so many seconds.
     """
@@ -219,7 +219,7 @@ def _in_words(status: Status | None) -> str:
 
 
 def named_links(cluster: Cluster, name: Reference) -> Sequence[Link]:
-    """Return every link by that name, whoever wrote it."""
+    """Return every link by that name, of any writer."""
     return list(cluster.links([["link_class", "=", REPO_TAG], ["name", "=", name.link_name]]))
 
 

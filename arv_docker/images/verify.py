@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Verification that a collection really holds the image that it is named after.
+"""Verification that a collection really holds the image in its name.
 
 Quick: its structure, and that every block is there. Full: every block is read, and the
 SHA-256 of every layer compared with the image's config, which no MD5 twin survives.
@@ -39,7 +39,7 @@ class Report:
 
 
 def verify(cluster: Cluster, collection: CollectionRecord, *, quick: bool, progress: Progress) -> Report:
-    """Verify the image in a collection (given with its manifest text) and report what it is.
+    """Verify the image in a collection (given with manifest text) and report the findings.
 
     Raises NotVerified, NotAnImage, DigestMismatch or BadArchive for content that is not the
     image's, and KeepError for blocks that are lost or damaged.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Copying images from one cluster to another: content, ID, names; blocks once, and only those that are missing.
+"""Copying of images between clusters: content, ID, names; missing blocks alone, each once.
 
 The portable data hash stays, for it is what workflows and job reuse compare. An image that
 is stored as we store it goes the way of every other source, so that layers which the
@@ -114,7 +114,7 @@ class Copier:
     def __init__(
         self, source: Cluster, target: Cluster, options: Options, progress: Progress, trust: Trust | None = None
     ) -> None:
-        """``trust`` says whose word is taken for what the source has; this user's and the system's unless given."""
+        """``trust`` says whose word counts for the source's content; this user's and the system's unless given."""
         self._trust = trust or Trust.of(source.user_uuid, source.system_user_uuid)
         self._source = source
         self._target = target
@@ -213,7 +213,7 @@ class Copier:
         return sum(found.links_written for found in done if found is not None)
 
     def _copy_verbatim(self, records: ImageRecords, stored: StoredImage, name: Reference | None) -> IngestResult:
-        """Copy the blocks as they are, after finding that they hold the image."""
+        """Copy the blocks as they are, after checking that they hold the image."""
         self._preflight.check_creation()
         verify.verify(self._source, stored.collection, quick=False, progress=self._progress)
         sent = SentBlocks(self._options.cache, self._target, stored.file.image_id)

@@ -95,7 +95,7 @@ class IngestPlanner:
     def source(
         self, source: Source, name: Reference | ImageId | None, otherwise: Reference | None = None
     ) -> IngestPlan:
-        """Plan what ``Ingest.from_source`` would do. The source is opened, and none of its layers read."""
+        """Plan the work of ``Ingest.from_source``. The source is opened, without reading layers."""
         if (place := source.in_engine()) is not None:
             return self.engine(place.engine, place.name, name if isinstance(name, Reference) else None)
         with source.open() as image:
@@ -117,7 +117,7 @@ class IngestPlanner:
         return found
 
     def keep(self, name: Reference | ImageId) -> IngestPlan | None:
-        """Plan what ``Ingest.from_keep`` would do; None if there is no such image."""
+        """Plan the work of ``Ingest.from_keep``; None without such an image."""
         image = find_in_keep(self._cluster, name, self._records.trust, self._progress)
         if image is None:
             return None
@@ -137,7 +137,7 @@ def plan_for(
     total: int | None = None,
     coming: Mapping[Digest, int] = MappingProxyType({}),
 ) -> IngestPlan:
-    """Plan for one image, which its source calls ``image_id``; raises ClusterError.
+    """Plan for an image with the ``image_id`` of its source; raises ClusterError.
 
     ``coming`` are large layers, with their bytes, that Keep will have by then, from images before this one.
     """

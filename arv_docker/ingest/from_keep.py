@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images that Keep has and no engine does: found by a name or ID, for a source that cannot give them."""
+"""Images in Keep that no engine has: found by name or ID."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _SOCKETS: WeakKeyDictionary[Any, socket.socket] = WeakKeyDictionary()
 
 @contextmanager
 def cutting_off(connection: socket.socket | None, seconds: float | None) -> Iterator[None]:
-    """Shut the connection down if the block takes longer; what reads from it then comes to its end at once.
+    """Shut the connection down if the block takes longer, so that a read of it ends at once.
 
     Raises TimeoutError then, for an end that came so may look like that of a head or of a body.
     """

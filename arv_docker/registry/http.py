@@ -63,7 +63,7 @@ class _Request:
 
 
 class Http:
-    """Requests to one registry, and to where it sends us. May be used by several threads at once.
+    """Requests to a registry, and to hosts that it refers to. May be used by several threads at once.
 
     ``plain`` asks for HTTP without TLS, which is for loopback alone. ``role`` is what messages call the host.
     """
@@ -151,7 +151,7 @@ class Http:
         return text
 
     def absolute_url(self, base: str, url: str, step: str) -> str:
-        """The whole of a URL, maybe relative, in an answer of ``base``; raises RegistryError for one that is none."""
+        """The absolute form of a URL in an answer of ``base``; raises RegistryError for other texts."""
         try:
             whole = urljoin(base, url)
             origin_of(whole)
@@ -160,7 +160,7 @@ class Http:
         return whole
 
     def check_redirect(self, before: str, after: str, step: str) -> None:
-        """Raise RegistryError where the registry sends us from one URL to another that is not safe."""
+        """Raise RegistryError where the registry refers from one URL to another that is not safe."""
         old, new = urlsplit(before), urlsplit(after)
         if new.scheme != "https" and (new.scheme, old.scheme) != ("http", "http"):
             raise RegistryError(f"{self.host}: {step}: a redirect from {old.scheme} to {new.scheme} is not followed.")
@@ -243,7 +243,7 @@ class Http:
         return origin_of(url) == origin_of(self.base)
 
     def _connection_error(self, error: BaseException, step: str, giver: str) -> RegistryError:
-        """The error for a connection that failed, or for a proxy that makes none."""
+        """The error for a connection that failed, or for a proxy that refuses."""
         from urllib3.exceptions import ProxyError
 
         detail = self.conceal(_message_of(error))
@@ -297,7 +297,7 @@ class Http:
 
 
 def is_local(name: str) -> bool:
-    """Tell if a host's name, as written, means this machine or its network card's own network. Nothing is looked up."""
+    """Tell if a host's name, as written, means this machine or the local network. Nothing is looked up."""
     name = name.strip("[]").rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -327,7 +327,7 @@ def _is_broken_off(error: BaseException) -> bool:
 
 
 def _message_of(error: BaseException) -> str:
-    """The message of urllib3's error, without the object that it says it of."""
+    """The message of urllib3's error, without the object in front."""
     text = str(error)
     return text.rpartition(">: ")[2] or text
 

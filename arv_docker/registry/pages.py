@@ -106,7 +106,7 @@ class Pages:
         return names, self._next_url(link, url)
 
     def _next_url(self, link: str, url: str) -> str | None:
-        """The next page, of this registry: one behind a proxy may not know its own name."""
+        """The next page, of this registry: a registry behind a proxy may not know its name."""
         target = next_link(link)
         if target is None:
             return None

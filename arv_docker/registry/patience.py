@@ -64,7 +64,7 @@ class Patience:
         )
 
     def run(self, attempt: Callable[[Attempts], Result]) -> Result:
-        """Return what ``attempt`` returns, called again after each error that may pass. Raises the last one."""
+        """Return the result of ``attempt``, called again after each transient error. Raises the last error."""
         attempts = Attempts(self)
         while True:
             try:
@@ -78,7 +78,7 @@ class Patience:
 
 
 class Attempts:
-    """The tries of one request, with one deadline over all of them."""
+    """The tries of a request, with a deadline over all."""
 
     def __init__(self, patience: Patience) -> None:
         self.patience = patience
@@ -86,7 +86,7 @@ class Attempts:
 
     @property
     def failures(self) -> int:
-        """The number of tries that failed since the last that brought something."""
+        """The number of failed tries since the last useful one."""
         return self._failures
 
     @property
@@ -95,7 +95,7 @@ class Attempts:
         return self.patience.total - (self.patience.clock() - self._since)
 
     def restart(self) -> None:
-        """Begin the tries anew: the last one brought something, if not everything."""
+        """Begin the tries anew after a try that brought at least some bytes."""
         self._failures = 0
         self._pauses = self.patience.backoff().pauses()
         self.keep_alive()
@@ -147,7 +147,7 @@ class Hosts:
 
     @contextmanager
     def turn(self, host: str, attempts: Attempts, *, waits: bool) -> Iterator[None]:
-        """Ask a host in the block, when it is time to. Errors that may pass are counted, anything else is an answer.
+        """Ask a host in the block, in its turn. Transient errors are counted, anything else is an answer.
 
         ``waits`` is False for a request with a body, which comes when the host has answered one without. Raises the
         host's last error if it failed too often.
@@ -163,7 +163,7 @@ class Hosts:
             self._leave(host, error, probes=probes)
 
     def _enter(self, host: str, attempts: Attempts) -> bool:
-        """Wait for the turn, and tell if this is the one request that finds out how the host is."""
+        """Wait for the turn, and tell if this request is the probe of the host."""
         while True:
             with self._changed:
                 trouble = self._troubles.get(host)

@@ -138,7 +138,7 @@ class Project:
     def _request(
         self, method: str, path: str, step: str, read: Callable[[Answer], Result], absent: Result | None = None
     ) -> Result:
-        """Return what ``read`` makes of the answer; ``absent`` for what is not there, where that is given."""
+        """Return the result of ``read`` for the answer; ``absent``, if given, for a missing document."""
 
         def attempt(attempts: Attempts) -> Result:
             with self._answer_to(method, path, step, attempts) as answer:
@@ -152,7 +152,7 @@ class Project:
 
     @contextmanager
     def _answer_to(self, method: str, path: str, step: str, attempts: Attempts) -> Iterator[Answer]:
-        """An answer to the token that is held, or, if that is refused, to a new one."""
+        """An answer with the present token, or, if that is refused, with a new one."""
         url = f"{self._path}/{path}".rstrip("/")
         body = b"{}" if method == "POST" else None
         token = self._token.credentials()

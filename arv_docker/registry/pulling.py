@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A repository, read wherever it can be had: from the mirrors of its registry, and from the registry itself.
+"""A repository, read from the registry's mirrors or from the registry.
 
 A mirror only helps: whatever it answers that is not what was asked for (a login page, an older form, nothing, silence,
 other bytes) is passed over, with one line that names it. What a mirror gives is checked whole before it is used.
@@ -32,7 +32,7 @@ _PIECE = 1 << 20
 
 
 class RepositoryReader:
-    """A repository that is read from the first place that has what is asked for. To be closed after use.
+    """A repository, each document and blob read from the first place that has it. To be closed after use.
 
     ``host`` is where the last manifest came from, the registry if that was passed over since. May be used by several
     threads at once.
@@ -58,7 +58,7 @@ class RepositoryReader:
         self.repository = place.repository
 
     def manifest(self, name: str | Digest) -> tuple[Document, Manifest | Index]:
-        """The manifest or index of a tag or digest, and what is in it. Raises what ``Client.manifest`` does."""
+        """The manifest or index of a tag or digest, with the parsed form. Raises as ``Client.manifest`` does."""
 
         def read(client: Client, repository: str) -> tuple[Document, Manifest | Index]:
             document = client.manifest(repository, name)
@@ -122,7 +122,7 @@ class RepositoryReader:
         return read(self._client, self._place.repository) if found is None else found
 
     def _pass_over(self, place: Place, client: Client, error: ArvDockerError) -> None:
-        """Go on without a mirror: for this once if it merely lacks something, else for good."""
+        """Go on without a mirror: for this request if the mirror lacks something, else for good."""
         is_missing = isinstance(error, NoSuchImage) or (isinstance(error, RegistryError) and error.status == 404)
         if not is_missing and not isinstance(error, DiskError):
             self._drop(client)

@@ -54,7 +54,7 @@ class Service(Protocol):
 
 
 class PlainService:
-    """A registry that needs nothing else. ``folder`` is where in it all repositories are.
+    """A registry without a service beside it. ``folder`` is the path of all repositories.
 
     ``command`` creates a repository, whose name is put behind it; without one, pushing does.
     """
@@ -117,7 +117,7 @@ class PlainService:
             )
 
     def tags(self, repository: str) -> Iterator[str]:
-        """The tags of a repository; none of one that has no images."""
+        """The tags of a repository; empty for a repository without images."""
         try:
             yield from self._client.tags(self._beginning + repository)
         except NoSuchImage:  # a repository may be listed before its first image comes, and after its last went

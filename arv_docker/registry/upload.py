@@ -287,7 +287,7 @@ class Uploads:
         self._results.append(future_of(partial(self._run, work), "upload"))
 
     def finish(self) -> int:
-        """Wait for everything and return the sum of the bytes. Raises what failed first, whatever else goes on."""
+        """Wait for all work and return the sum of the bytes. Raises the first failure at once."""
         wait_for(self._results, return_when=FIRST_EXCEPTION)
         if self._failed is not None:
             raise self._failed

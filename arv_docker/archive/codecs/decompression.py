@@ -68,7 +68,7 @@ class DecompressedStream:
         compressed_size: int | None = None,
         size: int | None = None,
     ) -> None:
-        """Take compressed bytes from ``read``; ``kind`` is what ``kind_of`` says; ``what`` names them in messages.
+        """Take compressed bytes from ``read``; ``kind`` is the result of ``kind_of``, ``what`` a name for messages.
 
         ``compressed_size`` is the number of bytes that ``read`` gives in all, and ``size`` that of the decompressed
         ones; None where they are not known. The content may have just ``size`` bytes, however few it comes from.
@@ -178,7 +178,7 @@ class DecompressedStream:
 
 
 def kind_of(start: bytes) -> str | None:
-    """The compression of bytes that begin with ``start``: ``gzip``, ``xz``, ``bzip2``, ``zstd``; None for others."""
+    """The compression of bytes that begin with ``start``: ``gzip``, ``xz``, ``bzip2``, ``zstd``, or None."""
     if start[1:4] == _SKIPPABLE and start[0] >> 4 == 5:
         return "zstd"
     return next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)

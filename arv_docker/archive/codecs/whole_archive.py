@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An archive that is compressed as a whole, or is the one member of a ZIP file, read as if it were neither.
+"""An archive compressed as a whole, or alone in a ZIP file, read like a plain archive.
 
 A compressed archive can only be read from its front. It is read through once for an index,
 small files and the beginnings of others being kept; then again for the layers, which come in its own order.
@@ -80,7 +80,7 @@ class UnwrappedArchive:
         self.size = sys.maxsize  # nobody knows before its end
 
     def read_members(self, progress: Progress, check: HeaderCheck = TOLERANT) -> list[Member]:
-        """Return the members of the compressed tar; reads it once, to its end. Raises what ``tar.members`` raises."""
+        """Return the members of the compressed tar, read once to the end. Raises the errors of ``tar.members``."""
         found = []
         room = _ROOM
         with progress.step("reading the compressed archive", self._source.size) as advance:

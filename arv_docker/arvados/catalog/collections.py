@@ -71,7 +71,7 @@ def set_name_property(cluster: Cluster, collection: CollectionRecord, name: str)
 
 
 def _has_name(collection: CollectionRecord, name: str) -> bool:
-    """True if the collection was created by that name, to which the server may have added a time to make it unique."""
+    """True if the collection was created by that name, to which the server may have added a time."""
     return collection.name == name or collection.name.startswith(f"{name} (")
 
 

@@ -23,7 +23,7 @@ _COLLECTION_UUID = re.compile(r"[0-9a-z]{5}-4zz18-[0-9a-z]{15}")
 
 @dataclass(frozen=True, slots=True)
 class LinkQuery:
-    """Question for the links that a text finds: by an image's name, and by the image ID that it is or begins.
+    """Query for the links of a text: by image name, and by the image ID that the text is or begins.
 
     ``name`` filters the names of ``docker_image_repo+tag`` links, None where none is looked for; a name of a repository
     alone has as many slashes as ``slashes`` says. ``project`` limits the links to those that it owns.
@@ -58,7 +58,7 @@ class LinkQuery:
         return cls(["name", "=", name.link_name], image_id, slashes, project)
 
     def links(self, cluster: Cluster) -> list[Link]:
-        """Return the links by that name, and those of both classes by that ID."""
+        """Return the links by that name, and links of both classes by that ID."""
         found: list[Link] = []
         if self.name is not None:
             named = cluster.links([["link_class", "=", REPO_TAG], self.name, *self._owner])
@@ -111,7 +111,7 @@ def collections_of_repository(cluster: Cluster, name: Reference, trust: Trust) -
 
 
 def links_to(cluster: Cluster, uuids: Sequence[str], classes: Sequence[str] = (REPO_TAG, HASH)) -> list[Link]:
-    """Return every link of these classes that points to one of the collections, the preferred first."""
+    """Return every link of these classes to any of the collections, the preferred first."""
     found = [
         link
         for batch in batches(uuids)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing the links that make a collection an image: one of each kind, however often it is tried.
+"""Writing of the links that make a collection an image: each kind once, however often it is tried.
 
 Our links pin the PDH in ``tail_uuid``: with the server's word on who wrote a link last, that
 makes it *attested* (``trust``), and it goes stale by itself when the collection's content changes.
@@ -21,7 +21,7 @@ from .ranking import TIMESTAMP
 
 
 def timestamp_of(config: Config) -> dict[str, str]:
-    """The property that ranks a link: the config's own time of creation; no key where it has none.
+    """The property that ranks a link: the config's time of creation; empty without one.
 
     A null in its place would crash every listing of the original (docs/spec/keepdocker.md#null-timestamps).
     """
@@ -29,7 +29,7 @@ def timestamp_of(config: Config) -> dict[str, str]:
 
 
 def timestamp_in(link: Link) -> dict[str, str]:
-    """Property that ranks links, taken from a link that is there, where it can be read."""
+    """Property that ranks links, taken from an existing link, if readable."""
     text = link.properties.get(TIMESTAMP)
     return {TIMESTAMP: text} if isinstance(text, str) and parsed_time(text) is not None else {}
 

@@ -55,7 +55,7 @@ class Listing:
 def list_images(
     cluster: Cluster, trust: Trust, name: str | None = None, project: str | None = None, *, also: ImageId | None = None
 ) -> Listing:
-    """List the images that the user can see, the preferred first; all of them, or those called ``name``.
+    """List the images that the user can see, or those called ``name``; the preferred first.
 
     ``name`` is a repository with or without a tag, or an image ID; ``also`` an ID to look for beside it. A project
     limits links and collections to those that it owns. Further digests of images count by the word of trusted users

@@ -21,7 +21,7 @@ from .resolver import Resolution, usable_collection
 
 
 def choose_platform(cluster: Cluster, resolution: Resolution, platform: Platform, progress: Progress) -> Resolution:
-    """Choose the image that a name means for ``platform``: the first one for it in the cluster's order.
+    """Choose the image that a name means for ``platform``: the first in the cluster's order.
 
     Without a variant, one of any variant will do where there is none without. A warning says where the cluster
     takes another image for the name. Raises NoSuchImage with a list of the images that there are.

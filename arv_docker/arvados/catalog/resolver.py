@@ -142,7 +142,7 @@ def check_trusted(text: str, resolved: Resolution) -> None:
 
 
 def collection_with_uuid(cluster: Cluster, collection: CollectionRecord) -> CollectionRecord:
-    """Return the record of a collection that was asked for by PDH, which names content and no record: the oldest one.
+    """Return the oldest record of a collection by PDH, which names content and no record.
 
     Prefers those of this user. Raises NoSuchImage if it can be read by PDH alone.
     """
@@ -178,7 +178,7 @@ def _names_or_ids(
     attested: Callable[[Link], bool],
     proven: Callable[[Link, Digest], bool],
 ) -> Sequence[Link]:
-    """Choose between the links by a name and those by the image ID that it holds, or may be.
+    """Choose between the links by a name and the links by an image ID in it, or in its place.
 
     A name goes first, as engines have it. But where it holds a digest, or an image has an ID that begins so, the word
     of a user who is not trusted is not enough: a digest is proven by the image's bytes, or not believed.
@@ -217,7 +217,7 @@ def _rivals(
     ranked: Iterable[Link],
     collections: Mapping[str, CollectionRecord],
 ) -> Iterator[Link]:
-    """Yield links to other content that rank the same as the one that decides.
+    """Yield links to other content with the same rank as the deciding link.
 
     The server ranks by whole seconds, and says nothing of two that were built in the same one, and linked in the same.
     """
