@@ -277,8 +277,8 @@ def test_a_container(engine: Made, tmp_path: Path) -> None:
 
 
 def test_what_a_container_cannot_be_started_with(engine: Made) -> None:
-    with pytest.raises(UsageError, match="stdin_open"):
-        engine().run("app:1", stdin_open=True)
+    with pytest.raises(UsageError, match="lxc_conf"):
+        engine().run("app:1", lxc_conf={})
 
 
 def test_options_of_docker_py_reach_the_command(engine: Made, tmp_path: Path) -> None:
