@@ -25,13 +25,13 @@ from ..local.progress import Advance
 from ..model.image import Digest
 from ..model.reference import Reference, parse_name
 from . import Destination, OpenedImage, Source
-from .local import LocalFile, archive_of, folder_advice, seekable
+from .local import LocalFile, archive_of, folder_advice, seekable, split_path
 from .names import Choice
 
 
 def source(rest: str, choice: Choice) -> ArchiveFile | PipedArchive:
-    """The source ``PATH[:REFERENCE]``, ``-`` being standard input; the path ends at the first colon, as in skopeo."""
-    path, _, text = rest.partition(":")
+    """The source ``PATH[:REFERENCE]``, ``-`` being standard input; the path ends as ``split_path`` has it."""
+    path, text = split_path(rest)
     if not path:
         raise UsageError(f"docker-archive:{rest} names no file.")
     name = parse_name(text) if text else None
@@ -40,7 +40,7 @@ def source(rest: str, choice: Choice) -> ArchiveFile | PipedArchive:
 
 def destination(rest: str, choice: Choice) -> ArchiveDestination:  # noqa: ARG001 -- there is nothing to choose
     """The destination ``PATH[:REFERENCE]``."""
-    path, _, name = rest.partition(":")
+    path, name = split_path(rest)
     if not path:
         raise UsageError(f"docker-archive:{rest} names no file.")
     return ArchiveDestination(Path(path), _names(name))

@@ -32,7 +32,7 @@ from ..model.archive_name import PLAIN, ZIP, ArchiveName
 from ..model.build_version import is_dirty
 from ..model.image import Digest, parsed_time
 from . import Destination, OpenedImage, SeekableImage, Source
-from .local import LocalFile, archive_of, seekable
+from .local import LocalFile, archive_of, seekable, split_path
 from .names import Choice
 
 _NEVER = datetime(1, 1, 1, tzinfo=timezone.utc)
@@ -249,7 +249,7 @@ def _was_canonical(content: RandomAccess, layout: Layout) -> bool:
 
 
 def _split(rest: str) -> tuple[Path, str, str | None]:
-    folder, _, name = rest.partition(":")
+    folder, name = split_path(rest)
     if not folder or not name:
         raise UsageError(f"folder:{rest} names no image in a folder. Write folder:PATH:IMAGE[:VERSION].")
     image, colon, version = name.rpartition(":")

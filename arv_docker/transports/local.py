@@ -129,6 +129,20 @@ def seekable(
         yield spooled
 
 
+def split_path(rest: str) -> tuple[str, str]:
+    """The path and the name in ``PATH[:NAME]``, the name being empty where there is none.
+
+    The path ends at the first colon, as skopeo has it. Where that is no file and a longer one is, as of a staged image
+    ``app:1.img``, the first colon that leaves a file ends it. With a colon at its end the text is a path alone.
+    """
+    if rest.endswith(":"):
+        return rest[:-1], ""
+    ends = [place for place, character in enumerate(rest) if character == ":"] + [len(rest)]
+    there = (place for place in ends if os.path.exists(rest[:place]))  # noqa: PTH110 -- also of what no file can be called
+    end = next(there, ends[0])
+    return rest[:end], rest[end + 1 :]
+
+
 def folder_advice(path: Path) -> str:
     """Advice on a folder that was given for an archive or a layout; empty for other paths."""
     if (path / "index.json").is_file():

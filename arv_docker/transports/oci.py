@@ -30,7 +30,7 @@ from ..model.image import MAX_JSON_SIZE, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, De
 from ..model.reference import Reference
 from ..store.cache import NO_CACHE, CacheFolder
 from . import Destination, OpenedImage, Source, known_layers
-from .local import LocalFile, folder_advice, names_present
+from .local import LocalFile, folder_advice, names_present, split_path
 from .names import Choice
 
 _DOCUMENTS = ("index.json", "oci-layout")
@@ -40,7 +40,7 @@ _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 def source(rest: str, choice: Choice) -> LayoutSource:
-    """The source ``FOLDER[:NAME]``; the folder ends at the first colon, as skopeo has it."""
+    """The source ``FOLDER[:NAME]``; the folder ends as ``split_path`` has it."""
     folder, name = split(rest, "oci")
     return LayoutSource(Path(folder), name, choice)
 
@@ -53,7 +53,7 @@ def destination(rest: str, choice: Choice) -> LayoutDestination:
 
 def split(rest: str, transport: str) -> tuple[str, str | None]:
     """Path and name in ``PATH[:NAME]``; raises UsageError for a text that has no path, or no name of a layout."""
-    path, _, name = rest.partition(":")
+    path, name = split_path(rest)
     if not path:
         raise UsageError(f"{transport}:{rest} names no place. Write {transport}:PATH[:NAME].")
     if not name.isprintable():

@@ -12,7 +12,7 @@ from .oci import names_of, split
 
 
 def source(rest: str, choice: Choice) -> ArchiveFile:
-    """The source ``PATH[:NAME]``; the path ends at the first colon, as skopeo has it."""
+    """The source ``PATH[:NAME]``; the path ends as ``split_path`` has it."""
     path, name = split(rest, "oci-archive")
     return ArchiveFile(Path(path), name, choice, by_index=True)
 

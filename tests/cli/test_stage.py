@@ -276,3 +276,19 @@ def test_nothing_to_deploy(run: Run) -> None:
     for folder in ("d", "e"):
         done = run("deploy", folder, "--engine", "none")
         assert (done.code, "holds no staged image" in done.err) == (1, True)
+
+
+@pytest.mark.parametrize("scheme", ["plain", "cwl", "nextflow", "folder", "{registry}:{repository}:{tag}"])
+def test_every_staged_file_can_be_named_as_an_archive(api: FakeApi, engine: FakeEngine, run: Run, scheme: str) -> None:
+    """WfExS' names for CWL have colons, at the first of which a path ends otherwise."""
+    names = ["app:1"] if scheme == "folder" else ["app:1", "docker://docker.io/library/app:1"]
+    for name in names:
+        outcome = run("stage", "--from", "engine", "--naming", scheme, "--dir", f"d{len(name)}", name)
+        assert outcome.code == 0, outcome
+        path = outcome.out.strip()
+        for text in (path, f"{path}:", f"./{path}"):
+            shown = run("inspect", "--json", f"docker-archive:{text}")
+            assert (shown.code, json.loads(shown.out)["image_id"]) == (0, str(APP.parsed.digest)), text
+        assert run("inspect", f"docker-archive:{path}:nothing:1").code == 1
+        assert run("copy", f"docker-archive:{path}", f"oci-archive:copied:{len(name)}:").code == 0
+        assert run("inspect", f"oci-archive:copied:{len(name)}").code == 0
