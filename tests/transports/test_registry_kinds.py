@@ -197,6 +197,7 @@ def test_every_way_to_say_that_it_is_done(registry: Registry, line: str, status:
     """Docker and skopeo take each, and so there are registries that say it so."""
 
     def fault(conversation: Conversation) -> bool:
+        vars(conversation).pop("answer", None)  # that of the last request by the same connection
         answer = conversation.answer
         if re.match(line, conversation.request_seen.line):
             conversation.answer = lambda usual, body=b"", **headers: answer(status, body, **headers)  # type: ignore[method-assign]
