@@ -82,6 +82,9 @@ class Engine(Protocol):
     def tag(self, image: Digest, name: Reference) -> None:
         """Give the image a name; another image of that name loses it."""
 
+    def remove(self, image: Digest) -> None:
+        """Remove an image that has no name, and that no container uses."""
+
     def pull(self, name: Reference, on_line: Callable[[str], None] | None = None) -> None:
         """Fetch the image from its registry; the command's lines go to ``on_line`` as they come."""
 

@@ -74,6 +74,10 @@ class Auto:
         """Give a name to an image of the chosen engine."""
         self._engine.tag(image, name)
 
+    def remove(self, image: Digest) -> None:
+        """Remove an image of the chosen engine."""
+        self._engine.remove(image)
+
     def pull(self, name: Reference, on_line: Callable[[str], None] | None = None) -> None:
         """Fetch an image into the chosen engine."""
         self._engine.pull(name, on_line)

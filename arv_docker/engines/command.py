@@ -153,6 +153,10 @@ class CommandLine:
         """Give the image the name."""
         self.run("tag", str(image), self.target_name(name))
 
+    def remove(self, image: Digest) -> None:
+        """Remove an image that has no name, and that no container uses."""
+        self.run("image", "rm", str(image))
+
     def pull(self, name: Reference, on_line: Callable[[str], None] | None = None) -> None:
         """Fetch the image from its registry; lines that the command prints go to ``on_line``."""
         line = self._line("pull", self.spellings(name)[-1])

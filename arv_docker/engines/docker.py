@@ -92,9 +92,8 @@ class Docker(CommandLine):
                 else:
                     yield stream
             except MissingMember as error:
-                raise self._incomplete(
-                    " ".join(self._names.get(name, name) for name in names), error.message
-                ) from error
+                lacking = error.message.removesuffix(" Is it cut short?")  # of an archive that nobody saw
+                raise self._incomplete(" ".join(self._names.get(name, name) for name in names), lacking) from error
             except ContentError:
                 self.version()  # raises if the daemon is gone, which then was wrong, not the archive
                 raise
@@ -130,6 +129,8 @@ class Docker(CommandLine):
         image = super()._inspect(name)
         self._names[str(image.id)] = name
         platform = self._platform or image.platform
+        if image.platform.architecture == "unknown" and self._platform is None:
+            return image  # without its config it cannot be saved, but Keep may have it
         if not image.by_manifest or (
             suits(image.platform, platform) and not direct.lacks_platforms(name, self.timeout)
         ):

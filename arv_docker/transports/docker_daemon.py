@@ -7,7 +7,7 @@ What is here serves every engine; ``containers-storage:`` is the same with Podma
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -246,6 +246,9 @@ class EngineDestination:
                 "Make room there, and try again.",
                 detail=error.detail,
             ) from error
+        except EngineError:
+            self._remove_broken(layout.manifest_digest)
+            raise
         found = whole_id(self._engine, image) if skip else engine_id(self._engine, image)
         if found is None:
             raise EngineError(
@@ -255,6 +258,12 @@ class EngineDestination:
             if span.diff_id not in skip:
                 self._table.note(span.diff_id, span.size)
         return found
+
+    def _remove_broken(self, image: Digest) -> None:
+        """Remove the image that a containerd store has of an archive which it then could not unpack (Docker 26.1)."""
+        with suppress(EngineError, NoSuchImage):
+            if not self._engine.inspect(ImageId(image.hex)).tags:
+                self._engine.remove(image)
 
 
 def engine_id(engine: Engine, image: SeekableImage) -> Digest | None:

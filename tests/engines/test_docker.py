@@ -333,8 +333,9 @@ def test_what_docker_save_leaves_out_is_told_as_such(engine: Engine) -> None:
     docker = engine({"image inspect": (0, inspected(ONE), ""), "save": (0, "a tar", "")})
     docker.inspect(Reference.parse("app:1"))
     incomplete = pytest.raises(EngineError, match=r"does not have all of app:1, .*docker://NAME")
-    with incomplete, docker.save([ONE]):
+    with incomplete as raised, docker.save([ONE]):
         raise MissingMember("the archive has no file 'blobs/sha256/00'. Is it cut short?")
+    assert raised.value.detail == "the archive has no file 'blobs/sha256/00'."
     lacking = engine({"save": (1, "", f"unable to create manifests file: content digest {ONE}: not found")})
     with pytest.raises(EngineError, match="does not have all of app:1"):
         _saved(lacking)

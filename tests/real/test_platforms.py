@@ -74,13 +74,32 @@ def test_both_platforms_of_a_name_can_be_had(sid_docker: ContainerdDocker, tmp_p
     assert stored_id(site, "--platform", ARM, "docker-daemon:both:1") == configs[ARM]
     site.printed("copy", "--platform", ARM, "docker-daemon:both:1", f"oci-archive:{tmp_path}/arm.tar:both:1")
     assert json.loads(site.printed("inspect", "--json", f"oci-archive:{tmp_path}/arm.tar"))["image_id"] == configs[ARM]
+    seen = json.loads(site.printed("inspect", "--json", "--platform", ARM, "docker-daemon:both:1"))
+    assert (seen["image_id"], seen["platform"]) == (configs[ARM], ARM)
+    for platform, config in configs.items():
+        empty = Site(tmp_path / f"empty-{platform[6:]}", sid_docker)  # so that it comes from the engine
+        empty.make()
+        staged = tmp_path / f"staged-{platform[6:]}"
+        empty.printed("stage", "--platform", platform, "both:1", "--dir", staged)
+        (tarball,) = staged.glob("*.tar")
+        assert json.loads(site.printed("inspect", "--json", f"docker-archive:{tarball}"))["image_id"] == config
 
 
 def test_a_foreign_platform_alone_is_stored(sid_docker: ContainerdDocker, tmp_path: Path) -> None:
     archive, configs = an_index("other", (ARM,))
     sid_docker.run("load", stdin=archive)
     site = Site(tmp_path / "site", sid_docker)
+    done = site.run("ingest", "other:1")
+    assert (done.status, f"the image is for {ARM}, and the cluster's nodes are taken to be" in done.err) == (0, True)
     assert stored_id(site, "other:1") == stored_id(site, "--platform", ARM, "other:1") == configs[ARM]
+    site.printed("copy", "docker-daemon:other:1", f"oci-archive:{tmp_path}/arm.tar:other:1")
+    for source in ("docker-daemon:other:1", f"oci-archive:{tmp_path}/arm.tar"):
+        assert json.loads(site.printed("inspect", "--json", source))["image_id"] == configs[ARM]
+    empty = Site(tmp_path / "empty", sid_docker)
+    empty.make()
+    empty.printed("stage", "--platform", ARM, "other:1", "--dir", tmp_path / "staged")
+    (tarball,) = (tmp_path / "staged").glob("*.tar")
+    assert json.loads(site.printed("inspect", "--json", f"docker-archive:{tarball}"))["image_id"] == configs[ARM]
 
 
 def test_an_older_docker_says_what_it_cannot_do(containerd_docker: ContainerdDocker, tmp_path: Path) -> None:

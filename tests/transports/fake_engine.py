@@ -121,6 +121,10 @@ class FakeEngine:
         self.tags = {it: [tag for tag in tags if tag != name.familiar_name] for it, tags in self.tags.items()}
         self.tags.setdefault(image, []).append(name.familiar_name)
 
+    def remove(self, image: Digest) -> None:
+        self.calls.append("remove")
+        del self.images[image]
+
     def pull(self, name: Reference, on_line: Callable[[str], None] | None = None) -> None:
         self.calls.append("pull")
 
