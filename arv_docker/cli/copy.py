@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import cli
 from ..errors import ArvDockerError, UsageError, one_line
 from ..local import progress
+from ..local.numbered import NumberedProgress
 from ..model.reference import ImageId, Reference, parse_name
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--source-project says which images of a cluster are copied with --all.")
     if source and not source.name and not args.all:
         raise UsageError("which image? Write keep:[CLUSTER/]NAME, or --all.")
-    shown = cli.progress_for(args)
+    shown = NumberedProgress(cli.progress_for(args))
     if source and target and not target.name:
         return _between(args, source, target, shown)
     if target:
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     return _copy_elsewhere(args, shown)
 
 
-def _between(args: argparse.Namespace, source: Place, target: Place, shown: progress.Progress) -> int:
+def _between(args: argparse.Namespace, source: Place, target: Place, shown: NumberedProgress) -> int:
     """Copy images from one cluster to another, names and all."""
     from ..ingest import between_clusters
 
@@ -128,14 +129,15 @@ def _warn_of_left_out(images: Sequence[Candidate], shown: progress.Progress) -> 
 
 
 def _copy_each(
-    args: argparse.Namespace, copying: Copier, images: Sequence[Candidate], shown: progress.Progress
+    args: argparse.Namespace, copying: Copier, images: Sequence[Candidate], shown: NumberedProgress
 ) -> list[CopyResult | IngestPlan | ArvDockerError]:
     """Copy or plan the images; with ``--all`` an error about one image is in the place of its result.
 
     An error of the cluster itself, which the next image would meet too, ends the list.
     """
     outcomes: list[CopyResult | IngestPlan | ArvDockerError] = []
-    for image in images:
+    shown.count = len(images)
+    for shown.number, image in enumerate(images, 1):
         try:
             outcome = copying.plan(image) if args.dry_run else copying.run(image)
             _tell(image, outcome, shown)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -16,6 +17,7 @@ from .. import cli
 from ..errors import ArvDockerError, NoSuchImage, UsageError, one_line
 from ..local import progress
 from ..local.background import future_of
+from ..local.numbered import NumberedProgress
 from ..model.reference import ImageId, Reference, parse_name
 
 if TYPE_CHECKING:
@@ -121,11 +123,13 @@ def run(args: argparse.Namespace) -> int:
     _check_several(args)
     if args.pull and (args.from_archive or any(_engine_name(text) is None for text in args.image)):
         raise UsageError("--pull is for images of an engine, by their names.")
-    shown = cli.progress_for(args)
+    shown = NumberedProgress(cli.progress_for(args))
     request = _request(args, shown)
     name = _engine_name(request.images[0]) if len(request.images) == 1 and not request.dry_run else None
     inspected = _inspect_early(args, name)
     outcomes: list[tuple[str, Outcome]] = []
+    shown.count = 0 if request.for_several else len(request.images)
+    several, start = request.for_several or len(request.images) > 1, time.monotonic()
     with cli.cluster(args) as cluster:
         from ..ingest.run import IngestRun
 
@@ -135,16 +139,29 @@ def run(args: argparse.Namespace) -> int:
             outcome = _with_hint(text, found)
             if not isinstance(outcome, ArvDockerError):
                 _tell(outcome, shown)
-            elif len(request.images) > 1 or request.for_several:  # else the command ends with it
+            elif several:  # else the command ends with it
                 shown.fail(f"{text or args.from_archive}: {outcome}")
             outcomes.append((text, outcome))
-    return _conclude(args, request, outcomes, shown)
+            shown.number = len(outcomes) + 1
+            if several and isinstance(outcome, ArvDockerError) and cli.is_of_the_cluster(outcome):
+                left = len(request.images) - len(outcomes)
+                of_them = f"{left} of {len(request.images)}" if not request.for_several else "the other"
+                if left or request.for_several:
+                    shown.fail(f"{of_them} images were not tried: the cluster fails")
+                break
+    return _conclude(args, request, outcomes, shown, time.monotonic() - start)
 
 
 def _conclude(
-    args: argparse.Namespace, request: IngestRequest, outcomes: list[tuple[str, Outcome]], shown: progress.Progress
+    args: argparse.Namespace,
+    request: IngestRequest,
+    outcomes: list[tuple[str, Outcome]],
+    shown: progress.Progress,
+    seconds: float,
 ) -> int:
     """Print what became of the images, and return the exit code."""
+    from ..ingest.results import IngestResult
+
     failures = [outcome for _, outcome in outcomes if isinstance(outcome, ArvDockerError)]
     done = [outcome for _, outcome in outcomes if not isinstance(outcome, ArvDockerError)]
     several = request.for_several or len(request.images) > 1
@@ -160,7 +177,14 @@ def _conclude(
         shown.fail(hint)
     if several:
         state = "are planned" if request.dry_run else "are in Keep"
-        shown.say(f"{len(done)} of {len(outcomes)} images {state}" + (f", {len(failures)} failed" if failures else ""))
+        count = len(outcomes) if request.for_several else len(request.images)
+        facts = [f"{len(done)} of {count} images {state}", *([f"{len(failures)} failed"] if failures else [])]
+        results = [outcome for outcome in done if isinstance(outcome, IngestResult)]
+        if results:
+            facts.append(f"{progress.size_text(sum(it.bytes_sent for it in results))} sent")
+            facts.append(f"{progress.size_text(sum(it.bytes_skipped for it in results))} were there")
+            facts.append(f"{seconds:.0f} s")
+        shown.say(", ".join(facts))
     return failures[0].exit_code if failures else 0
 
 

@@ -322,7 +322,11 @@ class _ProgressBar:
         self._lock = threading.Lock()
 
     def __call__(self, count: int, /) -> None:
-        self._shown.advance(self._task, count)
+        with self._lock:
+            self._shown.advance(self._task, count)
+            task = self._shown.tasks[0]
+            if task.total is not None and task.completed > task.total:  # an engine said less than it gives
+                task.total = None
 
     def skip(self, count: int, /) -> None:
         with self._lock:
@@ -331,9 +335,12 @@ class _ProgressBar:
 
 
 def progress_on(stream: TextIO | None = None) -> Progress:
-    """The progress that fits a stream, by default standard error: a bar on a terminal, lines elsewhere."""
+    """The progress that fits a stream, by default standard error: a bar on a terminal, lines elsewhere.
+
+    A terminal that cannot move its cursor, as ``TERM=dumb`` says, gets lines.
+    """
     stream = stream or sys.stderr
-    return Bar(stream) if stream.isatty() else Lines(stream)
+    return Bar(stream) if stream.isatty() and os.environ.get("TERM") != "dumb" else Lines(stream)
 
 
 def printable(text: str) -> str:

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from arv_docker.local import progress
+from arv_docker.local.numbered import NumberedProgress
 
 
 class Clock:
@@ -296,3 +297,30 @@ def test_a_step_in_which_nothing_moves_is_not_silent(monkeypatch: pytest.MonkeyP
         advance(10)
         assert told.wait(20), stream.getvalue()
     assert "storing: 10 bytes of 1.0 kB (1 %)" in stream.getvalue()
+
+
+def test_steps_of_a_batch_are_numbered() -> None:
+    stream = io.StringIO()
+    numbered = NumberedProgress(progress.Lines(stream), 35)
+    numbered.number = 3
+    numbered.say("a word")
+    assert numbered._title_of("storing") == "[3/35] storing"
+    numbered.number = 36
+    assert numbered._title_of("comparing") == "[35/35] comparing"
+    assert NumberedProgress(progress.Lines(stream), 1)._title_of("storing") == "storing"
+    assert stream.getvalue() == "a word\n"
+
+
+def test_a_bar_never_passes_100_percent() -> None:
+    """An engine says less than it gives: then no total is shown any more."""
+    bar = progress.Bar(Terminal())
+    with bar.step("saving", 100) as advance:
+        advance(100)
+        assert advance._shown.tasks[0].total == 100  # type: ignore[attr-defined]
+        advance(1)
+        assert advance._shown.tasks[0].total is None  # type: ignore[attr-defined]
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(progress.progress_on(Terminal()), progress.Lines)
