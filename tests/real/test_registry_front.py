@@ -3,8 +3,10 @@
 password, and a credential helper. Every kind of source goes there and comes back, and no secret shows anywhere."""
 
 import base64
+import hashlib
 import json
 import os
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,6 +104,16 @@ def user(front: Front, home: Path, docker: Docker) -> User:
     return User(front, home, docker.environment)
 
 
+def id_in(archive: Path) -> str:
+    """The ID of the one image in a docker-archive."""
+    with tarfile.open(archive) as tar:
+        listing = tar.extractfile("manifest.json")
+        assert listing is not None
+        config = tar.extractfile(json.load(listing)[0]["Config"])
+        assert config is not None
+        return f"sha256:{hashlib.sha256(config.read()).hexdigest()}"
+
+
 @pytest.mark.engine("docker", "busybox", "podman", "registry", "nginx", "tinyproxy")
 def test_every_source_goes_there_and_comes_back(
     user: User, front: Front, docker: Docker, podman: Podman, small_image: Image, tmp_path: Path
@@ -134,8 +146,7 @@ def test_every_source_goes_there_and_comes_back(
         back = tmp_path / f"{source}.tar"
         done = user.run("copy", f"docker://{front.host}/team/{name}", f"docker-archive:{back}")
         assert done.status == 0, done.told
-        done = user.run("inspect", f"docker-archive:{back}", "--json")
-        assert small_image.id in done.out, done.told
+        assert id_in(back) == small_image.id
     assert len(digests) == 1
     done = user.run("registry", "images", f"{front.host}/team")
     assert (done.status, sorted(done.out.split())) == (0, sorted(f"from/{source}:1" for source in sources)), done.told
