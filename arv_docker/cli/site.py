@@ -100,6 +100,13 @@ def _configure_users(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--admin", action="store_true", help="the user may do everything")
     token = commands.add_parser("token", help="print a new token for a user")
     _describe(token, "Print a new token for a user, the one named 'system' being the site itself.", example)
+    token.add_argument(
+        "--scope",
+        action="append",
+        metavar="TEXT",
+        help="let the token do this alone, as 'GET /arvados/v1/links', or with a slash at its end what is below; "
+        "several times for more",
+    )
     token.add_argument("--days", type=_days, metavar="N", help="let the token end after so many days")
     for command in (create, token):
         command.add_argument("name", help="name of the user")
@@ -191,7 +198,7 @@ def _token(args: argparse.Namespace) -> int:
     from ..site.status import existing
 
     with existing(_folder(args)) as opened:
-        print(users.new_token(opened.database, opened.settings, args.name, args.days))
+        print(users.new_token(opened.database, opened.settings, args.name, args.days, args.scope or ("all",)))
     return 0
 
 

@@ -98,7 +98,8 @@ class Api:
 
     def _answer(self, request: Request) -> Record:
         parameters = merge_parameters(request.query, request.headers.get("content-type", ""), request.body)
-        call = route(_method(request, parameters), request.path)
+        method = _method(request, parameters)
+        call = route(method, request.path)
         if call.function in _OPEN:
             return _OPEN[call.function](self, request.origin)
         token = token_of(request.headers, parameters)
@@ -113,6 +114,8 @@ class Api:
             caller = caller_of(connection, token, clock.text_of(now))
             if caller is None:
                 raise Refusal(401, "Not logged in")
+            if not caller.may_call(method, f"/arvados/v1/{request.path.strip('/')}"):
+                raise Refusal(403, "Forbidden")
             context = Context(connection, caller, self.settings, self.vocabulary, now, manifest)
             return _FUNCTIONS[call.function](Work(context, call, parameters, request.origin))
 

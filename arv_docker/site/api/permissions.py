@@ -57,6 +57,8 @@ class Caller:
     #: The token exactly as it was presented: block signatures are made for this text.
     token: str
     token_uuid: str
+    #: What the token is for: ``all``, or methods with paths; a path that ends in a slash stands for all below it.
+    scopes: tuple[str, ...]
     is_active: bool
     is_admin: bool
     #: The level that the user has on the users, groups and other records that paths lead to.
@@ -65,6 +67,11 @@ class Caller:
     hidden: frozenset[str]
     #: The time at which a project went or will go into the trash, itself or with one above it.
     ends: Mapping[str, str]
+
+    def may_call(self, method: str, path: str) -> bool:
+        """True if the token's scopes have that method and path, as ``/arvados/v1/links``."""
+        wanted = f"{'GET' if method == 'HEAD' else method} {path}"
+        return any(it in ("all", wanted) or (it.endswith("/") and wanted.startswith(it)) for it in self.scopes)
 
     def level(self, record: Record) -> int:
         """The level on a record that is no permission link: given for the record, or for its owner's contents."""
@@ -124,7 +131,7 @@ def owner_of(connection: sqlite3.Connection, token: str, now: str) -> sqlite3.Ro
             return None
         _, uuid, secret = parts[:3]
     row: sqlite3.Row | None = connection.execute(
-        "SELECT tokens.uuid AS token_uuid, users.uuid AS user_uuid, is_active, is_admin "
+        "SELECT tokens.uuid AS token_uuid, users.uuid AS user_uuid, is_active, is_admin, scopes "
         "FROM api_client_authorizations AS tokens JOIN users ON users.uuid = tokens.owner_uuid "
         "WHERE api_token = ? AND (expires_at IS NULL OR expires_at > ?)",
         (secret, now),
@@ -141,7 +148,8 @@ def caller_of(connection: sqlite3.Connection, token: str, now: str) -> Caller | 
     levels = _levels(connection, user) if active else {}
     ends = {str(uuid): str(moment) for uuid, moment in connection.execute(_ENDS)}
     hidden = frozenset(uuid for uuid, moment in ends.items() if moment <= now)
-    return Caller(user, token, row["token_uuid"], active, bool(row["is_admin"]), levels, hidden, ends)
+    scopes = tuple(json.loads(row["scopes"]))
+    return Caller(user, token, row["token_uuid"], scopes, active, bool(row["is_admin"]), levels, hidden, ends)
 
 
 def _levels(connection: sqlite3.Connection, user: str) -> dict[str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -81,8 +82,13 @@ def create(database: Database, settings: Settings, username: str, *, is_admin: b
     return str(record["uuid"])
 
 
-def new_token(database: Database, settings: Settings, username: str, days: int | None) -> str:
-    """A fresh token for a user, valid for so many days or for good; raises UsageError where there is no such user."""
+def new_token(
+    database: Database, settings: Settings, username: str, days: int | None, scopes: Sequence[str] = ("all",)
+) -> str:
+    """A fresh token for a user, valid for so many days or for good; raises UsageError where there is no such user.
+
+    ``scopes`` are what it may be used for: ``all``, or texts such as ``GET /arvados/v1/links``.
+    """
     now = clock.current_time()
     uuid, secret = settings.new_uuid(TOKENS.infix), settings.new_secret()
     with database.writing() as connection:
@@ -92,7 +98,7 @@ def new_token(database: Database, settings: Settings, username: str, days: int |
         ).fetchone()
         if found is None:
             raise UsageError(f"There is no user {username!r}. Create it: arv-docker site user create {username}")
-        record = _token(settings, found[0], uuid, secret, clock.text_of(now))
+        record = _token(settings, found[0], uuid, secret, clock.text_of(now)) | {"scopes": list(scopes)}
         if days is not None:
             record["expires_at"] = clock.text_of(now + timedelta(days=days))
         connection.execute(*insertion(TOKENS, record))
