@@ -104,8 +104,12 @@ __all__ = [
 SHADOWED = 8
 
 
-def confirm_deletion(args: argparse.Namespace, cluster: Cluster, links: Sequence[Link], shown: Progress) -> None:
+def confirm_deletion(
+    args: argparse.Namespace, cluster: Cluster, links: Sequence[Link], shown: Progress
+) -> frozenset[str]:
     """Name the links that would be deleted, and ask where some are other users'; raise NotConfirmed if it may not be.
+
+    Returns the UUIDs of those that may be deleted.
 
     Who may delete what others wrote, as an administrator may, would else do so without noticing.
     """
@@ -119,14 +123,16 @@ def confirm_deletion(args: argparse.Namespace, cluster: Cluster, links: Sequence
             f"link {link.uuid} of {link.modified_by}, owned by {link.owner_uuid}, to {link.head_uuid} "
             f"{'would be' if args.dry_run else 'is to be'} deleted"
         )
+    confirmed = frozenset(link.uuid for link in links)
     if args.dry_run or args.yes or not others:
-        return
+        return confirmed
     question = f"Delete {len(others)} {'link' if len(others) == 1 else 'links'} of other users? [y/N] "
     if sys.stdin is None or not sys.stdin.isatty():
         raise NotConfirmed("links of other users would be deleted. Give --yes if they are to be, or ask their owners.")
     print(question, end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise NotConfirmed("nothing was deleted or written.")
+    return confirmed
 
 
 def progress_for(args: argparse.Namespace) -> Progress:

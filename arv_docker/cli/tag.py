@@ -37,9 +37,9 @@ def run(args: argparse.Namespace) -> int:
         cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust, shown: Progress
     ) -> tags.TagResult:
         links = tags.links_in_the_way(cluster, collection, name)
-        cli.confirm_deletion(args, cluster, links, shown)
+        confirmed = cli.confirm_deletion(args, cluster, links, shown)
         if args.dry_run:
             return tags.TagResult(collection.uuid, collection.pdh, name.link_name, 0, 0, None)
-        return tags.move(cluster, collection, name, trust, shown)
+        return tags.move(cluster, collection, name, trust, shown, confirmed=confirmed)
 
     return link.name(args, args.image, move)

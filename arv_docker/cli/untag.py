@@ -38,8 +38,8 @@ def _untag(args: argparse.Namespace) -> int:
     name = Reference.parse(args.name)
     with cli.cluster(args) as cluster:
         links = tags.named_links(cluster, name)
-        cli.confirm_deletion(args, cluster, links, cli.progress_for(args))
-        gone, stayed = ([], []) if args.dry_run and links else tags.remove(cluster, name)
+        confirmed = cli.confirm_deletion(args, cluster, links, cli.progress_for(args))
+        gone, stayed = ([], []) if args.dry_run and links else tags.remove(cluster, name, confirmed=confirmed)
     for link in stayed:
         cli.progress_for(args).warn(f"{link.uuid} to {link.head_uuid} stays: {link.modified_by} wrote it")
     if args.json:

@@ -138,43 +138,54 @@ def link_uniquely(
 
 def links_in_the_way(cluster: Cluster, collection: CollectionRecord, name: Reference) -> list[Link]:
     """Return the links of a name that ``move`` would delete: links to other content that rank before ours."""
-    others = [link for link in named_links(cluster, name) if link.head_uuid != collection.uuid]
+    named = named_links(cluster, name)
+    to_ours = [link for link in named if link.head_uuid == collection.uuid]  # the oldest of them would count
+    others = [link for link in named if link.head_uuid != collection.uuid]
     if not others:
         return []
     now = datetime.datetime.now(datetime.timezone.utc).isoformat()
     timestamp = links.timestamp_of(StoredImage(cluster, collection).config)
     ours = Link("", "", REPO_TAG, name.link_name, collection.uuid, collection.pdh, timestamp, now, "")
-    heads = [link.head_uuid for link in server_order([*others, ours])]
+    heads = [link.head_uuid for link in server_order([*others, *to_ours, ours])]
     ahead = set(heads[: heads.index(collection.uuid)])
     same = {it.uuid for it in link_query.collections_of(cluster, others).values() if it.pdh == collection.pdh}
     return [link for link in others if link.head_uuid in ahead - same]
 
 
 def move(
-    cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust, progress: Progress
+    cluster: Cluster,
+    collection: CollectionRecord,
+    name: Reference,
+    trust: Trust,
+    progress: Progress,
+    *,
+    confirmed: Collection[str] = (),
 ) -> TagResult:
     """Give ``name`` to the image in a collection, also when the cluster's order prefers another one.
 
-    The new link is written first; then links of the same name that outrank it are deleted,
-    as far as this user may. One that stays is reported as ``shadowed_by``.
+    The new link is written first; then links of the same name that outrank it are deleted, as far as this user may:
+    his own, and of others' those that he has ``confirmed``, by UUID. One that stays is reported as ``shadowed_by``.
     """
     named = link(cluster, collection, name, trust, progress)
     deleted, tried = 0, set[str]()
     while (shadow := _shadow(cluster, collection, name, trust)) is not None and shadow.uuid not in tried:
         tried.add(shadow.uuid)
+        if not _may_go(cluster, shadow, confirmed):
+            break
         deleted += _delete_link(cluster, shadow)
     return TagResult(named.uuid, named.pdh, named.name, named.written, deleted, shadow)
 
 
-def remove(cluster: Cluster, name: Reference) -> tuple[list[Link], list[Link]]:
-    """Delete the links of a name as far as this user may; return the deleted links, and the links that stay.
+def remove(cluster: Cluster, name: Reference, *, confirmed: Collection[str] = ()) -> tuple[list[Link], list[Link]]:
+    """Delete the links of a name, this user's and of others' those that he has ``confirmed``, by UUID, as far as he
+    may; return the deleted links, and the links that stay.
 
     Raises NoSuchImage where the name has none.
     """
     found = named_links(cluster, name)
     if not found:
         raise NoSuchImage(f"the cluster knows no image {name.link_name!r}.")
-    gone = [it for it in found if _delete_link(cluster, it)]
+    gone = [it for it in found if _may_go(cluster, it, confirmed) and _delete_link(cluster, it)]
     return gone, [it for it in found if it not in gone]
 
 
@@ -187,6 +198,8 @@ def status(cluster: Cluster, name: Reference, trust: Trust) -> Status:
     head, pdh = resolved.link.head_uuid, resolved.collection.pdh
     # An equal PDH in another collection is the same content, say that of a colleague in a shared project.
     ready = any(it.tail_uuid == pdh or (it.head_uuid == head and not it.tail_uuid) for it in ours)
+    if not ready and (unpinned := [it for it in ours if not it.tail_uuid]):
+        ready = any(it.pdh == pdh for it in link_query.collections_of(cluster, unpinned).values())
     state = READY if ready else "shadowed" if ours else "foreign"
     stored = tuple(it.head_uuid for it in ours)
     return Status(state, name.link_name, head, pdh, resolved.link, stored, resolved.warnings)
@@ -221,6 +234,11 @@ def _in_words(status: Status | None) -> str:
 def named_links(cluster: Cluster, name: Reference) -> Sequence[Link]:
     """Return every link by that name, of any writer."""
     return list(cluster.links([["link_class", "=", REPO_TAG], ["name", "=", name.link_name]]))
+
+
+def _may_go(cluster: Cluster, link: Link, confirmed: Collection[str]) -> bool:
+    """True for a link of this user, and for one that may be deleted though another one wrote it."""
+    return link.modified_by == cluster.user_uuid or link.uuid in confirmed
 
 
 def _delete_link(cluster: Cluster, link: Link) -> bool:

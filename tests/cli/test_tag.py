@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from arv_docker import cli
 from arv_docker.arvados.catalog.link_classes import REPO_TAG
 
 from ..arvados.fake_api import OTHER, FakeApi
@@ -74,4 +75,39 @@ def test_nobody_is_asked_for_own_links_and_for_those_that_may_not_be_deleted(
     assert run("untag", "own:1").code == 0
     monkeypatch.setattr("arv_docker.arvados.client.Cluster.may_write", lambda _, owner: owner != OTHER)
     outcome = run("untag", "app:1", "--json")
-    assert json.loads(outcome.out) == {"deleted": [theirs["uuid"]], "stayed": []}  # which the fake allows after all
+    assert json.loads(outcome.out) == {"deleted": [], "stayed": [theirs["uuid"]]}
+    assert outcome.code == 8
+
+
+def test_a_link_of_another_user_of_the_same_second_is_not_overlooked(
+    api: FakeApi, run: Run, theirs: dict[str, Any]
+) -> None:
+    """Ours is there already, and older: a new one would not count, and his, as old by its image, was linked later."""
+    mine = next(it for it in api.records["links"].values() if it["name"] == "mine:1" and it["link_class"] == REPO_TAG)
+    head = api.records["collections"][mine["head_uuid"]]
+    api.link(head, REPO_TAG, "app:1", tail_uuid=head["portable_data_hash"], created_at="2023-01-01T00:00:00.000000000Z")
+    theirs["properties"] = mine["properties"]
+    refused = run("tag", "mine:1", "app:1")
+    assert (refused.code, theirs["uuid"] in api.records["links"]) == (8, True)
+    assert f"link {theirs['uuid']} of {OTHER}" in refused.err
+    assert run("tag", "mine:1", "app:1", "--yes").code == 0
+    assert theirs["uuid"] not in api.records["links"]
+
+
+@pytest.mark.parametrize("verb", [["tag", "mine:1", "app:1", "--yes"], ["untag", "app:1", "--yes"]])
+def test_a_link_that_came_after_the_question_stays(
+    api: FakeApi, run: Run, theirs: dict[str, Any], verb: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confirm = cli.confirm_deletion
+    late: list[dict[str, Any]] = []
+
+    def confirm_and_wait(*arguments: Any) -> frozenset[str]:
+        confirmed = confirm(*arguments)
+        head = api.records["collections"][theirs["head_uuid"]]
+        late.append(api.link(head, REPO_TAG, "app:1", modified_by_user_uuid=OTHER, properties=LATER))
+        return confirmed
+
+    monkeypatch.setattr(cli, "confirm_deletion", confirm_and_wait)
+    assert run(*verb).code == 8
+    assert late[0]["uuid"] in api.records["links"]
+    assert theirs["uuid"] not in api.records["links"]

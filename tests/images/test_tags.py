@@ -274,6 +274,18 @@ def test_ready_where_a_colleague_s_collection_has_the_same_content(api: FakeApi)
     assert (found.state, found.uuid) == ("ready", theirs["uuid"])
 
 
+def test_ready_where_it_has_and_our_link_pins_nothing(api: FakeApi) -> None:
+    ours = ingested(api, NEWER, "app:1")
+    for record in api.records["links"].values():
+        record["tail_uuid"] = ""
+    theirs = api.add("collections", **{**api.records["collections"][ours.uuid], "uuid": "zzzzz-4zz18-000000000000099"})
+    theirs |= {"owner_uuid": OTHER, "modified_by_user_uuid": OTHER}
+    later = {"image_timestamp": "2030-01-01T00:00:00Z"}
+    api.link(theirs, REPO_TAG, "app:1", properties=later, modified_by_user_uuid=OTHER)
+    found = status(api)
+    assert (found.state, found.uuid) == ("ready", theirs["uuid"])
+
+
 def test_shadowed_by_other_content_in_the_same_collection(api: FakeApi) -> None:
     ours = ingested(api, NEWER, "app:1")
     api.records["collections"][ours.uuid] |= {
