@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from ..arvados.catalog import link_query, links, resolver
 from ..arvados.catalog.link_classes import DIGEST, HASH, REPO_TAG
@@ -74,15 +75,17 @@ class CopyResult:
 
 
 def image_named(source: Cluster, text: str, trust: Trust) -> Candidate:
-    """Return the image that ``text`` means there, with its other names.
+    """Return the image that ``text`` means there, with its other names: those of every collection of that content.
 
     Raises what ``resolver.resolve`` raises, and UntrustedName for a name by the word of a user who is not trusted.
     """
     found = resolver.resolve(source, text, trust)
     resolver.check_trusted(text, found)
     collection = resolver.collection_with_uuid(source, found.collection)
-    digests = _digests(source, [collection], trust).get(collection.uuid, ())
-    return _candidate(collection, link_query.links_to(source, [collection.uuid]), digests, trust)
+    copies = {it.uuid: it for it in source.collections([["portable_data_hash", "=", collection.pdh]])}
+    copies[collection.uuid] = collection
+    digests = dict.fromkeys(it for some in _digests(source, copies.values(), trust).values() for it in some)
+    return _candidate(collection, link_query.links_to(source, list(copies)), tuple(digests), trust, copies)
 
 
 def images_of(source: Cluster, trust: Trust, project: str | None = None) -> list[Candidate]:
@@ -255,9 +258,13 @@ class Copier:
 
 
 def _candidate(
-    collection: CollectionRecord, linked: Iterable[Link], digests: tuple[Digest, ...], trust: Trust
+    collection: CollectionRecord,
+    linked: Iterable[Link],
+    digests: tuple[Digest, ...],
+    trust: Trust,
+    copies: Mapping[str, CollectionRecord] = MappingProxyType({}),
 ) -> Candidate:
-    """Return the image of a collection, with the names of the attested links."""
+    """Return the image of a collection, with the names of the attested links to it and to ``copies`` of it."""
     image_id = image_file(collection).image_id
     names: dict[Reference, None] = {}
     untrusted: dict[str, str] = {}
@@ -265,7 +272,7 @@ def _candidate(
     for link in linked:
         if link.link_class == HASH and is_false(link, collection):
             continue
-        if trust.attests(link, collection):
+        if trust.attests(link, copies.get(link.head_uuid, collection)):
             trusted = True
             if link.link_class == REPO_TAG and (name := _name(link.name)) is not None:
                 names[name] = None

@@ -105,6 +105,18 @@ def test_content_id_and_every_name(there: FakeApi, here: FakeApi, tmp_path: Path
         assert link["properties"] == {"image_timestamp": "2024-01-02T03:04:05Z"}
 
 
+@pytest.mark.parametrize("by", ["app:1", "pdh", "uuid"])
+def test_every_name_of_the_content(there: FakeApi, here: FakeApi, tmp_path: Path, by: str) -> None:
+    """Whichever of its collections has the name: a copy in a project, say."""
+    ingested(there, ONE, tmp_path, "app:1")
+    ingested(there, ONE, tmp_path, "app:2", project=PROJECT)
+    first, second = there.records["collections"].values()
+    assert first["portable_data_hash"] == second["portable_data_hash"]
+    asked = {"app:1": "app:1", "pdh": first["portable_data_hash"], "uuid": second["uuid"]}[by]
+    assert sorted(copied(there, here, asked).names) == ["app:1", "app:2"]
+    assert names_in(here) == names_in(there)
+
+
 def test_again_moves_nothing(there: FakeApi, here: FakeApi, tmp_path: Path) -> None:
     ingested(there, ONE, tmp_path, "app:1", "app:2")
     copied(there, here, "app:1")
