@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 import tarfile
 import time
 from typing import Any
@@ -221,6 +222,51 @@ def test_artifacts_are_no_images() -> None:
     artifact = json.dumps({"schemaVersion": 2, "config": descriptor(empty, "text/x"), "layers": []}).encode()
     with pytest.raises(OciArtifact):
         opened(files(descriptor(artifact, OCI_MANIFEST), blobs=(artifact, empty)))
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_the_image_that_cosign_save_marks(nested: bool) -> None:
+    """Beside it are its signatures, attestations and SBOMs, whose manifests are as those of images."""
+
+    def marked(kind: str) -> dict[str, Any]:
+        return {"annotations": {"kind": f"dev.cosignproject.cosign/{kind}"}}
+
+    inner = oci_index(entry(OTHER, **platform_of(OTHER)), entry(GOOD, **platform_of(GOOD)))
+    meant = entry(inner, **marked("imageIndex")) if nested else entry(GOOD, **marked("image"))
+    for kinds in (("sigs",), ("atts", "sigs")):
+        found = files(*(entry(EVIL, **marked(kind)) for kind in kinds), meant, blobs=(inner,))
+        assert opened(found).config == GOOD.parsed
+        reader = ArchiveReader(Bytes(tar(found)))
+        assert EVIL.parsed not in [open_it().config for _, open_it in reader.every()]
+    with pytest.raises(SeveralImages):  # marks of somebody else's mean nothing
+        opened(files(entry(EVIL, annotations={"kind": "x/sigs"}), entry(GOOD, annotations={"kind": "x/image"})))
+
+
+@pytest.mark.parametrize(
+    "kind", ["layer.v1.tar+gzip+encrypted", "layer.v1.tar+zstd+encrypted", "layer.v1.tar+encrypted"]
+)
+def test_encrypted_layers_are_said_to_be_encrypted(kind: str) -> None:
+    """Not damaged, whatever their bytes hash to."""
+    manifest = oci_manifest(GOOD.config, [b"secret"], f"application/vnd.oci.image.{kind}")
+    found = files(descriptor(manifest, OCI_MANIFEST), blobs=(manifest, b"secret"))
+    with pytest.raises(NotAnImage, match=f"is encrypted .*{re.escape(kind)}.*skopeo copy --decryption-key"):
+        opened(found)
+
+
+@pytest.mark.parametrize("listed", [["app:1"], ["app:2"], None])
+def test_names_that_one_of_two_lists_has(listed: list[str] | None) -> None:
+    """Docker's containerd store writes two builds that differ in provenance alone so: one manifest, two indexes."""
+    notes = [json.dumps({"build": number}).encode() for number in (1, 2)]
+    inner = [
+        oci_index(entry(GOOD, **platform_of(GOOD)), descriptor(it, OCI_MANIFEST, platform=NOWHERE)) for it in notes
+    ]
+    entries = [entry(it, **named(f"app:{number}")) for number, it in enumerate(inner, 1)]
+    found = {**files(*entries, blobs=tuple(inner)), **docker_manifest(GOOD, GOOD.layers, listed)}
+    for name in ("app:1", "app:2"):
+        assert opened(found, name).config == GOOD.parsed
+    assert set(opened(found).tags) == {"app:1", "app:2"}
+    (once,) = (open_it() for _, open_it in ArchiveReader(Bytes(tar(found))).every())
+    assert set(once.tags) == {"app:1", "app:2"}
 
 
 def test_what_the_index_lists_and_is_not_there() -> None:

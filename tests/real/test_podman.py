@@ -14,7 +14,7 @@ from arv_docker.model.image import Digest
 from arv_docker.model.reference import Reference
 from arv_docker.transports.local import LocalFile
 
-from .engines import BASE_DATA, Docker, Image, Podman
+from .engines import BASE_DATA, Docker, Image, Podman, Program
 from .sites import Site, assert_stored_once, show
 
 pytestmark = pytest.mark.engine("docker", "podman", "busybox")
@@ -176,3 +176,22 @@ def test_a_store_of_its_own_and_several_images_at_once(
             file.write(content)
     with (tmp_path / "two.tar").open("rb") as file:
         assert ArchiveReader(LocalFile(file.fileno())).image().config.digest == image.id
+
+
+@pytest.mark.engine("skopeo")
+@pytest.mark.parametrize("transport", ["docker-archive", "oci-archive", "oci"])
+def test_a_folder_of_podman_is_told_as_that_and_the_advice_works(
+    transport: str, holding: Podman, small_image: Image, skopeo: Program, tmp_path: Path
+) -> None:
+    """`podman save --format docker-dir`: the image in another form."""
+    holding.run("save", "--format", "docker-dir", "--output", tmp_path / "folder", small_image.reference)
+    site = Site(tmp_path / "site")
+    done = site.run("ingest", f"{transport}:{tmp_path}/folder")
+    assert done.status == CONTENT, done.told
+    assert "a folder of podman save --format docker-dir" in done.err
+    advice = f"skopeo copy dir:{tmp_path}/folder oci-archive:FILE"
+    assert advice in done.err
+    skopeo.run(*advice.replace("FILE", f"{tmp_path}/made.tar").split()[1:])
+    stored = json.loads(site.printed("ingest", "--json", f"oci-archive:{tmp_path}/made.tar"))
+    seen = json.loads(site.printed("inspect", "--json", stored["uuid"]))
+    assert [it["diff_id"] for it in seen["layers"]] == list(small_image.diff_ids)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from arv_docker.archive.codecs.whole_archive import unwrapped_stream
 from arv_docker.archive.layer import Layer
 from arv_docker.errors import BadArchive, ContentError, DigestMismatch, DiskError, UsageError
 from arv_docker.model.image import Digest
@@ -79,6 +81,16 @@ def test_what_is_no_file_with_an_archive(tmp_path: Path, make: object) -> None:
     make(path)
     with pytest.raises(ContentError), ArchiveFile(path).open():
         pass
+
+
+def test_lz4_is_told_as_that(tmp_path: Path) -> None:
+    """In a file and piped in; no engine reads it either."""
+    content = bytes.fromhex("04224d18607073") + classic(APP)
+    (tmp_path / "app.tar").write_bytes(content)
+    with pytest.raises(BadArchive, match=r"compressed with lz4.*lz4 -d"), ArchiveFile(tmp_path / "app.tar").open():
+        pass
+    with pytest.raises(BadArchive, match=r"compressed with lz4.*lz4 -d"):
+        unwrapped_stream(io.BytesIO(content))
 
 
 def test_a_pipe_says_what_to_do(tmp_path: Path) -> None:
