@@ -36,7 +36,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="the context: a folder, a tar, or - for standard input")
     parser.add_argument("-t", "--tag", type=_name, metavar="NAME[:TAG]", help="what to call the image")
     parser.add_argument(
-        "-f", "--file", default="", metavar="FILE", help="the Dockerfile, if it is another; of a tar its name in there"
+        "-f",
+        "--file",
+        default="",
+        metavar="FILE",
+        help="the Dockerfile, if not the usual one; in a tar, its path there",
     )
     parser.add_argument(
         "--build-arg",

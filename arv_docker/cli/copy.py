@@ -48,7 +48,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("destination", metavar="DESTINATION")
     parser.add_argument("--all", action="store_true", help="every image of the cluster SOURCE, with all its names")
     parser.add_argument("--source-project", metavar="UUID", help="with --all: only those that this project there owns")
-    parser.add_argument("--project-uuid", metavar="UUID", help="the project to own what is written to a cluster")
+    parser.add_argument(
+        "--project-uuid", metavar="UUID", help="the project to own the collections and links that are written"
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be copied, or how many layers are there; do nothing"
     )

@@ -30,7 +30,7 @@ class Finding:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     parser.epilog = (
-        "Ends with exit code 0 if all is well, else with that of the first thing that is not.\n\n"
+        "Ends with exit code 0 if all is well, else with that of the first check that failed.\n\n"
         "example:\n  arv-docker doctor --local"
     )
     cli.add_engine_option(parser, cli.APPTAINER)

@@ -44,8 +44,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="read whole layers and check them against the image's ID first; otherwise those that lie uncompressed "
-        "in Keep or in a file are read where it is needed alone",
+        help="read whole layers and check them against the image's ID first; otherwise only the parts that are needed "
+        "are read of layers that are uncompressed in Keep or in a file",
     )
 
 

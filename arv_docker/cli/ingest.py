@@ -65,7 +65,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="the image for each platform that a registry, layout or archive has it for, all by the same name",
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what is stored and what would be sent; do nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what is stored already and what would be sent; change nothing"
+    )
     cli.add_source_options(parser)
     add_options(parser)
     cli.add_engine_option(parser)
@@ -104,7 +106,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image-properties",
         action="store_true",
-        help="note ID and time of the image as properties docker-image-hash and docker-image-timestamp of a new "
+        help="record the image's ID and time as properties docker-image-hash and docker-image-timestamp of a new "
         "collection; a cluster with a strict vocabulary may refuse them",
     )
     parser.add_argument(

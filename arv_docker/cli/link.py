@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments and options that ``link`` and ``tag`` share."""
-    parser.add_argument("name", metavar="NAME[:TAG]", help="the name that it shall have")
+    parser.add_argument("name", metavar="NAME[:TAG]", help="the name to give it")
     cli.add_trust_option(parser)
     cli.add_cluster_options(parser)
     cli.add_json_option(parser)

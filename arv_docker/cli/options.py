@@ -64,10 +64,10 @@ _TELLING = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "ve
 
 def add_telling_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--quiet``, ``--verbose`` and ``--debug`` to the help; ``without_telling`` takes them out before parsing."""
-    group = parser.add_argument_group("how much is told, for every verb")
+    group = parser.add_argument_group("verbosity, for every verb")
     for options, meaning in (
         (("-q", "--quiet"), "the result, warnings and errors alone"),
-        (("-v", "--verbose"), "also the commands of engines and what was decided"),
+        (("-v", "--verbose"), "also the engines' commands, and decisions"),
         (("--debug",), "also each request (or ARV_DOCKER_LOG=debug)"),
     ):
         group.add_argument(*options, action="store_true", default=argparse.SUPPRESS, help=meaning)
@@ -120,8 +120,8 @@ def add_trust_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-readable",
         action="store_true",
-        help="take everybody's word for what a collection holds, as the original does; "
-        "otherwise only yours, the system's and that of the users in ARV_DOCKER_TRUSTED_WRITERS",
+        help="trust what links of any user say of a collection, as the original does; otherwise only yours, the "
+        "system's, and those of the users in ARV_DOCKER_TRUSTED_WRITERS",
     )
 
 
@@ -131,7 +131,7 @@ def add_engine_option(parser: argparse.ArgumentParser, *others: str) -> None:
         "--engine",
         choices=(*ENGINES, *others),
         default=ENGINES[0],
-        help="the container engine to use (docker); auto: the first of them that has the image, which is said",
+        help="the container engine to use (docker); auto: the first that has the image, which a message names",
     )
 
 
@@ -181,7 +181,7 @@ def _platform(text: str) -> Platform:
 def add_timeout_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--timeout``, for who waits until an image is ready."""
     parser.add_argument(
-        "--timeout", type=_seconds, default=_TIMEOUT, metavar="SECONDS", help=f"wait so long ({_TIMEOUT:g})"
+        "--timeout", type=_seconds, default=_TIMEOUT, metavar="SECONDS", help=f"how long to wait ({_TIMEOUT:g})"
     )
 
 
@@ -209,7 +209,9 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
 def add_wide_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--wide``."""
     parser.add_argument(
-        "--wide", action="store_true", help="also on a terminal whole names and times, and who wrote each link"
+        "--wide",
+        action="store_true",
+        help="show names and times in full, and the writer of each link, also on a terminal",
     )
 
 

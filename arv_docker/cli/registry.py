@@ -64,7 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for name, function, summary in (
         ("images", _images, "list the names of all images"),
         ("repos", _repos, "list the repositories"),
-        ("token", _token, "print the secret with which you may use the registry now"),
+        ("token", _token, "print the token or password for the registry"),
     ):
         _command(commands, name, function, summary, f"example:\n  arv-docker registry {name} registry.example")
     tags = _command(
@@ -107,7 +107,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         commands,
         "delete",
         _delete,
-        "take an image away",
+        "delete an image",
         "Prints deleted, or absent (exit code 1). A registry that deletes only an image with all its names is not\n"
         "asked to while it has others.\n\nexample:\n  arv-docker registry delete registry.example app:1-b038788ddb",
     )

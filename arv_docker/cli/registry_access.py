@@ -23,8 +23,8 @@ _MOST = 64 << 10
 _FORMS = "FILE, - or fd:N"
 _PURPOSES = {
     "--creds": "the registry",
-    "--src-creds": "the registry that is read from",
-    "--dest-creds": "the registry that is written to",
+    "--src-creds": "the registry to read from",
+    "--dest-creds": "the registry to write to",
 }
 
 
@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser, *creds: str) -> None:
         parser.add_argument(
             option,
             metavar="FILE",
-            help=f"where NAME:PASSWORD for {_PURPOSES[option]} is read: a file, - for standard input, or fd:N",
+            help=f"read NAME:PASSWORD for {_PURPOSES[option]} from a file, - (standard input) or fd:N",
         )
 
 

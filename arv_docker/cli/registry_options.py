@@ -22,8 +22,8 @@ def add(command: argparse.ArgumentParser, *more: str) -> None:
     command.add_argument("registry", metavar="REGISTRY", help="HOST[:PORT][/FOLDER]")
     cli.add_insecure_option(command)
     cli.add_login_options(command, "--creds", *more)
-    command.add_argument("--username", default="", metavar="NAME", help="the name that goes with the secret")
-    command.add_argument("--password-env", metavar="VARIABLE", help="a variable of the environment has the secret")
+    command.add_argument("--username", default="", metavar="NAME", help="the user name for the secret")
+    command.add_argument("--password-env", metavar="VARIABLE", help="the environment variable with the secret")
     command.add_argument(
         "--password-command",
         metavar="COMMAND",

@@ -12,8 +12,8 @@ from ..errors import ArvDockerError, one_line
 
 #: What help pages say of several images.
 SEVERAL = (
-    "Of several images each is dealt with by itself, in this order; what fails for one leaves the others whole, and\n"
-    "the exit code is the highest. --json is then a list, each object with what was asked for, or its error."
+    "Several images are handled one by one, in this order; if one fails, the others are still handled, and the exit\n"
+    "code is the highest. --json is then a list, each object with what was asked for, or its error."
 )
 
 

@@ -74,7 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     _add_folder(status)
     status.add_argument("--check", action="store_true", help="look for damage in records and blocks")
-    status.add_argument("--quick", action="store_true", help="look at less: with --check a sample of the blocks only")
+    status.add_argument("--quick", action="store_true", help="check less: with --check only a sample of the blocks")
     cli.add_json_option(status)
     status.set_defaults(site_function=_status)
 

@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Prints where each image is. An image is looked for in Keep, in the engine and in its registry, in that order\n"
         "(without a cluster in the last two); what the cache has of it is not read again. What is staged already\n"
-        "stays as it is. If an image cannot be had anywhere, nothing is staged, and all such are named.\n\n"
+        "stays as it is. If an image cannot be had anywhere, nothing is staged, and the error names them all.\n\n"
         "examples:\n"
         "  arv-docker stage quay.io/tools/bwa:0.7 busybox:latest --dir containers\n"
         "  arv-docker stage --offline busybox:latest --dir again\n"
@@ -75,7 +75,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="plain: files with their metadata beside them; wfexs: a cache folder of WfExS, for the workflow engine of "
         "--naming cwl or nextflow, or both",
     )
-    parser.add_argument("--from", dest="origin", choices=ORIGINS, help="look there alone; an engine then pulls")
+    parser.add_argument(
+        "--from", dest="origin", choices=ORIGINS, help="look only there; an engine then pulls the image"
+    )
     parser.add_argument(
         "--inject",
         action="append",

@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         f"{several.SEVERAL}\n\n"
         "examples:\n  arv-docker status app:latest\n  arv-docker status app:latest --wait --timeout 60"
     )
-    several.add_images_argument(parser, "NAME[:TAG]", "the name to ask for")
+    several.add_images_argument(parser, "NAME[:TAG]", "the name to look up")
     parser.add_argument("--wait", action="store_true", help="return when the name means what you stored")
     cli.add_timeout_option(parser)
     cli.add_trust_option(parser)

@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         f"{several.SEVERAL}\n\n"
         "example:\n  arv-docker untag app:broken"
     )
-    several.add_images_argument(parser, "NAME[:TAG]", "the name to take away")
+    several.add_images_argument(parser, "NAME[:TAG]", "the name to remove")
     cli.add_deletion_options(parser)
     cli.add_cluster_options(parser)
     cli.add_json_option(parser)

@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "an image's name or ID, a collection's UUID or PDH, or a staged folder",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="look at less: in Keep only structure, and that every block is there"
+        "--quick", action="store_true", help="check less: in Keep only the structure, and that every block is present"
     )
     cli.add_cluster_options(parser)
     cli.add_json_option(parser)

@@ -16,7 +16,7 @@ BEGINNINGS = {
     "--dir": "the folder",
     "--dry-run": "say what ",
     "--platform": "the image for this platform, ",
-    "--quick": "look at less: ",
+    "--quick": "check less: ",
     "--wait": "return when ",
 }
 #: Options that say of each verb what they let it do; the word is that of the field.
