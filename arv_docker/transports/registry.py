@@ -184,7 +184,7 @@ class RegistrySource(Source):
 
     @contextmanager
     def _open_image(self) -> Iterator[RegistryImage]:
-        with self._opened(self._image_of) as image:
+        with self._open_reader(self._image_of) as image:
             yield image
 
     def _image_of(self, reader: RepositoryReader, document: Document, parsed: Manifest | Index) -> RegistryImage:
@@ -210,7 +210,7 @@ class RegistrySource(Source):
     @contextmanager
     def platforms(self) -> Iterator[Iterator[Openable]]:
         """The image for each of its platforms; raises what ``open`` does."""
-        with self._opened(self._openables_of) as openables:
+        with self._open_reader(self._openables_of) as openables:
             yield iter(openables)
 
     def _openables_of(
@@ -229,7 +229,7 @@ class RegistrySource(Source):
 
     def images(self) -> list[IndexEntry]:
         """Every image that the name stands for, one a platform; raises what ``open`` does."""
-        with self._opened(self._entries_with_platform) as entries:
+        with self._open_reader(self._entries_with_platform) as entries:
             return entries
 
     def _entries_with_platform(
@@ -242,7 +242,7 @@ class RegistrySource(Source):
         return [IndexEntry(descriptor, image.config.platform)]
 
     @contextmanager
-    def _opened(self, use: Callable[[RepositoryReader, Document, Manifest | Index], Value]) -> Iterator[Value]:
+    def _open_reader(self, use: Callable[[RepositoryReader, Document, Manifest | Index], Value]) -> Iterator[Value]:
         """The value that ``use`` gives of the repository, and of the manifest or index that the name has there.
 
         A mirror whose manifest is none of the image that is meant (another platform, an artifact) is passed over.
