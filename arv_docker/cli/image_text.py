@@ -58,13 +58,15 @@ def _steps(config: Config) -> list[dict[str, object]]:
 
 
 def lines_of(document: dict[str, object]) -> Iterator[str]:
-    """The document as lines: single values first, then each list with its number of entries."""
+    """The document as lines: values that the image states, then each list with its number of entries."""
     return map(one_line, _lines(document))
 
 
 def _lines(document: dict[str, object]) -> Iterator[str]:
     for key, value in document.items():
         label = key.replace("_", " ")
+        if value is None:
+            continue
         if isinstance(value, dict):
             yield from (f"{name.replace('_', ' ') + ':':17}{_plain(each)}" for name, each in value.items())
         elif isinstance(value, list):

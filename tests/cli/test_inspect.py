@@ -69,6 +69,16 @@ def test_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "layers:          2" in lines
 
 
+def test_text_leaves_out_what_the_image_does_not_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    undated = image(files_of(b"undated"), os="linux", architecture="amd64")
+    (tmp_path / "app.tar").write_bytes(layout(undated))
+    assert json.loads(inspect(capsys, "--json", f"oci-archive:{tmp_path}/app.tar"))["created"] is None
+    text = inspect(capsys, f"oci-archive:{tmp_path}/app.tar")
+    assert "platform:        linux/amd64" in text.splitlines()
+    assert "created" not in text
+    assert "None" not in text
+
+
 def test_one_of_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "two.tar").write_bytes(several((APP, ["app:1"]), (OTHER, ["other:1"])))
     place = f"docker-archive:{tmp_path}/two.tar"
