@@ -124,9 +124,19 @@ class ClusterError(ArvDockerError):
         """True if the server refuses the request for good: what was kept for another try is of no use."""
         return self.status in (400, 403, 413, 422)
 
+    @property
+    def is_outage(self) -> bool:
+        """True if the cluster itself fails, and not for one image, so that the next request would fail as well."""
+        return self.status is None or self.status == 401 or self.status >= 500
+
 
 class KeepError(ClusterError):
     """A block cannot be stored in Keep or read from it."""
+
+    @property
+    def is_outage(self) -> bool:
+        """False: another image has other blocks."""
+        return False
 
 
 # -- 5: content -------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ArvDockerError, ClusterError, KeepError
+from ..errors import ArvDockerError, ClusterError
 from .options import (
     APPTAINER,
     ENGINES,
@@ -330,9 +330,7 @@ def print_lines(args: argparse.Namespace, lines: Iterable[str]) -> None:
 
 def is_of_the_cluster(error: ArvDockerError) -> bool:
     """Return whether an error is the cluster's and not an image's, so that the next image would fail as well."""
-    if not isinstance(error, ClusterError) or isinstance(error, KeepError):
-        return False
-    return error.status is None or error.status == 401 or error.status >= 500
+    return isinstance(error, ClusterError) and error.is_outage
 
 
 def hint_at_place(text: str) -> str:

@@ -39,7 +39,7 @@ def store_shared(
     pipeline: Pipeline, engine: Engine, wanted: Sequence[tuple[Reference | ImageId, EngineImage]]
 ) -> dict[Digest, IngestResult | ArvDockerError]:
     """Store the wanted images that share layers and that nobody has linked yet; return results by ID, what is wrong
-    with one image in its place."""
+    with one image in its place. A cluster that fails is not asked about the other images."""
     results: dict[Digest, IngestResult | ArvDockerError] = {}
     by_id: dict[Digest, tuple[Reference | ImageId, EngineImage]] = {}
     for name, image in wanted:
@@ -62,6 +62,8 @@ def store_shared(
                         results |= _store_save(pipeline, engine, images, names, dedup=False)
                 except ClusterError as error:
                     results |= dict.fromkeys(names, error)
+        if any(isinstance(each, ClusterError) and each.is_outage for each in results.values()):
+            break
     return results
 
 
@@ -92,6 +94,8 @@ def _store_save(
                 if isinstance(error, ClusterError) and error.is_refusal:
                     uploader.forget(image_id)
                 results[image_id] = error
+                if isinstance(error, ClusterError) and error.is_outage:
+                    break
         elif archive is not None:
             results[image_id] = archive
     return results

@@ -177,6 +177,7 @@ class Ingest:
         if project is None:
             verify.verify(self._cluster, collection, quick=False, progress=self._progress)
             return IngestResult(collection.uuid, collection.pdh, image.image_id, str(name), True, 0, 0, 0)
+        self._preflight.check_creation()
         stored = StoredImage(self._cluster, collection)
         if not has_attested_copy(self._cluster, image, project, trust):
             if stored.canonical is None:  # two readers may make two images of it, which reading it cannot rule out
@@ -186,7 +187,6 @@ class Ingest:
                 )
                 return self.from_image(stored, image.name)
             verify.verify(self._cluster, collection, quick=False, progress=self._progress)
-        self._preflight.check()
         timestamp = links.timestamp_of(stored.config)
         return self._records.adopt(collection.manifest_text or "", image.image_id, image.name, timestamp, bytes_sent=0)
 

@@ -166,6 +166,19 @@ def test_a_plan_of_a_copy_looks_too(api: FakeApi) -> None:
         Copier(source, Cluster(api, retries=0), Options(cache_folder(), project=PROJECT), SilentProgress()).plan(found)
 
 
+def test_a_batch_ends_with_the_cluster(api: FakeApi) -> None:
+    """Each of the images would wait for it anew."""
+    engine = FakeEngine(ONE)
+    engine.images |= FakeEngine(TWO).images
+    wanted = [(APP, engine.inspect(ImageId(made.parsed.digest.hex))) for made in (ONE, TWO)]
+    api.faults["collections.create"] = [http_error(401)]
+    results = Ingest(Cluster(api, retries=0), Options(cache_folder()), SilentProgress()).store_shared(engine, wanted)
+    (error,) = results.values()
+    assert isinstance(error, ClusterError)
+    assert error.is_outage
+    assert api.requests["collections.create"] == 1
+
+
 def test_from_a_registry(api: FakeApi, registry: Registry, tmp_path: Path) -> None:
     registry.add("app:1", ONE)
     source = names.source(f"docker://{registry.host}/app:1", Choice(insecure=True))
