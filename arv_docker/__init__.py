@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Container images in Keep: one canonical archive per image, whatever engine it comes from.
+"""Container images in Keep: one canonical archive per image, from any engine.
 
 For job launchers there is ``get_image``, for those who carry images along ``materialize`` and ``deploy``. Public is
 what ``dir(arv_docker)`` lists, and so are the errors in ``arv_docker.errors``, the protocols in

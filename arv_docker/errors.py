@@ -197,7 +197,7 @@ class BadManifestText(ContentError):
 
 
 class NotVerified(ContentError):
-    """A stored image that failed its verification."""
+    """A stored image that failed verification."""
 
 
 # -- 6: settings ------------------------------------------------------------------------
@@ -272,7 +272,7 @@ class RegistryError(ArvDockerError):
 
 
 class RegistryDenied(RegistryError):
-    """The registry wants credentials, or refuses the ones it got."""
+    """The registry asks for credentials, or refuses the given ones."""
 
 
 class UnsupportedByRegistry(RegistryError):

@@ -142,7 +142,7 @@ class Cache:
             yield CacheItem(TARBALL, path, (), image_id, None, _size(path), _age(path), usable=not missing)
 
     def _read(self, kept: CacheItem) -> None:
-        """Read a saved tarball; raises what is wrong with it."""
+        """Read a saved tarball; raises an error for a bad one."""
         assert kept.image_id is not None
         with self._progress.step(f"reading {kept.path.name}", kept.size) as advance:
             tarballs.check(kept.path, advance)

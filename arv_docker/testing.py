@@ -47,7 +47,7 @@ __all__ = [
 
 
 def file_layer(content: bytes, name: str = "file") -> bytes:
-    """A layer with one file: the bytes of its tar."""
+    """A layer with one file, as the bytes of a tar."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         info = tarfile.TarInfo(name)
@@ -60,7 +60,7 @@ class MemoryImage(SeekableImage):
     """An image in memory, of these layers from the lowest up; ``asked`` are the layers that were read from it."""
 
     def __init__(self, *layers: bytes, **keys: object) -> None:
-        """``keys`` are what the config says beside its layers, ``os`` for one."""
+        """``keys`` are the config's keys besides the layers, for example ``os``."""
         diff_ids = [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]
         self._config = Config.parse(json.dumps({**keys, "rootfs": {"type": "layers", "diff_ids": diff_ids}}).encode())
         self.contents = {Digest.of(layer): layer for layer in layers}
@@ -276,7 +276,7 @@ class TransportContract(SourceContract):
 
 
 class _Far(OpenedImage):
-    """A ``MemoryImage`` whose layers are fetched one by one, as from a registry."""
+    """A ``MemoryImage`` with layers fetched one by one, as from a registry."""
 
     def __init__(self, image: MemoryImage) -> None:
         self._image = image

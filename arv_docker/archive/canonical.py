@@ -78,7 +78,7 @@ class Layout:
 
     @property
     def aligned_spans(self) -> tuple[Span, ...]:
-        """The layers that are runs of their own."""
+        """The layers with a run of blocks to themselves."""
         return tuple(span for span in self.spans if span.is_aligned)
 
     def block_sizes(self) -> tuple[int, ...]:

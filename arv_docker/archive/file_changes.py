@@ -18,7 +18,7 @@ Kind = Literal["added", "changed", "removed"]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A file of one image alone, or a file that differs; ``what`` then names the attributes that differ."""
+    """A file of one image alone, or a file that differs in the attributes ``what``."""
 
     kind: Kind
     path: str

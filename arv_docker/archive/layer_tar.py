@@ -237,7 +237,7 @@ def _entry(header: bytes, records: dict[bytes, bytes], size: int, number: int, p
 
 
 def _length(entry: FileEntry | HardLink) -> int:
-    """The characters that an entry holds besides its name."""
+    """The characters of an entry besides the name."""
     if isinstance(entry, HardLink):
         return len(entry.target)
     return len(entry.target) + sum(len(key) + len(value) for key, value in entry.xattrs)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Features that no tar may have whose bytes are vouched for as they lie: whatever two readers may read differently.
+"""Features forbidden in a tar that is vouched for as it lies: anything that two readers may read differently.
 
 Engines read tars with Go's reader. It lets a metadata header replace the one before, forgets both at a global
 header, takes the prefix of a name from other places in old variants of the header, and refuses fields and records

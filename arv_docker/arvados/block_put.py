@@ -108,7 +108,7 @@ class BlockWriter:
         )
 
     def _send(self, root: str, content: memoryview, md5: str, headers: dict[str, str], attempt: int) -> _Answer:
-        """Send one PUT to one service."""
+        """Send a PUT to a service."""
         import arvados.util
         import urllib3
 

@@ -180,7 +180,7 @@ class Cluster:
 
     @property
     def system_user_uuid(self) -> str:
-        """UUID of the user that the server itself acts as."""
+        """UUID of the system user, as which the server acts."""
         return f"{self._discovery('uuidPrefix', 'zzzzz')}-tpzed-000000000000000"
 
     @property
@@ -206,7 +206,7 @@ class Cluster:
             raise ClusterError(f"project {owner}: the server does not allow this user to write to it.", status=403)
 
     def check_creatable(self, *resources: str) -> None:
-        """Raise ClusterError unless this token's scopes let it create records of these kinds (``links``, …)."""
+        """Raise ClusterError unless the token's scopes allow to create records of these kinds (``links``, …)."""
         for resource in resources:
             if not any(map(functools.partial(_allows_creation, resource), self._scopes)):
                 raise ClusterError(
@@ -282,7 +282,7 @@ class Cluster:
         _delete_if_present(lambda: self._call(self._api.collections().delete(uuid=uuid), f"deleting collection {uuid}"))
 
     def project(self, owner: str, name: str) -> str | None:
-        """The UUID of the project of ``owner`` by that name; None without one."""
+        """The UUID of the project of ``owner`` by that name, or None."""
         filters = [["owner_uuid", "=", owner], ["name", "=", name], ["group_class", "=", "project"]]
         found = [record["uuid"] for record in self._pages("groups", filters, ("uuid",))]
         return str(found[0]) if found else None

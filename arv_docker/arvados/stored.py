@@ -155,7 +155,7 @@ class StoredImage(SeekableImage):
         return map(self.layer, wanted)
 
     def layer(self, diff_id: Digest) -> Layer:
-        """The layer of that name, from its front."""
+        """The layer of that name, from the front."""
         return self.archived.layer(diff_id)
 
     def plain_blob(self, diff_id: Digest) -> Blob | None:

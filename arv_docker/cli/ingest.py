@@ -77,7 +77,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that ``arv-keepdocker`` shares with this verb."""
+    """Add the options in common with ``arv-keepdocker``."""
     parser.add_argument("-f", "--force", action="store_true", help="store the image again, even if it is there")
     parser.add_argument("--project-uuid", metavar="UUID", help="the project to own the collection and its links")
     parser.add_argument("--name", help="the collection's name, instead of one made from the image's")

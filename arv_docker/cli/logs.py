@@ -65,16 +65,16 @@ def _refuse_handlers(logger: logging.Logger) -> None:
 
 
 def _is_warning_of_ours(record: logging.LogRecord) -> bool:
-    """Tell if the message is for a user who asked for none. What a site warns of is for who runs one."""
+    """Tell if the message is for every user. Warnings of a site are for its operator."""
     ours = record.name.startswith("arv_docker.") and not record.name.startswith("arv_docker.site")
     return ours and record.levelno >= logging.WARNING
 
 
 class _Redacting(logging.Formatter):
-    """A formatter that leaves out what could be a secret."""
+    """A formatter that leaves out possible secrets."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the message as one line, whatever strangers' names are in it."""
+        """Return the message as a single line, even with strangers' names in it."""
         record.message = one_line(record.message)
         return super().formatMessage(record)
 

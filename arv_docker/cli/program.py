@@ -58,7 +58,7 @@ def exit_code_of(
     signals: bool = True,
     log: str | None = None,
 ) -> int:
-    """Call ``run`` and return its exit code, or that of the error that ended it, which is printed on standard error.
+    """Call ``run`` and return the exit code; an error is printed on standard error, and gives its own code.
 
     With ``log``, one of the levels of ``logs.shown``, this is a command of its own, whose log messages are shown.
     """

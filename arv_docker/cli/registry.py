@@ -242,7 +242,7 @@ def _wait_for_image(registry: Registry, name: str, seconds: float, shown: Progre
 
 
 def _list(args: argparse.Namespace, registry: Registry, names: Iterator[str]) -> int:
-    """Print names, also those that came before an error."""
+    """Print names, including names before an error."""
     listed: list[str] = []
     try:
         with cli.progress_for(args).step(f"asking {registry.host}", None):

@@ -147,7 +147,7 @@ def document(container: Container) -> dict[str, object]:
 
 
 def present(path: Path) -> list[Copy]:
-    """The staged images that a folder holds, in whatever form."""
+    """The staged images in a folder, in any form."""
     from ..integrations.wfexs import WfexsCache
     from ..staging.folder import PlainFolder
 

@@ -56,7 +56,7 @@ class Engine(Protocol):
         """The engine's name in messages and records, for example ``docker``."""
 
     def version(self) -> str:
-        """The version of the engine itself, not of its command."""
+        """The version of the engine, not of the command."""
 
     def platform(self) -> Platform:
         """The operating system and processor that the engine runs on."""

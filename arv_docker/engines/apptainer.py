@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Apptainer and Singularity, which run images out of SIF files and hold none themselves.
+"""Apptainer and Singularity, which run images out of SIF files and have no store.
 
 So ``Apptainer`` is no ``Engine``: there is nothing to list, load or save, only a file to build. The archive must have
 been verified before, for neither program compares a layer with its digest.
@@ -33,7 +33,7 @@ _TAIL = 30
 
 
 class Apptainer:
-    """Apptainer or Singularity, by its command; ``name`` says which."""
+    """Apptainer or Singularity, driven by a command; ``name`` is ``apptainer`` or ``singularity``."""
 
     def __init__(self, command: str | None = None, *, timeout: float = USUAL_ENGINE_TIMEOUT) -> None:
         """Find the command on PATH; raises NoEngine if there is none."""
@@ -48,7 +48,7 @@ class Apptainer:
         return words[-1] if words else ""
 
     def platform(self) -> Platform:
-        """The platform of this machine, for Apptainer runs its programs."""
+        """The platform of this machine."""
         return machine_platform()
 
     def build(self, folder: Path) -> Path:

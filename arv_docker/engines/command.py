@@ -73,7 +73,7 @@ class Refusals:
 
 
 class CommandLine:
-    """An engine that is driven by its command.
+    """An engine, driven by a command.
 
     ``command`` is the program, and ``options`` come before all its other arguments. ``timeout`` is the seconds
     that the engine may be silent, 0 for no limit. ``platform_format`` is the template by which ``version`` prints the
@@ -233,7 +233,7 @@ class CommandLine:
         return (self.command, *self.options, *arguments)
 
     def _output_of(self, *arguments: str) -> str:
-        """The output of a call, whatever its exit status."""
+        """The output of a call with any exit status."""
         return (
             run_command(self._line(*arguments), lambda _: None, timeout=self.timeout)
             .stdout.decode(errors="replace")
@@ -296,7 +296,7 @@ class CommandLine:
         return matches.pop()
 
     def _check(self, completed: CompletedCommand) -> None:
-        """Raise the error that fits a command that failed."""
+        """Raise the error for a failed command."""
         if completed.status == 0:
             return
         words = completed.stderr.lower()

@@ -46,7 +46,7 @@ _VALUE = re.compile(r"(--build-arg=[^=]*=).*", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class CompletedCommand:
-    """A command that has ended: its exit status and what it wrote."""
+    """A finished command: exit status and output."""
 
     command: tuple[str, ...]
     status: int

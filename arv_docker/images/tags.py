@@ -42,7 +42,7 @@ class TagResult:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Status of a name: the image that the cluster takes it for, and the image that this user stored by it.
+    """Status of a name: the image by the cluster's rule, and the image that this user stored.
 
     ``state`` is ``ready`` when the cluster resolves the name to a collection that this user
     linked and that has the same content still, ``shadowed`` when to another one or to other
@@ -61,7 +61,7 @@ class Status:
 def link(
     cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust, progress: Progress
 ) -> TagResult:
-    """Make a collection known as an image called ``name``, after checking that it is one.
+    """Make a collection known as an image called ``name``, after checking it.
 
     Every layer is read and hashed, unless a trusted user's link attests the content. Of what others stored only a
     canonical archive is taken.
@@ -237,7 +237,7 @@ def named_links(cluster: Cluster, name: Reference) -> Sequence[Link]:
 
 
 def _may_go(cluster: Cluster, link: Link, confirmed: Collection[str]) -> bool:
-    """True for a link of this user, and for one that may be deleted though another one wrote it."""
+    """True for a link of this user, and for a link of another user whose deletion is confirmed."""
     return link.modified_by == cluster.user_uuid or link.uuid in confirmed
 
 
@@ -253,7 +253,7 @@ def _delete_link(cluster: Cluster, link: Link) -> bool:
 
 
 def _shadow(cluster: Cluster, collection: CollectionRecord, name: Reference, trust: Trust) -> Link | None:
-    """The link that gives the name another meaning than this collection; None without such a link."""
+    """The link that gives the name another meaning than this collection, or None."""
     resolved = resolver.resolve(cluster, str(name), trust, attested_only=False)
     if resolved.link is None or resolved.collection.pdh == collection.pdh:
         return None

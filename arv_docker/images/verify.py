@@ -66,7 +66,7 @@ def verify(cluster: Cluster, collection: CollectionRecord, *, quick: bool, progr
 
 
 def verify_for_adoption(cluster: Cluster, collection: CollectionRecord, *, progress: Progress) -> Report:
-    """Verify an image that only untrusted users vouch for, so that this user's link may attest it.
+    """Verify an image with links of untrusted users alone, so that this user's link may attest it.
 
     Of an archive in another layout than the canonical one two readers may make two images, which reading it cannot rule
     out: it is refused with NotVerified, and never adopted as it lies (docs/spec/trust.md#reading-back). Raises as

@@ -27,7 +27,7 @@ from .upload import ExpectedImages, ReusedBlocksRefused, Uploader
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """The parts that put images into one cluster."""
+    """The parts of an ingest into a cluster."""
 
     options: Options
     records: ImageRecords

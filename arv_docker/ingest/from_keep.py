@@ -34,7 +34,7 @@ class KeepImage:
 def find_in_keep(
     cluster: Cluster, name: Reference | ImageId, trust: Trust, progress: Progress, *, follow_cluster: bool = False
 ) -> KeepImage | None:
-    """Return the image in Keep with that name or ID, None without one; write nothing.
+    """Return the image in Keep with the name or ID, or None; write nothing.
 
     An ID is proven by the image. A name counts by the word of trusted users, for nothing else says that it means this
     image; with ``follow_cluster`` it means what the cluster takes it for, unless that is no image, or the settings are

@@ -48,7 +48,7 @@ class StoredUnder:
 
 @dataclass(frozen=True, slots=True)
 class LookupResult:
-    """Everything that a cluster has of an image.
+    """The collections and links of an image in a cluster.
 
     ``by_kind`` are collections by the kind of digest that names their files (CONFIG, MANIFEST), and ``ids`` the
     image's digests by the same, as far as they are known. ``source`` is one of the collections whose
@@ -157,7 +157,7 @@ class ImageLookup:
     # -- what links say ----------------------------------------------------------------------
 
     def _links(self, names: Sequence[str]) -> tuple[Link, ...]:
-        """All links by any of these names, in one request."""
+        """All links by any of these names, in a single request."""
         classes = ["link_class", "in", [HASH, REPO_TAG, DIGEST]]
         return tuple(self._cluster.links([classes, ["name", "in", list(dict.fromkeys(names))]]))
 
@@ -235,7 +235,7 @@ class ImageLookup:
 
 
 def _preferred_holders(by_kind: Mapping[str, Sequence[StoredUnder]]) -> dict[str, StoredUnder]:
-    """The preferred collection of each kind that has one."""
+    """The preferred collection of each kind, if any."""
     return {kind: collections[0] for kind, collections in by_kind.items() if collections}
 
 

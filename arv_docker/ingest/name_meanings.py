@@ -28,7 +28,7 @@ _NEXT_SECOND = 1.05
 
 @dataclass(frozen=True, slots=True)
 class CopiedImage:
-    """An image that the other cluster has: its collection there, the owner of that, and its content."""
+    """An image on the other cluster: the collection, its owner, and its content."""
 
     uuid: str
     pdh: str
@@ -37,7 +37,7 @@ class CopiedImage:
 
 @dataclass(frozen=True, slots=True)
 class NameDifference:
-    """A name that means other content on the one cluster, ``wanted``, than on the other: ``actual``, None for nothing.
+    """A name with different meanings on two clusters: ``wanted`` on one, ``actual`` on the other, None for nothing.
 
     ``copied`` is False where what it means was not copied at all: an image that only others link, say.
     """
@@ -159,7 +159,7 @@ class NameSettlement:
 
 
 def _meaning(cluster: Cluster, name: Reference) -> _Meaning | None:
-    """The content that the cluster itself takes the name for."""
+    """The content of the name by the cluster's own rule."""
     trust = Trust.of(cluster.user_uuid, cluster.system_user_uuid)
     with suppress(NoSuchImage, NotAnImage):
         resolved = resolver.resolve(cluster, name.link_name, trust, attested_only=False)

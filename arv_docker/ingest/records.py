@@ -74,7 +74,7 @@ class ImageRecords:
         digests: Sequence[Digest] = (),
         diff_ids: Sequence[Digest] = (),
     ) -> IngestResult | None:
-        """Find the image that its source calls ``image_id``, and write the collections and links that it lacks.
+        """Find the image with the source's ``image_id``, and write missing collections and links.
 
         Nothing is read from the source. None if the image is not in Keep, and with ``--force``. ``digests`` are
         further ones by which the source calls it; ``diff_ids`` its layers, where only those tell the images of
@@ -83,7 +83,7 @@ class ImageRecords:
         return None if self.options.force else self._complete(image_id, name, digests, diff_ids)
 
     def add_names(self, result: IngestResult, image_id: Digest, names: Iterable[Reference]) -> IngestResult:
-        """Link an image that was put into Keep by further names; ``image_id`` is what its source calls it."""
+        """Link an image in Keep by further names; ``image_id`` is the ID at the source."""
         for name in names:
             if (named := self._complete(image_id, name)) is not None:
                 result = replace(result, links_written=result.links_written + named.links_written)
@@ -153,7 +153,7 @@ class ImageRecords:
         return result
 
     def _canonical_in(self, present: LookupResult) -> StoredImage | None:
-        """The image in one of the collections, if it is in the canonical layout: its head says which links it may lack.
+        """The image in one of the collections, if the layout is canonical: the head says which links may be missing.
 
         None where that cannot be read, for it is no reason to fail.
         """
@@ -237,7 +237,7 @@ class ImageRecords:
         return result, [each.collection for each in (main, *further) if each.made]
 
     def _shadow_of(self, collection: CollectionRecord, name: Reference, links: Iterable[Link]) -> str | None:
-        """The UUID of the collection that the name means instead of this one, after a warning; None if there is none.
+        """The UUID of another collection that the name means, after a warning; else None.
 
         The cluster prefers the image that was built last, whatever was linked last.
         """

@@ -23,7 +23,7 @@ class TwinCollection:
 
 @dataclass(frozen=True, slots=True)
 class IngestResult:
-    """An image that is in Keep now. ``already`` says that it was before.
+    """An image in Keep. ``already``: it was there before.
 
     ``bytes_sent`` counts the bytes that went to Keep, ``bytes_skipped`` those that were read and that Keep had.
     ``name`` is None where the image was linked by no name; ``unique`` is the name that can never mean another image,

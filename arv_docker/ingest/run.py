@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carrying out an IngestRequest: each image by itself, so that what fails for one leaves the others whole."""
+"""Running of an IngestRequest: image by image, so that a failure leaves the other images whole."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Outcome: TypeAlias = IngestResult | IngestPlan | ArvDockerError
 
 
 class IngestRun:
-    """The images of one request, and what becomes of each."""
+    """The images of a request, with the outcome of each."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class IngestRun:
         self._inspected = inspected
 
     def outcomes(self) -> Iterator[tuple[str, Outcome]]:
-        """The outcome of each image when it comes, in their order, with the text that asked for it.
+        """The outcomes in the images' order, as they come, each with the text from the request.
 
         Of several images of one source each comes with what it is called there."""
         stored: list[tuple[str, IngestResult]] = []
@@ -67,7 +67,7 @@ class IngestRun:
             self._say_meanings(stored)
 
     def _store_shared(self, texts: Sequence[str]) -> Mapping[str, Outcome]:
-        """Store images of one engine that can be read in one save."""
+        """Store images of an engine in a single save."""
         in_engine = [text for text in texts if names.split(text)[0] is None]
         one_by_one = self._ingest.options.keep_tarball or self._request.pull or self._request.choice.platform
         if len(in_engine) < 2 or one_by_one:
@@ -107,7 +107,7 @@ class IngestRun:
             return error
 
     def _source(self, text: str) -> tuple[Source, Reference | ImageId | None, Reference | None]:
-        """The place of an image, the name that it is to have, and the one that it may have otherwise."""
+        """The place of an image, the name for it, and the name to use otherwise."""
         request = self._request
         if request.from_archive is not None:
             name = parse_name(text) if text else None
@@ -154,7 +154,7 @@ class IngestRun:
             return error
 
     def _say_meanings(self, stored: Sequence[tuple[str, IngestResult]]) -> None:
-        """Say which of several images by one name the cluster takes, whatever the platform of its nodes."""
+        """Name the image that the cluster takes among several by one name, for any platform of the nodes."""
         for name in dict.fromkeys(result.name for _, result in stored if result.name):
             theirs = {result.uuid: called for called, result in stored if result.name == name}
             if len(theirs) > 1:

@@ -41,7 +41,7 @@ __all__ = ["Ingest", "IngestResult", "Options"]
 
 
 class Ingest:
-    """Service that puts images into one cluster."""
+    """Service that puts images into a cluster."""
 
     def __init__(self, cluster: Cluster, options: Options, progress: Progress, trust: Trust | None = None) -> None:
         """``trust`` says whose links are taken at their word; this user's and the system user's unless given."""
@@ -59,7 +59,7 @@ class Ingest:
         image: EngineImage | None = None,
         called: Reference | None = None,
     ) -> IngestResult:
-        """Put the image that the engine calls ``name`` into Keep, linked by that name, or by its ID if it is none.
+        """Put the engine's image ``name`` into Keep, linked by the name; an ID gives no name.
 
         ``image`` is what the engine says of it, if it has been asked already; ``called`` is
         another name to link it by. Raises NotVerified where that has a digest which the engine does not know it by.
@@ -156,11 +156,11 @@ class Ingest:
 
     @property
     def trust(self) -> Trust:
-        """Trust in users: whose links are taken at their word."""
+        """Trust in users and their links."""
         return self._records.trust
 
     def from_keep(self, name: Reference | ImageId, *, follow_cluster: bool = False) -> IngestResult | None:
-        """Link an image that Keep has and no engine, and copy it into our project; None without such an image.
+        """Link an image that only Keep has, and copy it into our project; None without such an image.
 
         A name counts by the word of trusted users alone, for nothing else says that it means this image; an ID says so
         itself. With ``follow_cluster`` a name means what the cluster takes it for. What an untrusted user alone says

@@ -82,7 +82,7 @@ class SharedUpload:
 
 
 class ReusedBlocksRefused(Exception):
-    """The cluster does not make a collection of blocks that it had before us."""
+    """The cluster refuses a collection with reused blocks."""
 
     def __str__(self) -> str:
         return "the cluster does not take blocks that it had already; sending everything again"
@@ -136,7 +136,7 @@ class Uploader:
     def upload_every(
         self, archive: StreamedArchive, expected: ExpectedImages, title: str, *, dedup: bool
     ) -> SharedUpload:
-        """Send the blocks of every image of an archive, those that they share once."""
+        """Send the blocks of every image of an archive, shared blocks once."""
         layers, destination = self._destination(expected, dedup=dedup)
         with self._progress.store_step(title, expected.size) as advance:
             images = destination.write_all(archive, advance, advance.skip)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adapters for other programs that know their own interfaces."""
+"""Adapters for the interfaces of other programs."""

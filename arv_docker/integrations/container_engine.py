@@ -132,7 +132,7 @@ class ContainerEngine:
         return [Image(tags=named) for named in tags.values()]
 
     def inspect_image(self, image: str) -> Image | None:
-        """Return the image of that name or ID; None if the engine has none."""
+        """Return the engine's image of that name or ID, or None."""
         try:
             found = self._engine.inspect(parse_name(image))
         except NoSuchImage:
@@ -255,7 +255,7 @@ def _labels_of(image: EngineImage) -> dict[str, str]:
 
 
 def _add_properties(cluster: Cluster, uuid: str, properties: Mapping[str, str], progress: Progress) -> None:
-    """Give the collection the properties that it lacks; warn where the cluster refuses them."""
+    """Add missing properties to the collection; warn where the cluster refuses them."""
     collection = cluster.collection(uuid)
     wanted = {**collection.properties, **properties}
     if wanted == collection.properties:

@@ -76,7 +76,7 @@ def partial_of(path: Path) -> Path:
 
 
 def target_of_partial(path: Path) -> Path | None:
-    """The path whose partial file ``path`` is; None if it is no partial file."""
+    """The final path of the partial file ``path``; None for other files."""
     if not path.name.startswith(".") or not path.name.endswith(_PARTIAL):
         return None
     return path.with_name(path.name[1 : -len(_PARTIAL)])

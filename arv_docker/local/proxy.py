@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Proxies that the environment of a command names: for which hosts, and connections through one.
+"""Proxies in the environment of a command: hosts they are for, and connections through them.
 
 ``NO_PROXY`` is read as Go's programs read it (Docker, Podman, skopeo): names with all below them, ``.domain`` and
 ``*.domain`` for what is below alone, addresses, networks as CIDR, each with a port or without, IPv6 too, ``*`` for

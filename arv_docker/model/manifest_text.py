@@ -88,7 +88,7 @@ class Segment:
 
 
 def parse(text: str) -> tuple[Stream, ...]:
-    """Parse manifest text into streams; raises BadManifestText, which says in which line, for anything malformed."""
+    """Parse manifest text into streams; raises BadManifestText with the line of anything malformed."""
     if not text:
         return ()
     _utf8(text)

@@ -57,7 +57,7 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str, *, default_registry: str = DEFAULT_REGISTRY) -> Reference:
-        """Parse ``text`` as a reference; raises BadReference, which says what is wrong with it."""
+        """Parse ``text`` as a reference; raises BadReference with the reason."""
         written = text.removeprefix("docker://")
         _check_no_password(written)
         name, tag, digest = _split(written)

@@ -179,7 +179,7 @@ class ArchiveFolder:
             return image.config.digest
 
     def _describe(self, archive: FolderArchive, base_url: str) -> PublishedArchive | None:
-        """Describe an archive for users who fetch it; None for an archive that was removed meanwhile."""
+        """Describe an archive for download; None for a file that was removed meanwhile."""
         name, path = archive.name, archive.path
         try:
             image_id = str(self._read(archive))
@@ -201,7 +201,7 @@ class ArchiveFolder:
 
 
 def _problem_of(archive: FolderArchive, error: ContentError) -> str:
-    """The problem with an archive, in words that name it."""
+    """The problem with an archive, with the archive's name."""
     return error.message if str(archive.path) in error.message else f"{archive.path}: {error.message}"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A user's access to registries: through which proxies, with which certificates, and which credentials.
+"""A user's access to registries: proxies, certificates and credentials.
 
 It is read of the environment once, where a command begins, and passed on from there: nothing below asks again.
 """

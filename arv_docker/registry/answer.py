@@ -128,7 +128,7 @@ class Answer:
         return read_decoded
 
     def error(self, message: str) -> RegistryError:
-        """An error about this answer that would come again."""
+        """An error about this answer that is not transient."""
         return RegistryError(f"{self._label}{message}", status=self.status)
 
     def refusal(self) -> RegistryError:

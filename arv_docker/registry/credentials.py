@@ -109,7 +109,7 @@ class Wallet:
             return self._credentials
 
     def renew(self, refused: Credentials | None) -> Credentials | None:
-        """Return credentials other than the refused ones; None if the provider has no others."""
+        """Return credentials other than the refused ones, or None."""
         with self._lock:
             if self._credentials is refused:
                 self._ask()

@@ -292,7 +292,7 @@ class Http:
         return urllib3.Timeout(connect=min(patience.connect, seconds), read=seconds)
 
     def _seconds(self, attempts: Attempts) -> float:
-        """The seconds that one answer, or a document, may take."""
+        """The seconds allowed for an answer or a document."""
         return max(_LEAST_SECONDS, min(self.patience.read, attempts.remaining))
 
 

@@ -129,6 +129,6 @@ class Session:
         self.http.close()
 
     def unsupported_error(self, answer: Answer, step: str, what: str) -> UnsupportedByRegistry:
-        """The error for something that the registry does not offer."""
+        """The error for a missing feature of the registry."""
         message = f"{self.host}: {step}: unsupported. The registry does not allow {what}."
         return UnsupportedByRegistry(message, detail=answer.refusal().detail, status=answer.status)

@@ -250,7 +250,7 @@ class Upload:
 
 
 class _CountedBody:
-    """A body that tells how much of it was taken."""
+    """A body that reports how many bytes were taken."""
 
     def __init__(self, part: Part, upload: Upload) -> None:
         self._part = part

@@ -137,7 +137,7 @@ def _count(connection: sqlite3.Connection, resource: Resource, system: str) -> i
 
 
 def _running_address(folder: SiteFolder, settings: Settings) -> str | None:
-    """The newest address that the folder names at which this very site answers.
+    """The newest address in the folder at which this site answers.
 
     A killed server leaves its address behind, and the port may belong to another program by
     now; so the certificate and the cluster id must be the site's.
@@ -150,7 +150,7 @@ def _running_address(folder: SiteFolder, settings: Settings) -> str | None:
 
 
 def _cluster_at(host: str, port: int, bundle: Path) -> str | None:
-    """The cluster id of the site that answers at an address, None where none does."""
+    """The cluster id of the site at an address, or None."""
     with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
         context = ssl.create_default_context(cafile=os.fspath(bundle))
         connection = http.client.HTTPSConnection(host.strip("[]"), port, context=context, timeout=ANSWER_SECONDS)

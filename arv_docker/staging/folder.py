@@ -38,7 +38,7 @@ class PlainFolder:
         return [self._copy(path) for path in sorted(paths) if path.name[0] != "." and path.name != METADATA_SUFFIX]
 
     def tidy(self) -> None:
-        """Remove unfinished files beside whole ones; the others go when their image is staged again."""
+        """Remove unfinished files beside whole ones; other leftovers go with the next staging of the image."""
         leftovers = [partial_of(path) for copy in self.copies() for path in (copy.path, metadata_path(copy.path))]
         lock = self.path / ".lock"
         if any(path.exists() for path in (lock, *leftovers)):

@@ -159,7 +159,7 @@ class FromRegistry:
         self._progress = choice.progress
 
     def find(self, wanted: WantedImage, *, force: bool) -> FoundImage:  # noqa: ARG002 -- a registry is asked in any case
-        """Find the image by the digest that is known of it; else by its name."""
+        """Find the image by a known digest, else by name."""
         if isinstance(wanted.name, ImageId):
             raise NoSuchImage(f"{wanted} is an image ID; registries know images by name.")
         if wanted.known is not None:

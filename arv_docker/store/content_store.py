@@ -95,7 +95,7 @@ class Entries:
         return self.entry(path)
 
     def others(self, name: str) -> tuple[Entry, ...]:
-        """The entries that other groups have under that name."""
+        """The entries of other groups under that name."""
         names = set(self._names(name))
         found = {target for link, target in self.links() if link.name in names and link.parent != self._group}
         return tuple(filter(None, (self.entry(self.root / it) for it in sorted(found))))
@@ -123,7 +123,7 @@ class Entries:
         return Entry(path, metadata) if metadata.archive == _digest_in(path.name) else None
 
     def contents(self) -> tuple[Path, ...]:
-        """The archives in the cache, whoever names them."""
+        """The archives in the cache, under any group of names."""
         return tuple(sorted(it for it in inside(self.root) if _digest_in(it.name) and not it.is_symlink()))
 
     def links(self) -> tuple[tuple[Path, str], ...]:
@@ -256,7 +256,7 @@ class Entries:
                 pass
 
     def lock_of(self, image_id: Digest) -> Path:
-        """The lock file that whoever is ``fetching`` that image has locked."""
+        """The lock file of a process that is ``fetching`` that image."""
         return self.root / f".{image_id.hex}.lock"
 
     @contextmanager

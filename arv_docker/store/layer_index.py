@@ -48,7 +48,7 @@ class KnownBlobs:
         self._folder = folder / "layers" if folder else None
 
     def of(self, diff_id: Digest) -> KnownLayer | None:
-        """The compressed form and repositories known of a layer; None if that is nothing."""
+        """The known compressed form and repositories of a layer, or None."""
         if self._folder is None:
             return None
         try:

@@ -58,7 +58,7 @@ class Metadata:
         return Platform(str(os or "unknown"), str(architecture or "unknown"), str(variant or ""))
 
     def knowing(self, digests: Sequence[Digest], repo_digests: Sequence[str]) -> Metadata:
-        """The metadata with these digests and names by digest beside those that are known."""
+        """The metadata with further digests and names by digest."""
         every = dict.fromkeys((*self.digests, *digests))
         every.pop(self.image_id, None)
         record = {**self.record, "RepoDigests": sorted({*self.repo_digests, *repo_digests})}

@@ -103,7 +103,7 @@ def saving(
 
 
 class _Tee:
-    """A stream of which everything that is read is written to a file."""
+    """A stream that is copied to a file while it is read."""
 
     def __init__(self, stream: Stream, file: IO[bytes]) -> None:
         self._stream = stream
@@ -123,7 +123,7 @@ class _Tee:
 def write_record(
     image_file: Path, stat: os.stat_result, engine: str, *, passing: bool = False, digest: Digest | None = None
 ) -> None:
-    """Note that ``engine`` completely saved the tarball, and what ``os.fstat`` says of it.
+    """Note that ``engine`` completely saved the tarball, with the result of ``os.fstat``.
 
     ``passing``: it serves what is done now, and is not kept when that was interrupted; ``digest`` is its SHA-256.
     """

@@ -76,7 +76,7 @@ class Source(ABC):
         raise UsageError("--all-platforms is for docker://, oci:, oci-archive: and docker-archive:FILE.")
 
     def in_engine(self) -> EngineImageNamed | None:
-        """The image as its engine knows it; None for a source that is no engine."""
+        """The image as its engine knows it; None for other sources."""
         return None
 
     def piped_archive(self) -> StreamedArchive | None:
@@ -98,4 +98,4 @@ class Destination(ABC, Generic[Result]):
 
     @abstractmethod
     def write(self, image: OpenedImage, advance: Advance) -> Result:
-        """Write the image whole, or raise and leave nothing that could be taken for it."""
+        """Write the image whole, or raise and leave nothing that looks like it."""

@@ -107,7 +107,7 @@ class _CompletedSeekable(_CompletedImage, SeekableImage):
 
 
 class _CompletedSource(Source):
-    """A source with ``open``, and whatever else it has."""
+    """A source with ``open``, and the optional methods that are there."""
 
     def __init__(self, source: Any) -> None:
         self._source = source
@@ -147,7 +147,7 @@ class _CompletedDestination(Destination[Any]):
 def _completed_images(
     open_all: Callable[[], AbstractContextManager[Iterator[Openable]]],
 ) -> Iterator[Iterator[Openable]]:
-    """The images that a source opens one by one, each completed."""
+    """The images of a source, opened one by one and completed."""
 
     def open_completed(open_one: Callable[[], Any]) -> OpenedImage:
         return completed_image(open_one())

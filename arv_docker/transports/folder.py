@@ -52,7 +52,7 @@ def destination(rest: str, choice: Choice) -> FolderDestination:  # noqa: ARG001
 
 @dataclass(frozen=True, slots=True)
 class FolderArchive:
-    """An image archive in a folder: what its name says, and where it is."""
+    """An image archive in a folder: the parsed file name, and the path."""
 
     name: ArchiveName
     path: Path

@@ -69,7 +69,7 @@ class SpooledImage(SeekableImage):
         return map(self.layer, wanted)
 
     def layer(self, diff_id: Digest) -> Layer:
-        """The layer of that name, from its front."""
+        """The layer of that name, from the front."""
         self.read_ahead([diff_id])
         offset, size = self._places[diff_id]
         return Layer(section(LocalFile(self._file.fileno()), offset, size), claimed=diff_id, size=size)
@@ -80,7 +80,7 @@ class SpooledImage(SeekableImage):
         return Blob(LocalFile(self._file.fileno()), *self._places[diff_id])
 
     def read_ahead(self, diff_ids: Sequence[Digest]) -> None:
-        """Read the layers among these that do not wait yet.
+        """Read those of the layers that are not spooled yet.
 
         Raises what reading them raises, and BadArchive if one never came.
         """
@@ -92,7 +92,7 @@ class SpooledImage(SeekableImage):
                 raise BadArchive(f"layer {diff_id} is missing. Save the image again.")
 
     def read(self, skip: Container[Digest] = ()) -> None:
-        """Read every layer that the source has but those in ``skip``, and remember their sizes."""
+        """Read all layers of the source except ``skip``, and remember the sizes."""
         with self._progress.step("reading layers", None) as advance:
             for layer in self._image.layers(skip):
                 start = self._file.tell()

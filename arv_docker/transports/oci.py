@@ -200,7 +200,7 @@ class Folder:
         return (name in _DOCUMENTS or digest_in(name) is not None) and (self._folder / name).is_file()
 
     def names(self) -> Iterator[str]:
-        """The names of the documents; whoever asks for a blob has its name from these."""
+        """The names of the documents, in which the names of blobs are found."""
         return (name for name in _DOCUMENTS if name in self)
 
     def blob(self, name: str) -> Blob:

@@ -128,7 +128,7 @@ def docker_manifest(oci: bytes) -> bytes:
 
 
 class _Push:
-    """One image on its way into one repository."""
+    """An image on its way into a repository."""
 
     def __init__(self, repository: Repository, advance: Advance) -> None:
         self._repository = repository
@@ -192,7 +192,7 @@ class _Push:
                 self._advance(size or 0)
 
     def _send_layer(self, layer: Layer) -> None:
-        """Read a layer to its end, check it, and begin to send it."""
+        """Read a layer to the end, check it, and begin the upload."""
         spool: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(self._folder))  # noqa: SIM115
         digest = hashlib.sha256()
 

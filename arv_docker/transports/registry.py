@@ -228,7 +228,7 @@ class RegistrySource(Source):
         return [(str(self.reference), lambda: image)]
 
     def images(self) -> list[IndexEntry]:
-        """Every image that the name stands for, one a platform; raises what ``open`` does."""
+        """Every image of the name, for each platform; raises as ``open`` does."""
         with self._open_reader(self._entries_with_platform) as entries:
             return entries
 
@@ -305,7 +305,7 @@ class RegistrySource(Source):
         return replace(entry, platform=Config.parse(reader.read_document(manifest.config)).platform)
 
     def _entries_of(self, reader: RepositoryReader, index: Index) -> Iterator[IndexEntry]:
-        """The images that an index lists, and those of the indexes within it."""
+        """The images in an index, and in indexes within it."""
 
         def fetch(descriptor: Descriptor) -> Index | Manifest:
             return self._listed_document(reader, descriptor)

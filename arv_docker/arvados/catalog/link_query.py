@@ -36,7 +36,7 @@ class LinkQuery:
 
     @classmethod
     def of_name(cls, name: Reference | ImageId) -> LinkQuery:
-        """Question for exactly that name with its tag, or ID."""
+        """Query for exactly that name with tag, or ID."""
         if isinstance(name, ImageId):
             return cls(None, name)
         return cls(None if _is_pinned(name) else ["name", "=", name.link_name], name.identity)

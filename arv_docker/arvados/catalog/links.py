@@ -123,7 +123,7 @@ def _ours(cluster: Cluster, filters: Sequence[list[Any]]) -> list[Link]:
 
 
 def _later_ones(links: Iterable[Link]) -> list[Link]:
-    """Links that say the same as a link before them."""
+    """Links that repeat an earlier link."""
     seen: set[tuple[str, str, str]] = set()
     later = []
     for link in links:

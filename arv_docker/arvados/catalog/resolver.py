@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Resolution of a name: which image it means.
+"""Resolution of a name to an image.
 
 Links name images: ``docker_image_repo+tag`` by name, ``docker_image_hash`` by image ID. Where several collections
 answer to a name, links are ranked (``ranking``). Clients and the server do that by rules of their own, and it is the

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rules of container requests, and the containers that they lead to. Nothing runs here.
+"""The rules of container requests and containers. Nothing runs here.
 
 A committed request is given a container, so that clients can ask who uses an image; the container stays in the state
 Queued (docs/spec/arvados-images.md#container-requests).

@@ -153,12 +153,12 @@ def errors(message: str, request_id: str) -> Record:
 
 
 def new_request_id() -> str:
-    """A name for a request whose client gave it none: ``req-`` and 20 letters or digits."""
+    """A name for a request without one: ``req-`` and 20 letters or digits."""
     return "req-" + secrets.token_hex(10)
 
 
 def token_of(headers: dict[str, str], parameters: Parameters | None = None) -> str:
-    """The token that a request carries, "" where it carries none.
+    """The token in a request, or "".
 
     ``Bearer TOKEN``, ``OAuth2 TOKEN``, Basic with the token as password, or the parameter
     ``api_token``. Schemes are case-sensitive, as on a real server
@@ -185,7 +185,7 @@ def _method(request: Request, parameters: Parameters) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A routed call with everything its function needs."""
+    """A routed call, with all the values for its function."""
 
     context: Context
     call: Call

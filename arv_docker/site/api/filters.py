@@ -31,12 +31,12 @@ class Clause:
 
 
 def all_of(clauses: Iterable[Clause]) -> Clause:
-    """The condition that every one of ``clauses`` holds."""
+    """The condition that all ``clauses`` hold."""
     return _join_clauses(list(clauses), "AND") or Clause("1")
 
 
 def any_of(clauses: Iterable[Clause]) -> Clause:
-    """The condition that at least one of ``clauses`` holds."""
+    """The condition that any of ``clauses`` holds."""
     return _join_clauses(list(clauses), "OR") or Clause("0")
 
 
@@ -52,7 +52,7 @@ def _join_clauses(parts: Sequence[Clause], word: str) -> Clause | None:
 
 
 def clause_of(resource: Resource, item: Json) -> Clause:
-    """The condition that one filter stands for."""
+    """The condition of a filter."""
     if not isinstance(item, list) or len(item) != 3:
         raise invalid("a filter must be an array of three elements: attribute, operator, operand")
     attribute, op, operand = item

@@ -29,7 +29,7 @@ _LARGE = ("manifest_text", "unsigned_manifest_text")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer to a list request; ``available`` is None where nobody wanted a count."""
+    """The answer to a list request; ``available`` is None without a requested count."""
 
     records: tuple[Record, ...]
     limit: int
@@ -151,7 +151,7 @@ def _order_term(resource: Resource, term: str) -> tuple[str, str]:
 
 
 def _bounded_page(resource: Resource, rows: Iterable[sqlite3.Row]) -> tuple[tuple[Record, ...], bool]:
-    """The first records whose texts fit one answer, and whether any were left out."""
+    """The first records that fit into an answer, and if any were left out."""
     taken: list[Record] = []
     size = 0
     for row in rows:

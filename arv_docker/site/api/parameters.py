@@ -34,7 +34,7 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """The merged parameters of one request, before anything is known about their types."""
+    """The merged parameters of a request, before types are checked."""
 
     values: Record = field(default_factory=dict)
     #: The JSON body, if there was one: its keys may be the attributes of a record.

@@ -160,7 +160,7 @@ def _levels(connection: sqlite3.Connection, user: str) -> dict[str, int]:
 
 
 def _paths(resource: Resource, caller: Caller) -> Iterable[Clause]:
-    """The ways in which a record may be visible to somebody who is no administrator."""
+    """The ways to see a record without being an administrator."""
     if resource is USERS:
         yield Clause("uuid = ?", (caller.user_uuid,))
         if caller.is_active:  # active users see each other, but not the site's own user

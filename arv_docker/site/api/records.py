@@ -128,7 +128,7 @@ def replace(context: Context, resource: Resource, old: Record, new: Record) -> R
 
 
 def remove(context: Context, resource: Resource, record: Record) -> None:
-    """Delete the record for good, and the links that join it: they would point nowhere."""
+    """Delete the record for good, with the links to and from it."""
     require_write(context, resource, record)
     uuid = record["uuid"]
     context.connection.execute(f"DELETE FROM {resource.name} WHERE uuid = ?", (uuid,))  # noqa: S608

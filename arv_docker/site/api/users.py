@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The users of a site and their tokens: the first ones, and added ones.
+"""The users of a site, with tokens.
 
 Users are made on the command line alone, by whoever may read the folder, secrets included.
 """

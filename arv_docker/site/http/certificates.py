@@ -80,7 +80,7 @@ def paths(folder: SiteFolder) -> Certificates:
 
 
 def system_bundle() -> Path | None:
-    """The CA bundle of this machine, None where there is none."""
+    """The CA bundle of this machine, or None."""
     known = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
     usual = ssl.get_default_verify_paths().openssl_cafile
     return next((Path(name) for name in (*known, usual) if Path(name).is_file()), None)

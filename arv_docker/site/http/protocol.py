@@ -109,7 +109,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take the bytes that the client sent; refuse a head that grows beyond its bounds."""
+        """Take bytes from the client; refuse a head beyond the bounds."""
         if self._refused:
             return
         was_in_head = self._in_head

@@ -44,7 +44,7 @@ class Collision(Exception):
 
 
 class DamagedBlock(Exception):
-    """A stored block that no longer has the MD5 that names it."""
+    """A stored block with another MD5 than its name."""
 
 
 @dataclass(frozen=True, slots=True)

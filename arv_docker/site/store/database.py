@@ -272,7 +272,7 @@ def _connect(path: Path) -> _Connection:
 
 
 def insertion(resource: Resource, record: Record, verb: str = "INSERT") -> tuple[str, list[object]]:
-    """The statement that adds a record, and its values."""
+    """The statement for a new record, with values."""
     marks = ", ".join("?" for _ in record)
     statement = f"{verb} INTO {resource.name} ({', '.join(record)}) VALUES ({marks})"
     return statement, [encode_value(value) for value in record.values()]

@@ -104,7 +104,7 @@ _NULL_TEXTS = frozenset({"description", "frozen_by_uuid"})
 
 
 def _null_columns(table: str) -> dict[str, Column]:
-    """Columns that are null where nothing is stored."""
+    """Columns with null for no value."""
     return {name: replace(column, absent=None) for name, column in _columns(table).items()}
 
 
@@ -241,7 +241,7 @@ ABSENT = frozenset(
 
 
 def kind_of_uuid(uuid: str) -> str:
-    """The ``kind`` of the object that ``uuid`` names, "" where it names none known."""
+    """The ``kind`` of the object with that UUID, or "" for an unknown kind."""
     for class_name, infix in INFIXES.items():
         if uuid[6:11] == infix and len(uuid) == 27:
             return "arvados#" + class_name[0].lower() + class_name[1:]

@@ -21,7 +21,7 @@ _BASE36 = string.digits + string.ascii_lowercase
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of a site, all that it keeps about itself; durations in seconds."""
+    """The settings of a site; durations in seconds."""
 
     cluster_id: str
     blob_signing_key: str

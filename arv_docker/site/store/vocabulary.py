@@ -27,7 +27,7 @@ _OWN_KEYS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The tags that are known, by key, and whether others are refused."""
+    """The known tags, by key, and if others are refused."""
 
     strict: bool = False
     tags: Record = field(default_factory=dict)
