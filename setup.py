@@ -17,7 +17,7 @@ SITE = ["starlette>=0.40", "uvicorn>=0.30", "httptools>=0.6", "cryptography>=42"
 ZSTD = ["zstandard>=0.22"]
 FAST = ["isal>=1.6"]
 TESTS = [
-    *("pytest>=8", "pytest-cov>=7", "pytest-mock>=3.14", "pytest-xdist>=3.6", "hypothesis>=6.100"),
+    *("pytest>=8", "pytest-cov>=7", "pytest-mock>=3.14", "pytest-xdist>=3.6", "hypothesis>=6.100", "jsonschema>=4.20"),
     *("ruff==0.17.5", "mypy==2.4.1", "argparse-manpage>=4.6"),
     *("build>=1.2", "twine>=6", "check-wheel-contents>=0.6", "pyroma>=4.2"),
 ]

@@ -16,6 +16,7 @@ from arv_docker import cli
 from arv_docker.arvados.client import Cluster
 from arv_docker.cli import arv_docker, arv_keepdocker
 
+from .. import json_contract
 from ..archives import Image, classic, files_of, image
 from ..arvados.fake_api import FakeApi
 from ..transports.fake_engine import FakeEngine
@@ -67,6 +68,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
         except SystemExit as exit:  # noqa: A001
             code = int(exit.code or 0)
         out, err = capsys.readouterr()
+        json_contract.check(arguments, out)
         return Outcome(code, out, err)
 
     yield run

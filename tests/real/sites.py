@@ -21,6 +21,7 @@ from arv_docker.images import verify
 from arv_docker.local.progress import SilentProgress
 from arv_docker.site import LocalSite
 
+from .. import json_contract
 from .engines import Image, Program
 
 if TYPE_CHECKING:
@@ -90,7 +91,10 @@ class Site:
 
     def run(self, *words: str | Path, program: str = "arv_docker", **variables: str) -> Done:
         """A command on this site, run to its end."""
-        return finished(self.start(*words, program=program, **variables))
+        done = finished(self.start(*words, program=program, **variables))
+        if done.status == 0 and program == "arv_docker":
+            json_contract.check(list(map(str, words)), done.out)
+        return done
 
     def printed(self, *words: str | Path, program: str = "arv_docker", **variables: str) -> str:
         """What a command that must succeed prints on standard output, without the line end."""

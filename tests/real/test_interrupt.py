@@ -85,6 +85,7 @@ COMMANDS: dict[str, list[str]] = {
     "export": ["export", "app:1"],
     "copy": ["copy", "app:1", "docker-archive:copy.tar"],
     "load": ["load", "app:1"],
+    "sif": ["sif", "fill", "app:1"],
     "stage": ["stage", "app:1", "--dir", "staged"],
     "deploy": ["deploy", "carried"],
     "verify": ["verify", "app:1"],
