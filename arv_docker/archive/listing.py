@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from ..errors import BadReference, NoSuchImage, SeveralImages, lines_of
 from ..model import manifest as manifests
-from ..model.image import Descriptor, Digest, Platform
+from ..model.image import Config, Descriptor, Digest, Platform
 from ..model.manifest import Manifest
 from ..model.reference import ImageId, Reference, parse_name, references_in
 
@@ -107,6 +107,13 @@ def for_platforms(images: Sequence[ArchiveEntry], name: Name | None, *, any_name
         f"the archive holds {len(distinct)} images {called}- say which one is meant, by its name or ID:",
         detail=_lines(images if name is None else found),
     )
+
+
+def check_platform(config: Config, platform: Platform | None) -> None:
+    """Raise NoSuchImage for the config of an image that is for another platform than is asked for."""
+    if platform is not None:
+        found = manifests.IndexEntry(Descriptor("", config.digest, 0), config.platform)
+        manifests.choose_entry([found], platform, what="the archive")
 
 
 def digest_in(path: str) -> Digest | None:

@@ -18,12 +18,12 @@ from typing import Any
 from ..errors import BadArchive, BadConfig, ContentError, DigestMismatch, LayerCountMismatch, NotAnImage, SchemaOne
 from ..local.progress import Progress
 from ..model import manifest
-from ..model.image import MAX_JSON_SIZE, Config, Descriptor, Digest, Platform, json_document, spellings_of
+from ..model.image import MAX_JSON_SIZE, Config, Digest, Platform, json_document, spellings_of
 from . import oci
 from .archived_image import ArchivedImage, ArchiveLayer
 from .blob import Files, RandomAccess
 from .codecs.whole_archive import unwrap
-from .listing import ArchiveEntry, Name, choose_image, digest_in, each_once, for_platforms
+from .listing import ArchiveEntry, Name, check_platform, choose_image, digest_in, each_once, for_platforms
 from .strict_tar import StrictCheck
 from .tar import TOLERANT, Index
 
@@ -66,9 +66,7 @@ class Images:
         if platform is not None and "index.json" in self._files:
             images = self._by_index() or images  # manifest.json has one platform of each image
         image = self.open_entry(choose_image(images, name, platform, any_name=self._any_name))
-        if platform is not None:
-            found = manifest.IndexEntry(Descriptor("", image.config.digest, 0), image.config.platform)
-            manifest.choose_entry([found], platform, what="the archive")
+        check_platform(image.config, platform)
         return image
 
     def every(self, name: Name | None = None) -> Iterator[Openable]:

@@ -23,7 +23,7 @@ from .archived_image import ArchiveLayer
 from .blob import Blob, CheckedReader
 from .codecs.decompression import MAGIC_LENGTH, DecompressedStream, kind_of
 from .layer import CHUNK, Layer, Stream
-from .listing import ArchiveEntry, Name, choose_image, digest_in, each_once
+from .listing import ArchiveEntry, Name, check_platform, choose_image, digest_in, each_once
 from .opened_image import OpenedImage
 from .reader import check_listed, config_of, layer_paths, named_listing
 from .tar import Index, Member, members
@@ -43,6 +43,7 @@ class StreamedArchive:
         self._members: list[Member] = []
         self._digests: dict[int, Digest] = {}
         self._listed: tuple[ArchiveEntry, ...] = ()
+        self._by_index: tuple[ArchiveEntry, ...] = ()  # manifest.json has one platform of each image
         self._configs: dict[int, Config] = {}
         self._room = _MAX_DOCUMENTS
         self._images: dict[str, Config | ArvDockerError] = {}
@@ -65,10 +66,11 @@ class StreamedArchive:
 
     def image(self, name: Name | None = None, platform: Platform | None = None) -> tuple[ArchiveEntry, Config]:
         """Return the image called ``name``, or the only one; raises its error, and what ``choose_image`` raises."""
-        listed = choose_image(self._listed, name, platform)
+        listed = choose_image((platform and self._by_index) or self._listed, name, platform)
         image = self._images[listed.config_path]
         if isinstance(image, ArvDockerError):
             raise image
+        check_platform(image, platform)
         return listed, image
 
     def layers(self) -> Iterator[Layer]:
@@ -93,7 +95,9 @@ class StreamedArchive:
             self._members.append(replace(member, digest=hashlib.sha256(content).digest()))
         index = Index(self._tape, self._members)
         self._listed = self._named_images(index)
-        for listed in self._listed:
+        for listed in (*self._listed, *self._by_index):
+            if listed.config_path in self._images:
+                continue
             try:
                 self._images[listed.config_path] = yield from self._conclude(index, listed)
             except ArvDockerError as error:
@@ -106,6 +110,7 @@ class StreamedArchive:
         if "manifest.json" not in index or "index.json" not in index:
             return images
         faces = oci.check(index, images)
+        self._by_index = oci.with_names_of(faces, images)
         return tuple(replace(image, digests=oci.digests_of(faces, image)) for image in images)
 
     def _layer(self, member: Member, section: _Section) -> Iterator[Layer]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import re
 import tarfile
@@ -16,6 +17,7 @@ import zstandard
 
 from arv_docker.archive.archived_image import ArchivedImage
 from arv_docker.archive.reader import ArchiveReader
+from arv_docker.archive.stream import StreamedImage
 from arv_docker.errors import (
     AmbiguousImage,
     BadConfig,
@@ -26,7 +28,7 @@ from arv_docker.errors import (
     OciArtifact,
     SeveralImages,
 )
-from arv_docker.model.image import MAX_JSON_SIZE, OCI_INDEX, OCI_MANIFEST, Digest, Platform
+from arv_docker.model.image import MAX_JSON_SIZE, OCI_INDEX, OCI_MANIFEST, Config, Digest, Platform
 from arv_docker.model.manifest import machine_platform
 from arv_docker.model.reference import parse_name
 
@@ -163,6 +165,27 @@ def test_platforms_that_the_index_or_the_configs_alone_say(described: bool, nest
     assert len(list(reader.every("app:1"))) == len(list(reader.platforms("app:1"))) == 2
     with pytest.raises(NoSuchImage, match="no image for linux/ppc64le"):
         opened(found, "app:1", Platform("linux", "ppc64le"))
+
+
+@pytest.mark.parametrize("name", [None, "app:1"])
+def test_a_platform_that_manifest_json_leaves_out_can_be_had_of_a_stream(name: str | None) -> None:
+    """As Docker's containerd store saves an index whose platforms it has all; of a file too."""
+    inner = oci_index(entry(OTHER, **platform_of(OTHER)), entry(GOOD, **platform_of(GOOD)))
+    found = {**files(entry(inner, **named("app:1")), blobs=(inner,)), **docker_manifest(GOOD, GOOD.layers, ["app:1"])}
+
+    def streamed(content: dict[str, bytes], platform: Platform | None) -> Config:
+        stream = StreamedImage(io.BytesIO(tar(content)), name=name, platform=platform)
+        for layer in stream.layers():
+            while layer.read(1 << 20):
+                pass
+        return stream.config
+
+    for platform, made in ((None, GOOD), (GOOD.parsed.platform, GOOD), (OTHER.parsed.platform, OTHER)):
+        assert streamed(found, platform) == opened(found, name, platform).config == made.parsed
+    alone = {**layout_files(GOOD, "app:1"), **docker_manifest(GOOD, GOOD.layers, ["app:1"])}
+    for content in (found, alone, {"manifest.json": alone["manifest.json"], **blobs_of(GOOD.config, *GOOD.layers)}):
+        with pytest.raises(NoSuchImage, match="no image for linux/ppc64le"):
+            streamed(content, Platform("linux", "ppc64le"))
 
 
 @pytest.mark.parametrize("config", [b"", b"{}", b'{"os":"unknown","architecture":"unknown","rootfs":{"diff_ids":[]}}'])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from ..archives import tar
 from .containerd import ContainerdDocker
 from .engines import Docker, Image
-from .sites import Site
+from .sites import Site, command
 
 pytestmark = pytest.mark.engine("docker", "debootstrap")
 
@@ -103,13 +104,21 @@ def test_a_foreign_platform_alone_is_stored(sid_docker: ContainerdDocker, tmp_pa
 
 
 def test_an_older_docker_says_what_it_cannot_do(containerd_docker: ContainerdDocker, tmp_path: Path) -> None:
-    both, _ = an_index("both", (AMD, ARM))
+    """What it can do is to save all platforms, of which one is taken; from the file, or piped."""
+    both, configs = an_index("both", (AMD, ARM))
     other, _ = an_index("other", (ARM,))
     for archive in (both, other):
         containerd_docker.run("load", stdin=archive)
     site = Site(tmp_path / "site", containerd_docker)
     done = site.run("ingest", "--platform", ARM, "both:1")
-    assert (done.status, "oci-archive:FILE" in done.err) == (1, True)
+    assert (done.status, f"docker save both:1 -o FILE with oci-archive:FILE --platform {ARM}" in done.err) == (1, True)
+    containerd_docker.run("save", "both:1", "-o", tmp_path / "both.tar")
+    for platform, config in configs.items():
+        assert stored_id(site, "--platform", platform, f"oci-archive:{tmp_path}/both.tar") == config
+        words = ("ingest", "--json", f"--local={tmp_path}/{platform[6:]}", "--platform", platform, "docker-archive:-")
+        with (tmp_path / "both.tar").open("rb") as saved:
+            piped = subprocess.run(command(*words), stdin=saved, capture_output=True, text=True, check=True)
+        assert json.loads(piped.stdout)["image_id"] == config
     done = site.run("ingest", "other:1")
     assert (done.status, "does not have all of other:1" in done.err) == (ENGINE, True)
 
