@@ -173,7 +173,7 @@ def connected(folder: Path) -> tuple[http.client.HTTPSConnection, dict[str, str]
     settings = client_settings(folder)
     host, _, port = settings.api_host.partition(":")
     context = ssl.create_default_context(cafile=str(settings.ca_bundle))
-    connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=10)
+    connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=120)
     return connection, {"Authorization": f"Bearer {settings.api_token}", "Content-Type": "application/json"}
 
 
