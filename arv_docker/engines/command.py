@@ -127,10 +127,12 @@ class CommandLine:
         """Return the image called ``name``.
 
         A name is looked up before an ID. The beginning of an ID is compared with the listing, because an engine's
-        answer does not distinguish an unknown beginning from an ambiguous one.
+        answer does not distinguish an unknown beginning from an ambiguous one. Some engines leave the port 443 out of
+        the names that they list.
         """
         if isinstance(name, Reference):
-            for spelling in self.spellings(name):
+            without_port = name.without_usual_port
+            for spelling in (*self.spellings(name), *(self.spellings(without_port) if without_port else ())):
                 try:
                     return self._inspect(spelling)
                 except NoSuchImage as error:

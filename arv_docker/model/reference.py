@@ -105,6 +105,16 @@ class Reference:
         name = re.sub(r"^([^/]+):443/", r"\1/", self.name)
         return f"{name}:{self.tag}" if self.tag else f"{name}@{self.digest}"
 
+    @property
+    def without_usual_port(self) -> Reference | None:
+        """The name without its registry's port where that is 443, which is the usual one; None for any other name, and
+        for one that would then be another registry's."""
+        host, colon, port = self.registry.rpartition(":")
+        if not colon or port != "443":
+            return None
+        plain = Reference.parse(str(self).replace(self.registry, host, 1))
+        return plain if plain.registry == host else None
+
     def unique_for(self, image_id: Digest) -> Reference:
         """A name that can never mean another image: the tag followed by a dash and 10 digits of the image's ID.
 

@@ -219,6 +219,20 @@ def test_a_name_of_hex_digits_is_an_id_if_there_is_no_such_name(
     assert (asked[0], asked[2:]) == ("efef", [THREE])
 
 
+def test_a_name_with_port_443_is_looked_up_without_it_too(engine: Engine, calls: Callable[[], list[list[str]]]) -> None:
+    """As some engines list what they pulled; but `image/app` is another registry's than `image:443/app`."""
+    seen = 0
+    for name, asked in {
+        "host.example:443/app:1": ["host.example:443/app:1", "host.example/app:1"],
+        "image:443/app:1": ["image:443/app:1"],
+        "host.example:8443/app:1": ["host.example:8443/app:1"],
+    }.items():
+        with pytest.raises(NoSuchImage):
+            engine({"image inspect": NO_SUCH}).inspect(Reference.parse(name))
+        assert [call[-1] for call in calls()[seen:]] == asked
+        seen = len(calls())
+
+
 def test_an_image_that_is_not_there(engine: Engine) -> None:
     with pytest.raises(NoSuchImage, match="'app:1'") as caught:
         engine({"image inspect": NO_SUCH}).inspect(Reference.parse("app:1"))

@@ -32,7 +32,7 @@ def tagged(docker: Docker, base_image: Image) -> Iterator[Image]:
 def test_it_is_found_under_the_name_that_the_engine_has(
     docker: Docker, tagged: Image, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The original looks for `image/lib/small` in the engine, and finds nothing."""
+    """The original looks for `image/lib/small` in the engine, and finds nothing where that has the port."""
     for name, value in docker.environment.items():
         if name.startswith("DOCKER_"):
             monkeypatch.setenv(name, value)
@@ -43,6 +43,13 @@ def test_it_is_found_under_the_name_that_the_engine_has(
         assert site.printed(*words, program="arv_keepdocker") == uuid
     pdhs = {site.printed("resolve", text) for text in (NAME, LINK)}
     assert len(pdhs) == 1
+    # An engine that leaves the port out, as the original expects of all.
+    docker.text("tag", tagged.id, "localhost/lib/small:1")
+    try:
+        site.printed("ingest", "localhost:443/lib/small:1")
+        assert site.printed("resolve", "localhost:443/lib/small:1") in pdhs
+    finally:
+        docker.run("rmi", "--no-prune", "localhost/lib/small:1")
     assert {it["repository"] for it in json.loads(site.printed("images", "--json", NAME))} == {"image/lib/small"}
     (staged,) = json.loads(site.printed("stage", "--json", "--from", "engine", "--dir", site.folder.parent / "d", NAME))
     assert staged["image_id"] == tagged.id
