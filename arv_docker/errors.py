@@ -111,7 +111,7 @@ class EngineSilent(EngineError):
 
 
 class ClusterError(ArvDockerError):
-    """The API server cannot be reached, refuses, or answers nonsense. ``status`` is its HTTP status, if it gave one."""
+    """The API server cannot be reached, refuses, or answers nonsense. ``status`` is the HTTP status, if any."""
 
     exit_code = 4
 
@@ -126,7 +126,7 @@ class ClusterError(ArvDockerError):
 
     @property
     def is_outage(self) -> bool:
-        """True if the cluster itself fails, and not for one image, so that the next request would fail as well."""
+        """True for a failure of the cluster as a whole, so that the next request would fail as well."""
         return self.status is None or self.status == 401 or self.status >= 500
 
 
@@ -177,7 +177,7 @@ class BadConfig(ContentError):
 
 
 class BadArchive(ContentError):
-    """A tar that is cut short or malformed, or has names and links that lead out of it."""
+    """A tar that is cut short or malformed, or has names and links to places outside."""
 
 
 class MissingMember(BadArchive):
@@ -255,7 +255,7 @@ class UntrustedName(ArvDockerError):
 
 
 class RegistryError(ArvDockerError):
-    """A registry cannot be reached, refuses, or answers nonsense. ``status`` is its HTTP status, if it gave one.
+    """A registry cannot be reached, refuses, or answers nonsense. ``status`` is the HTTP status, if any.
 
     ``retry_after`` is None where the same request would fail again; else the seconds that the
     registry asks to wait before it is repeated, 0 where it does not ask.

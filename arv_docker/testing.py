@@ -57,7 +57,7 @@ def file_layer(content: bytes, name: str = "file") -> bytes:
 
 
 class MemoryImage(SeekableImage):
-    """An image in memory, of these layers from the lowest up; ``asked`` are the layers that were read from it."""
+    """An image in memory, of these layers from the lowest up; ``asked`` are the layers read so far."""
 
     def __init__(self, *layers: bytes, **keys: object) -> None:
         """``keys`` are the config's keys besides the layers, for example ``os``."""

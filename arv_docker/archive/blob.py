@@ -61,7 +61,7 @@ class CheckedReader:
     """A blob's bytes, read from its front: checked at the end to be ``size`` bytes that hash to the blob's digest."""
 
     def __init__(self, read: Callable[[int], bytes], size: int, named: Digest | None, *, what: str) -> None:
-        """Take the digest ``named``, None for a blob that is named by no digest: its size alone is checked then."""
+        """Take the digest ``named``, or None: then only the blob's size is checked."""
         self._read = read
         self._left = size
         self._hash = hashlib.new(named.algorithm) if named else None

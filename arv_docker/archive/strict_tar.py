@@ -46,7 +46,7 @@ class StrictCheck(HeaderCheck):
         self._links: dict[str, str] = {}
 
     def metadata(self, header: bytes, kind: bytes, content: bytes) -> None:
-        """Raise BadArchive for a global header, for one that replaces another, and for records that Go refuses."""
+        """Raise BadArchive for a global header, for a repeated header, and for records that Go refuses."""
         _check_header(header)
         if kind == b"g":
             raise _odd("a global metadata header")

@@ -264,7 +264,7 @@ def _metadata_content(source: RandomAccess, offset: int, size: int) -> bytes:
 
 
 def _metadata(kind: bytes, content: bytes) -> dict[str, str]:
-    """The fields that a long-name or PAX header sets for the next member. Global PAX records bind nothing we use."""
+    """The fields for the next member in a long-name or PAX header. Global PAX records are without effect here."""
     if kind == b"L":
         return {"path": text_of(content)}
     if kind == b"K":

@@ -194,7 +194,7 @@ class Cluster:
         return int(self._discovery("defaultCollectionReplication", 2))
 
     def check_writable(self, owner: str) -> None:
-        """Raise ClusterError unless ``owner`` is this user, or a project that this user may write to."""
+        """Raise ClusterError unless ``owner`` is this user, or a project writable for this user."""
         if owner == self.user_uuid:
             return
         record = self._owner(owner)
@@ -326,7 +326,7 @@ class Cluster:
         return content
 
     def has_block(self, locator: str) -> bool:
-        """True if a server has the block and lets us read it; raises KeepError where none gives a clear answer."""
+        """True if a server has the block, readable for this user; raises KeepError without a clear answer."""
         import arvados.errors
 
         try:

@@ -87,7 +87,7 @@ def exit_code_of(
 
 
 def _code_of_error(error: Exception, program: str, out: TextIO, err: TextIO) -> int:
-    """Print an error of which something is known, and return its exit code; raise any other."""
+    """Print an error of a known kind, and return the exit code; raise any other."""
     if isinstance(error, ArvDockerError):
         print(one_line(f"{program}: {error.message}"), file=err)
         for line in error.detail.splitlines():

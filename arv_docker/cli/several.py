@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Verbs that take one image or several: each is dealt with by itself, in the order of the arguments."""
+"""Verbs for one image or several, which are handled one by one, in the order of the arguments."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``arv-docker site``: serve the embedded site, say how to reach it, show what it holds."""
+"""``arv-docker site``: serve the embedded site, print its address and its content."""
 
 from __future__ import annotations
 

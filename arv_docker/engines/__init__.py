@@ -31,7 +31,7 @@ class ListedImage:
 
 @dataclass(frozen=True, slots=True)
 class EngineImage:
-    """An image as its engine describes it. ``id`` is the engine's name for the image, which the bytes must confirm.
+    """An image as described by its engine. ``id`` is the engine's ID, which the bytes must confirm.
 
     ``size`` is in bytes as the engine counts them. ``tags`` and ``digests`` are as the engine prints them, and so is
     ``config``, which says how containers of the image start. ``by_manifest`` is True in a containerd store, where

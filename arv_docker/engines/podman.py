@@ -70,7 +70,7 @@ class Podman(CommandLine):
         super().__init__(command or find_command(self.title, [self.name]), options, timeout=timeout)
 
     def spellings(self, name: Reference) -> Sequence[str]:
-        """Full names that a name stands for: with its registry; without one, ``localhost`` and then Docker Hub.
+        """Full forms of a name: with its registry, or with ``localhost`` and then Docker Hub.
 
         Only full ones: Podman takes ``app:1`` for the end of any name, and may give ``localhost/x/app:1``.
         """

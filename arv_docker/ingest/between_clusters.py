@@ -216,7 +216,7 @@ class Copier:
         return sum(found.links_written for found in done if found is not None)
 
     def _copy_verbatim(self, records: ImageRecords, stored: StoredImage, name: Reference | None) -> IngestResult:
-        """Copy the blocks as they are, after checking that they hold the image."""
+        """Copy the blocks unchanged, after checking the image in them."""
         self._preflight.check_creation()
         verify.verify(self._source, stored.collection, quick=False, progress=self._progress)
         sent = SentBlocks(self._options.cache, self._target, stored.file.image_id)

@@ -20,7 +20,7 @@ from ..model.reference import ImageId, Reference
 
 @dataclass(frozen=True, slots=True)
 class KeepImage:
-    """An image in Keep. ``name`` is the name by which it was found, None for an ID.
+    """An image in Keep, found by ``name``, or by an ID if that is None.
 
     ``untrusted_writer`` is the user by whose word alone the name means it; None where that is attested.
     """
@@ -74,7 +74,7 @@ def _image_of(resolved: resolver.Resolution, name: Reference | ImageId) -> KeepI
 
 
 def _reads_as_image(cluster: Cluster, collection: CollectionRecord, progress: Progress) -> bool:
-    """True if the beginning of a collection is that of the image which its file's name states."""
+    """True if a collection begins like the image in its file's name."""
     try:
         StoredImage(cluster, collection)
     except (ContentError, KeepError) as error:

@@ -49,7 +49,7 @@ def _proven_digests(image: OpenedImage) -> Iterator[Digest]:
 
 
 def archive_names(image: OpenedImage) -> tuple[Reference, ...]:
-    """Names that an archive gives an image; of a stream they are there when it was read."""
+    """Names of an image in its archive; a stream has them at its end."""
     return names_of(image.tags, (image.config.digest, *image.digests))
 
 

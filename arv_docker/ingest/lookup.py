@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StoredUnder:
-    """A collection that holds an image beyond doubt, its file named by ``image_id``, and the link that says so.
+    """A collection with a proven image, its file named by ``image_id``, and the link to it.
 
     ``stored`` is its archive, if that was looked into.
     """
@@ -61,7 +61,7 @@ class LookupResult:
     links: tuple[Link, ...] = ()
 
     def suffices(self, kinds: Iterable[str]) -> bool:
-        """True if nothing of the image has to be read to have it under all these digests."""
+        """True if all these digests can be had without reading the image."""
         return all(kind in self.by_kind or self.source is not None for kind in kinds)
 
 
@@ -117,7 +117,7 @@ class ImageLookup:
         return self._under_both(image, candidates, [*kinds], links, image_id, read_back=read_back)
 
     def find_trusted(self, ids: Mapping[str, Digest], *, also: Sequence[str] = ()) -> LookupResult:
-        """Return everything that Keep has of the image with these digests, by the word of trusted users."""
+        """Return the collections and links of the image with these digests, by trusted users."""
         links = self._links([*map(str, ids.values()), *also])
         by_kind = {kind: self._by_hash(image_id, links, read_back=False) for kind, image_id in ids.items()}
         return LookupResult(_preferred_holders(by_kind), ids, None, links)

@@ -64,5 +64,5 @@ class Options:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of digests that name the files of the collections, first the one that gets the names."""
+        """The kinds of digests in the names of the collections' files; the first one gets the names."""
         return tuple(sorted(self.image_ids or (self.named_kind,), key=lambda kind: kind != self.named_kind))

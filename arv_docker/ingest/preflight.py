@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks that come before an image is read: reasons for which storing it would be useless."""
+"""Checks before an image is read, for reasons that make storing it useless."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _EnsuredCollection:
-    """A collection that holds an image under ``image_id``, whether it was made now, and how many links were written."""
+    """A collection with an image under ``image_id``, if it was made now, and the number of new links."""
 
     collection: CollectionRecord
     image_id: Digest
@@ -52,7 +52,7 @@ class ImageRecords:
     """The collections and links of images in one cluster."""
 
     def __init__(self, cluster: Cluster, options: Options, progress: Progress, trust: Trust | None = None) -> None:
-        """``trust`` says whose links are taken at their word; this user's and the system user's unless given."""
+        """``trust`` says whose links are trusted; this user's and the system user's unless given."""
         self._cluster = cluster
         self.options = options
         self._progress = progress
@@ -90,14 +90,14 @@ class ImageRecords:
         return result
 
     def linked_among(self, image_ids: Sequence[Digest]) -> set[Digest]:
-        """Digests among ``image_ids`` by which there is a link to an image, whatever it is worth."""
+        """Digests among ``image_ids`` with any link to an image, attested or not."""
         names = [str(image_id) for image_id in image_ids]
         by_any = self._cluster.links([["link_class", "in", [HASH, DIGEST]], ["name", "in", names]])
         linked = {link.name for link in by_any}
         return {image_id for image_id in image_ids if str(image_id) in linked}
 
     def record(self, image: UploadedImage, name: Reference | None) -> IngestResult:
-        """Make the collections of an uploaded image and link them; a collection that Keep has is used as it is.
+        """Make the collections of an uploaded image and link them; existing collections are used.
 
         Raises ShadowedName for a name that is another image's alone, and ReusedBlocksRefused where the cluster does not
         take blocks that it had.
@@ -199,7 +199,7 @@ class ImageRecords:
         digests: Iterable[Digest],
         archive: StoredArchive | StoredImage | None,
     ) -> tuple[IngestResult, list[CollectionRecord]]:
-        """Ensure a collection for each digest that is wanted, with its links; missing ones are made of ``archive``.
+        """Ensure a collection with links for each wanted digest; missing collections are made of ``archive``.
 
         Returns the collections that were made, too. The one that suits the cluster's nodes gets the names, and what
         else the image is called. The other is linked by its own ID alone, or every node would take the later of both
@@ -264,7 +264,7 @@ class ImageRecords:
         digests: set[Digest],
         archive: StoredArchive | StoredImage | None,
     ) -> _EnsuredCollection:
-        """Ensure the collection whose file is named by that digest of the image, with its links."""
+        """Ensure the collection with a file named by that kind of digest, and the links to it."""
         holder = image.by_kind.get(kind)
         if holder is not None:
             image_id, timestamp = holder.image_id, self._timestamp_of(holder)
@@ -286,7 +286,7 @@ class ImageRecords:
     def _copy_of_ours(
         self, holder: StoredUnder, name: Reference | None, timestamp: Mapping[str, str]
     ) -> CollectionRecord:
-        """Return the collection, if it is where it should be; else a copy of it there."""
+        """Return the collection, if it is in the right place; else a copy there."""
         collection = holder.collection
         if collection.owner_uuid == self._owner:
             if name is not None:
@@ -316,7 +316,7 @@ class ImageRecords:
         return properties
 
     def _timestamp_of(self, holder: StoredUnder) -> Mapping[str, str]:
-        """The time that ranks our links: a trusted link's word for it, or the image's own.
+        """The time that ranks our links: of a trusted link, or of the image.
 
         A stranger's would pin its rank.
         """

@@ -44,7 +44,7 @@ class Ingest:
     """Service that puts images into a cluster."""
 
     def __init__(self, cluster: Cluster, options: Options, progress: Progress, trust: Trust | None = None) -> None:
-        """``trust`` says whose links are taken at their word; this user's and the system user's unless given."""
+        """``trust`` says whose links are trusted; this user's and the system user's unless given."""
         self._cluster = cluster
         self._options = options
         self._progress = progress
@@ -202,7 +202,7 @@ class Ingest:
         return batch.store_shared(self._pipeline, engine, wanted)
 
     def under_its_names(self, image: OpenedImage) -> IngestResult:
-        """Put an open image into Keep, linked by every name that its archive gives it; the result has the first."""
+        """Put an open image into Keep, linked by every name in the archive; the result has the first."""
         result = self.from_image(image, None)
         return self._records.add_names(result, image.config.digest, link_names.archive_names(image)[1:])
 

@@ -53,7 +53,7 @@ UNKNOWN = ExpectedImages((), (), None)
 
 @dataclass(frozen=True, slots=True)
 class UploadedImage:
-    """An image whose blocks are in Keep, with no collection yet, and the bytes that were sent and skipped for it.
+    """An image with all blocks in Keep and no collection yet, and the numbers of bytes sent and skipped.
 
     ``digests`` are those by which its source calls it.
     """

@@ -51,7 +51,7 @@ _OWN = "localhost/"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """An image of the engine. ``config`` is None where it was not asked for; else it has ``WorkingDir``."""
+    """An image of the engine. ``config`` is None if not requested; else ``WorkingDir`` is in it."""
 
     tags: list[str]
     config: Mapping[str, Any] | None = None
@@ -140,7 +140,7 @@ class ContainerEngine:
         return Image(tags=list(map(_familiar_name, found.tags)), config={"WorkingDir": "", **found.config})
 
     def check(self) -> None:
-        """Raise the error that would keep a push from beginning: no cluster, one out of reach, a project of others."""
+        """Raise the error that would stop a push: no cluster, or unreachable, or another user's project."""
         from ..ingest.preflight import Preflight
 
         with self._cluster() as cluster:

@@ -146,7 +146,7 @@ class KeepEngine(ContainerEngine):
 
 @Container.register
 class _Container:
-    """A container whose logs are bytes, which repo2docker wants although its interface says text."""
+    """A container with logs in bytes, as repo2docker expects against its own interface."""
 
     def __init__(self, container: Started) -> None:
         self._container = container

@@ -21,7 +21,7 @@ _GRACE = 10.0
 
 
 def stream_progress(work: Callable[[Progress], Value]) -> Generator[str, None, Value]:
-    """Do some work in a thread: yield the lines of its progress as they come, and return its result.
+    """Do some work in a thread: yield the lines of progress as they come, and return the result.
 
     Closing the generator, as Ctrl-C does, ends the work the next time that it reports bytes, so that it can leave
     everything in order.

@@ -113,7 +113,7 @@ def announce_wait(say: Callable[[str], object], work: str) -> Iterator[None]:
 
 
 def acquire_lock(path: Path, waiting: Iterable[None] = ()) -> int:
-    """Lock the file and return its descriptor. A file that its last holder removed meanwhile does not count."""
+    """Lock the file and return the descriptor. A file that was removed meanwhile is made again."""
     notices = iter(waiting)
     while True:
         descriptor = _lock_file(path)
@@ -131,7 +131,7 @@ def acquire_lock(path: Path, waiting: Iterable[None] = ()) -> int:
 
 @contextmanager
 def try_lock(path: Path) -> Iterator[bool]:
-    """Hold the lock at ``path`` while the block lasts if no other process has it; yield whether it is held."""
+    """Hold the lock at ``path`` in the block if it is free; yield True if it is held."""
     descriptor = _lock_file(path)
     try:
         try:

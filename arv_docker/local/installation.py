@@ -81,7 +81,7 @@ def owner_of(script: Path) -> str:
 
 
 def command_on_path() -> Path | None:
-    """The path of the arv-keepdocker that a shell would run; None if there is none."""
+    """The path of the arv-keepdocker that a shell would run, or None."""
     found = shutil.which(COMMAND)
     return Path(found) if found else None
 

@@ -84,7 +84,7 @@ def _belongs_to_user(status: os.stat_result) -> bool:
 
 
 def _is_users_group_alone(path: Path, gid: int) -> bool:
-    """True for a group of this user's own name, with no other members, as many systems give one to everybody."""
+    """True for a group with this user's name and no other members, as many systems have it."""
     with suppress(OSError):
         os.getxattr(path, _ACL)  # where there is a list of users, the group's bits are about them
         return False

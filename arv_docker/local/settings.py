@@ -75,14 +75,14 @@ class Settings:
         return self.image_id == MANIFEST
 
     def image_ids(self, asked: str | None = None) -> tuple[str, ...]:
-        """The kinds of digest under which images are stored: the one asked for, or those of the settings."""
+        """The kinds of digest under which images are stored: as asked, or as in the settings."""
         if asked == BOTH or (asked is None and self.both):
             return IMAGE_IDS
         return (asked or self.image_id,)
 
 
 def settings() -> Settings:
-    """Read the settings in force; raises BadSettings, which names the key, and the file that it is in."""
+    """Read the settings in force; raises BadSettings with the key and the file."""
     path = _settings_file()
     variables = {key: value for key, value in os.environ.items() if key in _KEYS}
     if path is None:
@@ -177,7 +177,7 @@ def _writers(values: Mapping[str, str]) -> frozenset[str]:
 
 
 def _image_ids(values: Mapping[str, str]) -> tuple[str, ...]:
-    """Return one or both of IMAGE_IDS, first the one that suits the cluster's nodes."""
+    """Return one or both of IMAGE_IDS, the kind for the cluster's nodes first."""
     value = values.get(IMAGE_ID, CONFIG)
     found = IMAGE_IDS if value == BOTH else tuple(value.replace(" ", "").split(","))
     if len(set(found)) < len(found) or not set(found) <= set(IMAGE_IDS):

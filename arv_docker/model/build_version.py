@@ -24,7 +24,7 @@ def is_dirty(version: str) -> bool:
 
 
 def tag_of(version: str) -> str:
-    """The tag that an engine takes for a version. A version that is a tag already stays as it is.
+    """The tag of a version in an engine. A version that is a valid tag stays unchanged.
 
     ``+`` becomes a dot, other characters that tags lack a dash; a tag that would begin with
     one of these gets an underscore in front; one of more than 128 characters is cut, with

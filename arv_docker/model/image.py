@@ -185,7 +185,7 @@ def json_document(raw: bytes, *, what: str, spellings: Mapping[str, str] | None 
 
 
 def parsed_time(text: object) -> datetime.datetime | None:
-    """Parse ``text`` as an aware datetime, UTC where it names no zone; None for anything unreadable."""
+    """Parse ``text`` as an aware datetime, by default in UTC; None for unreadable text."""
     import ciso8601
 
     if not isinstance(text, str):

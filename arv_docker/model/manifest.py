@@ -187,7 +187,7 @@ def choose_entry(
     what: str,
     look: Callable[[IndexEntry], IndexEntry | None] = lambda listed: listed,
 ) -> IndexEntry:
-    """The image for ``platform``; without one, the only image there is, else the one for this machine.
+    """The image for ``platform``; without a platform the only image, else the image for this machine.
 
     ``look`` reads an image of which the index says no platform, and gives it with that, or None for what is no image.
     It is asked where no other one will do. Raises NoSuchImage if there is none, AmbiguousImage if there are several,
@@ -255,7 +255,7 @@ def normal_platform(platform: Platform) -> Platform:
 
 
 def without_usual_variant(platform: Platform) -> Platform:
-    """The normal form of a platform, as images write it, without a variant that says nothing."""
+    """The normal form of a platform, as images write it, without a redundant variant."""
     platform = normal_platform(platform)
     usual = _USUAL_VARIANTS.get(platform.architecture)
     return Platform(platform.os, platform.architecture, "" if platform.variant == usual else platform.variant)
@@ -267,7 +267,7 @@ def same_platform(one: Platform, other: Platform) -> bool:
 
 
 def suits(platform: Platform, wanted: Platform) -> bool:
-    """True if an image for ``platform`` will do for ``wanted``: it is the same, or one of any variant of it."""
+    """True if an image for ``platform`` serves for ``wanted``: an equal platform, or any variant."""
     if same_platform(platform, wanted):
         return True
     platform, wanted = normal_platform(platform), normal_platform(wanted)

@@ -62,7 +62,7 @@ class Locator:
 
 @dataclass(frozen=True, slots=True)
 class FileToken:
-    """A run of a stream's bytes that belongs to a file: where it starts, its length, the file's name."""
+    """A run of a stream's bytes that belongs to a file: start, length, the file's name."""
 
     position: int
     length: int

@@ -226,7 +226,7 @@ def references_in(texts: Iterable[str]) -> tuple[Reference, ...]:
 
 
 def _check_no_password(written: str) -> None:
-    """Refuse a name with a user's name or password in it, and show nothing of them."""
+    """Refuse a name with a user's name or password in it, without showing them."""
     _, at, behind = written.partition("@")
     if at and not behind.startswith("sha"):
         raise BadReference(

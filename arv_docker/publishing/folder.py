@@ -75,7 +75,7 @@ class ArchiveFolder:
         return archives(self.path)
 
     def latest_archives(self) -> dict[str, FolderArchive]:
-        """The latest archive of each image: the one whose image was built last, by its config.
+        """The latest archive of each image: of the last build, by the config's time.
 
         Of equal times a released version comes before a dirty one, then the file written last.
         """
@@ -129,7 +129,7 @@ class ArchiveFolder:
         return FolderUpdate(current, found.id, saved, compressed, removed)
 
     def verify(self) -> Iterator[ArchiveCheck]:
-        """Read the archives one after the other, and compare each with its name and its digests."""
+        """Read the archives one after the other, and compare each with its name and digests."""
         for archive in self.images():
             problem = ""
             try:

@@ -72,7 +72,7 @@ class Registry:
         return f"{unique.repository}:{unique.tag}"
 
     def push(self, image: OpenedImage, name: str, advance: Advance, *, compress: bool = True) -> PushResult:
-        """Publish an image under exactly that name; its repository is created first if it must be.
+        """Publish an image under exactly that name; the repository is created first if necessary.
 
         Raises BadReference, what the layers raise, and RegistryError, which names the step.
         """
@@ -89,7 +89,7 @@ class Registry:
         return self._service.repositories()
 
     def tags(self, repository: str) -> Iterator[str]:
-        """The tags of a repository; raises NoSuchImage if there is no such repository, or nothing in it."""
+        """The tags of a repository; raises NoSuchImage for a missing or empty repository."""
         self._reference_of(f"{repository}:latest")
         tags = self._service.tags(repository)
         first = next(tags, None)
@@ -116,7 +116,7 @@ class Registry:
         return self._service.delete(self._name_with_tag(name))
 
     def token(self) -> str:
-        """The secret with which this user may use the registry now; raises RegistryDenied if there is none."""
+        """The secret of this user for the registry; raises RegistryDenied without one."""
         credentials = self._client.wallet.credentials()
         if credentials is None:
             raise RegistryDenied(f"{self.host}: there are no credentials. Log in with docker login, or name a source.")
@@ -127,7 +127,7 @@ class Registry:
         self._client.close()
 
     def _configured_credentials(self) -> Credentials | None:
-        """The configured credentials for the repository that was named last, which may have some of its own."""
+        """The configured credentials for the last named repository, which may differ from the registry's."""
         return configured_provider(self.host, self._named, self._access.logins)()
 
     def _reference_of(self, name: str) -> Reference:

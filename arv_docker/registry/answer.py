@@ -77,7 +77,7 @@ class Answer:
         return 200 <= self.status < 300
 
     def read_some(self, length: int) -> bytes:
-        """Return bytes of the body as they come, at most ``length``; none at its end. Raises RegistryError."""
+        """Return bytes of the body as they come, at most ``length``; b"" at the end. Raises RegistryError."""
         with self._translated():
             return self._response.read1(length)
 
@@ -183,7 +183,7 @@ class Answer:
         return self.error(f"the answer is not what its Content-Encoding ({self.encoding}) says: {reason}")
 
     def _error_text(self) -> str:
-        """The words in an error's body: those of the distribution API, or the text itself, its first line or so."""
+        """The words in an error's body: of the distribution API's form, or the beginning of the text."""
         from urllib3.exceptions import HTTPError
 
         try:

@@ -91,7 +91,7 @@ class BlobReader:
         self._connection.close()
 
     def _next_piece(self, length: int) -> bytes:
-        """Return the next bytes; none at the end. However often the connection breaks, it goes on where it broke."""
+        """Return the next bytes; b"" at the end. After a broken connection the reading goes on in that place."""
         while (remaining := self._descriptor.size - self._position) > 0:
             attempts = self._attempts = self._attempts or Attempts(self._http.patience)
             try:

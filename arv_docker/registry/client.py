@@ -136,7 +136,7 @@ class Client(Session):
             return answer.status in (200, 206, 416) or (is_led_to_storage and answer.status != 404)
 
     def mount(self, repository: str, digest: Digest, origin: str) -> bool:
-        """Have the registry give a repository a blob of ``origin``, another one of its own; False if it does not."""
+        """Mount a blob from the repository ``origin`` of the same registry; False if the registry does not."""
         step = f"taking {digest} from {origin} to {repository}"
         query = urlencode({"mount": str(digest), "from": origin})
         scopes = (*push_scopes(repository), *pull_scopes(origin))
@@ -160,7 +160,7 @@ class Client(Session):
         return upload.bytes_sent
 
     def put_manifest(self, repository: str, name: str, raw: bytes, media_type: str) -> Digest:
-        """Put a manifest under a tag and return the registry's digest of it; all that it names must be there.
+        """Put a manifest under a tag and return the registry's digest; config and layers must be there.
 
         A refusal is no failure if the tag has that very manifest: some may not be moved. Raises DigestMismatch if the
         registry has another manifest afterwards than it says, and RegistryError.
@@ -199,7 +199,7 @@ class Client(Session):
         return digest
 
     def _tag_digest(self, repository: str, name: str, attempts: Attempts) -> Digest | None:
-        """The digest of a tag's manifest, None if nobody knows: who may push may not always read."""
+        """The digest of a tag's manifest, None if unknown: permission to push is not always permission to read."""
         try:
             return self._digest_of(repository, name, attempts)
         except RegistryDenied:
@@ -263,7 +263,7 @@ class Client(Session):
             return None
 
     def delete(self, repository: str, name: str | Digest) -> bool:
-        """Delete a tag, or a manifest with all its tags by its digest; False if it was not there.
+        """Delete a tag, or by digest a manifest with all tags; False if there was nothing.
 
         Raises UnsupportedByRegistry where the registry does not allow that.
         """

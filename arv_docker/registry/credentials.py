@@ -102,7 +102,7 @@ class Wallet:
         self._lock = threading.Lock()
 
     def credentials(self) -> Credentials | None:
-        """Credentials that have not expired; asks the provider where it must. Raises what the provider raises."""
+        """Credentials that have not expired, from the provider if necessary. Raises the provider's errors."""
         with self._lock:
             if self._asked_at is None or (self._credentials is not None and not self._credentials.is_fresh):
                 self._ask()
@@ -227,7 +227,7 @@ class Logins:
 
     @classmethod
     def of_file(cls, file: Path) -> Logins:
-        """The logins of one file, which a user names. Raises UsageError if it is not there."""
+        """The logins of a file named by the user. Raises UsageError for a missing file."""
         if not file.is_file():
             raise UsageError(f"{file}, which should hold credentials, is not there.")
         return cls((file,))

@@ -165,7 +165,7 @@ def _username() -> str:
 
 
 def _private(path: Path) -> None:
-    """Create an empty file that only its owner reads: SQLite gives its log files the same mode."""
+    """Create an empty file readable for the owner alone: SQLite gives log files the same mode."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 

@@ -85,7 +85,7 @@ def verify_containers(copies: Sequence[Copy], directory: Path | str, progress: P
 def _build_sifs(
     staged: Sequence[Container], copies: Sequence[Copy], folder: SifFolder, cache: CacheFolder
 ) -> Iterator[DeployedImage]:
-    """Build a SIF file of each image that has none, and yield each image with its file."""
+    """Build missing SIF files, and yield each image with the file."""
     sifs = {(container.name, container.image_id): container for container in staged if container.is_sif}
     archives = {copy.path: Entry(copy.path, copy.metadata) for copy in copies if copy.metadata is not None}
     for key, container in {(container.name, container.image_id): container for container in staged}.items():
@@ -99,7 +99,7 @@ def _build_sifs(
 
 
 def _tell_left_out(staged: Sequence[Container], taken: Sequence[Container], engine: str, progress: Progress) -> None:
-    """Name the images that an engine gets in no form; raises NoSuchImage where it gets none."""
+    """Name the images that an engine cannot get; raises NoSuchImage if that is all."""
     names = {container.name for container in taken}
     for container in staged:
         if container.name not in names:

@@ -125,7 +125,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class CheckedFile:
-    """A file of a folder after it was read; ``problem`` is empty if it is as it was staged.
+    """A file of a folder after it was read; ``problem`` is empty for an unchanged file.
 
     One that is not ``sealed`` agrees with metadata that WfExS wrote.
     """

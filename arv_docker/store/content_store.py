@@ -381,7 +381,7 @@ def metadata_path(path: Path) -> Path:
 
 
 def _image_of_leftover(path: Path) -> Digest | None:
-    """The image whose fetching left the file behind; None for a file that no fetching leaves."""
+    """The image of a leftover of fetching; None for other files."""
     name = path.name.removeprefix(".").removesuffix(".partial")
     return Digest("sha256", name.removesuffix(_NEW)) if name.endswith(_NEW) else None
 

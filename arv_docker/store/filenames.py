@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""File names of staged images: as the programs that look for them expect. No I/O."""
+"""File names of staged images, as other programs expect them. No I/O."""
 
 from __future__ import annotations
 

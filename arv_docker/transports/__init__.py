@@ -68,7 +68,7 @@ class Source(ABC):
         """The image, for as long as the block lasts."""
 
     def every(self) -> AbstractContextManager[Iterator[Openable]]:
-        """Every image, or every one of the name that was given; raises UsageError where there is always one."""
+        """Every image, or every image of the given name; raises UsageError for a source of a single image."""
         raise UsageError("--all is for docker-archive:, oci: and oci-archive:, and to plan for a file.")
 
     def platforms(self) -> AbstractContextManager[Iterator[Openable]]:

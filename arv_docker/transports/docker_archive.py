@@ -87,13 +87,13 @@ class ArchiveFile(Source):
 
     @contextmanager
     def every(self) -> Iterator[Iterator[Openable]]:
-        """Every image of that name, or every one; for all the platforms that are there. Raises as ``open`` does."""
+        """Every image of that name, or all images; for all platforms. Raises as ``open`` does."""
         with self._open_reader() as archive:
             yield archive.every(self._name)
 
     @contextmanager
     def platforms(self) -> Iterator[Iterator[Openable]]:
-        """The image that ``open`` gives for one platform, for each that is there. Raises as ``open`` does."""
+        """The image that ``open`` gives for one platform, for each platform. Raises as ``open`` does."""
         with self._open_reader() as archive:
             yield archive.platforms(self._name)
 
@@ -142,7 +142,7 @@ class PipedArchive(Source):
 
 
 class ArchiveDestination(Destination[Layout]):
-    """A file that gets the canonical archive, or the same with names in it; what was there before is replaced."""
+    """A file that gets the canonical archive, or the same with names in it; an existing file is replaced."""
 
     def __init__(self, path: Path, names: Names | None = None) -> None:
         """Name the file to write; raises UsageError for ``-``: standard output is for the image's ID."""

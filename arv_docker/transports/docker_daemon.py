@@ -99,7 +99,7 @@ class NamedDestination(Destination[Digest]):
         return EngineDestination(self._engine(), self._cache.layer_table()).present(layers)
 
     def write(self, image: OpenedImage, advance: Advance) -> Digest:
-        """Load what the engine lacks of the image and name it; return its ID there. Raises as ``load`` does.
+        """Load the layers that the engine lacks and name the image; return the engine's ID. Raises as ``load`` does.
 
         Of a source that can leave layers out no others are read, but those whose sizes are not known here: the archive
         says the sizes of all.
@@ -202,7 +202,7 @@ class EngineDestination:
     def write_missing(
         self, image: SeekableImage, step: Callable[[int], AbstractContextManager[Advance]], say: Callable[[str], None]
     ) -> tuple[Digest, int]:
-        """Load the image without the layers that the engine has; return its ID there, and the bytes that were spared.
+        """Load the image without the layers that the engine has; return the engine's ID, and the bytes skipped.
 
         Whether it takes such an archive is for the engine to say; where it does not, all is loaded,
         and ``say`` is told. ``step`` gets the number of bytes each time. Raises as ``write`` does.

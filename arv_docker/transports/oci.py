@@ -62,7 +62,7 @@ def split(rest: str, transport: str) -> tuple[str, str | None]:
 
 
 class LayoutSource(Source):
-    """An image of an OCI layout in a folder: the one of that name, or the only one."""
+    """An image of an OCI layout in a folder, by name, or the only image."""
 
     def __init__(self, folder: Path, name: Name | None = None, choice: Choice | None = None) -> None:
         self._folder = folder
@@ -76,12 +76,12 @@ class LayoutSource(Source):
 
     @contextmanager
     def every(self) -> Iterator[Iterator[Openable]]:
-        """Every image of that name, or every one; for all the platforms that are there. Raises as ``open`` does."""
+        """Every image of that name, or all images; for all platforms. Raises as ``open`` does."""
         yield self._images().every(self._name)
 
     @contextmanager
     def platforms(self) -> Iterator[Iterator[Openable]]:
-        """The image that ``open`` gives for one platform, for each that is there. Raises as ``open`` does."""
+        """The image that ``open`` gives for one platform, for each platform. Raises as ``open`` does."""
         yield self._images().platforms(self._name)
 
     def _images(self) -> Images:
@@ -105,7 +105,7 @@ class LayoutDestination(Destination[Layout]):
         return names_present(layers, lambda _: self._blobs, self._cache.layer_table())
 
     def write(self, image: OpenedImage, advance: Advance) -> Layout:
-        """Write the image, every layer checked, and return what it is. Blobs that are there and right are not read.
+        """Write the image, every layer checked, and return the layout. Good blobs that are there are not read.
 
         The index names the image when all of it is on disk. Raises what the layers raise, DiskError,
         and UsageError for a folder with other things in it.
@@ -204,7 +204,7 @@ class Folder:
         return (name for name in _DOCUMENTS if name in self)
 
     def blob(self, name: str) -> Blob:
-        """The file of that name; raises BadArchive if there is none, or it cannot be read."""
+        """The file of that name; raises BadArchive for a missing or unreadable file."""
         if name not in self:
             raise BadArchive(f"{self._folder} has no file {name!r}. Copy the layout again.")
         file = _File(self._folder / name)

@@ -43,7 +43,7 @@ _IN_MEMORY = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class PushResult:
-    """An image that a registry has now, under a name and by a digest. ``bytes_sent`` counts what it was sent."""
+    """A pushed image, with name and digest. ``bytes_sent`` counts the bytes for the registry."""
 
     reference: Reference
     image_id: Digest

@@ -298,7 +298,7 @@ class RegistrySource(Source):
                 yield image
 
     def _with_platform(self, reader: RepositoryReader, entry: IndexEntry) -> IndexEntry | None:
-        """An entry of an index without a platform, with that of its config; None for an artifact."""
+        """An entry of an index, completed by the config's platform; None for an artifact."""
         manifest = self._listed_manifest(reader, entry.descriptor)
         if not manifest.is_image:
             return None
@@ -321,7 +321,7 @@ class RegistrySource(Source):
         return parsed
 
     def _listed_document(self, reader: RepositoryReader, descriptor: Descriptor) -> Manifest | Index:
-        """A document that an index lists; raises NoSuchImage, which names the index, if it is gone."""
+        """A document in an index; raises NoSuchImage, with the index's name, for a missing document."""
         try:
             return reader.manifest(descriptor.digest)[1]
         except NoSuchImage as error:

@@ -26,7 +26,7 @@ TIMESTAMP_PROPERTY = "docker-image-timestamp"
 def ensure_collection(
     cluster: Cluster, text: str, *, owner: str, name: str, properties: Mapping[str, Any], anew: bool = False
 ) -> CollectionRecord:
-    """Ensure a collection of ``owner`` with that manifest text: return an equal one that is there, or a new one.
+    """Ensure a collection of ``owner`` with that manifest text: return an existing or a new one.
 
     With ``anew`` one of another name does not count. Raises ClusterError when it can be
     neither found nor created.

@@ -217,7 +217,7 @@ def configuration(settings: Settings, origin: Origin) -> Record:
 
 
 def keep_service(settings: Settings, origin: Origin) -> Record:
-    """The record of the site's one Keep service: the address at which it was just reached."""
+    """The record of the site's only Keep service, with the address of the present request."""
     return {
         "uuid": settings.keep_service_uuid,
         "owner_uuid": settings.system_user_uuid,

@@ -110,7 +110,7 @@ def readable(resource: Resource, caller: Caller, *, include_trash: bool = False)
 
 
 def level_on(connection: sqlite3.Connection, caller: Caller, resource: Resource, record: Record) -> int:
-    """The level on any record; on a permission link it is MANAGE or nothing, as on its head."""
+    """The level on any record; on a permission link MANAGE or nothing, as on the head."""
     if resource is not LINKS or record["link_class"] != "permission" or caller.is_admin:
         return caller.level(record)
     clause = _managed_heads(caller)
