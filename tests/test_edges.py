@@ -22,6 +22,7 @@ READERS = {"settings", "cache_folder", "of_user"}
 #: Pages below the edges that read variables all the same, and why.
 READS_VARIABLES = {
     "local/settings.py": "reads the settings, for the edges; and gives commands this program's environment",
+    "local/progress.py": "asks the terminal what it can draw",
     "store/tarballs.py": "finds the cache folder, for the edges",
     "registry/access.py": "reads proxies, certificates and logins of the user, for the edges",
     "registry/credentials.py": "takes a password out of a variable that an option names",
