@@ -57,6 +57,10 @@ class NoSuchImage(ArvDockerError):
     """No image of that name or ID: not in the engine, not in the archive, not in Keep."""
 
 
+class PlatformNotAskable(NoSuchImage):
+    """An engine has an image for several platforms, and gives one of them or all, and not the one asked for."""
+
+
 class NoSuchFile(ArvDockerError):
     """A path that leads to no file in an image."""
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..archive.layer import Stream
-from ..errors import ContentError, EngineError, MissingMember, NoSuchImage
+from ..errors import ContentError, EngineError, MissingMember, NoSuchImage, PlatformNotAskable
 from ..local.settings import USUAL_ENGINE_TIMEOUT
 from ..model.image import Platform
 from ..model.manifest import suits
@@ -143,7 +143,7 @@ class Docker(CommandLine):
             raise
         except EngineError as error:
             if any(text in error.detail.lower() for text in _TOO_OLD):
-                raise NoSuchImage(
+                raise PlatformNotAskable(
                     f"Docker has {name} for {image.platform}; of a name that stands for several platforms this Docker "
                     f"can give no other. Newer ones can (28.1), and docker save {name} -o FILE with "
                     f"oci-archive:FILE --platform {platform}, or docker://NAME.",

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from ..engines import Engine, EngineImage
-from ..errors import EngineNotRunning, EnginePermissionDenied, NoEngine, NoSuchImage, UsageError
+from ..errors import EngineNotRunning, EnginePermissionDenied, NoEngine, NoSuchImage, PlatformNotAskable, UsageError
 from ..local.progress import Progress
 from ..model.reference import ImageId, Reference
-from ..transports.docker_daemon import check_platform
+from ..transports.docker_daemon import NamedSource, check_platform
 from .dry_run import IngestPlan
 from .request import IngestRequest
 from .results import IngestResult
@@ -50,6 +50,9 @@ def store_from_engine(
             if request.pull:
                 _pull(found, name, progress)
             image = found.inspect(name)
+    except PlatformNotAskable:
+        source = NamedSource(engine, name, request.choice.platform)
+        return ingest.from_source(source, request.name, source.catalog_name)
     except _ABSENT as error:
         # No other failure: one of an engine that has the image must not end in an older build of the name.
         particular = (

@@ -16,7 +16,7 @@ from ..archive import canonical
 from ..archive.stream import StreamedImage
 from ..engines import Engine, EngineImage
 from ..engines.docker import Docker
-from ..errors import DiskError, EngineError, EngineFull, NoSuchImage, UsageError
+from ..errors import DiskError, EngineError, EngineFull, NoSuchImage, PlatformNotAskable, UsageError
 from ..local.disk import amount_needed
 from ..local.progress import Advance, Progress
 from ..model.image import Digest, Platform
@@ -58,19 +58,29 @@ class NamedSource(Source):
         """The image's name in the engine, None for an ID."""
         return self._name if isinstance(self._name, Reference) else None
 
-    def in_engine(self) -> EngineImageNamed:
-        """The image as the engine knows it; raises EngineError and NoSuchImage."""
+    def in_engine(self) -> EngineImageNamed | None:
+        """Return the image as the engine knows it; None where it cannot be asked for one of several platforms.
+
+        Raises EngineError and NoSuchImage.
+        """
         engine = self._engine()
-        image = engine.inspect(self._name)
+        try:
+            image = engine.inspect(self._name)
+        except PlatformNotAskable:
+            return None
         check_platform(image, self._platform, self._name)
         return EngineImageNamed(engine, self._name, image)
 
     @contextmanager
     def open(self) -> Iterator[StreamedImage]:
         """The image, while the engine saves it. Raises EngineError, NoSuchImage, and what ``EngineSource`` raises."""
-        place = self.in_engine()
-        with EngineSource(place.engine, place.image, None).open() as image:
-            yield image
+        if (place := self.in_engine()) is not None:
+            with EngineSource(place.engine, place.image, None).open() as image:
+                yield image
+            return
+        name = self._name.written or self._name.familiar_name if isinstance(self._name, Reference) else self._name
+        with self._engine().save([str(name)]) as output:  # all platforms, of which one is taken
+            yield StreamedImage(output, platform=self._platform)
 
 
 def check_platform(image: EngineImage, platform: Platform | None, name: Reference | ImageId) -> None:
