@@ -10,6 +10,7 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Callable, Iterator
 
+from ..errors import BadArchive
 from .file_tree import entry_of, walk
 from .image_files import ImageFiles
 from .layer_tar import DIRECTORY, FILE, FileEntry
@@ -64,8 +65,22 @@ def _header(path: str, entry: FileEntry) -> bytes:
     info.mode, info.uid, info.gid, info.mtime = entry.mode, entry.uid, entry.gid, entry.mtime
     info.size, info.linkname = entry.size, entry.target
     info.devmajor, info.devminor = entry.device
+    for key, _ in entry.xattrs:
+        if not _is_text(key):
+            raise BadArchive(
+                f"{path!r} in the image has the attribute {key!r}, whose name is not UTF-8. No tar has such."
+            )
     info.pax_headers = {f"SCHILY.xattr.{key}": value.decode("utf-8", "surrogateescape") for key, value in entry.xattrs}
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def _is_text(name: str) -> bool:
+    """True for a name that was UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _link(path: str, first: str, entry: FileEntry) -> bytes:

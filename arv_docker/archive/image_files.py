@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..errors import BadArchive
 from ..model.image import Digest
-from .file_tree import Directory, add_layer, layer_tree
+from .file_tree import Directory, add_layer, layer_tree, walk
 from .layer import CHUNK
 from .layer_tar import BlobTape, Budget, FileEntry, Tape, WholeTape, entries
 from .opened_image import OpenedImage, can_seek
@@ -77,6 +77,9 @@ def files_of(image: OpenedImage, advance: Callable[[int], None], *, whole: bool 
         if isinstance(tree, BadArchive):
             raise tree
         add_layer(root, tree, budget)
+    paths = Budget()
+    for path, _ in walk(root):  # links within a layer can put many files below long paths that no header has
+        paths.spend(len(path))
     return ImageFiles(root, tuple(trees), image)
 
 

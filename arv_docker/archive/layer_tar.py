@@ -52,8 +52,11 @@ _KINDS: dict[bytes, Kind] = {
     b"6": "fifo",
 }
 _HARD_LINK = b"1"
+#: GNU's headers for a long name or target, which count more than PAX headers.
+_LONG_NAMES = {b"L": b"path", b"K": b"linkpath"}
 _XATTR, _SPARSE = b"SCHILY.xattr.", b"GNU.sparse."
 _ZEROS = bytes(BLOCK)
+_CUT_SHORT = "the layer is cut short within a file. Save or copy the image again."
 #: The largest number of a device that a tar has room for, and of an owner that Linux knows.
 _MAX_DEVICE, _MAX_OWNER = 1 << 21, 1 << 32
 _MAX_TIME = 1 << 40
@@ -93,8 +96,11 @@ class Tape(Protocol):
     def read(self, length: int) -> bytes:
         """Return the next ``length`` bytes; fewer only at the end."""
 
-    def skip(self, length: int) -> None:
-        """Leave out the next ``length`` bytes."""
+    def skip(self, length: int, padding: int = 0) -> None:
+        """Leave out the next ``length`` bytes, and up to ``padding`` behind them that the end may lack.
+
+        Raises BadArchive where there are fewer than ``length``.
+        """
 
     def drain(self) -> None:
         """Deal with the bytes that are left."""
@@ -118,10 +124,13 @@ class WholeTape:
         self._advance(len(content))
         return content
 
-    def skip(self, length: int) -> None:
-        """Read the next ``length`` bytes and drop them."""
-        while length > 0 and (content := self.read(min(length, CHUNK))):
-            length -= len(content)
+    def skip(self, length: int, padding: int = 0) -> None:
+        """Read the next ``length`` bytes, and up to ``padding`` more, and drop them."""
+        left = length + padding
+        while left > 0 and (content := self.read(min(left, CHUNK))):
+            left -= len(content)
+        if left > padding:
+            raise BadArchive(_CUT_SHORT)
 
     def drain(self) -> None:
         """Read to the end of the layer; raises what ``Layer.read`` raises there."""
@@ -143,11 +152,11 @@ class BlobTape:
         self._position += len(content)
         return content
 
-    def skip(self, length: int) -> None:
-        """Go on behind the next ``length`` bytes; raises BadArchive where there are fewer."""
-        self._position += length
-        if self._position >= self._blob.size + BLOCK:  # a last member may lack the zeros that fill its block
-            raise BadArchive("the layer is cut short within a file. Save or copy the image again.")
+    def skip(self, length: int, padding: int = 0) -> None:
+        """Go on behind the next ``length`` bytes and ``padding``; raises BadArchive where there are fewer bytes."""
+        if length > self._blob.size - self._position:
+            raise BadArchive(_CUT_SHORT)
+        self._position = min(self._position + length + padding, self._blob.size)
 
     def drain(self) -> None:
         """Leave the rest unread."""
@@ -184,6 +193,7 @@ def entries(tape: Tape, number: int, budget: Budget) -> Iterator[tuple[str, File
     """
     position = 0
     records: dict[bytes, bytes] = {}
+    long_names: dict[bytes, bytes] = {}
     while header := tape.read(BLOCK):
         if header == _ZEROS:
             return
@@ -193,17 +203,23 @@ def entries(tape: Tape, number: int, budget: Budget) -> Iterator[tuple[str, File
         size = 0 if kind in WITHOUT_CONTENT else size_of(header, {} if kind in METADATA else _texts(records))
         if kind in METADATA:
             budget.spend(0)
-            records = records | _metadata(kind, _content(tape, size))
+            content = _content(tape, size)
+            if kind in _LONG_NAMES:
+                long_names[_LONG_NAMES[kind]] = content.partition(b"\0")[0]
+            else:  # only the last PAX header counts, so that many do not add up; behind a global one nothing does
+                records = _pax(content) if kind == b"x" else {}
+                long_names = long_names if kind == b"x" else {}
             position += size + -size % BLOCK
             continue
+        records |= {key: value for key, value in long_names.items() if value}
         name = _text(records, b"path") or name_of(header)
         entry = _entry(header, records, size, number, position)
         budget.spend(len(name) + _length(entry))
-        records = {}
+        records, long_names = {}, {}
         if kind == b"\0" and name.endswith("/") and isinstance(entry, FileEntry):  # as before POSIX
             entry = replace(entry, kind=DIRECTORY, size=0)
         yield name, entry
-        tape.skip(size + -size % BLOCK)
+        tape.skip(size, -size % BLOCK)
         position += size + -size % BLOCK
 
 
@@ -247,18 +263,14 @@ def _content(tape: Tape, size: int) -> bytes:
     if size > MAX_METADATA:
         raise BadArchive(f"the layer has a metadata record of {size} bytes; at most {MAX_METADATA} are read.")
     content = tape.read(size)
-    tape.skip(-size % BLOCK)
+    tape.skip(0, -size % BLOCK)
     if len(content) < size:
         raise BadArchive("the layer is cut short within a metadata record. Save or copy the image again.")
     return content
 
 
-def _metadata(kind: bytes, content: bytes) -> dict[bytes, bytes]:
-    """The records that a long-name or PAX header sets for the next member, as far as they count here."""
-    if kind in (b"L", b"K"):
-        return {b"path" if kind == b"L" else b"linkpath": content.partition(b"\0")[0]}
-    if kind == b"g":
-        return {}
+def _pax(content: bytes) -> dict[bytes, bytes]:
+    """The records that a PAX header sets for the next member, as far as they count here."""
     wanted = (b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime")
     return {key: value for key, value in pax_records(content) if key in wanted or key.startswith((_XATTR, _SPARSE))}
 

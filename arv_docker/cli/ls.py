@@ -61,7 +61,7 @@ def _files_at(files: ImageFiles, path: str, *, recursive: bool) -> Iterator[tupl
 
     node = find(files.root, path)
     if not isinstance(node, Directory):
-        yield path, find(files.root, path, follow=False)
+        yield f"/{path.lstrip('/')}", find(files.root, path, follow=False)
         return
     prefix = path.strip("/") + "/" if path.strip("/") else ""
     below = walk(node) if recursive else iter(sorted(node.children.items()))

@@ -7,6 +7,7 @@ import atexit
 import gc
 import io
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -93,7 +94,7 @@ def _code_of_error(error: Exception, program: str, out: TextIO, err: TextIO) -> 
         for line in error.detail.splitlines():
             print(one_line(f"  {line}"), file=err)
         return error.exit_code
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, BrokenPipeError) and (_has_lost_its_reader(out) or _has_lost_its_reader(err)):
         # Who read our output has gone, for example head. Python would complain again at exit.
         if out is sys.stdout:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -102,6 +103,16 @@ def _code_of_error(error: Exception, program: str, out: TextIO, err: TextIO) -> 
         print(one_line(f"{program}: {error}"), file=err)
         return DiskError.exit_code
     raise error
+
+
+def _has_lost_its_reader(stream: TextIO) -> bool:
+    """True for a pipe that no program reads any more; other pipes break too, and then the work is not done."""
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), select.POLLOUT)
+        return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # closed, or no file
+        return False
 
 
 def _run_with_log(run: Callable[[], int], level: str, err: TextIO) -> int:

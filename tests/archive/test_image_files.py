@@ -194,17 +194,44 @@ BAD: dict[str, tuple[list[Member] | bytes, str]] = {
     "sparse": (pax({"GNU.sparse.major": b"1"}) + member(), "sparse"),
     "no tar": (b"no tar at all" * 100, "not a tar"),
     "cut short": (member(b"x", b"content" * 1000)[:-1000], "cut short"),
+    "cut short within a block": (member(b"x", b"content" * 100)[:-400], "cut short"),
     "cut header": (member()[:300], "cut short"),
     "negative size": (member(size=b"\xff" * 12), "negative"),
     "much metadata": (member(b"x", bytes(2 << 20), kind=b"x"), "metadata record"),
 }
 
 
+@pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("what", list(BAD))
-def test_what_no_engine_unpacks_is_refused(what: str) -> None:
+def test_what_no_engine_unpacks_is_refused(what: str, compressed: bool) -> None:
     layer, words = BAD[what]
     with pytest.raises(BadArchive, match=words):
-        files(layer)
+        files(layer, compressed=compressed)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_last_member_may_lack_the_zeros_that_fill_its_block(compressed: bool) -> None:
+    assert contents(files(member(b"x", b"content")[: 512 + 7], compressed=compressed)) == {"x": b"content"}
+
+
+def test_headers_before_a_member_count_as_they_do_for_engines() -> None:
+    """Of PAX headers the last counts, GNU's long names before it, and a global header ends what came before."""
+    one, two = pax({"SCHILY.xattr.user.one": b"1", "path": b"p"}), pax({"SCHILY.xattr.user.two": b"2"})
+    long_name = member(b"././@LongLink", b"long\0", kind=b"L")
+    found = {path: entry_of(node) for path, node in walk(files(one + two + member(b"x")).root)}
+    assert found["x"].xattrs == (("user.two", b"2"),)
+    for before in (long_name + one, one + long_name):
+        assert list(dict(walk(files(before + member(b"x")).root))) == ["long"]
+    assert list(dict(walk(files(long_name + one + pax({"a": b"b"}, kind=b"g") + member(b"x")).root))) == ["x"]
+
+
+def test_an_attribute_that_no_tar_can_name() -> None:
+    found = files(pax({"SCHILY.xattr.user.?": b"1"}).replace(b"user.?", b"user.\xff") + member(b"x", b"content"))
+    assert contents(found) == {"x": b"content"}
+    with pytest.raises(
+        BadArchive, match=r"'x' in the image has the attribute 'user\.\\udcff', whose name is not UTF-8"
+    ):
+        b"".join(flat_tar(found, ignore))
 
 
 def test_the_number_of_files_and_their_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,6 +245,8 @@ def test_the_number_of_files_and_their_names_are_bounded(monkeypatch: pytest.Mon
     monkeypatch.setattr(layer_tar, "MAX_TEXT", 1000)
     with pytest.raises(BadArchive, match="more than 1000 characters"):
         files([file("x" * 300 + str(number)) for number in range(4)])
+    with pytest.raises(BadArchive, match="more than 1000 characters"):  # written short, and long where links lead
+        files([folder("d" * 200), symlink("s", "d" * 200), *(file(f"s/{number}") for number in range(5))])
     monkeypatch.setattr(layer_tar, "MAX_STEPS", 50)
     with pytest.raises(BadArchive, match="more than 50 names"):
         files([folder("d"), symlink("s", "/".join(["."] * 20 + ["d"])), *(file(f"s/{n}") for n in range(4))])

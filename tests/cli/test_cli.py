@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
 import os
@@ -175,6 +176,16 @@ def test_an_error_becomes_its_exit_code_and_words(
 
     assert exit_code_of(fails, "arv-docker") == error("").exit_code
     assert capsys.readouterr() == ("", "arv-docker: what happened\n  the engine's words\n  in two lines\n")
+
+
+def test_a_pipe_of_the_work_that_breaks(capsys: pytest.CaptureFixture[str]) -> None:
+    """The result was not printed to the end only where the reader of it has gone."""
+
+    def fails() -> int:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    assert exit_code_of(fails, "arv-docker") == errors.DiskError.exit_code
+    assert capsys.readouterr() == ("", "arv-docker: [Errno 32] Broken pipe\n")
 
 
 def test_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:

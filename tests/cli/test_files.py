@@ -53,6 +53,7 @@ def test_ls(run: Run, app: str) -> None:
         "lrwxrwxrwx 0:0 0 1970-01-01 00:00 /m -> /etc/motd",
         "crw-r--r-- 0:0 1,3 1970-01-01 00:00 /null",
     ]
+    assert run("ls", app, "etc/motd").out == "-rw-r--r-- 0:0 6 1970-01-02 00:00 /etc/motd\n"
     assert run("ls", app, "conf").out == "-rw-r--r-- 0:0 6 1970-01-02 00:00 /conf/motd\n"
     assert run("ls", app, "/m").out == "lrwxrwxrwx 0:0 0 1970-01-01 00:00 /m -> /etc/motd\n"
     everything = run("ls", "--recursive", app).out
