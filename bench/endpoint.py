@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the measured programs talk to: an embedded site in a process of its own, whose requests are counted.
 
-With `null` its list of Keep services names a server that forgets what it is sent, so that neither a disk nor TLS nor
-the site's hashing is measured; API requests and signatures are the site's own either way.
+With `null` its list of Keep services names a server that forgets all large blocks that it is sent, so that neither a
+disk nor TLS nor the site's hashing is measured; API requests and signatures are the site's own either way.
 
 The process serves until its standard input ends; each line that it reads it answers with the counts so far.
 """
@@ -33,6 +33,8 @@ from arv_docker.site.http import certificates, server
 from arv_docker.site.store.signatures import Signer
 
 _PIECE = 1 << 20
+#: Blocks of no more bytes are kept by a server that forgets all others.
+_SMALL = 1 << 16
 _BLOCK = re.compile(r"/([0-9a-f]{32})")
 _LENGTH = re.compile(rb"^content-length: *(\d+)", re.IGNORECASE | re.MULTILINE)
 _AUTHORIZATION = re.compile(rb"^authorization: *([^\r]+)", re.IGNORECASE | re.MULTILINE)
@@ -115,11 +117,15 @@ class Counted:
 
 
 class NullKeep:
-    """Takes blocks over plain HTTP, forgets them, and signs their locators. Gives none out."""
+    """Takes blocks over plain HTTP, forgets all but small ones, and signs their locators.
+
+    Small ones, as the head of an archive, are given out again: a client reads it to know an image.
+    """
 
     def __init__(self, signer: Signer, counter: Counter) -> None:
         self._signer = signer
         self._counter = counter
+        self._small: dict[str, bytes] = {}
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = int(self._socket.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
@@ -143,22 +149,30 @@ class NullKeep:
                 length = int(found[1]) if (found := _LENGTH.search(lines)) else 0
                 if b"100-continue" in lines.lower():
                     connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+                small = begun if length <= _SMALL else b""
                 left = length - len(begun)
                 while left > 0:
                     count = connection.recv_into(buffer, min(left, _PIECE))
                     if not count:
                         return
                     left -= count
-                connection.sendall(self._answer(lines, length))
+                    if length <= _SMALL:
+                        small += buffer[:count]
+                connection.sendall(self._answer(lines, length, small))
 
-    def _answer(self, head: bytes, length: int) -> bytes:
+    def _answer(self, head: bytes, length: int, small: bytes) -> bytes:
         method, path, _ = head.decode("latin-1").split(" ", 2)
         block = _BLOCK.match(path)
+        if method == "GET" and block and (content := self._small.get(block[1])) is not None:
+            self._counter.request(length)
+            return f"HTTP/1.1 200 OK\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content
         authorization = _AUTHORIZATION.search(head)
         if method != "PUT" or not block or not authorization:
             self._counter.request(length)
             return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
         self._counter.request(length, block[1])
+        if small:
+            self._small[block[1]] = small
         token = token_of({"authorization": authorization[1].decode("latin-1")})
         locator = self._signer.sign(f"{block[1]}+{length}", token, int(time.time()) + self._signer.ttl)
         return (
