@@ -19,6 +19,7 @@ from ..local import progress
 from ..local.background import future_of
 from ..local.numbered import NumberedProgress
 from ..model.reference import ImageId, Reference, parse_name
+from .several import tell_failure
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -142,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
             if not isinstance(outcome, ArvDockerError):
                 _tell(outcome, shown)
             elif several:  # else the command ends with it
-                shown.fail(f"{text or args.from_archive}: {outcome}")
+                tell_failure(text or str(args.from_archive), outcome, shown)
             outcomes.append((text, outcome))
             shown.number = len(outcomes) + 1
             if several and isinstance(outcome, ArvDockerError) and cli.is_of_the_cluster(outcome):

@@ -6,9 +6,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from .. import cli
 from ..errors import ArvDockerError, one_line
+
+if TYPE_CHECKING:
+    from ..local.progress import Progress
 
 #: What help pages say of several images.
 SEVERAL = (
@@ -43,14 +47,20 @@ def run_each(args: argparse.Namespace, run: Callable[[argparse.Namespace], int])
             except ArvDockerError as error:
                 codes.append(error.exit_code)
                 documents.append({"asked": name, "error": error.message, "exit_code": error.exit_code})
-                for line in (f"{name}: {error.message}", *(f"  {it}" for it in error.detail.splitlines())):
-                    shown.fail(one_line(line))
+                tell_failure(name, error, shown)
                 if cli.is_of_the_cluster(error) and place < len(names):
                     shown.fail(f"{len(names) - place} of {len(names)} images were not tried: the cluster fails")
                     break
     if args.json:
         cli.print_json(documents)
     return max(codes)
+
+
+def tell_failure(name: str, error: ArvDockerError, shown: Progress) -> None:
+    """Tell that one of several images failed, the words of others in lines below."""
+    shown.fail(one_line(f"{name}: {error.message}"))
+    for line in error.detail.splitlines():
+        shown.fail(one_line(f"  {line}"))
 
 
 def print_document(args: argparse.Namespace, document: object) -> None:
