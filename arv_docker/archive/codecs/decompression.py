@@ -24,6 +24,8 @@ MAGIC_LENGTH = 6
 MAX_RATIO = 1200
 #: What is this small is read whatever its ratio.
 RATIO_FLOOR = 1 << 30
+#: Compressed bytes that count before they have come: they are there by somebody's word alone.
+MAX_AHEAD = 64 << 20
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstd"}
 #: A zstd frame without content, which some writers put first or last, has one of 16 first bytes before these.
@@ -73,7 +75,7 @@ class DecompressedStream:
         ``compressed_size`` is the number of bytes that ``read`` gives in all, and ``size`` that of the decompressed
         ones; None where they are not known. The content may have just ``size`` bytes, however few it comes from.
         Without that it may grow ``MAX_RATIO``-fold beyond ``RATIO_FLOOR``: a layer that begins with gigabytes of zeros
-        may, if enough is still to come.
+        may, if enough is still to come, of which ``MAX_AHEAD`` bytes count.
 
         Raises ArvDockerError where a package is needed that is not installed.
         """
@@ -127,7 +129,9 @@ class DecompressedStream:
                     "Save or push the image again."
                 )
             return
-        compressed = self._taken if self._compressed_size is None else self._compressed_size
+        compressed = self._taken
+        if self._compressed_size is not None:
+            compressed = min(self._compressed_size, self._taken + MAX_AHEAD)
         if self._given > max(RATIO_FLOOR, compressed * MAX_RATIO):
             raise BadArchive(
                 f"{self._what} grows more than {MAX_RATIO}-fold when it is decompressed, to over {RATIO_FLOOR} "

@@ -158,6 +158,18 @@ def test_what_is_known_to_be_large_may_grow(kind: str, monkeypatch: pytest.Monke
 
 
 @KINDS
+def test_a_size_that_a_header_claims_excuses_no_bomb(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry's manifest or the header of a piped tar may claim any number of bytes that are still to come."""
+    monkeypatch.setattr(decompression, "RATIO_FLOOR", 1 << 20)
+    monkeypatch.setattr(decompression, "MAX_RATIO", 10)
+    monkeypatch.setattr(decompression, "MAX_AHEAD", 1 << 17)
+    bomb = io.BytesIO(COMPRESS[kind](bytes(8 << 20)))
+    stream = DecompressedStream(bomb.read, kind, what="it", compressed_size=1 << 60)
+    with pytest.raises(BadArchive, match="more than 10-fold"):
+        stream.read(9 << 20)
+
+
+@KINDS
 def test_more_than_the_size_that_is_known_is_refused(kind: str) -> None:
     """At once, though the ratio is nothing unusual, and never given out."""
     content = COMPRESS[kind](bytes(4 << 20))
