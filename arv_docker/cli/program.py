@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ArvDockerError, DiskError, one_line
@@ -63,6 +64,8 @@ def exit_code_of(
 
     With ``log``, one of the levels of ``logs.shown``, this is a command of its own, whose log messages are shown.
     """
+    if signals:
+        _replace_closed_streams()
     out, err = out or sys.stdout, err or sys.stderr
     try:
         if signals:
@@ -120,6 +123,17 @@ def _run_with_log(run: Callable[[], int], level: str, err: TextIO) -> int:
 
     with logs.show_log(level, err):
         return run()
+
+
+def _replace_closed_streams() -> None:
+    """Have an empty standard input where it is closed, and a standard error that nobody reads.
+
+    For what is None there print() would take standard output.
+    """
+    if sys.stdin is None:
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 -- as long as the process
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
 
 
 def _make_ready(*streams: TextIO) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -120,6 +123,21 @@ def test_export(app: str, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
 def test_no_tar_goes_to_a_terminal(run: Run, app: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", SimpleNamespace(buffer=SimpleNamespace(isatty=lambda: True)))
     assert arv_docker.main(["export", app]) == 2
+
+
+@pytest.mark.parametrize(("name", "code"), [("app", 0), ("absent", 5)])
+def test_a_closed_standard_error(app: str, tmp_path: Path, name: str, code: int) -> None:
+    """As a daemon may start a command: nobody is told, and nothing of it is in the result."""
+    command = [sys.executable, "-m", "arv_docker", "ls", app.replace("app.tar", f"{name}.tar"), "etc/motd"]
+    script = shlex.join(command) + " 2>&-"
+    done = subprocess.run(["sh", "-c", script], stdout=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stdout.count("\n")) == (code, 0 if code else 1)
+
+
+def test_a_closed_standard_input() -> None:
+    script = shlex.join([sys.executable, "-m", "arv_docker", "ls", "docker-archive:-"]) + " <&-"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (5, "", "arv-docker: the archive is empty.\n")
 
 
 def test_what_is_piped_in(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
