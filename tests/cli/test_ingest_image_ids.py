@@ -201,6 +201,7 @@ def test_the_setting_makes_both(api: FakeApi, run: Run, engine: FakeEngine, monk
 @pytest.mark.parametrize("request_", ["collections.create", "links.create", "collections.list", "links.list"])
 @pytest.mark.parametrize("number", range(5))
 @pytest.mark.parametrize("setting", ["both", "manifest,config"])
+@pytest.mark.parametrize("status", [403, 500])
 def test_a_run_that_failed_anywhere_is_completed_by_the_next(
     api: FakeApi,
     run: Run,
@@ -209,16 +210,19 @@ def test_a_run_that_failed_anywhere_is_completed_by_the_next(
     request_: str,
     number: int,
     setting: str,
+    status: int,
 ) -> None:
+    """A creation that was refused leaves no tarball for another try; after other failures it serves again."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
     monkeypatch.setenv("ARV_DOCKER_IMAGE_ID", setting)
-    api.faults[request_] = [None] * number + [http_error(403)]
+    api.faults[request_] = [None] * number + [http_error(status)] * 20
     first = run("ingest", "app:1")
     api.faults.clear()
     assert run("ingest", "app:1").code == 0
     main, beside = (CONFIG, MANIFEST) if setting == "both" else (MANIFEST, CONFIG)
     assert (links(api, main), links(api, beside)) == (MAIN[main], BESIDE[beside])
     assert first.code in (0, 4)
-    assert engine.calls == ["save"]
+    assert engine.calls == ["save"] or (status == 403 and engine.calls == ["save", "save"])
 
 
 def test_a_plan_tells_of_both(api: FakeApi, run: Run, engine: FakeEngine, archive: str) -> None:
