@@ -22,22 +22,23 @@ _ACL = "system.posix_acl_access"
 _OTHERS_ENTER = stat.S_IXGRP | stat.S_IXOTH
 
 
-def check_private(folder: Path) -> None:
+def check_private(folder: Path, setting: str = "XDG_CACHE_HOME") -> None:
     """Raise DiskError for a cache folder that another user owns or may write to; FileNotFoundError where there is none.
 
     In one with the sticky bit everybody may put files, and nobody may replace those of this user; each file there is
-    judged by ``is_ours``. A group that has no other members counts for nothing.
+    judged by ``is_ours``. A group that has no other members counts for nothing. ``setting`` is the variable that names
+    another folder.
     """
     status = folder.stat()
     if not _belongs_to_user(status):
         raise DiskError(
             f"the cache folder {folder} belongs to {_user_name(status.st_uid)}, who could put any image there, and is "
-            "not used. Set XDG_CACHE_HOME to a folder of your own."
+            f"not used. Set {setting} to a folder of your own."
         )
     if not status.st_mode & stat.S_ISVTX and (writers := _other_writers(folder, status)):
         raise DiskError(
             f"{writers} may write to the cache folder {folder}, and could put any image there, so that it is not used. "
-            f"Remove what is in it and make it yours alone (chmod go-w '{folder}'), or set XDG_CACHE_HOME to a folder "
+            f"Remove what is in it and make it yours alone (chmod go-w '{folder}'), or set {setting} to a folder "
             "of your own."
         )
 

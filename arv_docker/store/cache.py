@@ -54,7 +54,9 @@ def _temporary_folder() -> Path:
     folder = Path(tempfile.gettempdir()) / f"arv-docker-{os.getuid()}"
     with disk_errors(folder, advice="set TMPDIR to a folder of your own"):
         folder.mkdir(mode=0o700, exist_ok=True)
-    check_private(folder)
+    if folder.is_symlink():  # everybody may put one there, to a folder of this user's too
+        raise DiskError(f"{folder} is a link, and not used. Remove it, or set TMPDIR to a folder of your own.")
+    check_private(folder, "TMPDIR")
     return folder
 
 

@@ -47,8 +47,13 @@ def test_without_a_cache_nothing_is_remembered_and_what_needs_room_is_private(
     assert list(tmp_path.iterdir()) == []
     assert NO_CACHE.path.parent == tmp_path
     assert NO_CACHE.path.stat().st_mode & 0o777 == 0o700
-    NO_CACHE.path.chmod(0o777)
-    with pytest.raises(DiskError):
+    folder = NO_CACHE.path
+    folder.chmod(0o777)
+    with pytest.raises(DiskError, match="set TMPDIR to a folder of your own"):
+        _ = NO_CACHE.path
+    folder.rename(tmp_path / "elsewhere").chmod(0o700)
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DiskError, match=r"is a link, and not used\. Remove it, or set TMPDIR"):
         _ = NO_CACHE.path
 
 
