@@ -3,8 +3,8 @@
 
 A *source* opens an image: its layers in whatever order they come, and its config, which a
 stream knows only at its end. A *destination* says which layers it has, writes an image from
-what a source opened, and asks only for those that it lacks. Every pair works; no module
-knows another.
+what a source opened, and asks only for those that it lacks. Every pair works. A module
+knows only those whose form it shares, as `oci-archive:` does that of `oci:`.
 
 What only some sources, images and destinations can do has a default in ``Source``, ``OpenedImage`` and
 ``Destination``. Callers ask for the ability, never for the kind. Transports of other packages may derive from these
