@@ -82,6 +82,7 @@ class Link:
 class CollectionRecord:
     """A collection record. ``manifest_text`` is signed for this user, None if not requested.
 
+    ``size`` is that of its files, None where the server does not say.
     ``trash_at`` is when it goes to the trash, empty where it stays.
     ``replication`` and ``storage_classes`` are what its owner wishes; None and () mean the cluster's default.
     """
@@ -96,6 +97,7 @@ class CollectionRecord:
     replication: int | None
     storage_classes: tuple[str, ...]
     trash_at: str
+    size: int | None
     manifest_text: str | None = field(repr=False)
 
     FIELDS = (
@@ -109,13 +111,14 @@ class CollectionRecord:
         "replication_desired",
         "storage_classes_desired",
         "trash_at",
+        "file_size_total",
     )
 
     @classmethod
     def of(cls, record: Record) -> CollectionRecord:
         """The collection in a record of the API; absent and null values are empty."""
         properties = record.get("properties")
-        replication = record.get("replication_desired")
+        replication, size = record.get("replication_desired"), record.get("file_size_total")
         return cls(
             uuid=record.get("uuid") or "",
             owner_uuid=record.get("owner_uuid") or "",
@@ -127,6 +130,7 @@ class CollectionRecord:
             replication=replication if isinstance(replication, int) else None,
             storage_classes=tuple(record.get("storage_classes_desired") or ()),
             trash_at=record.get("trash_at") or "",
+            size=size if isinstance(size, int) else None,
             manifest_text=record.get("manifest_text"),
         )
 

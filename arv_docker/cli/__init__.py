@@ -93,6 +93,7 @@ __all__ = [
     "is_of_the_cluster",
     "print_json",
     "print_lines",
+    "print_table",
     "progress_for",
     "settings",
     "trust",
@@ -316,16 +317,16 @@ def engine_or_apptainer(args: argparse.Namespace) -> Engine | Apptainer:
 
 def print_lines(args: argparse.Namespace, lines: Iterable[str]) -> None:
     """Print lines for a person: on a terminal, without ``--wide``, those that are too long go on in the next."""
-    if args.wide or not sys.stdout.isatty():
-        print("\n".join(lines))
-        return
-    import shutil
-    import textwrap
+    from . import tables
 
-    width = shutil.get_terminal_size().columns
-    for line in lines:
-        filled = textwrap.fill(line, width, subsequent_indent="    ", break_on_hyphens=False)
-        print(filled if len(line) > width else line)
+    print("\n".join(tables.fill_lines(lines, tables.width_for(args))))
+
+
+def print_table(args: argparse.Namespace, rows: Sequence[Sequence[str]], elastic: Sequence[int]) -> None:
+    """Print a table with its head: on a terminal, without ``--wide``, the ``elastic`` columns give way."""
+    from . import tables
+
+    print("\n".join(tables.lines_of(rows, tables.width_for(args), elastic)))
 
 
 def is_of_the_cluster(error: ArvDockerError) -> bool:

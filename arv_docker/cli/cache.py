@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from .. import cli
-from ..errors import NotVerified, one_line
+from ..errors import NotVerified
 from ..local.progress import size_text
 
 if TYPE_CHECKING:
@@ -32,7 +32,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the commands below ``cache``."""
     parser.epilog = _EPILOG
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    _command(commands, "list", _list, "list what is kept, with sizes and ages", "what was used last comes first")
+    listing = _command(
+        commands, "list", _list, "list what is kept, with sizes and ages", "what was used last comes first"
+    )
+    cli.add_wide_option(listing)
     _command(
         commands,
         "verify",
@@ -81,8 +84,7 @@ def _list(args: argparse.Namespace, cache: Cache) -> int:
         image_id = it.image_id.short_hex if it.image_id else "<unknown>"
         names = ", ".join(_names(it)) if it.usable else "<unusable>"
         rows.append((it.kind, image_id, str(it.platform or "<unknown>"), size_text(it.size), _ago(it.age), names))
-    for line in _table(rows):
-        print(line)
+    cli.print_table(args, rows, [5])
     print(f"{len(found)} in all, {size_text(sum(it.size for it in found))}")
     return 0
 
@@ -129,11 +131,6 @@ def _ago(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds // length:.0f} {unit} ago"
     return "just now" if seconds < 60 else "a minute ago"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [one_line("  ".join(map(str.ljust, row, widths)).rstrip()) for row in rows]
 
 
 def _as_json(kept: CacheItem) -> dict[str, object]:

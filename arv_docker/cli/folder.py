@@ -49,14 +49,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     update.add_argument("--compress", action="store_true", help="leave the archive as a ZIP file")
     update.add_argument("-f", "--force", action="store_true", help="replace a released version by another image")
     cli.add_engine_option(update)
-    _command(
+    listing = _command(
         commands,
         "list",
         _list,
         "list the archives",
         "Other files are left out.\n\nexample:\n  arv-docker folder list --dir images",
     )
-    _command(
+    latest = _command(
         commands,
         "latest",
         _latest_archive,
@@ -64,6 +64,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "The latest is the image that was built last, by its config; of equal times a released version comes before a "
         "dirty one, then the file that was written last.\n\nexample:\n  arv-docker folder latest --dir images",
     )
+    for command in (listing, latest):
+        cli.add_wide_option(command)
     _command(
         commands,
         "verify",
@@ -170,10 +172,7 @@ def _print(args: argparse.Namespace, archives: list[FolderArchive]) -> int:
         return 0
     rows = [("IMAGE", "VERSION", "IMAGE ID", "FORMAT")]
     rows += [(it.name.image, it.name.version, it.name.short_id, it.name.format) for it in archives]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        line = "  ".join(map(str.ljust, row, widths)).rstrip()
-        print(one_line(line))
+    cli.print_table(args, rows, [0, 1])
     return 0
 
 

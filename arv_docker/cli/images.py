@@ -4,24 +4,29 @@
 from __future__ import annotations
 
 import argparse
-import shutil
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .. import cli
-from ..errors import one_line
+from ..local.progress import size_text
+from . import tables
 
 if TYPE_CHECKING:
     from ..arvados.catalog.listing import ListingRow
     from ..arvados.trust import Trust
 
 _COLUMNS = ("REPOSITORY", "TAG", "IMAGE ID", "COLLECTION", "CREATED")
+#: The end of the system user's UUID, on every cluster.
+_SYSTEM = "-tpzed-000000000000000"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
-    parser.epilog = "example:\n  arv-docker images --local busybox"
+    parser.epilog = (
+        "A terminal shows dates, sizes, the ends of names and writers that are too long, and the collections if there\n"
+        "is room. By these image IDs inspect, load and the others find the images, too.\n\n"
+        "example:\n  arv-docker images --local busybox"
+    )
     parser.add_argument("name", nargs="?", metavar="NAME", help="only this repository, repository:tag or image ID")
     parser.add_argument("--project-uuid", metavar="UUID", help="only what this project owns")
     cli.add_trust_option(parser)
@@ -40,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     with cli.cluster(args) as cluster, cli.asking(args, "for the images"):
         trust = cli.trust(args, cluster, shown)
         found = list_images(cluster, trust, args.name, args.project_uuid)
+        user = cluster.user_if_known
         if args.project_uuid and not found.rows:
             cluster.check_readable(args.project_uuid)
     for link in found.false_links:
@@ -50,37 +56,45 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         cli.print_json([_as_json(row, trust) for row in found.rows])
         return 0
-    if args.wide or not sys.stdout.isatty():
-        print(table(found.rows, linked_by=True))
-    else:
-        print(narrow_table(found.rows, shutil.get_terminal_size().columns))
+    width = tables.width_for(args)
+    print(table(found.rows, whole=True) if width is None else narrow_table(found.rows, width, user))
     for writer in sorted({row.link.modified_by for row in found.rows if not trust.includes(row.link.modified_by)}):
         shown.warn(f"links of {writer}, who is not trusted, are among these")
     return 0
 
 
-def table(rows: Sequence[ListingRow], *, linked_by: bool = False) -> str:
-    """The listing as text, in the columns of ``arv-keepdocker images``, and who wrote each link if asked for."""
-    lines = [(*_COLUMNS, "LINKED BY"), *(tuple(map(one_line, (*_cells(row), row.link.modified_by))) for row in rows)]
-    if not linked_by:
-        lines = [line[:-1] for line in lines]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+def table(rows: Sequence[ListingRow], *, whole: bool = False) -> str:
+    """The listing as text, in the columns of ``arv-keepdocker images``; if ``whole``, also sizes and writers."""
+    lines = [_COLUMNS, *map(_cells, rows)]
+    if whole:
+        more = [("SIZE", "LINKED BY"), *((_size(row), row.link.modified_by) for row in rows)]
+        lines = [(*line, *two) for line, two in zip(lines, more, strict=True)]
+    return "\n".join(tables.lines_of(lines))
 
 
-def narrow_table(rows: Sequence[ListingRow], width: int) -> str:
-    """The listing in lines of at most ``width`` characters: dates, and the ends of names that are too long."""
-    lines = [_COLUMNS, *(tuple(map(one_line, (*_cells(row)[:-1], f"{row.timestamp:%Y-%m-%d}"))) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    room = max(20, width - 2 * (len(widths) - 1) - sum(widths[2:]))  # for the name, half of it for a long tag
-    widths[0] = min(widths[0], room - min(widths[1], room // 2))
-    widths[1] = min(widths[1], room - widths[0])
-    shortened = ((_end_of(line[0], widths[0]), _end_of(line[1], widths[1]), *line[2:]) for line in lines)
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in shortened)
+def narrow_table(rows: Sequence[ListingRow], width: int, user: str | None) -> str:
+    """The listing in lines of at most ``width`` characters: dates, the ends of names that are too long, and short
+    writers. Where names would be shortened, there is no column of collections: the image ID serves for their UUIDs."""
+    lines: list[tuple[str, ...]] = [(*_COLUMNS, "SIZE", "BY")]
+    for row in rows:
+        repository, tag, image_id, collection, _ = _cells(row)
+        made = f"{row.timestamp:%Y-%m-%d}"
+        lines.append((repository, tag, image_id, collection, made, _size(row), _short_writer(row, user)))
+    if tables.natural_width(lines) > width:
+        lines = [line[:3] + line[4:] for line in lines]
+    return "\n".join(tables.lines_of(lines, width, [0, 1]))
 
 
-def _end_of(text: str, width: int) -> str:
-    return text if len(text) <= width else f"…{text[len(text) - width + 1 :]}"
+def _size(row: ListingRow) -> str:
+    return "" if row.collection.size is None else size_text(row.collection.size)
+
+
+def _short_writer(row: ListingRow, user: str | None) -> str:
+    """The writer of a link in a few letters: ``me``, ``system``, or the end of a UUID."""
+    writer = row.link.modified_by
+    if writer == user:
+        return "me"
+    return "system" if writer.endswith(_SYSTEM) else f"…{writer[-5:]}"
 
 
 def _cells(row: ListingRow) -> tuple[str, ...]:

@@ -211,7 +211,7 @@ def add_wide_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wide",
         action="store_true",
-        help="show names and times in full, and the writer of each link, also on a terminal",
+        help="show all columns, and names, times and lines in full, also on a terminal",
     )
 
 

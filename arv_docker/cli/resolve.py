@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .. import cli
-from ..local import progress
-from . import several
+from ..errors import one_line
+from . import several, tables
 
 if TYPE_CHECKING:
     from ..arvados.catalog.resolver import Resolution
@@ -35,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--explain", action="store_true", help="show on standard error which links were compared")
     cli.add_trust_option(parser)
     cli.add_cluster_options(parser)
+    cli.add_wide_option(parser)
     cli.add_json_option(parser)
 
 
@@ -59,7 +62,9 @@ def _resolve(args: argparse.Namespace) -> int:
     for warning in resolver.container_warnings(args.name, found):
         shown.warn(warning)
     if args.explain:
-        _explain(found, trust, shown)
+        for line in tables.fill_lines(_explanation(found, trust), tables.width_for(args, sys.stderr)):
+            for part in line.splitlines():
+                shown.say(part)
     if args.json:
         link = found.link
         several.print_document(
@@ -80,7 +85,7 @@ def _resolve(args: argparse.Namespace) -> int:
     return 0
 
 
-def _explain(resolution: Resolution, trust: Trust, shown: progress.Progress) -> None:
+def _explanation(resolution: Resolution, trust: Trust) -> Iterator[str]:
     """The links in the cluster's order: newest image_timestamp, then newest link; the first usable one decides."""
     from ..arvados.catalog.proof import describe_false_link
 
@@ -95,11 +100,11 @@ def _explain(resolution: Resolution, trust: Trust, shown: progress.Progress) -> 
         )
         times = f"built {candidate['image_timestamp'] or 'at an unknown time'}, linked {link.created_at}"
         who = f"by {link.modified_by}{'' if candidate['trusted'] else ' (not trusted)'}"
-        shown.say(f"{number}. {link.head_uuid}  {times} {who}: {what}")
+        yield one_line(f"{number}. {link.head_uuid}  {times} {who}: {what}")
     for link in resolution.false_links:
-        shown.say(f"left out: {describe_false_link(link)}")
+        yield one_line(f"left out: {describe_false_link(link)}")
     if not resolution.ranked:
-        shown.say(f"{resolution.collection.uuid} was asked for itself; no link was compared")
+        yield f"{resolution.collection.uuid} was asked for itself; no link was compared"
 
 
 def _candidate(link: Link, trust: Trust) -> dict[str, object]:

@@ -33,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     cli.add_timeout_option(parser)
     cli.add_trust_option(parser)
     cli.add_cluster_options(parser)
+    cli.add_wide_option(parser)
     cli.add_json_option(parser)
 
 
@@ -50,7 +51,8 @@ def _print_status(args: argparse.Namespace) -> int:
     elif found is None:
         print(f"absent  {name.link_name}")
     else:
-        print(f"{found.state}  {found.name}  {found.uuid}  {found.pdh}  linked by {found.link.modified_by}")
+        line = f"{found.state}  {found.name}  {found.uuid}  {found.pdh}  linked by {found.link.modified_by}"
+        cli.print_lines(args, [line])
     if found is None:
         return _ABSENT
     return cli.SHADOWED if found.state == "shadowed" else 0

@@ -192,9 +192,8 @@ class FakeApi:
         """A collection that holds an image's file, of one block."""
         image_id = image_id or f"sha256:{hashlib.sha256(content).hexdigest()}"
         block = f"{hashlib.md5(content).hexdigest()}+{len(content)}"
-        return self.add(
-            "collections", manifest_text=manifest_text.single_file(f"{image_id}.tar", len(content), [block]), **record
-        )
+        text = manifest_text.single_file(f"{image_id}.tar", len(content), [block])
+        return self.add("collections", manifest_text=text, file_size_total=len(content), **record)
 
     def link(self, head: Mapping[str, Any], link_class: str, name: str, **record: Any) -> dict[str, Any]:
         """A link to a collection."""
