@@ -35,6 +35,8 @@ def _with_json(parser: argparse.ArgumentParser, words: tuple[str, ...]) -> Itera
 def command_of(arguments: Sequence[str]) -> str | None:
     """The command that these arguments run, if it prints JSON."""
     words = [argument for argument in arguments if not argument.startswith("-")]
+    if words[:1] == ["stage"] and "--sif-cache" in arguments:  # another spelling
+        return "sif fill"
     return next((it for it in (" ".join(words[:2]), " ".join(words[:1])) if it in commands()), None)
 
 
