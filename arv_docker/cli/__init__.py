@@ -7,7 +7,7 @@ knows of the embedded site and of standard output.
 
 from __future__ import annotations
 
-from . import interrupt  # first of all: Ctrl-C while the others are imported
+from . import interrupt, memory  # first of all: Ctrl-C, and too little memory, while the others are imported
 
 # isort: split
 import argparse
@@ -91,6 +91,7 @@ __all__ = [
     "hint_at_place",
     "interrupt",
     "is_of_the_cluster",
+    "memory",
     "print_json",
     "print_lines",
     "print_table",

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import ArvDockerError, DiskError, one_line
-from . import interrupt
+from . import interrupt, memory
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -142,6 +142,7 @@ def _make_ready(*streams: TextIO) -> None:
             stream.reconfigure(errors="backslashreplace")
     # At exit Python would look for garbage in all that the SDK is made of: a tenth of a short command's time.
     atexit.register(gc.freeze)
+    memory.watch_threads()
     if not isinstance(sys.unraisablehook, partial):
         sys.unraisablehook = partial(_repeat_signal, sys.unraisablehook)
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 _CHUNK = 1 << 20
 #: Errors of a file system without hard links, or without links between these two places.
 _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
+#: Errors of a file system without ``flock``.
+_NO_LOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _CACHE_ADVICE = "set XDG_CACHE_HOME to a folder on a larger disk"
 _PARTIAL = ".partial"
 
@@ -118,15 +120,37 @@ def acquire_lock(path: Path, waiting: Iterable[None] = ()) -> int:
     while True:
         descriptor = _lock_file(path)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("waiting for another process that holds %s", path)
-            next(notices, None)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
+            try:
+                lock_descriptor(descriptor, path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.info("waiting for another process that holds %s", path)
+                next(notices, None)
+                lock_descriptor(descriptor, path, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
         os.close(descriptor)
+
+
+def lock_descriptor(descriptor: int, path: Path, operation: int) -> None:
+    """Lock the open file, by ``flock``; raises BlockingIOError, and DiskError for a file system without locks.
+
+    Without locks two commands at once would spoil each other's work, so none begins.
+    """
+    try:
+        fcntl.flock(descriptor, operation)
+    except OSError as error:
+        if error.errno not in _NO_LOCK:
+            raise
+        if error.errno != errno.ENOLCK:  # no locks at all, so the file is nobody's; of these the kernel may run out
+            path.unlink(missing_ok=True)
+        raise DiskError(
+            f"{path.parent} is on a file system without file locks (flock: {error.strerror}), which keep commands from "
+            "spoiling each other's work. Choose a folder on another one; that of the cache is below XDG_CACHE_HOME."
+        ) from error
 
 
 @contextmanager
@@ -135,7 +159,7 @@ def try_lock(path: Path) -> Iterator[bool]:
     descriptor = _lock_file(path)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_descriptor(descriptor, path, fcntl.LOCK_EX | fcntl.LOCK_NB)
             free = os.path.samestat(os.fstat(descriptor), path.stat())
         except (BlockingIOError, FileNotFoundError):
             free = False

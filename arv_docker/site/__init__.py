@@ -80,7 +80,7 @@ def serve(folder: Path, host: str, port: int, ready: Callable[[str], None]) -> N
 def _server() -> ModuleType:
     try:
         from .http import server
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise BadSettings(
             "The embedded site needs packages that are missing. Install them with: pip install 'arv-docker[site]'",
             detail=str(error),

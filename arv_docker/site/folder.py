@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BadSettings, DiskError
+from ..local.disk import lock_descriptor
 from .api import users
 from .refusal import Json
 from .store import clock
@@ -84,7 +85,11 @@ def open_site(root: Path) -> Site:
             blocks = BlockStore(folder.blocks)
             blocks.prepare()
     except (OSError, sqlite3.Error) as error:
-        raise DiskError(f"The site folder {folder.root} cannot be used.", detail=str(error)) from error
+        raise DiskError(
+            f"The site folder {folder.root} cannot be used. Choose another one: --local=FOLDER, site --dir FOLDER, or "
+            "the variable ARV_DOCKER_SITE.",
+            detail=str(error),
+        ) from error
     return Site(folder, settings, _vocabulary(folder), database, blocks)
 
 
@@ -108,19 +113,19 @@ def hold_folder_lock(folder: SiteFolder, seconds: float = math.inf) -> Iterator[
     descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if seconds == math.inf:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock_descriptor(descriptor, folder.lock, fcntl.LOCK_EX)
         else:
-            _lock_within(descriptor, seconds)
+            _lock_within(descriptor, folder.lock, seconds)
         yield
     finally:
         os.close(descriptor)
 
 
-def _lock_within(descriptor: int, seconds: float) -> None:
+def _lock_within(descriptor: int, path: Path, seconds: float) -> None:
     end = time.monotonic() + seconds
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_descriptor(descriptor, path, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > end:
                 raise TimeoutError from None

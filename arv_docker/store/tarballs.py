@@ -253,7 +253,9 @@ def _make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise DiskError(f"the cache folder {folder} cannot be made: {error.strerror}.") from error
+        raise DiskError(
+            f"the cache folder {folder} cannot be made: {error.strerror}. Set XDG_CACHE_HOME to another one."
+        ) from error
     if not os.access(folder, os.R_OK | os.X_OK):
         raise DiskError(f"the cache folder {folder} is not this user's to read. Set XDG_CACHE_HOME to another one.")
     check_private(folder)

@@ -133,21 +133,48 @@ class LayoutDestination(Destination[Layout]):
         """Hold the layout, made if it is not there, while no other process writes to it."""
         if self._folder.exists() and not self._folder.is_dir():
             raise UsageError(f"{self._folder} is no folder; an OCI layout is one.")
+        is_new = not self._folder.exists()
         with disk_errors(self._folder, advice="choose another folder"):
             self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with self._hold_lock():
+                yield
+        except BaseException:
+            if is_new:
+                with suppress(OSError):
+                    self._folder.rmdir()
+            raise
+
+    @contextmanager
+    def _hold_lock(self) -> Iterator[None]:
+        """Hold the folder, with the frame of a layout in it; what was made of that goes again after an error."""
         with hold_lock(self._folder / ".lock"):
             mark = self._folder / "oci-layout"
-            if not mark.exists():
+            is_new = not mark.exists()
+            if is_new:
                 if any(not entry.name.startswith(".") for entry in self._folder.iterdir()):
                     raise UsageError(f"{self._folder} has other things in it, and is no OCI layout. Choose another.")
                 with replace_file(mark) as file:
                     file.write(_LAYOUT)
-            with disk_errors(self._folder, advice="choose another folder"):
-                blobs = self._folder / _BLOBS
-                blobs.mkdir(parents=True, exist_ok=True)
-                for leftover in (*self._folder.glob(_PARTIAL), *blobs.glob(_PARTIAL)):
-                    leftover.unlink()  # of a run that was killed
-            yield
+            try:
+                with disk_errors(self._folder, advice="choose another folder"):
+                    blobs = self._folder / _BLOBS
+                    blobs.mkdir(parents=True, exist_ok=True)
+                    for leftover in (*self._folder.glob(_PARTIAL), *blobs.glob(_PARTIAL)):
+                        leftover.unlink()  # of a run that was killed
+                yield
+            except BaseException:
+                if is_new and not (self._folder / "index.json").exists():
+                    self._remove_frame(mark)
+                raise
+
+    def _remove_frame(self, mark: Path) -> None:
+        """Remove an empty layout's folders and mark."""
+        with suppress(OSError):
+            blobs = self._folder / _BLOBS
+            blobs.rmdir()
+            blobs.parent.rmdir()
+            mark.unlink()
 
     def _list(self, manifest: Descriptor) -> None:
         """Add the image to the index. Another one of its name loses its entry, as does the image without a name."""

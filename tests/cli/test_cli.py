@@ -130,7 +130,7 @@ def test_the_list_of_verbs_needs_none_of_them(arguments: list[str]) -> None:
     assert ours == {
         "arv_docker",
         "arv_docker.errors",
-        *(f"arv_docker.cli{it}" for it in ("", ".arv_docker", ".interrupt", ".options", ".program")),
+        *(f"arv_docker.cli{it}" for it in ("", ".arv_docker", ".interrupt", ".memory", ".options", ".program")),
     }
     heavy = {"dataclasses", "pathlib", "json", "inspect", "logging", "ssl", "http.client", "threading"}
     assert not (loaded & heavy) - modules_of_argparse()

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from arv_docker.errors import DiskError
-from arv_docker.local.disk import hold_lock, partial_of, replace_file, target_of_partial
+from arv_docker.local.disk import hold_lock, partial_of, replace_file, target_of_partial, try_lock
 
 
 def test_a_file_has_its_name_when_it_is_whole(tmp_path: Path) -> None:
@@ -77,4 +81,44 @@ def test_a_lock_is_held_by_one_and_its_file_goes(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert most == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def open_files() -> int:
+    """The number of this process's open files."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize(("number", "left"), [(errno.ENOSYS, []), (errno.EOPNOTSUPP, []), (errno.ENOLCK, ["lock"])])
+@pytest.mark.parametrize("hold", [hold_lock, try_lock])
+def test_a_file_system_without_locks(
+    hold: Callable[[Path], AbstractContextManager[object]],
+    number: int,
+    left: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of ENOLCK the file stays: the kernel may be out of locks, and another process hold this one."""
+
+    def flock(_descriptor: int, _operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    before = open_files()
+    with pytest.raises(DiskError, match=r"without file locks.*Choose a folder on another"), hold(tmp_path / "lock"):
+        pass
+    assert [it.name for it in tmp_path.iterdir()] == left
+    assert open_files() == before
+
+
+def test_an_interrupt_while_a_lock_is_waited_for(tmp_path: Path) -> None:
+    def interrupted() -> Iterator[None]:
+        signal.raise_signal(signal.SIGINT)
+        yield
+
+    with hold_lock(tmp_path / "lock"):
+        before = open_files()
+        with pytest.raises(KeyboardInterrupt), hold_lock(tmp_path / "lock", interrupted()):
+            pass
+        assert open_files() == before
     assert list(tmp_path.iterdir()) == []
