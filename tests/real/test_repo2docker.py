@@ -272,6 +272,20 @@ def test_pushed_and_run(repo2docker: Repo2docker, site: Site) -> None:
     assert repo2docker.engine.text("ps", "--all", "--quiet") == ""
 
 
+@pytest.mark.parametrize("repo2docker", [(TODAY, "docker")], indirect=True)
+def test_options_of_the_container(repo2docker: Repo2docker) -> None:
+    options = {"cpu_period": 100000, "cpu_quota": 25000, "ulimits": [{"Name": "nofile", "Soft": 100, "Hard": 200}]}
+    files = "/sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu/cpu.cfs_quota_us"  # of either generation of cgroups
+    script = f'for file in {files}; do [ -r $file ] && read quota rest <$file; done; echo "$quota $(ulimit -n)"'
+    given = f"--Repo2Docker.extra_run_kwargs={options}".replace(" ", "")  # with blanks it would be the repository
+    done = repo2docker.run(f"--image-name={NAME}", given, "--", "sh", "-c", script)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "25000 100\n" in done.stdout + done.stderr
+    done = repo2docker.run(f"--image-name={NAME}", "--Repo2Docker.extra_run_kwargs={'healthcheck':{}}", "--", "true")
+    assert done.returncode == 1
+    assert "healthcheck" in done.stdout + done.stderr
+
+
 @with_docker
 @pytest.mark.conforms("R1", "R16")
 def test_it_is_listed_and_not_made_without_need(repo2docker: Repo2docker) -> None:
