@@ -4,10 +4,15 @@
 from __future__ import annotations
 
 import argparse
+import time
 
 from .. import cli
 from ..errors import NoSuchFile
+from ..local.progress import size_text
 from . import image_files
+
+#: Seconds from which on the end of the work is told.
+_LONG = 2
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from ..images.files import open_files
 
     shown = cli.progress_for(args)
+    begin = time.monotonic()
     source = image_files.source_of(args, args.image, shown)
     with open_files(source, shown, cli.user_cache(args), whole=args.verify) as files:
         entries = []
@@ -39,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
                 raise NoSuchFile(f"{path!r} in the image is no regular file. arv-docker ls shows what it is.")
             entries.append(entry)
         output = image_files.binary_output()
-        with shown.step("reading", sum(entry.size for entry in entries)) as advance:
+        total = sum(entry.size for entry in entries)
+        with shown.step("reading", total) as advance:
             for entry in entries:
                 if entry.size:
                     for _, content in files.contents([entry], lambda _: None, whole=args.verify):
@@ -47,4 +54,6 @@ def run(args: argparse.Namespace) -> int:
                             output.write(piece)
                             advance(len(piece))
         output.flush()
+    if (seconds := time.monotonic() - begin) > _LONG:
+        shown.say(f"{args.image}: read, {size_text(total)} in {seconds:.1f} s")
     return 0

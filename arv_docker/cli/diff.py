@@ -5,10 +5,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .. import cli
 from ..errors import one_line
+from ..local.progress import size_text
 from . import image_files
+
+if TYPE_CHECKING:
+    from ..archive.file_changes import Change
 
 _LETTERS = {"added": "A", "changed": "C", "removed": "D"}
 
@@ -32,18 +39,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the differences, by path."""
+    """Print the differences, by path, and say at the end how many there are."""
     from ..archive.file_changes import changes
     from ..images.files import open_files
 
     shown = cli.progress_for(args)
+    read: list[int] = []
     first, second = (image_files.source_of(args, text, shown) for text in (args.first, args.second))
     with (
         open_files(first, shown, cli.user_cache(args), whole=args.verify) as before,
         open_files(second, shown, cli.user_cache(args), whole=args.verify) as after,
         shown.step("comparing", None) as advance,
     ):
-        found = changes(before, after, advance, times=args.times, whole=args.verify)
+
+        def note(count: int) -> None:
+            read.append(count)
+            advance(count)
+
+        found = changes(before, after, note, times=args.times, whole=args.verify)
+    shown.say(_summary(found, sum(read)))
     if args.json:
         cli.print_json([dataclasses.asdict(change) | {"path": f"/{change.path}"} for change in found])
         return 0
@@ -51,3 +65,10 @@ def run(args: argparse.Namespace) -> int:
         what = f"  ({', '.join(change.what)})" if change.what else ""
         print(one_line(f"{_LETTERS[change.kind]} /{change.path}{what}"))
     return 0
+
+
+def _summary(differences: Sequence[Change], read: int) -> str:
+    """The number of differences of each kind, and of the bytes that were read."""
+    kinds: Counter[str] = Counter(change.kind for change in differences)
+    counts = ", ".join(f"{kinds[kind]} {kind}" for kind in _LETTERS if kinds[kind])
+    return f"{counts or 'no difference'}; {size_text(read)} of contents compared"

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import argparse
+import time
 
 from .. import cli
 from ..errors import UsageError
+from ..local.progress import size_text
 from . import image_files
 
 
@@ -26,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the tar to standard output."""
+    """Write the tar to standard output, and say at the end how long it is."""
     from ..archive.flat_tar import flat_tar
     from ..images.files import open_files
 
@@ -34,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     if output.isatty():
         raise UsageError("the tar would go to the terminal. Write it to a file: arv-docker export IMAGE > FILE.")
     shown = cli.progress_for(args)
+    begin, length = time.monotonic(), 0
     source = image_files.source_of(args, args.image, shown)
     with (
         open_files(source, shown, cli.user_cache(args), whole=args.verify) as files,
@@ -41,5 +44,7 @@ def run(args: argparse.Namespace) -> int:
     ):
         for piece in flat_tar(files, advance):
             output.write(piece)
+            length += len(piece)
         output.flush()
+    shown.say(f"{args.image}: exported, {size_text(length)} in {time.monotonic() - begin:.1f} s")
     return 0

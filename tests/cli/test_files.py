@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from arv_docker.cli import arv_docker
+from arv_docker.local.progress import size_text
 
 from ..archives import classic, image
 from ..arvados.fake_api import FakeApi
@@ -93,22 +94,36 @@ def test_a_file_that_is_not_there(run: Run, app: str, verb: str) -> None:
 
 
 def test_cat(run: Run, app: str) -> None:
-    assert run("cat", app, "m", "/conf/motd").out == "hello\nhello\n"
+    done = run("cat", app, "m", "/conf/motd")
+    assert (done.out, done.err) == ("hello\nhello\n", "")
     refused = run("cat", app, "m", "/etc")
     assert (refused.code, refused.out) == (1, "")  # nothing, for one of them is none
     assert "no regular file" in refused.err
+
+
+def test_cat_of_what_takes_long_says_when_it_is_done(run: Run, app: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("arv_docker.cli.cat._LONG", 0)
+    done = run("cat", app, "m")
+    assert done.out == "hello\n"
+    assert f"{app}: read, 6 bytes in " in done.err
 
 
 def test_diff(run: Run, app: str, second: str) -> None:
     done = run("diff", app, second)
     assert (done.code, done.out.splitlines()) == (0, ["A /etc/gone", "D /implied", "D /implied/x\\x1b[31m"])
     assert json.loads(run("diff", "--json", app, second).out)[0] == {"kind": "added", "path": "/etc/gone", "what": []}
-    assert run("diff", app, app).out == ""
+    assert "1 added, 2 removed; " in done.err
+    assert " of contents compared" in done.err
+    same = run("diff", app, app)
+    assert (same.out, same.err) == ("", "no difference; 0 bytes of contents compared\n")
+    assert run("diff", "-q", app, second).err == ""
 
 
 def test_export(app: str, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     assert arv_docker.main(["export", app]) == 0
-    with tarfile.open(fileobj=io.BytesIO(capfdbinary.readouterr().out)) as archive:
+    out, err = capfdbinary.readouterr()
+    assert f"{app}: exported, {size_text(len(out))} in " in err.decode()
+    with tarfile.open(fileobj=io.BytesIO(out)) as archive:
         assert [info.name for info in archive] == [
             "conf",
             "etc",
