@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """An ingest that is told to stop does so with a word, and the next one completes it."""
 
+import contextlib
+import fcntl
+import os
+import pty
 import random
+import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +20,10 @@ import pytest
 
 from arv_docker.cli import arv_docker
 
+from ..layers import file, layer_of_members
+from .archives import image_archive
 from .engines import Docker, Image
+from .screen import screen_of
 from .sites import TOP, Site, assert_stored_once, cached, finished, show
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -144,7 +154,7 @@ def test_every_verb_ends_with_a_word_at_any_moment(
     folder, site = workplace
     local = [] if verb in ("site", "completion", "install-command") else [f"--local={site.folder}"]
     line = [str(folder / "arv-docker"), *COMMANDS[verb], *local]
-    environment = site.environment(PYTHONPATH=str(TOP), PYTHONFAULTHANDLER="1")
+    environment = site.environment(PYTHONPATH=str(TOP))
     started_at = time.monotonic()
     own_code = finished(begun(line, environment, folder)).status
     takes = time.monotonic() - started_at
@@ -164,3 +174,44 @@ def test_every_verb_ends_with_a_word_at_any_moment(
             assert done.err.splitlines()[-1] == "arv-docker: interrupted", done.err
         codes.append(done.status)
     show(capsys, f"{verb}: interrupted {codes.count(INTERRUPTED)} times of {len(codes)}, in {takes:.1f} s")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_no_bar_stays_on_the_terminal(number: signal.Signals, tmp_path: Path) -> None:
+    """A copy waits for the second half of an archive, and shows a bar meanwhile."""
+    content = image_archive(
+        tmp_path / "image.tar", [layer_of_members([file("file", b"content" * 500_000)])]
+    ).read_bytes()
+    program = tmp_path / "arv-docker"
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nfrom arv_docker.cli.arv_docker import main\nsys.exit(main())\n"
+    )
+    program.chmod(0o755)
+    terminal, its_end = pty.openpty()
+    fcntl.ioctl(its_end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = subprocess.Popen(
+        [program, "copy", "docker-archive:-", "docker-archive:copy.tar"],
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHONPATH=str(TOP), TERM="xterm"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=its_end,
+    )
+    os.close(its_end)
+    assert process.stdin is not None
+    process.stdin.write(content[: len(content) // 2])
+    process.stdin.flush()
+    written = ""
+    while written.count("copying to") < 5:
+        assert select.select([terminal], [], [], 120)[0], screen_of(written)
+        written += os.read(terminal, 65536).decode(errors="replace")  # which fails when the command has ended
+    process.send_signal(number)
+    with contextlib.suppress(OSError):
+        while select.select([terminal], [], [], 20)[0] and (more := os.read(terminal, 65536)):
+            written += more.decode(errors="replace")
+    assert process.wait(timeout=120) == 128 + number
+    process.stdin.close()
+    os.close(terminal)
+    word = "interrupted" if number == signal.SIGINT else "terminated"
+    assert [line for line in screen_of(written) if line] == [f"arv-docker: {word}"]
+    assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l"), "the cursor stays hidden"
