@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
 from ..archive import canonical, oci
 from ..archive.archived_image import ArchivedImage
@@ -21,6 +19,7 @@ from ..archive.reader import ArchiveReader, Openable
 from ..archive.stream import StreamedArchive, StreamedImage
 from ..errors import BadArchive, DiskError, NoSuchImage, UsageError
 from ..local.disk import hold_lock, replace_file
+from ..local.pipes import StandardInput
 from ..local.progress import Advance
 from ..model.image import Digest
 from ..model.reference import Reference, parse_name
@@ -138,7 +137,7 @@ class PipedArchive(Source):
         return StreamedArchive(self._stream())
 
     def _stream(self) -> Stream:
-        return unwrapped_stream(cast(Stream, sys.stdin.buffer))
+        return unwrapped_stream(StandardInput())
 
 
 class ArchiveDestination(Destination[Layout]):

@@ -202,7 +202,7 @@ def test_no_bar_stays_on_the_terminal(number: signal.Signals, tmp_path: Path) ->
     process.stdin.write(content[: len(content) // 2])
     process.stdin.flush()
     written = ""
-    while written.count("copying to") < 5:
+    while "copying to" not in written:  # the first frame: half of the archive is still being read
         assert select.select([terminal], [], [], 120)[0], screen_of(written)
         written += os.read(terminal, 65536).decode(errors="replace")  # which fails when the command has ended
     process.send_signal(number)
