@@ -49,7 +49,7 @@ PS1=; unsetopt beep list_ambiguous; autoload -Uz compinit; compinit -u -D
 eval "$(cat {script})"
 show() {{ print -r -- "$BUFFER" > {answer}.new; mv {answer}.new {answer} }}
 zle -N show; bindkey '^X' show
-print -r -- ready > {answer}
+print -r -- ready > {answer}.new; mv {answer}.new {answer}
 """
 
 
