@@ -68,8 +68,10 @@ class Arrival(asyncio.Protocol):
 
     def __init__(self, **options: Any) -> None:
         self._options = options
-        connections = len(options["server_state"].connections)
-        if len(self._waiting) >= MAX_HANDSHAKES or connections + len(self._waiting) >= MAX_CONNECTIONS:
+        connections = len(options["server_state"].connections) + len(self._waiting)
+        # Without TLS an arrival waits for nothing but its turn, and a burst of clients arrives in one.
+        handshakes = len(self._waiting) if options["config"].is_ssl else 0
+        if handshakes >= MAX_HANDSHAKES or connections >= MAX_CONNECTIONS:
             raise ConnectionAbortedError("there are too many connections")  # asyncio drops the new one
         self._waiting.add(self)
 
