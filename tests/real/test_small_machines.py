@@ -79,6 +79,7 @@ def test_a_home_that_cannot_be_written(program: Path, archive: Path, tmp_path: P
     assert list(home.iterdir()) == []
 
 
+@pytest.mark.long  # the site of the same process may answer nothing then, and its client waits for minutes
 def test_little_memory(program: Path, archive: Path, tmp_path: Path) -> None:
     """Each command works or says in a line that memory is short; with a gigabyte they work."""
     site = Site(tmp_path / "site")
